@@ -1,0 +1,193 @@
+"""The settings of a run: frozen, strict, and the same object in YAML, Python and a TFX pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Optional, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tf_hqgnn.types import InputError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class SplitConfig(_Section):
+    """How interactions are divided: a share of each user's (`random`), the last ones, or by time over all users."""
+
+    method: Literal["random", "leave_last_out", "temporal"] = "random"
+    valid: float = Field(0.1, ge=0, lt=1, description="share of interactions; ignored by leave_last_out")
+    test: float = Field(0.1, ge=0, lt=1, description="share of interactions; ignored by leave_last_out")
+
+
+class DataConfig(_Section):
+    """Where the interactions are and how they become train, valid and test."""
+
+    path: Optional[str] = None
+    train_path: Optional[str] = None
+    test_path: Optional[str] = None
+    items_path: Optional[str] = None
+    format: Literal["auto", "csv", "parquet", "inter", "adjacency"] = "auto"
+    k_core: int = Field(0, ge=0, description="every kept user and item has at least this many interactions")
+    min_rating: Optional[float] = None
+    split: SplitConfig = SplitConfig()
+    max_bad_rows: int = Field(0, ge=0)
+    quarantine_path: Optional[str] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if self.path and (self.train_path or self.test_path):
+            raise ValueError("give either data.path or data.train_path with data.test_path, not both")
+        if bool(self.train_path) != bool(self.test_path):
+            raise ValueError("data.train_path and data.test_path go together: one of them is missing")
+        return self
+
+
+class ModelConfig(_Section):
+    """The trained tables and the encoder over them."""
+
+    encoder: Literal["none"] = "none"
+    embedding_dim: int = Field(64, ge=1)
+
+
+class LossConfig(_Section):
+    """The training loss (tf_hqgnn.losses)."""
+
+    name: Literal["alignment_uniformity", "bpr", "softmax"] = "softmax"
+    gamma: float = Field(0.5, ge=0, description="weight of uniformity in alignment_uniformity")
+    temperature: float = Field(0.12, gt=0, description="of the in-batch softmax")
+    popularity_correction: float = Field(0.0, ge=0, description="softmax: this times log(item share) is subtracted")
+    num_negatives: int = Field(1, ge=1, description="bpr: uniform negatives per pair")
+    weight_decay: float = Field(0.0, ge=0, description="L2 on the rows of the batch")
+
+
+class TrainingConfig(_Section):
+    """The optimisation loop."""
+
+    batch_size: int = Field(2048, ge=2)
+    learning_rate: float = Field(3e-3, gt=0)
+    max_epochs: int = Field(100, ge=1)
+    evaluate_every: int = Field(1, ge=1, description="epochs between validations")
+    patience: int = Field(5, ge=1, description="validations without improvement before training stops")
+    steps_per_execution: int = Field(32, ge=1)
+    jit_compile: bool = True
+
+
+class PropagationConfig(_Section):
+    """The post-training ODE dh/dt = A h + e from 0 to t1."""
+
+    solver: Literal["none", "euler", "heun", "rk4", "exact", "adaptive"] = "euler"
+    t1: float = Field(1.0, ge=0)
+    num_steps: int = Field(1, ge=1, description="of euler, heun and rk4")
+    tolerance: float = Field(1e-6, gt=0, description="of exact and adaptive")
+    normalize: bool = Field(True, description="rows are scaled to unit length before they are propagated")
+
+
+class EvaluationConfig(_Section):
+    """Full-catalogue ranking."""
+
+    k: tuple[int, ...] = (10, 20, 50)
+    chunk_size: int = Field(1024, ge=1, description="users scored at once")
+
+
+class RetrievalConfig(_Section):
+    """ScaNN's index; None means chosen from the catalogue's size."""
+
+    num_leaves: Optional[int] = Field(None, ge=1)
+    num_leaves_to_search: Optional[int] = Field(None, ge=1)
+    reorder: Optional[int] = Field(None, ge=1)
+
+
+class ExportConfig(_Section):
+    """What the SavedModels hold."""
+
+    rows: Literal["float32", "int8"] = "float32"
+    default_k: int = Field(10, ge=1, description="answers of serving_default and tf_example")
+
+
+class Config(_Section):
+    """All settings of a run. `Config.load` reads YAML, `to_yaml` writes it back."""
+
+    seed: int = Field(2020, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    propagation: PropagationConfig = PropagationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    export: ExportConfig = ExportConfig()
+
+    @staticmethod
+    def load(path: Union[str, Path], overrides: tuple[str, ...] = ()) -> Config:
+        """Reads a YAML file and applies `section.key=value` overrides.
+
+        Raises:
+          InputError: The file is missing, isn't YAML, or a setting is unknown or out of range.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"config {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"config {path}: not UTF-8 text") from error
+        return Config.from_yaml(text, overrides, source=str(path))
+
+    @staticmethod
+    def from_yaml(text: str, overrides: tuple[str, ...] = (), source: str = "config") -> Config:
+        """As `load`, from text."""
+        try:
+            values = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise InputError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{source}: expected settings as `section: {{key: value}}`, got {type(values).__name__}")
+        for override in overrides:
+            _apply_override(values, override)
+        try:
+            return Config.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"{source}: {_explain(error)}") from error
+
+    def to_yaml(self) -> str:
+        """YAML with every setting spelt out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set {override}: expected section.key=value, for instance training.max_epochs=10")
+    *sections, name = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {override}: {section} is a value, not a section")
+        values = inner
+    try:
+        values[name] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: the value isn't valid YAML") from error
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"unknown setting {where}; known there: {', '.join(_fields(problem['loc'][:-1]))}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{where}: {message}, got {problem['input']!r}" if where and "dict" not in
+                            type(problem["input"]).__name__ else message)
+    return "; ".join(problems)
+
+
+def _fields(location: tuple[Union[int, str], ...]) -> list[str]:
+    section: Any = Config
+    for part in location:
+        section = section.model_fields[str(part)].annotation
+    return list(section.model_fields)

@@ -1,0 +1,1 @@
+"""Interaction logs: reading, validating, filtering, splitting, generating."""

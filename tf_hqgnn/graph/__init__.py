@@ -1,0 +1,1 @@
+"""The bipartite graph of training interactions and its sparse product."""

@@ -1,0 +1,1 @@
+"""Ordinary differential equations on graphs: solvers and the time loop."""

@@ -1,0 +1,1 @@
+"""TFX components and the module functions that run inside a pipeline."""
