@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 setup(
     name="tf_hqgnn",
     version="0.1.0",
-    description="Graph recommendations on TensorFlow: trained without graph convolution, served from a few bits per item",
+    description="Graph recommendations on TensorFlow: trained without graph convolution, served from few bits",
     packages=find_packages(include=["tf_hqgnn", "tf_hqgnn.*"]),
     package_data={"tf_hqgnn": ["py.typed"]},
     python_requires=">=3.10,<3.12",
@@ -30,7 +30,16 @@ setup(
             "fastapi",
             "uvicorn",
         ],
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "scikit-learn", "ruff", "mypy", "types-PyYAML", "types-protobuf"],
+        "dev": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "scikit-learn",
+            "ruff",
+            "mypy",
+            "types-PyYAML",
+            "types-protobuf",
+        ],
     },
     entry_points={"console_scripts": ["tf-hqgnn = tf_hqgnn.cli:main"]},
 )

@@ -11,6 +11,5 @@ if os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "True", "true"):
             "Import tf_hqgnn first, or set TF_USE_LEGACY_KERAS=1 before the first import of TensorFlow."
         )
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 __version__ = "0.1.0"

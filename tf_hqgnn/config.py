@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,16 +26,16 @@ class SplitConfig(_Section):
 class DataConfig(_Section):
     """Where the interactions are and how they become train, valid and test."""
 
-    path: Optional[str] = None
-    train_path: Optional[str] = None
-    test_path: Optional[str] = None
-    items_path: Optional[str] = None
+    path: str | None = None
+    train_path: str | None = None
+    test_path: str | None = None
+    items_path: str | None = None
     format: Literal["auto", "csv", "parquet", "inter", "adjacency"] = "auto"
     k_core: int = Field(0, ge=0, description="every kept user and item has at least this many interactions")
-    min_rating: Optional[float] = None
+    min_rating: float | None = None
     split: SplitConfig = SplitConfig()
     max_bad_rows: int = Field(0, ge=0)
-    quarantine_path: Optional[str] = None
+    quarantine_path: str | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> DataConfig:
@@ -96,9 +96,9 @@ class EvaluationConfig(_Section):
 class RetrievalConfig(_Section):
     """ScaNN's index; None means chosen from the catalogue's size."""
 
-    num_leaves: Optional[int] = Field(None, ge=1)
-    num_leaves_to_search: Optional[int] = Field(None, ge=1)
-    reorder: Optional[int] = Field(None, ge=1)
+    num_leaves: int | None = Field(None, ge=1)
+    num_leaves_to_search: int | None = Field(None, ge=1)
+    reorder: int | None = Field(None, ge=1)
 
 
 class ExportConfig(_Section):
@@ -122,7 +122,7 @@ class Config(_Section):
     export: ExportConfig = ExportConfig()
 
     @staticmethod
-    def load(path: Union[str, Path], overrides: tuple[str, ...] = ()) -> Config:
+    def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
         """Reads a YAML file and applies `section.key=value` overrides.
 
         Raises:
@@ -181,12 +181,15 @@ def _explain(error: ValidationError) -> str:
             problems.append(f"unknown setting {where}; known there: {', '.join(_fields(problem['loc'][:-1]))}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{where}: {message}, got {problem['input']!r}" if where and "dict" not in
-                            type(problem["input"]).__name__ else message)
+            problems.append(
+                f"{where}: {message}, got {problem['input']!r}"
+                if where and "dict" not in type(problem["input"]).__name__
+                else message
+            )
     return "; ".join(problems)
 
 
-def _fields(location: tuple[Union[int, str], ...]) -> list[str]:
+def _fields(location: tuple[int | str, ...]) -> list[str]:
     section: Any = Config
     for part in location:
         section = section.model_fields[str(part)].annotation

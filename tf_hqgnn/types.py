@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class Interactions:
 
     user_index: np.ndarray
     item_index: np.ndarray
-    timestamp: Optional[np.ndarray] = None
+    timestamp: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.user_index.shape != self.item_index.shape or self.user_index.ndim != 1:

@@ -1,0 +1,60 @@
+# How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format lock bench clean
+
+# The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
+PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+DATA ?=
+ITEMS ?=
+OUT ?= demo
+
+help:
+	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv OUT=demo)"
+	@echo "make test   lint and all tests"
+	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, bench, clean"
+
+setup: .venv/.installed
+
+.venv/.installed: requirements.lock setup.py pyproject.toml
+	@if ! $(or $(PYTHON),false) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null; then \
+		echo "tf_hqgnn needs Python 3.11 (or 3.10) with venv, found $$($(or $(PYTHON),python3) --version 2>&1 | tail -n 1); install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "installing requirements.lock into .venv (2 GB, some minutes the first time)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# A third party's TF Serving client whose protobuf can't share our environment.
+.venv-clients/.installed: tests/clients/requirements.lock .venv/.installed
+	@test -x .venv-clients/bin/python || $(BIN)/python -m venv --without-pip .venv-clients
+	@$(BIN)/uv pip install --quiet --python .venv-clients/bin/python --require-hashes -r tests/clients/requirements.lock
+	@touch $@
+
+demo: .venv/.installed
+	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)")
+
+test: lint .venv-clients/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/.installed
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		requirements.in -o requirements.lock
+
+bench: .venv/.installed
+	@for b in data sparse_product ode_solvers evaluation training; do echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b; done
+
+clean:
+	rm -rf .venv .venv-clients demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,229 @@
+"""The command line, `tf-hqgnn`. Exit codes: 0 done, 2 wrong usage or bad input (one line), 1 anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+# Before TensorFlow is imported: its C++ log speaks of missing GPU libraries at every start.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+
+import typer  # noqa: E402
+
+from tf_hqgnn import __version__  # noqa: E402
+from tf_hqgnn.types import InputError  # noqa: E402
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Graph recommendations: trained in minutes, served from a few bits per item.",
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run of `tf-hqgnn train`.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="The log to write, .csv or .parquet.")],
+    users: Annotated[int, typer.Option(min=1)] = 2000,
+    items: Annotated[int, typer.Option(min=1)] = 1500,
+    interactions: Annotated[int, typer.Option(min=1)] = 60000,
+    seed: Annotated[int, typer.Option(min=0)] = 2020,
+    items_out: Annotated[Path | None, typer.Option(help="Where titles and categories go, .csv.")] = None,
+) -> None:
+    """Write a realistic log: communities of taste, Zipf popularity, a long tail of user activity."""
+    from tf_hqgnn.data.synthetic import generate_log, write_log
+
+    log = generate_log(users, items, interactions, seed)
+    write_log(log, out, items_out)
+    print(f"{interactions} interactions of {users} users with {items} items: {out}", file=sys.stderr)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Settings, see configs/.")],
+    out: Annotated[Path, typer.Option(metavar="RUN_DIR", help="The run directory to make.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Train and write a run directory."""
+    from tf_hqgnn.config import Config
+
+    settings = Config.load(config, tuple(overrides or ()))
+    from tf_hqgnn.data.loading import load_dataset
+    from tf_hqgnn.training import check_out, train
+
+    check_out(out, resume)
+    dataset = load_dataset(settings.data, settings.seed)
+    print(f"{dataset.report}", file=sys.stderr)
+    sizes = [len(part) for part in (dataset.train, dataset.valid, dataset.test)]
+    print(
+        f"{dataset.num_users} users, {dataset.num_items} items; interactions: "
+        f"{sizes[0]} train, {sizes[1]} valid, {sizes[2]} test",
+        file=sys.stderr,
+    )
+    result = train(dataset, settings, out, resume)
+    print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}))
+
+
+@app.command()
+def evaluate(
+    run_dir: RunArgument,
+    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    k: Annotated[str, typer.Option(metavar="K,K,...", help="Cut-offs.")] = "10,20,50",
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the full catalogue for every user of a split and print the metrics, beside popularity's."""
+    if split not in ("valid", "test"):
+        raise InputError(f"--split {split}: expected valid or test")
+    from tf_hqgnn.run_directory import RunDirectory
+
+    ks = _cut_offs(k)
+    model, popularity = RunDirectory.load(run_dir).evaluate(split, ks)
+    if as_json:
+        print(json.dumps({"split": split, "num_users": model.num_users, "metrics": model.values}))
+        return
+    from rich.table import Table
+
+    table = Table(title=f"{split}: {model.num_users} users, {model.num_skipped} without {split} items left out")
+    for column in ("metric", "model", "popularity"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, value in model.values.items():
+        table.add_row(name, f"{value:.4f}", f"{popularity.values[name]:.4f}")
+    _console().print(table)
+
+
+@app.command()
+def export(
+    run_dir: RunArgument,
+    out: Annotated[Path, typer.Option(metavar="EXPORT_DIR", help="Folder that gets hqgnn/ and hqgnn_scann/.")],
+    version: Annotated[int | None, typer.Option(min=1, help="By default the next free one.")] = None,
+) -> None:
+    """Write both SavedModels, with warm-up records, as a new version."""
+    from tf_hqgnn.export import export_run
+    from tf_hqgnn.run_directory import RunDirectory
+
+    number = export_run(RunDirectory.load(run_dir), out, version)
+    print(f"version {number} in {out}: hqgnn (exact), hqgnn_scann (approximate)")
+
+
+@app.command()
+def serve(
+    export_dir: Annotated[Path, typer.Argument(metavar="EXPORT_DIR", help="Folder with one folder per model.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
+    rest_port: Annotated[int, typer.Option(min=0, max=65535)] = 8501,
+) -> None:
+    """Serve a folder of models over TF Serving's gRPC and REST until Ctrl-C."""
+    from tf_hqgnn.serving.server import serve
+
+    serve(export_dir, host=host, grpc_port=grpc_port, rest_port=rest_port)
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Option(metavar="ID", help="Whom for.")],
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Ask a running server (gRPC).")] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="SAVED_MODEL", help="Or load a version, such as EXPORT_DIR/hqgnn/1.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")] = 10,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Never this item; repeatable.")] = None,
+    items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="For titles.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend items to a user."""
+    if (server is None) == (model is None):
+        raise InputError("say whom to ask: either --server HOST:PORT or --model SAVED_MODEL")
+    from tf_hqgnn.serving.client import Client, LocalModel
+
+    excluded = tuple(exclude or ())
+    with Client(server) if server is not None else LocalModel(Path(str(model))) as source:
+        (answer,) = source.recommend([user], k=k, exclude=excluded)
+    titles = _titles(items)
+    if as_json:
+        rows: list[dict[str, Any]] = []
+        for score, item_id in zip(answer.scores, answer.item_ids):
+            row: dict[str, Any] = {"item_id": item_id, "score": float(score)}
+            rows.append(row | ({"title": titles[item_id]} if item_id in titles else {}))
+        print(json.dumps({"user_id": user, "known_user": bool(answer.known_user), "items": rows}))
+        return
+    from rich.table import Table
+
+    known = "" if answer.known_user else " (unknown: popular items)"
+    table = Table(title=f"user {user}{known}")
+    for column in ("", "item", "title", "score") if titles else ("", "item", "score"):
+        table.add_column(column, justify="right" if column in ("", "score") else "left")
+    for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
+        title = (titles.get(item_id, ""),) if titles else ()
+        table.add_row(str(rank), item_id, *title, f"{score:.4f}")
+    _console().print(table)
+
+
+def _cut_offs(text: str) -> tuple[int, ...]:
+    try:
+        ks = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError as error:
+        raise InputError(f"--k {text}: expected whole numbers separated by commas, such as 10,20,50") from error
+    if ks[0] < 1:
+        raise InputError(f"--k {text}: every cut-off must be at least 1")
+    return ks
+
+
+def _titles(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    from tf_hqgnn.data.items import read_items
+
+    catalogue = read_items(path)
+    return {} if catalogue.title is None else dict(zip(catalogue.item_ids, catalogue.title))
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # Piped output gets a width that doesn't fold titles.
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def main() -> None:
+    """Runs the command line; the console script's entry point."""
+    try:
+        app()
+    except InputError as error:
+        print(f"tf-hqgnn: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("tf-hqgnn: interrupted; a training goes on with --resume", file=sys.stderr)
+        sys.exit(130)
+    except (ArithmeticError, ConnectionError) as error:
+        print(f"tf-hqgnn: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The columns that every reader hands over, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from tf_hqgnn.types import InputError
+
+ID_COLUMNS = ("user_id", "item_id")
+NUMBER_COLUMNS = ("timestamp", "rating", "weight")
+
+# The kinds of bad rows, in the order in which they are looked for: a row with several faults counts once.
+UNDECODABLE = "undecodable bytes"
+BROKEN_QUOTING = "broken quoting"
+WRONG_COLUMN_COUNT = "wrong column count"
+
+
+def missing(column: str) -> str:
+    """The kind of a row without this id."""
+    return f"missing {column}"
+
+
+def not_finite(column: str) -> str:
+    """The kind of a row whose number is empty, no number, NaN or infinite."""
+    return f"{column} not a finite number"
+
+
+class Chunk(NamedTuple):
+    """Good rows: ids as dictionary<int32, string> arrays [n], numbers float64 [n] or None where the file has none."""
+
+    user_id: pa.DictionaryArray
+    item_id: pa.DictionaryArray
+    timestamp: np.ndarray | None
+    rating: np.ndarray | None
+    weight: np.ndarray | None
+
+
+Chunks = Iterator[Chunk]
+
+
+def representable(column: str, values: np.ndarray) -> np.ndarray:
+    """Boolean mask of the finite `values` (float64); ratings and weights must be finite as float32, too."""
+    if column == "timestamp":
+        return np.isfinite(values)
+    return np.abs(values) <= np.finfo(np.float32).max
+
+
+def chunk_from_lists(
+    user_id: Sequence[str], item_id: Sequence[str], numbers: dict[str, list[float]], columns: Iterable[str]
+) -> Chunk:
+    """A chunk from Python values; `columns` are the numbers that the file has."""
+    given = set(columns)
+    arrays = [
+        np.asarray(numbers[column], np.float64) if column in given else None for column in NUMBER_COLUMNS
+    ]
+    return Chunk(dictionary(pa.array(user_id, pa.utf8())), dictionary(pa.array(item_id, pa.utf8())), *arrays)
+
+
+def dictionary(strings: pa.Array) -> pa.DictionaryArray:
+    """Strings as dictionary<int32, string>."""
+    return strings.dictionary_encode()
+
+
+def check_columns(path: Path, names: Sequence[str]) -> None:
+    """Refuses a file without the id columns, or with one of the known columns twice.
+
+    Raises:
+      InputError: In one line, with what the file has.
+    """
+    absent = [column for column in ID_COLUMNS if column not in names]
+    if absent:
+        shown = ", ".join(names[:20])
+        raise InputError(
+            f"{path}: no column {' and no column '.join(absent)}; expected at least user_id and item_id "
+            f"(optional: {', '.join(NUMBER_COLUMNS)}), found: {shown}; rename the columns in the header"
+        )
+    for column in (*ID_COLUMNS, *NUMBER_COLUMNS):
+        if list(names).count(column) > 1:
+            raise InputError(f"{path}: column {column} appears more than once; expected it once, remove or rename the others")

@@ -1,0 +1,89 @@
+"""Training batches as a tf.data pipeline whose every batch follows from (seed, epoch, position)."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.types import Interactions
+
+# Draws of a negative before one that the user has interacted with is let through: at most
+# (share of the catalogue that a user has seen) ** 4 of the negatives are false.
+_NEGATIVE_DRAWS = 4
+
+
+def steps_per_epoch(num_interactions: int, batch_size: int) -> int:
+    """Full batches in an epoch; the rest of a shuffle waits for the next one. At least 1."""
+    return max(1, num_interactions // batch_size)
+
+
+def training_batches(
+    train: Interactions,
+    num_items: int,
+    batch_size: int,
+    seed: int,
+    first_epoch: int = 0,
+    num_negatives: int = 0,
+) -> tf.data.Dataset:
+    """Endless shuffled batches; epoch after epoch from `first_epoch` on, each in an order of its own.
+
+    A run that resumes at epoch e sees exactly the batches that an uninterrupted one would have seen from there.
+
+    Args:
+      train: the training interactions, n >= 2 of them.
+      num_items: size of the catalogue, for negatives.
+      batch_size: B; lowered to n where there are fewer interactions.
+      seed: of the order and of the negatives.
+      first_epoch: 0 for a new run.
+      num_negatives: uniform negatives per pair that the user has not interacted with; 0 for none.
+
+    Returns:
+      A dataset of {"user_index": int32 [B], "item_index": int32 [B], "negative_index": int32 [B, num_negatives]}.
+
+    Raises:
+      ValueError: There are fewer than two interactions.
+    """
+    if len(train) < 2:
+        raise ValueError(f"training needs at least 2 interactions, got {len(train)}")
+    batch_size = min(batch_size, len(train))
+    steps = steps_per_epoch(len(train), batch_size)
+    users, items = tf.constant(train.user_index), tf.constant(train.item_index)
+    seen = tf.constant(np.sort(train.user_index.astype(np.int64) * num_items + train.item_index))
+
+    def shuffled(epoch: np.int64) -> np.ndarray:
+        order = np.random.default_rng((seed, int(epoch))).permutation(len(train))
+        return order[: steps * batch_size].reshape(steps, batch_size)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.numpy_function(shuffled, [epoch], tf.int64, stateful=False)
+        order.set_shape([steps, batch_size])
+        numbers = tf.range(steps, dtype=tf.int64) + epoch * steps
+        return tf.data.Dataset.from_tensor_slices((order, numbers))
+
+    def batch(rows: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
+        user_index = tf.gather(users, rows)
+        features = {"user_index": user_index, "item_index": tf.gather(items, rows)}
+        if num_negatives:
+            features["negative_index"] = _sample_negatives(user_index, seen, num_items, num_negatives, seed, number)
+        return features
+
+    epochs = tf.data.Dataset.counter(first_epoch)
+    return epochs.flat_map(one_epoch).map(batch, num_parallel_calls=2, deterministic=True).prefetch(64)
+
+
+def _sample_negatives(
+    user_index: tf.Tensor, seen: tf.Tensor, num_items: int, num_negatives: int, seed: int, number: tf.Tensor
+) -> tf.Tensor:
+    shape = [user_index.shape[0], num_negatives]
+    offset = tf.cast(user_index, tf.int64)[:, tf.newaxis] * num_items
+    negatives = tf.zeros(shape, tf.int64)
+    is_seen = tf.ones(shape, tf.bool)
+    for draw in range(_NEGATIVE_DRAWS):
+        drawn = tf.random.stateless_uniform(
+            shape, [seed, number * _NEGATIVE_DRAWS + draw], maxval=num_items, dtype=tf.int64
+        )
+        negatives = tf.where(is_seen, drawn, negatives)
+        keys = tf.reshape(offset + negatives, [-1])
+        position = tf.minimum(tf.searchsorted(seen, keys), tf.size(seen) - 1)
+        is_seen = tf.reshape(tf.equal(tf.gather(seen, position), keys), shape)
+    return tf.cast(negatives, tf.int32)

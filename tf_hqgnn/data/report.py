@@ -1,0 +1,178 @@
+"""What became of every row that was read: kept, duplicate, filtered or bad."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from tf_hqgnn.types import InputError
+
+_SHOWN_LINES = 5
+
+
+@dataclass(frozen=True)
+class BadRows:
+    """Bad rows of one kind.
+
+    Args:
+      count: how many.
+      first_lines: the first five line numbers (1-based; the row number in Parquet and TFRecord).
+    """
+
+    count: int
+    first_lines: tuple[int, ...]
+
+    def __str__(self) -> str:
+        lines = ", ".join(str(line) for line in self.first_lines)
+        more = ", ..." if self.count > len(self.first_lines) else ""
+        return f"{self.count} (line{'s' if self.count > 1 else ''} {lines}{more})"
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """The balance of a read: `rows_read = kept + duplicate + filtered + num_bad`, always.
+
+    Args:
+      rows_read: rows of the file, the header and blank lines left out.
+      kept: distinct (user, item) pairs that remain.
+      duplicate: further rows of a pair that is kept or filtered.
+      filtered: rows removed by `min_rating` or by the k-core.
+      bad: what couldn't be used, by kind.
+
+    Raises:
+      ValueError: The parts don't add up to the rows read.
+
+    Example:
+    >>> print(ReadReport(10, 7, 1, 0, {"missing item_id": BadRows(2, (4, 9))}))
+    10 rows read = 7 kept + 1 duplicate + 0 filtered + 2 bad: missing item_id 2 (lines 4, 9)
+    """
+
+    rows_read: int
+    kept: int
+    duplicate: int
+    filtered: int
+    bad: Mapping[str, BadRows] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rows_read != self.kept + self.duplicate + self.filtered + self.num_bad:
+            raise ValueError(f"the rows don't add up: {self}; every row read must be in exactly one part")
+
+    @property
+    def num_bad(self) -> int:
+        """Bad rows of all kinds."""
+        return sum(rows.count for rows in self.bad.values())
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.rows_read:,} rows read = {self.kept:,} kept + {self.duplicate:,} duplicate + "
+            f"{self.filtered:,} filtered + {self.num_bad:,} bad"
+        )
+        return f"{text}: {describe_bad(self.bad)}" if self.bad else text
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file; `from_json` reads them back."""
+        bad = {kind: {"count": rows.count, "first_lines": list(rows.first_lines)} for kind, rows in self.bad.items()}
+        return {
+            "rows_read": self.rows_read,
+            "kept": self.kept,
+            "duplicate": self.duplicate,
+            "filtered": self.filtered,
+            "bad": bad,
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> ReadReport:
+        """The report that `to_json` wrote."""
+        bad = {kind: BadRows(rows["count"], tuple(rows["first_lines"])) for kind, rows in values["bad"].items()}
+        return ReadReport(values["rows_read"], values["kept"], values["duplicate"], values["filtered"], bad)
+
+
+def describe_bad(bad: Mapping[str, BadRows]) -> str:
+    """The kinds with their counts and first lines, in one line."""
+    return ", ".join(f"{kind} {rows}" for kind, rows in bad.items())
+
+
+class BadRowLog:
+    """Collects bad rows while files are read, and writes them to the quarantine file if there is one.
+
+    The quarantine is a CSV file with the columns `file,line,kind,row`; `row` holds the row's bytes unchanged. It is
+    written even when it stays empty, so that one from an earlier run can't be taken for this run's.
+
+    Args:
+      max_bad_rows: how many bad rows `check` lets pass, all files together.
+      quarantine_path: where the bad rows go; then `check` lets any number pass.
+    """
+
+    def __init__(self, max_bad_rows: int = 0, quarantine_path: str | Path | None = None) -> None:
+        self._max_bad_rows = max_bad_rows
+        self._path = None if quarantine_path is None else Path(quarantine_path)
+        self._counts: dict[tuple[str, str], int] = {}
+        self._lines: dict[tuple[str, str], list[int]] = {}
+        self._file: IO[str] | None = None
+        self._writer: Any = None
+
+    def __enter__(self) -> BadRowLog:
+        if self._path is not None:
+            try:
+                # surrogateescape lets undecodable bytes through unchanged.
+                self._file = open(
+                    self._partial(), "w", encoding="utf-8", errors="surrogateescape", newline=""
+                )
+            except OSError as error:
+                raise InputError(
+                    f"data.quarantine_path {self._path}: {error.strerror}; expected a file in a folder that exists"
+                ) from error
+            self._writer = csv.writer(self._file, lineterminator="\n")
+            self._writer.writerow(["file", "line", "kind", "row"])
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._file is not None and self._path is not None:
+            self._file.close()
+            self._file = None
+            if kind is None:
+                os.replace(self._partial(), self._path)
+            else:
+                self._partial().unlink()
+
+    def _partial(self) -> Path:
+        assert self._path is not None
+        return self._path.with_name(self._path.name + ".partial")
+
+    def add(self, source: str, kind: str, line: int, row: bytes) -> None:
+        """Notes one bad row: `row` is what the file holds, without its line end."""
+        key = (source, kind)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        lines = self._lines.setdefault(key, [])
+        if len(lines) < _SHOWN_LINES:
+            lines.append(line)
+        if self._writer is not None:
+            self._writer.writerow([source, line, kind, row.decode("utf-8", "surrogateescape")])
+
+    def bad(self, source: str | None = None) -> dict[str, BadRows]:
+        """The bad rows by kind: of one file, or of all with the file's name in front where there are several."""
+        several = len({key[0] for key in self._counts}) > 1
+        return {
+            f"{name}: {kind}" if several and source is None else kind: BadRows(count, tuple(self._lines[name, kind]))
+            for (name, kind), count in self._counts.items()
+            if source in (None, name)
+        }
+
+    def check(self) -> None:
+        """Refuses more bad rows than allowed.
+
+        Raises:
+          InputError: One line with the kinds, the lines and the ways on.
+        """
+        number = sum(self._counts.values())
+        if self._path is None and number > self._max_bad_rows:
+            names = ", ".join(dict.fromkeys(name for name, _ in self._counts))
+            raise InputError(
+                f"{names}: {number} bad row{'s' if number > 1 else ''}, {self._max_bad_rows} allowed: "
+                f"{describe_bad(self.bad())}; mend them, or leave them out with --set data.max_bad_rows={number}, "
+                "or collect them in a file with --set data.quarantine_path=FILE"
+            )

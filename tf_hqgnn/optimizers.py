@@ -1,0 +1,87 @@
+"""An Adam for embedding tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+
+@tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
+class LazyAdam(tf_keras.optimizers.Optimizer):
+    """Adam whose cost is that of the batch's rows, not of the table.
+
+    For a sparse gradient only the rows in the batch are touched: their moments decay and they move. Rows outside the
+    batch keep value and moments, where Adam would go on moving them by their momentum. A dense gradient is treated
+    as by Adam. The bias correction uses the global step.
+
+    Args:
+      learning_rate: float or schedule.
+      beta_1: decay of the first moment.
+      beta_2: decay of the second moment.
+      epsilon: added to the root of the second moment.
+      name: of the optimizer.
+
+    Reference: Kingma and Ba, ICLR 2015; lazy as in TensorFlow Addons' LazyAdam.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        name: str = "LazyAdam",
+        **kwargs: Any,
+    ) -> None:
+        # Row updates go through resource scatters, which XLA would turn into writes of the whole table.
+        kwargs["jit_compile"] = False
+        super().__init__(name=name, **kwargs)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, var_list: list[tf.Variable]) -> None:
+        """Makes both moments of every variable."""
+        super().build(var_list)
+        if getattr(self, "_moments", None):
+            return
+        self._moments = [
+            (
+                self.add_variable_from_reference(variable, "m"),
+                self.add_variable_from_reference(variable, "v"),
+            )
+            for variable in var_list
+        ]
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Applies one step to `variable`; the caller has summed repeated rows of a sparse gradient."""
+        m, v = self._moments[self._index_dict[self._var_key(variable)]]
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        correction = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
+        alpha = tf.cast(self.learning_rate, variable.dtype) * correction
+        if isinstance(gradient, tf.IndexedSlices):
+            rows, values = gradient.indices, gradient.values
+            new_m = self.beta_1 * tf.gather(m, rows) + (1.0 - self.beta_1) * values
+            new_v = self.beta_2 * tf.gather(v, rows) + (1.0 - self.beta_2) * tf.square(values)
+            m.scatter_update(tf.IndexedSlices(new_m, rows))
+            v.scatter_update(tf.IndexedSlices(new_v, rows))
+            variable.scatter_sub(tf.IndexedSlices(alpha * new_m / (tf.sqrt(new_v) + self.epsilon), rows))
+        else:
+            m.assign(self.beta_1 * m + (1.0 - self.beta_1) * gradient)
+            v.assign(self.beta_2 * v + (1.0 - self.beta_2) * tf.square(gradient))
+            variable.assign_sub(alpha * m / (tf.sqrt(v) + self.epsilon))
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments of the constructor, JSON-ready."""
+        config = super().get_config()
+        config.pop("jit_compile", None)
+        config.update(
+            learning_rate=self._serialize_hyperparameter(self._learning_rate),
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+        return config

@@ -1,0 +1,94 @@
+"""The run directory: what a training leaves behind, and all that evaluation and export need."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tf_hqgnn.config import Config
+from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.evaluation import RankingMetrics, evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.types import InputError, concatenate
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A finished training run.
+
+    Args:
+      path: its folder.
+      config: the settings that it was trained with.
+      dataset: ids and splits.
+      graph: of the training interactions.
+      user_embeddings: float32 [U, d], propagated.
+      item_embeddings: float32 [I, d], propagated.
+      metrics: what training reported: epochs, seconds, `valid` and `popularity` metrics.
+    """
+
+    path: Path
+    config: Config
+    dataset: SplitDataset
+    graph: InteractionGraph
+    user_embeddings: np.ndarray
+    item_embeddings: np.ndarray
+    metrics: dict[str, Any]
+
+    @staticmethod
+    def load(path: Path) -> RunDirectory:
+        """Reads a run directory.
+
+        Raises:
+          InputError: `path` isn't a finished run.
+        """
+        path = Path(path)
+        if not (path / "metrics.json").is_file():
+            hint = (
+                "; its training was interrupted: run `tf-hqgnn train` with --resume"
+                if partial_path(path).exists()
+                else ""
+            )
+            raise InputError(f"{path} is not the directory of a finished run (no metrics.json){hint}")
+        with np.load(path / "embeddings.npz", allow_pickle=False) as arrays:
+            users, items = arrays["user"], arrays["item"]
+        return RunDirectory(
+            path=path,
+            config=Config.load(path / "config.yaml"),
+            dataset=SplitDataset.load(path / "data"),
+            graph=InteractionGraph.load(path / "graph" / "graph.npz"),
+            user_embeddings=users,
+            item_embeddings=items,
+            metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
+        )
+
+    def evaluate(self, split: str, ks: tuple[int, ...]) -> tuple[RankingMetrics, RankingMetrics]:
+        """Metrics of the model and of popularity on `split`, over the full catalogue.
+
+        Args:
+          split: `valid` (training items are masked) or `test` (training and validation items are masked).
+          ks: cut-offs.
+
+        Raises:
+          InputError: The split is empty.
+        """
+        dataset = self.dataset
+        targets = dataset.valid if split == "valid" else dataset.test
+        if not len(targets):
+            raise InputError(f"the {split} split of {self.path} is empty; set data.split.{split} when training")
+        known = dataset.train if split == "valid" else concatenate(dataset.train, dataset.valid)
+        seen = known.to_csr(dataset.num_users)
+        chunk_size = self.config.evaluation.chunk_size
+        popularity = self.graph.item_degree
+        model = evaluate_embeddings(
+            self.user_embeddings, self.item_embeddings, targets, seen, popularity, ks, chunk_size=chunk_size
+        )
+        return model, evaluate_popularity(targets, seen, popularity, ks, chunk_size=chunk_size)
+
+
+def partial_path(path: Path) -> Path:
+    """Where the run directory `path` is while its training goes on."""
+    return path.with_name(path.name + ".partial")

@@ -1,0 +1,93 @@
+"""The pipeline's first component: a log becomes validated, split Examples, a catalogue and a report of what was read."""
+
+# No `from __future__ import annotations`: TFX reads the annotations of a component as objects.
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.artifact_utils import encode_split_names
+from tfx.types.experimental.simple_artifacts import Dataset, Metrics
+from tfx.types.standard_artifacts import Examples
+
+from tf_hqgnn.config import Config
+from tf_hqgnn.data.loading import load_dataset
+from tf_hqgnn.tfx.catalogue import write_catalogue
+from tf_hqgnn.tfx.examples import SPLITS, examples_path, interaction_columns, serialize_examples
+
+# Rows that a Beam worker turns into one bundle.
+_ROWS_PER_GROUP = 65536
+
+
+@component(use_beam=True)
+def InteractionGen(
+    examples: OutputArtifact[Examples],
+    catalogue: OutputArtifact[Dataset],
+    report: OutputArtifact[Metrics],
+    config: Parameter[str],
+    input_fingerprint: Parameter[str] = "",
+    span: Parameter[int] = 0,
+    version: Parameter[int] = 0,
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Reads, validates, filters and splits the log that `config` names, and writes it with Beam.
+
+    Args:
+      examples: `Split-train`, `Split-valid`, `Split-test`, gzipped TFRecords of tf.Example.
+      catalogue: titles, categories and availability of the items, as Parquet; empty columns where there are none.
+      report: `report.json`, the count of rows read, kept, duplicate, filtered and bad.
+      config: YAML of a `Config`; only `seed` and `data` count, so a caller who wants the cache to hold gives only those.
+      input_fingerprint: changes when a file behind the paths does; TFX's cache can't see into files by itself.
+      span: as in TFX's ExampleGen.
+      version: as in TFX's ExampleGen.
+      beam_pipeline: made by TFX from `beam_pipeline_args`.
+
+    Raises:
+      InputError: The log is not what DESIGN.md asks for.
+    """
+    settings = Config.from_yaml(config)
+    dataset = load_dataset(settings.data, settings.seed)
+    write_catalogue(dataset, Path(catalogue.uri))
+    summary = {"text": str(dataset.report), **asdict(dataset.report)}
+    sizes = {split: len(getattr(dataset, split)) for split in SPLITS}
+    summary |= {"num_users": dataset.num_users, "num_items": dataset.num_items, "splits": sizes}
+    Path(report.uri).mkdir(parents=True, exist_ok=True)
+    (Path(report.uri) / "report.json").write_text(json.dumps(summary, indent=2, default=str), encoding="utf-8")
+
+    columns = Path(examples.uri) / ".columns"
+    columns.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        pq.write_table(interaction_columns(dataset, split), columns / f"{split}.parquet", row_group_size=_ROWS_PER_GROUP)
+    with beam_pipeline as pipeline:
+        for split in SPLITS:
+            _ = (
+                pipeline
+                | f"Read[{split}]" >> beam.io.ReadFromParquetBatched(str(columns / f"{split}.parquet"))
+                | f"ToExamples[{split}]" >> beam.FlatMap(serialize_examples)
+                | f"Write[{split}]"
+                >> beam.io.WriteToTFRecord(str(examples_path(examples.uri, split) / "data_tfrecord"), file_name_suffix=".gz")
+            )
+    shutil.rmtree(columns)
+    examples.split_names = encode_split_names(list(SPLITS))
+    examples.span = span
+    examples.version = version
+    examples.set_string_custom_property("input_fingerprint", input_fingerprint)
+    examples.set_string_custom_property("file_format", "tfrecords_gzip")
+    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+
+
+def fingerprint_files(paths: Iterable[str]) -> str:
+    """SHA-256 over the names and contents of files, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+        digest.update(f"{os.path.basename(path)}\0{content.hexdigest()}\n".encode())
+    return digest.hexdigest()
