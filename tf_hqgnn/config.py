@@ -30,7 +30,7 @@ class DataConfig(_Section):
     train_path: str | None = None
     test_path: str | None = None
     items_path: str | None = None
-    format: Literal["auto", "csv", "parquet", "inter", "adjacency"] = "auto"
+    format: Literal["auto", "csv", "parquet", "inter", "adjacency", "tfrecord"] = "auto"
     k_core: int = Field(0, ge=0, description="every kept user and item has at least this many interactions")
     min_rating: float | None = None
     split: SplitConfig = SplitConfig()

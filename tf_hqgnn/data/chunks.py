@@ -43,11 +43,12 @@ class Chunk(NamedTuple):
 Chunks = Iterator[Chunk]
 
 
-def representable(column: str, values: np.ndarray) -> np.ndarray:
-    """Boolean mask of the finite `values` (float64); ratings and weights must be finite as float32, too."""
-    if column == "timestamp":
-        return np.isfinite(values)
-    return np.abs(values) <= np.finfo(np.float32).max
+# The largest number of each column: ratings and weights are kept as float32.
+LARGEST = {
+    "timestamp": float(np.finfo(np.float64).max),
+    "rating": float(np.finfo(np.float32).max),
+    "weight": float(np.finfo(np.float32).max),
+}
 
 
 def chunk_from_lists(
@@ -55,9 +56,7 @@ def chunk_from_lists(
 ) -> Chunk:
     """A chunk from Python values; `columns` are the numbers that the file has."""
     given = set(columns)
-    arrays = [
-        np.asarray(numbers[column], np.float64) if column in given else None for column in NUMBER_COLUMNS
-    ]
+    arrays = [np.asarray(numbers[column], np.float64) if column in given else None for column in NUMBER_COLUMNS]
     return Chunk(dictionary(pa.array(user_id, pa.utf8())), dictionary(pa.array(item_id, pa.utf8())), *arrays)
 
 
@@ -74,11 +73,13 @@ def check_columns(path: Path, names: Sequence[str]) -> None:
     """
     absent = [column for column in ID_COLUMNS if column not in names]
     if absent:
-        shown = ", ".join(names[:20])
+        shown = ", ".join(names[:20]) or "none"
         raise InputError(
             f"{path}: no column {' and no column '.join(absent)}; expected at least user_id and item_id "
             f"(optional: {', '.join(NUMBER_COLUMNS)}), found: {shown}; rename the columns in the header"
         )
     for column in (*ID_COLUMNS, *NUMBER_COLUMNS):
         if list(names).count(column) > 1:
-            raise InputError(f"{path}: column {column} appears more than once; expected it once, remove or rename the others")
+            raise InputError(
+                f"{path}: column {column} appears more than once; expected it once, remove or rename the others"
+            )

@@ -7,18 +7,28 @@ which finds every bad row with its kind and line. Both ways give the same for go
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import csv
 
 from tf_hqgnn.data.chunks import (
+    BROKEN_QUOTING,
     ID_COLUMNS,
+    LARGEST,
     NUMBER_COLUMNS,
+    UNDECODABLE,
+    WRONG_COLUMN_COUNT,
     Chunk,
     Chunks,
     check_columns,
+    chunk_from_lists,
+    missing,
+    not_finite,
 )
 from tf_hqgnn.data.records import count_lines, last_record_end, record_ends, records
 from tf_hqgnn.data.report import BadRowLog
@@ -35,7 +45,7 @@ def read_delimited(path: Path, log: BadRowLog, *, inter: bool = False, block_byt
     """Yields the good rows of a file with a header, and notes the others in `log`.
 
     Quoting is RFC 4180's (a field that starts with `"`); a quote inside an unquoted field is a character like any
-    other. Lines end in LF, CRLF or CR, a BOM and blank lines are skipped, columns other than the known ones are ignored.
+    other. Lines end in LF, CRLF or CR, a BOM and blank lines are skipped, other columns are ignored.
     Nothing but the empty string is a missing id, and an empty number is bad: a column is filled or left out.
 
     Args:
@@ -98,9 +108,10 @@ def _columns(path: Path, header: bytes, inter: bool) -> tuple[bytes, list[str]]:
     # Spreadsheets in many countries write `;`, database dumps tabs; the header settles it.
     delimiter = b"\t" if inter else max((b",", b"\t", b";"), key=header.count)
     record = next(iter(records(header, delimiter)), None)
-    if record is None or record.fields is None:
+    fields = [] if record is None else record.fields
+    if fields is None:
         raise InputError(f"{path}: the header {text[:80]!r} is not properly quoted; expected user_id,item_id,...")
-    names = [name.decode().strip() for name in record.fields]
+    names = [name.decode().strip() for name in fields]
     if inter:
         names = [name.partition(":")[0] for name in names]
     check_columns(path, names)
@@ -120,8 +131,6 @@ class _Reader:
 
     def read(self, block: bytes, line: int) -> Iterator[Chunk]:
         """The good rows of `block`, which starts at `line`."""
-        if not block.strip(b"\r\n"):
-            return
         chunks = self._read_regular(block)
         if chunks is not None:
             yield from chunks
@@ -130,12 +139,96 @@ class _Reader:
         if ends is None:
             yield self._read_rows(block, line)
             return
-        # The bad rows are few as a rule: only the pieces around them are read slowly.
+        # Bad rows are few as a rule: only the pieces that hold one are read row by row.
+        targets = np.arange(_SMALL_BYTES, len(block), _SMALL_BYTES)
+        cuts = np.unique(ends[np.minimum(np.searchsorted(ends, targets), len(ends) - 1)]) if len(ends) else ends
         start = 0
-        for cut in np.unique(ends[np.minimum(np.arange(_SMALL_BYTES, len(block) + _SMALL_BYTES, _SMALL_BYTES).searchsorted(
-            ends, "right"
-        ).searchsorted(np.arange(len(block) // _SMALL_BYTES + 1), "right"), len(ends)) - 1]):
-            yield from self._read_piece(block[start:cut], line)
-            line += count_lines(block[start:cut])
+        for cut in (*cuts.tolist(), len(block)):
+            piece = block[start:cut]
+            chunks = self._read_regular(piece)
+            if chunks is None:
+                yield self._read_rows(piece, line)
+            else:
+                yield from chunks
+            line += count_lines(piece)
             start = cut
-        yield from self._read_piece(block[start:], line)
+
+    def _read_regular(self, block: bytes) -> list[Chunk] | None:
+        """The rows as Arrow reads them, or None if anything about the block is out of the ordinary."""
+        if not block.strip(b"\r\n"):
+            return []
+        quoted = b'"' in block
+        if quoted and (block.count(b'"') % 2 or record_ends(block, self.delimiter) is None):
+            return None
+        types = dict.fromkeys(ID_COLUMNS, pa.dictionary(pa.int32(), pa.utf8()))
+        types.update(dict.fromkeys(self._numbers, pa.float64()))
+        try:
+            table = csv.read_csv(
+                pa.BufferReader(block),
+                csv.ReadOptions(
+                    column_names=[str(number) for number in range(self._num_columns)], block_size=_BLOCK_BYTES // 2
+                ),
+                csv.ParseOptions(
+                    delimiter=self.delimiter.decode(),
+                    quote_char='"' if quoted else False,
+                    newlines_in_values=quoted,
+                ),
+                # No null values: `NA` and `null` are ids like any other, and an empty number is an error.
+                csv.ConvertOptions(
+                    column_types={str(self._position[name]): kind for name, kind in types.items()},
+                    include_columns=[str(self._position[name]) for name in types],
+                    null_values=[],
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        chunks = []
+        for batch in table.rename_columns(list(types)).to_batches():
+            columns = dict(zip(types, batch.columns))
+            numbers = {name: columns[name].to_numpy() for name in self._numbers}
+            if not all((np.abs(values) <= LARGEST[name]).all() for name, values in numbers.items()):
+                return None
+            if any(columns[name].dictionary.index("").as_py() >= 0 for name in ID_COLUMNS):
+                return None
+            chunks.append(
+                Chunk(columns["user_id"], columns["item_id"], *(numbers.get(name) for name in NUMBER_COLUMNS))
+            )
+        return chunks
+
+    def _read_rows(self, block: bytes, line: int) -> Chunk:
+        """The good rows, one by one; the others go to the log."""
+        users: list[str] = []
+        items: list[str] = []
+        numbers: dict[str, list[float]] = {name: [] for name in self._numbers}
+        for record in records(block, self.delimiter, line):
+            row = self._row(record.fields)
+            if isinstance(row, str):
+                self._log.add(str(self._path), row, record.line, record.text)
+                continue
+            users.append(row[0])
+            items.append(row[1])
+            for name, value in zip(self._numbers, row[2]):
+                numbers[name].append(value)
+        return chunk_from_lists(users, items, numbers, self._numbers)
+
+    def _row(self, fields: list[bytes] | None) -> str | tuple[str, str, list[float]]:
+        """The values of a good row, or what is wrong with it."""
+        if fields is None:
+            return BROKEN_QUOTING
+        if len(fields) != self._num_columns:
+            return WRONG_COLUMN_COUNT
+        try:
+            user, item = (fields[self._position[name]].decode() for name in ID_COLUMNS)
+        except UnicodeDecodeError:
+            return UNDECODABLE
+        for name, value in zip(ID_COLUMNS, (user, item)):
+            if not value:
+                return missing(name)
+        values = []
+        for name in self._numbers:
+            text = fields[self._position[name]]
+            number = float(text) if _NUMBER.fullmatch(text) else math.nan
+            if not abs(number) <= LARGEST[name]:
+                return not_finite(name)
+            values.append(number)
+        return user, item, values

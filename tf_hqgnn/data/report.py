@@ -119,9 +119,7 @@ class BadRowLog:
         if self._path is not None:
             try:
                 # surrogateescape lets undecodable bytes through unchanged.
-                self._file = open(
-                    self._partial(), "w", encoding="utf-8", errors="surrogateescape", newline=""
-                )
+                self._file = open(self._partial(), "w", encoding="utf-8", errors="surrogateescape", newline="")
             except OSError as error:
                 raise InputError(
                     f"data.quarantine_path {self._path}: {error.strerror}; expected a file in a folder that exists"

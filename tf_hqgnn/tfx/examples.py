@@ -37,9 +37,9 @@ def serialize_examples(columns: pa.Table) -> Iterator[bytes]:
 
     Example:
       >>> columns = pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [7]})
-      >>> example = tf.train.Example.FromString(next(serialize_examples(columns)))
-      >>> example.features.feature["item_id"].bytes_list.value[0], example.features.feature["timestamp"].int64_list.value[0]
-      (b'i', 7)
+      >>> features = tf.train.Example.FromString(next(serialize_examples(columns))).features.feature
+      >>> features["item_id"].bytes_list.value, features["timestamp"].int64_list.value
+      ([b'i'], [7])
     """
     users, items = columns["user_id"].to_pylist(), columns["item_id"].to_pylist()
     times: list[dict[str, tf.train.Feature]] = [{}] * len(users)
@@ -55,7 +55,7 @@ def serialize_examples(columns: pa.Table) -> Iterator[bytes]:
         yield tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
-def read_transformed(patterns: Sequence[str], users: Sequence[bytes], items: Sequence[bytes]) -> _IdentifiedPairs:
+def read_transformed(patterns: Sequence[str], users: Sequence[bytes], items: Sequence[bytes]) -> Interactions:
     """Reads materialised, transformed examples: `user_index`, `item_index` (int64) and perhaps `timestamp`.
 
     Args:
@@ -71,29 +71,21 @@ def read_transformed(patterns: Sequence[str], users: Sequence[bytes], items: Seq
     user_index = np.concatenate([part["user_index"] for part in parsed]) if parsed else np.zeros(0, np.int64)
     item_index = np.concatenate([part["item_index"] for part in parsed]) if parsed else np.zeros(0, np.int64)
     for name, index, vocabulary in (("user", user_index, users), ("item", item_index, items)):
-        if len(index) and not (0 <= index.min() and index.max() < len(vocabulary)):
+        if len(index) and not (index.min() >= 0 and index.max() < len(vocabulary)):
             raise ValueError(
-                f"{name}_index is between {index.min()} and {index.max()}, but the vocabulary has {len(vocabulary)} ids; "
-                f"Transform must analyze every split"
+                f"{name}_index is between {index.min()} and {index.max()}, but the vocabulary has {len(vocabulary)} "
+                f"ids; Transform must analyze every split"
             )
     has_time = bool(parsed) and all("timestamp" in part for part in parsed)
     timestamp = np.concatenate([part["timestamp"] for part in parsed]) if has_time else None
-    return _IdentifiedPairs(user_index, item_index, timestamp)
+    return Interactions(user_index.astype(np.int32), item_index.astype(np.int32), timestamp)
 
 
-class _IdentifiedPairs:
-    """Interactions that still point into Transform's vocabularies."""
-
-    def __init__(self, user_index: np.ndarray, item_index: np.ndarray, timestamp: np.ndarray | None) -> None:
-        self.user_index = user_index
-        self.item_index = item_index
-        self.timestamp = timestamp
-
-    def reindex(self, user_rank: np.ndarray, item_rank: np.ndarray) -> Interactions:
-        """The interactions in canonical order: by user, then item, of the new rows."""
-        users = user_rank[self.user_index].astype(np.int32)
-        items = item_rank[self.item_index].astype(np.int32)
-        return Interactions(users, items, self.timestamp).take(np.lexsort((items, users)))
+def reindex(interactions: Interactions, user_rank: np.ndarray, item_rank: np.ndarray) -> Interactions:
+    """The interactions with row `r` renamed to `rank[r]`, in canonical order: by user, then item."""
+    users = user_rank[interactions.user_index].astype(np.int32)
+    items = item_rank[interactions.item_index].astype(np.int32)
+    return Interactions(users, items, interactions.timestamp).take(np.lexsort((items, users)))
 
 
 def sort_vocabulary(vocabulary: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:

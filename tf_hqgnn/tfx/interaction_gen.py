@@ -1,25 +1,19 @@
-"""The pipeline's first component: a log becomes validated, split Examples, a catalogue and a report of what was read."""
+"""The pipeline's first component: a log becomes validated, split Examples, a catalogue and a report of the read."""
 
 # No `from __future__ import annotations`: TFX reads the annotations of a component as objects.
-import hashlib
-import json
-import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 import apache_beam as beam
 import pyarrow.parquet as pq
-from tfx.dsl.component.experimental.annotations import BeamComponentParameter, OutputArtifact, Parameter
-from tfx.dsl.component.experimental.decorators import component
 from tfx.types.artifact_utils import encode_split_names
 from tfx.types.experimental.simple_artifacts import Dataset, Metrics
 from tfx.types.standard_artifacts import Examples
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.tfx.catalogue import write_catalogue
+from tf_hqgnn.tfx.annotations import BeamComponentParameter, OutputArtifact, Parameter, component
+from tf_hqgnn.tfx.catalogue import write_catalogue, write_report
 from tf_hqgnn.tfx.examples import SPLITS, examples_path, interaction_columns, serialize_examples
 
 # Rows that a Beam worker turns into one bundle.
@@ -41,9 +35,9 @@ def InteractionGen(
 
     Args:
       examples: `Split-train`, `Split-valid`, `Split-test`, gzipped TFRecords of tf.Example.
-      catalogue: titles, categories and availability of the items, as Parquet; empty columns where there are none.
+      catalogue: titles, categories and availability of the items, as Parquet; no column where there is none.
       report: `report.json`, the count of rows read, kept, duplicate, filtered and bad.
-      config: YAML of a `Config`; only `seed` and `data` count, so a caller who wants the cache to hold gives only those.
+      config: YAML of a `Config`; only `seed` and `data` count, so give only those, and the cache holds.
       input_fingerprint: changes when a file behind the paths does; TFX's cache can't see into files by itself.
       span: as in TFX's ExampleGen.
       version: as in TFX's ExampleGen.
@@ -55,16 +49,14 @@ def InteractionGen(
     settings = Config.from_yaml(config)
     dataset = load_dataset(settings.data, settings.seed)
     write_catalogue(dataset, Path(catalogue.uri))
-    summary = {"text": str(dataset.report), **asdict(dataset.report)}
-    sizes = {split: len(getattr(dataset, split)) for split in SPLITS}
-    summary |= {"num_users": dataset.num_users, "num_items": dataset.num_items, "splits": sizes}
-    Path(report.uri).mkdir(parents=True, exist_ok=True)
-    (Path(report.uri) / "report.json").write_text(json.dumps(summary, indent=2, default=str), encoding="utf-8")
+    write_report(dataset, Path(report.uri))
 
     columns = Path(examples.uri) / ".columns"
     columns.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
-        pq.write_table(interaction_columns(dataset, split), columns / f"{split}.parquet", row_group_size=_ROWS_PER_GROUP)
+        pq.write_table(
+            interaction_columns(dataset, split), columns / f"{split}.parquet", row_group_size=_ROWS_PER_GROUP
+        )
     with beam_pipeline as pipeline:
         for split in SPLITS:
             _ = (
@@ -72,7 +64,9 @@ def InteractionGen(
                 | f"Read[{split}]" >> beam.io.ReadFromParquetBatched(str(columns / f"{split}.parquet"))
                 | f"ToExamples[{split}]" >> beam.FlatMap(serialize_examples)
                 | f"Write[{split}]"
-                >> beam.io.WriteToTFRecord(str(examples_path(examples.uri, split) / "data_tfrecord"), file_name_suffix=".gz")
+                >> beam.io.WriteToTFRecord(
+                    str(examples_path(examples.uri, split) / "data_tfrecord"), file_name_suffix=".gz"
+                )
             )
     shutil.rmtree(columns)
     examples.split_names = encode_split_names(list(SPLITS))
@@ -81,13 +75,3 @@ def InteractionGen(
     examples.set_string_custom_property("input_fingerprint", input_fingerprint)
     examples.set_string_custom_property("file_format", "tfrecords_gzip")
     examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
-
-
-def fingerprint_files(paths: Iterable[str]) -> str:
-    """SHA-256 over the names and contents of files, in hexadecimal."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
-        digest.update(f"{os.path.basename(path)}\0{content.hexdigest()}\n".encode())
-    return digest.hexdigest()

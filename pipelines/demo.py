@@ -1,0 +1,192 @@
+"""`make demo`: a log goes through the pipeline and comes back as recommendations over gRPC."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import run_local
+from tf_hqgnn.data.items import read_items
+from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.data.synthetic import generate_log, write_log
+from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.serving.client import Client, Recommendation
+from tf_hqgnn.types import InputError
+
+_READY_SECONDS = 120
+
+
+def main() -> int:
+    """Runs the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--data", help="a log of interactions; a generated one by default")
+    parser.add_argument("--items", help="CSV with item_id and title")
+    parser.add_argument("--out", default="demo", help="where everything is written")
+    arguments = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    # A terminated demo must take its server with it, as an interrupted one does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    started = time.monotonic()
+    out = Path(arguments.out)
+    data, items = arguments.data, arguments.items
+    try:
+        if data is None:
+            data, items = _generate(out / "data", console)
+        code = run_local.main(["--data", data, "--out", str(out), *(["--items", items] if items else [])])
+        if code:
+            return code
+        run = RunDirectory.load(run_local.latest_run(out))
+        titles = _titles(items)
+        with _Server(out / "serving") as address:
+            _show(console, address, run.dataset, titles)
+    except InputError as error:
+        print(f"make demo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted: the server is stopped; run it again, and finished steps come from the cache",
+            file=sys.stderr,
+        )
+        return 130
+    _closing(console, out, run, time.monotonic() - started)
+    return 0
+
+
+def _generate(folder: Path, console: Console) -> tuple[str, str]:
+    data, items = folder / "interactions.csv", folder / "items.csv"
+    if not (data.exists() and items.exists()):
+        console.print("no DATA= given: a generated log of 2,000 users, 1,500 items, 60,000 interactions")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_log(generate_log(2000, 1500, 60000, seed=2020), data, items)
+    return str(data), str(items)
+
+
+def _titles(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    catalogue = read_items(Path(path))
+    return {} if catalogue.title is None else dict(zip(catalogue.item_ids, catalogue.title))
+
+
+class _Server:
+    """`tf-hqgnn serve` as a process of its own, stopped on the way out."""
+
+    def __init__(self, folder: Path) -> None:
+        self._command = [
+            sys.executable,
+            "-m",
+            "tf_hqgnn.cli",
+            "serve",
+            str(folder),
+            "--grpc-port",
+            "0",
+            "--rest-port",
+            "0",
+        ]
+
+    def __enter__(self) -> str:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        try:
+            return self._address()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _address(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            found = re.search(r"gRPC (?:on )?(\S+:\d+)", line)
+            if found:
+                return found.group(1).rstrip(",")
+        raise RuntimeError(f"the server ended with code {self._process.wait()} before it was ready; its error is above")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _show(console: Console, address: str, dataset: SplitDataset, titles: dict[str, str]) -> None:
+    # Somebody with a middling history: enough to show a taste, short enough to read.
+    activity = np.bincount(dataset.train.user_index, minlength=dataset.num_users)
+    held_out = np.bincount(dataset.test.user_index, minlength=dataset.num_users)
+    candidates = np.flatnonzero((held_out > 0) & (activity >= np.quantile(activity, 0.6)))
+    user = int(candidates[np.argmin(activity[candidates])])
+    user_id = dataset.user_ids[user]
+    history = dataset.item_ids[dataset.train.item_index[dataset.train.user_index == user]]
+    later = set(dataset.item_ids[dataset.test.item_index[dataset.test.user_index == user]])
+    popular = np.bincount(dataset.train.item_index, minlength=dataset.num_items)
+    best_known = sorted(history, key=lambda item: -popular[np.searchsorted(dataset.item_ids, item)])[:8]
+
+    def name(item_id: str) -> str:
+        return titles.get(item_id) or item_id
+
+    console.print(f"\nserver on {address} (gRPC)")
+    with Client(address) as client:
+        console.print(f"user {user_id} has taken {len(history)} items: {', '.join(map(name, best_known))}, ...")
+        for model, kind in (("hqgnn", "exact"), ("hqgnn_scann", "approximate")):
+            began = time.perf_counter()
+            (answer,) = client.recommend([user_id], k=10, model=model)
+            elapsed = 1000 * (time.perf_counter() - began)
+            console.print(_table(f"{model} ({kind}) recommends to {user_id}, {elapsed:.1f} ms", answer, titles, later))
+        (answer,) = client.recommend(["somebody new"], k=5)
+        console.print(
+            _table(f"to an unknown user (known_user = {answer.known_user}): the popular", answer, titles, set())
+        )
+        (similar,) = client.similar_items([best_known[0]], k=5)
+        console.print(_table(f"similar to {name(best_known[0])}", similar, titles, set()))
+
+
+def _table(title: str, answer: Recommendation, titles: dict[str, str], later: set[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("item")
+    if titles:
+        table.add_column("title", min_width=40)
+    table.add_column("score", justify="right")
+    if later:
+        table.add_column("held out")
+    for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
+        title_cell = (titles.get(item_id, ""),) if titles else ()
+        table.add_row(
+            str(rank), item_id, *title_cell, f"{score:.3f}", *(("taken" if item_id in later else "",) if later else ())
+        )
+    return table
+
+
+def _closing(console: Console, out: Path, run: RunDirectory, seconds: float) -> None:
+    model, popularity = run.evaluate("test", (10, 20))
+    table = Table(title=f"test: {model.num_users} users, full catalogue, seen items masked", title_justify="left")
+    for column in ("metric", "tf_hqgnn", "popularity", "ratio"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for metric in ("recall@20", "ndcg@20", "mrr@20", "hit@20", "coverage@20"):
+        a, b = model.values[metric], popularity.values[metric]
+        table.add_row(metric, f"{a:.4f}", f"{b:.4f}", f"{a / b:.1f}" if b else "")
+    console.print(table)
+    console.print(f"\ndone in {seconds:.0f} s; the server is stopped. What there is now:")
+    console.print(f"  {out}/serving/hqgnn, {out}/serving/hqgnn_scann   SavedModels, a folder per version")
+    console.print(f"  {run.path}   the training run (config, history, TensorBoard)")
+    user = run.dataset.user_ids[0]
+    console.print("what to try next:")
+    console.print(f"  .venv/bin/tf-hqgnn serve {out}/serving")
+    console.print(f"  .venv/bin/tf-hqgnn recommend --server localhost:8500 --user {user}")
+    console.print(f"  .venv/bin/tf-hqgnn evaluate {run.path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The pipeline: from an interaction log to two SavedModels that a server picks up. The composition is yours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tfx import v1 as tfx
+
+from tf_hqgnn.config import Config
+from tf_hqgnn.tfx.index_gen import IndexGen
+from tf_hqgnn.tfx.infra_check import InfraCheck
+from tf_hqgnn.tfx.interaction_gen import InteractionGen
+from tf_hqgnn.tfx.pusher import Pusher
+from tf_hqgnn.tfx.ranking_evaluator import RankingEvaluator
+from tf_hqgnn.tfx.thresholds import Thresholds
+from tf_hqgnn.tfx.trainer import Trainer
+
+SPLITS = ["train", "valid", "test"]
+
+
+def create_pipeline(
+    pipeline_name: str,
+    pipeline_root: str,
+    config: Config,
+    thresholds: Thresholds,
+    serving_dir: str,
+    model_store: str,
+    input_fingerprint: str = "",
+    store_state: str = "",
+    metadata_connection_config: Any | None = None,
+    beam_pipeline_args: list[str] | None = None,
+    enable_cache: bool = True,
+) -> tfx.dsl.Pipeline:
+    """Composes the components; every path is an argument, runners own them.
+
+    Args:
+      pipeline_name: under which metadata and cache are kept.
+      pipeline_root: where the artifacts go.
+      config: all settings; `config.data` names the log.
+      thresholds: what a model must show to be pushed.
+      serving_dir: gets `hqgnn/<version>` and `hqgnn_scann/<version>`.
+      model_store: gets the pointer to the last blessed model; on the same file system as `serving_dir`.
+      input_fingerprint: changes when the files behind `config.data` do.
+      store_state: changes when the pointer or the served versions do.
+      metadata_connection_config: ConnectionConfig of ML Metadata; None where the orchestrator has its own.
+      beam_pipeline_args: of InteractionGen, StatisticsGen and Transform.
+      enable_cache: reuse the outputs of a component that has run with the same inputs.
+    """
+    everything = config.to_yaml()
+    # Only what the log's reading depends on, so that another training setting doesn't read it anew.
+    data_settings = Config(seed=config.seed, data=config.data).to_yaml()
+
+    interaction_gen = InteractionGen(config=data_settings, input_fingerprint=input_fingerprint)
+    examples = interaction_gen.outputs["examples"]
+    statistics_gen = tfx.components.StatisticsGen(examples=examples)
+    schema_gen = tfx.components.SchemaGen(statistics=statistics_gen.outputs["statistics"], infer_feature_shape=True)
+    example_validator = tfx.components.ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
+    )
+    transform = tfx.components.Transform(
+        examples=examples,
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn="tf_hqgnn.tfx.preprocessing.preprocessing_fn",
+        # Every split: a user or an item of the test split only has a row, too.
+        splits_config=tfx.proto.SplitsConfig(analyze=SPLITS, transform=SPLITS),
+        # StatisticsGen has made them, and the vocabularies change with every log.
+        disable_statistics=True,
+        disable_analyzer_cache=True,
+    )
+    trainer = Trainer(
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        catalogue=interaction_gen.outputs["catalogue"],
+        report=interaction_gen.outputs["report"],
+        config=everything,
+    )
+    index_gen = IndexGen(model_run=trainer.outputs["model_run"], config=everything)
+    candidates = {"model": trainer.outputs["model"], "index": index_gen.outputs["index"]}
+    evaluator = RankingEvaluator(
+        **candidates,
+        model_run=trainer.outputs["model_run"],
+        config=everything,
+        thresholds=thresholds.model_dump_json(),
+        model_store=str(Path(model_store)),
+        store_state=store_state,
+    )
+    infra_check = InfraCheck(**candidates)
+    pusher = Pusher(
+        **candidates,
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        infra_blessing=infra_check.outputs["blessing"],
+        serving_dir=serving_dir,
+        model_store=model_store,
+        store_state=store_state,
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=pipeline_name,
+        pipeline_root=pipeline_root,
+        components=[
+            interaction_gen,
+            statistics_gen,
+            schema_gen,
+            example_validator,
+            transform,
+            trainer,
+            index_gen,
+            evaluator,
+            infra_check,
+            pusher,
+        ],
+        enable_cache=enable_cache,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=[*(beam_pipeline_args or [])],
+    )

@@ -1,0 +1,280 @@
+"""Runs the pipeline on this machine: `python -m pipelines.run_local --data FILE --out DIR`.
+
+Exit codes: 0 the model was pushed, 1 it was not, or something failed, 2 wrong usage or bad input (one line says what),
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from pipelines.progress import ProgressHandler, quieten_libraries, show_progress
+from tf_hqgnn.config import Config, DataConfig
+from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
+from tf_hqgnn.tfx.thresholds import Thresholds, lift
+from tf_hqgnn.types import InputError
+from tf_hqgnn.versions import versions
+
+PIPELINE_NAME = "tf_hqgnn"
+# None: Beam's default is one worker in this process, and with any argument TFX first packages itself for remote
+# workers, which takes 4 s a component.
+BEAM_ARGS: list[str] = []
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a run puts things under its `--out`.
+
+    Args:
+      out: the folder.
+    """
+
+    out: Path
+
+    @property
+    def serving(self) -> Path:
+        """One folder per model, nothing else: what `tf-hqgnn serve` is given."""
+        return self.out / "serving"
+
+    @property
+    def model_store(self) -> Path:
+        """The pointer to the last blessed model."""
+        return self.out / "model_store"
+
+    @property
+    def artifacts(self) -> Path:
+        """TFX's pipeline root."""
+        return self.out / "pipeline"
+
+    @property
+    def metadata(self) -> Path:
+        """ML Metadata's SQLite file."""
+        return self.out / "metadata.sqlite"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses, runs, reports; returns the exit code."""
+    terminate = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return run(_parse(arguments))
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was pushed by this run; the same command goes on where it can", file=sys.stderr)
+        sys.stdout.flush()
+        # Not sys.exit: it would wait for the threads of a Beam pipeline that nobody waits for any more.
+        os._exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the pipeline; returns 0 if the model was pushed, 1 if not.
+
+    Raises:
+      InputError: A file or a setting is wrong.
+    """
+    config = _configure(options)
+    thresholds = _thresholds(options)
+    layout = Layout(Path(options.out).absolute())
+    started = time.monotonic()
+    with _locked(layout.out):
+        fingerprint = _fingerprint(config.data)
+        state = store_state(layout, f"{fingerprint}\n{config.to_yaml()}\n{thresholds.model_dump_json()}")
+        # Imported this late because it takes seconds, which a mistyped path shouldn't.
+        quieten_libraries()
+        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+        from pipelines.pipeline import create_pipeline
+        from pipelines.run_record import RunRecord, sqlite_config
+
+        pipeline = create_pipeline(
+            pipeline_name=PIPELINE_NAME,
+            pipeline_root=str(layout.artifacts),
+            config=config,
+            thresholds=thresholds,
+            serving_dir=str(layout.serving),
+            model_store=str(layout.model_store),
+            input_fingerprint=fingerprint,
+            store_state=state,
+            metadata_connection_config=sqlite_config(layout.metadata),
+            beam_pipeline_args=BEAM_ARGS,
+            enable_cache=not options.no_cache,
+        )
+        progress = ProgressHandler(len(pipeline.components))
+        show_progress(progress)
+        try:
+            with _no_arguments():
+                LocalDagRunner().run(pipeline)
+        finally:
+            progress.close_line()
+        return _summarize(RunRecord.latest(layout.metadata), layout, time.monotonic() - started)
+
+
+def latest_run(out: Path) -> Path:
+    """The run directory of the training that the last pipeline run in `out` used."""
+    from pipelines.run_record import RunRecord
+    from tf_hqgnn.tfx.trainer import run_path
+
+    return run_path(str(RunRecord.latest(Layout(Path(out).absolute()).metadata).uri("Trainer", "model_run")))
+
+
+def store_state(layout: Layout, inputs: str) -> str:
+    """A word that changes when a cached verdict or push would no longer hold.
+
+    A run that would repeat the one behind the pointer, its versions still in place, gets that run's word, and with it
+    TFX's cache. Any other gets one that depends on the pointer and on the versions that are there: its candidate must
+    be compared with the model that is blessed now, and pushed, whatever happened in an earlier run of the same inputs.
+
+    Args:
+      layout: of the run.
+      inputs: everything else that the run depends on.
+    """
+    key = hashlib.sha256(inputs.encode()).hexdigest()[:16]
+    pointer = read_pointer(layout.model_store)
+    if pointer and pointer["store_state"].startswith(f"{key}-") and all(map(os.path.isdir, pointer["models"].values())):
+        return pointer["store_state"]
+    path = pointer_path(layout.model_store)
+    digest = hashlib.sha256(path.read_bytes() if path.is_file() else b"")
+    digest.update(json.dumps([versions(layout.serving / name) for name in MODEL_NAMES]).encode())
+    return f"{key}-{digest.hexdigest()[:16]}"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="python -m pipelines.run_local", description="From a log to two served models.")
+    parser.add_argument("--data", help="the log: user_id,item_id[,timestamp,rating,weight]; or data.* of the config")
+    parser.add_argument("--items", help="titles and categories: item_id[,title,category,available]")
+    parser.add_argument("--out", required=True, help="gets serving/, model_store/, pipeline/, metadata.sqlite")
+    parser.add_argument("--config", help="YAML of settings (configs/)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+    for name, field in Thresholds.model_fields.items():
+        option = f"--{name.replace('_', '-')}"
+        text = f"{field.description}; default %(default)s"
+        parser.add_argument(option, type=float, default=field.default, help=text)
+    parser.add_argument("--no-cache", action="store_true", help="run every component, whatever ran before")
+    return parser.parse_args(arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, as every other is reported."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help lists the options")
+
+
+def _configure(options: argparse.Namespace) -> Config:
+    overrides = tuple(options.overrides)
+    config = Config.load(options.config, overrides) if options.config else Config.from_yaml("", overrides)
+    data = config.data
+    if options.data and data.train_path:
+        raise InputError("--data and data.train_path both name a log; give one of them")
+    given = {"path": options.data or data.path, "items_path": options.items or data.items_path}
+    given |= {"train_path": data.train_path, "test_path": data.test_path, "quarantine_path": data.quarantine_path}
+    if not (given["path"] or given["train_path"]):
+        raise InputError("no log to read; give --data FILE, or data.path in the config")
+    absolute = {name: os.path.abspath(path) if path else None for name, path in given.items()}
+    return config.model_copy(update={"data": data.model_copy(update=absolute)})
+
+
+def _thresholds(options: argparse.Namespace) -> Thresholds:
+    try:
+        return Thresholds(**{name: getattr(options, name) for name in Thresholds.model_fields})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0]).replace("_", "-")
+        raise InputError(f"--{name} {problem['input']}: {problem['msg'].lower()}") from error
+
+
+def _fingerprint(data: DataConfig) -> str:
+    digest = hashlib.sha256()
+    for path in (data.path, data.train_path, data.test_path, data.items_path):
+        if not path:
+            continue
+        try:
+            with open(path, "rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}; expected a file that can be read") from error
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keeps a second run out of the folder; the lock goes with the process, however it ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = open(out / ".lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror or error}; expected a folder that can be written") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"--out {out}: another run is using it; wait for it, or choose another folder") from error
+        yield
+
+
+@contextmanager
+def _no_arguments() -> Iterator[None]:
+    """TFX hands sys.argv to absl's flags, some of which have names that a caller's options may have, too."""
+    arguments = sys.argv
+    sys.argv = arguments[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _summarize(record: Any, layout: Layout, seconds: float) -> int:
+    from tf_hqgnn.tfx.catalogue import read_report
+    from tf_hqgnn.tfx.ranking_evaluator import METRICS_FILE
+
+    report = read_report(record.uri("InteractionGen", "report"))
+    figures = json.loads((record.uri("RankingEvaluator", "evaluation") / METRICS_FILE).read_text(encoding="utf-8"))
+    print(f"\n{report['text']}")
+    print(
+        f"{report['num_users']:,} users, {report['num_items']:,} items; "
+        f"train {report['train']:,}, valid {report['valid']:,}, test {report['test']:,} interactions"
+    )
+    if figures["num_users"]:
+        print(f"\ntest, {figures['num_users']:,} users    model  with ScaNN  popularity")
+        for name, value in figures["metrics"].items():
+            others = f"{figures['ann_metrics'][name]:11.4f} {figures['popularity'][name]:11.4f}"
+            print(f"  {name:<18} {value:10.4f} {others}")
+        print(
+            f"  {lift(figures['metrics'], figures['popularity']):.2f} times the NDCG@20 of popularity; ScaNN finds "
+            f"{figures['ann_recall@20']:.1%} of the exact first 20; {figures['baseline']}"
+        )
+    if not record.property("Pusher", "pushed_model", "pushed"):
+        print(f"\nnot pushed after {seconds:.0f} s: {record.property('Pusher', 'pushed_model', 'reason')}")
+        return 1
+    print(f"\npushed after {seconds:.0f} s:")
+    for output in ("pushed_model", "pushed_index"):
+        print(f"  {record.property('Pusher', output, 'pushed_destination')}")
+    print(f"  training run: {record.uri('Trainer', 'model_run') / 'run'}\nserve them: tf-hqgnn serve {layout.serving}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Shared fixtures. Importing the package first makes TensorFlow pick Keras 2 in every test."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+import tf_hqgnn  # noqa: F401
+
+REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def log_path(tmp_path_factory):
+    """A generated log of 300 users, 200 items and 6,000 interactions, with its items file beside it."""
+    from tf_hqgnn.data.synthetic import generate_log, write_log
+
+    folder = tmp_path_factory.mktemp("log")
+    write_log(generate_log(300, 200, 6000, seed=7), folder / "interactions.csv", folder / "items.csv")
+    return folder / "interactions.csv"
+
+
+@pytest.fixture(scope="session")
+def dataset(log_path):
+    """The generated log, split at random per user."""
+    from tf_hqgnn.data.loading import load_dataset
+
+    from tf_hqgnn.config import DataConfig
+
+    return load_dataset(DataConfig(path=str(log_path)), seed=1)
+
+
+@pytest.fixture(scope="session")
+def smoke_config():
+    """Settings that train in seconds."""
+    from tf_hqgnn.config import Config
+
+    return Config.load(Path(__file__).resolve().parent.parent / "configs" / "smoke.yaml")

@@ -1,0 +1,198 @@
+"""From settings to a dataset: every setting is honoured, and real logs come out with their known sizes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tf_hqgnn.config import DataConfig, SplitConfig
+from tf_hqgnn.data.items import read_items
+from tf_hqgnn.data.loading import load_dataset
+from tf_hqgnn.types import InputError
+
+REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+real = pytest.mark.skipif(not REAL_DATA.exists(), reason="no real data beside the project")
+
+
+def named(dataset, part):
+    interactions = getattr(dataset, part)
+    return set(zip(dataset.user_ids[interactions.user_index], dataset.item_ids[interactions.item_index]))
+
+
+def log(path, rows, header="user_id,item_id"):
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return str(path)
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 99)),
+    min_size=20,
+    max_size=60,
+    unique_by=lambda row: row[2],
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    ROWS.flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))),
+    st.sampled_from(["random", "leave_last_out", "temporal"]),
+)
+def test_the_order_of_the_rows_does_not_matter(tmp_path_factory, both, method):
+    folder = tmp_path_factory.mktemp("order")
+    datasets = []
+    for name, rows in zip("ab", both):
+        path = log(folder / f"{name}.csv", rows, "user_id,item_id,timestamp")
+        split = SplitConfig(method=method, valid=0.2, test=0.2)
+        try:
+            datasets.append(load_dataset(DataConfig(path=path, split=split), seed=3))
+        except InputError as error:
+            datasets.append(str(error).replace(path, ""))
+    if isinstance(datasets[0], str):
+        assert datasets[0] == datasets[1]
+        return
+    parts = [[named(dataset, part) for part in ("train", "valid", "test")] for dataset in datasets]
+    assert parts[0] == parts[1]
+    assert sum(map(len, parts[0])) == len(set.union(*parts[0])) == datasets[0].report.kept
+
+
+def test_settings_are_honoured(tmp_path):
+    rows = [(user, item, 5 if item != 9 else 1) for user in range(6) for item in range(10)] + [(99, 1, 5)]
+    config = DataConfig(
+        path=log(tmp_path / "log.txt", [*rows, ("", 1, 5), (0, 0, 5)], "user_id,item_id,rating"),
+        format="csv",
+        min_rating=2,
+        k_core=5,
+        max_bad_rows=1,
+        split=SplitConfig(valid=0.0, test=0.3),
+        quarantine_path=str(tmp_path / "bad.csv"),
+        items_path=log(tmp_path / "items.csv", [(1, "One"), (77, "Unseen")], "item_id,title"),
+    )
+    dataset = load_dataset(config, seed=1)
+    assert (dataset.num_users, dataset.num_items) == (6, 9)
+    assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (6 * 7, 0, 6 * 2)
+    report = dataset.report
+    assert (report.rows_read, report.kept, report.duplicate, report.filtered, report.num_bad) == (63, 54, 1, 7, 1)
+    assert dataset.titles.tolist() == ["", "One", *[""] * 7]
+    assert dataset.available is None
+    assert (tmp_path / "bad.csv").read_text().endswith('63,missing user_id,",1,5"\n')
+    other = load_dataset(config, seed=2)
+    assert named(other, "test") != named(dataset, "test")
+    assert named(load_dataset(config, seed=1), "test") == named(dataset, "test")
+
+
+def test_given_files(tmp_path):
+    train = [(user, item) for user in range(4) for item in range(10)]
+    test = [(0, 20), (0, 3), (7, 20), (7, 21), ("", 5)]
+    config = DataConfig(
+        train_path=log(tmp_path / "train.csv", train),
+        test_path=log(tmp_path / "test.csv", test),
+        max_bad_rows=1,
+        split=SplitConfig(valid=0.2),
+    )
+    dataset = load_dataset(config, seed=5)
+    assert named(dataset, "test") == {("0", "20"), ("7", "20"), ("7", "21")}
+    assert named(dataset, "train") | named(dataset, "valid") == {(str(user), str(item)) for user, item in train}
+    assert np.bincount(dataset.valid.user_index).tolist() == [2, 2, 2, 2]
+    assert not named(dataset, "train") & named(dataset, "valid")
+    report = dataset.report
+    assert (report.rows_read, report.kept, report.duplicate, report.filtered, report.num_bad) == (45, 43, 1, 0, 1)
+    smaller = load_dataset(config.model_copy(update={"k_core": 3}), seed=5)
+    assert (smaller.report.filtered, named(smaller, "test")) == (3, set())
+    assert smaller.user_ids.tolist() == ["0", "1", "2", "3"]
+    with pytest.raises(InputError, match=r"k_core=30: no interaction is left for training"):
+        load_dataset(config.model_copy(update={"k_core": 30}), seed=5)
+    strict = config.model_copy(update={"max_bad_rows": 0})
+    with pytest.raises(InputError, match=r"test\.csv: 1 bad row, 0 allowed"):
+        load_dataset(strict, seed=5)
+
+
+def test_bad_rows_of_two_files_count_together(tmp_path):
+    paths = {}
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        paths[f"{name}_path"] = log(tmp_path / name / "log.csv", [("u", name), ("", 1), ("u", "")])
+    with pytest.raises(InputError, match=r"4 bad rows, 3 allowed: .*train/log\.csv: missing user_id 1 \(line 3\)"):
+        load_dataset(DataConfig(**paths, max_bad_rows=3), seed=1)
+    dataset = load_dataset(DataConfig(**paths, quarantine_path=str(tmp_path / "bad.csv")), seed=1)
+    assert (dataset.report.rows_read, dataset.report.num_bad) == (6, 4)
+    assert len((tmp_path / "bad.csv").read_text().splitlines()) == 5
+
+
+def test_no_input():
+    with pytest.raises(InputError, match=r"no input: set data\.path, or data\.train_path with data\.test_path"):
+        load_dataset(DataConfig(), seed=1)
+
+
+def test_items_of_another_catalogue(tmp_path):
+    config = DataConfig(
+        path=log(tmp_path / "log.csv", [("u", "x")]), items_path=log(tmp_path / "items.csv", [("1",)], "item_id")
+    )
+    with pytest.raises(InputError, match=r"none of its 1 items is among the 1 of the interactions \(such as 'x'\)"):
+        load_dataset(config, seed=1)
+
+
+def test_items(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbfyear,item_id,available,title\r\n1995,007,TRUE,"Kiss, ""Kiss""\nBang"\r\n,7,no,NA\r\n,8, 1 ,\r\n'
+    )
+    catalogue = read_items(path)
+    assert catalogue.item_ids.tolist() == ["007", "7", "8"]
+    assert catalogue.title.tolist() == ['Kiss, "Kiss"\nBang', "NA", ""]
+    assert catalogue.available.tolist() == [True, False, True]
+    assert catalogue.category is None
+    aligned = catalogue.align(np.array(["7", "x"], object))
+    assert (aligned.title.tolist(), aligned.available.tolist()) == (["NA", ""], [False, True])
+
+
+ITEM_ERRORS = {
+    "duplicate": (b"item_id\na\n\nb\na\n", r"line 5: item_id 'a' came before in line 2"),
+    "missing": (b"item_id,title\na,A\n,B\n", r"line 3: missing item_id"),
+    "columns": (b"item_id,title\na,A,B\n", r"line 2: 3 columns; expected 2 as in the header"),
+    "bytes": (b"item_id,title\na,\xff\n", r"line 2: undecodable bytes; expected UTF-8"),
+    "quoting": (b'item_id,title\na,"A"B\n', r"line 2: broken quoting"),
+    "available": (b"item_id,available\na,maybe\n", r"line 2: available is 'maybe'; expected true, false"),
+    "no id": (b"id,title\na,A\n", r"no column item_id; expected item_id and .*found: id, title"),
+    "twice": (b"item_id,item_id\na,A\n", r"column item_id appears more than once"),
+    "empty": (b"\n", r"the file is empty; expected a header with item_id"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), ITEM_ERRORS.values(), ids=ITEM_ERRORS)
+def test_unusable_items(tmp_path, content, message):
+    (tmp_path / "items.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_items(tmp_path / "items.csv")
+
+
+def test_items_that_are_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.csv: no such file or directory; check data\.items_path"):
+        read_items(tmp_path / "absent.csv")
+    with pytest.raises(InputError, match="is a directory; expected a file of items"):
+        read_items(tmp_path)
+
+
+@real
+@pytest.mark.parametrize(
+    ("folder", "users", "items", "interactions"),
+    [("beauty", 22_363, 12_101, 198_502), ("toys", 19_412, 11_924, 167_597), ("ml-100k", 943, 1_682, 100_000)],
+)
+def test_real_logs(folder, users, items, interactions):
+    config = DataConfig(path=str(REAL_DATA / folder / "interactions.csv"), k_core=0 if folder == "ml-100k" else 5)
+    dataset = load_dataset(config, seed=2020)
+    assert (dataset.num_users, dataset.num_items, dataset.report.kept) == (users, items, interactions)
+    assert len(dataset.train) + len(dataset.valid) + len(dataset.test) == interactions
+    # Nobody has fewer than 3: everybody has at least one interaction in each part.
+    for part in (dataset.train, dataset.valid, dataset.test):
+        assert np.bincount(part.user_index, minlength=users).min() >= 1
+
+
+@real
+def test_real_items():
+    folder = REAL_DATA / "ml-100k"
+    config = DataConfig(path=str(folder / "interactions.csv"), items_path=str(folder / "items.csv"))
+    dataset = load_dataset(config, seed=1)
+    row = int(np.searchsorted(dataset.item_ids, "1"))
+    assert (dataset.titles[row], dataset.categories[row]) == ("Toy Story", "Animation")

@@ -1,0 +1,86 @@
+"""The model: configuration, gradients, one step under fit()."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tf_hqgnn.config import LossConfig
+from tf_hqgnn.models.encoder import LookupEncoder
+from tf_hqgnn.models.hqgnn import HQGNN
+from tf_hqgnn.optimizers import LazyAdam
+
+BATCH = {
+    "user_index": tf.constant([0, 3, 3, 1]),
+    "item_index": tf.constant([2, 0, 4, 2]),
+    "negative_index": tf.constant([[1], [1], [2], [0]]),
+}
+
+
+def model(name="softmax", **kwargs):
+    return HQGNN(4, 5, 3, LossConfig(name=name, temperature=0.5), **kwargs)
+
+
+def test_config_round_trip_through_json():
+    first = model("bpr", encoder=LookupEncoder(name="lookup"), item_count=np.arange(5), seed=9)
+    config = json.loads(json.dumps(tf_keras.utils.serialize_keras_object(first)))
+    second = tf_keras.utils.deserialize_keras_object(config)
+    assert isinstance(second, HQGNN)
+    assert second.get_config() == first.get_config()
+    np.testing.assert_array_equal(first.user_table.numpy(), second.user_table.numpy())
+
+
+def test_the_tables_are_the_weights_and_calls_are_dot_products():
+    m = model()
+    assert [tuple(w.shape) for w in m.trainable_weights] == [(4, 3), (5, 3)]
+    users, items = m.user_table.numpy(), m.item_table.numpy()
+    expected = np.sum(users[[0, 3, 3, 1]] * items[[2, 0, 4, 2]], axis=1)
+    np.testing.assert_allclose(m(BATCH), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["alignment_uniformity", "bpr", "softmax"])
+def test_fit_moves_the_rows_of_the_batch_and_no_others(name):
+    m = model(name)
+    m.compile(optimizer=LazyAdam(0.1))
+    features = dict(BATCH) if name == "bpr" else {key: BATCH[key] for key in ("user_index", "item_index")}
+    before = m.user_table.numpy()
+    history = m.fit(tf.data.Dataset.from_tensors(features).repeat(3), verbose=0, epochs=4, steps_per_epoch=3)
+    losses = history.history["loss"]
+    assert losses[-1] < losses[0]
+    moved = np.any(m.user_table.numpy() != before, axis=1)
+    assert moved.tolist() == [True, True, False, True]
+
+
+def test_gradients_of_the_tables_are_sparse():
+    m = model()
+    with tf.GradientTape() as tape:
+        loss = m.compute_loss({key: BATCH[key] for key in ("user_index", "item_index")}, training=True)
+    for gradient in tape.gradient(loss, m.trainable_weights):
+        assert isinstance(gradient, tf.IndexedSlices)
+
+
+def test_the_first_step_that_is_not_finite_is_remembered():
+    m = model()
+    m.compile(optimizer=LazyAdam(0.1), steps_per_execution=8)
+    features = {key: BATCH[key] for key in ("user_index", "item_index")}
+    m.fit(tf.data.Dataset.from_tensors(features).repeat(5), verbose=0, steps_per_epoch=5)
+    assert m.first_bad_step.numpy() == -1
+    m.user_table.scatter_nd_update([[3]], [[np.nan] * 3])
+    m.fit(tf.data.Dataset.from_tensors(features).repeat(5), verbose=0, steps_per_epoch=5)
+    assert m.first_bad_step.numpy() == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0, 5, 3), "at least 1, got 0, 5 and 3"), ((4, 5, 0), "at least 1, got 4, 5 and 0")],
+)
+def test_sizes_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        HQGNN(*arguments)
+
+
+def test_item_count_must_fit_the_catalogue():
+    with pytest.raises(ValueError, match=r"one entry an item, \[5\], got shape \(3,\)"):
+        model(item_count=np.ones(3))

@@ -1,0 +1,110 @@
+import socket
+
+import grpc
+import numpy as np
+import pytest
+
+from tf_hqgnn.serving.client import Client, ServerUnavailable
+from tf_hqgnn.serving.errors import ServingError
+from tf_hqgnn.types import InputError
+
+
+@pytest.fixture(scope="module")
+def client(shared_server):
+    with Client(f"127.0.0.1:{shared_server.grpc_port}") as client:
+        yield client
+
+
+def test_recommend(client):
+    first, second = client.recommend(["a", "new"], k=2)
+    assert (first.user_id, first.known_user, first.item_ids) == ("a", True, ("100-0", "100-1"))
+    np.testing.assert_array_equal(first.scores, np.array([100, 99], np.float32))
+    assert (second.user_id, second.known_user) == ("new", False)
+    assert client.recommend([]) == []
+
+
+def test_only_real_answers_come_back(client):
+    [shared, _] = client.recommend(["a", "b"], k=3, exclude=["100-0", "100-2"], version=7)
+    assert shared.item_ids == ("100-1",)
+    assert shared.scores.tolist() == [99]
+    first, second = client.recommend(["a", "b"], k=2, exclude=[["100-0", "100-1"], []])
+    assert first.item_ids == ()
+    assert second.item_ids == ("100-0", "100-1")
+
+
+def test_similar_items(client):
+    [answer] = client.similar_items(["100-1"], k=3)
+    assert (answer.item_id, answer.item_ids, answer.scores.tolist()) == ("100-1", ("100-0", "100-2"), [100, 98])
+    assert client.similar_items([]) == []
+
+
+def test_embed(client):
+    embedding, known = client.embed(["ab", "new"])
+    np.testing.assert_array_equal(embedding, np.array([[2, 102], [3, 103]], np.float32))
+    assert known.tolist() == [True, False]
+
+
+def test_status_and_metadata(client):
+    assert client.status() == {7: ("AVAILABLE", "")}
+    assert "k" in client.metadata()["recommend"].inputs
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda client: client.recommend("a"), "user_ids: expected a list of strings, got 'a'"),
+        (lambda client: client.recommend([1]), "user_ids: expected a list of strings"),
+        (lambda client: client.recommend(["a"], k=0), "k: expected at least 1, got 0"),
+        (lambda client: client.recommend(["a"], exclude="x"), "exclude: expected a list of item ids"),
+        (lambda client: client.recommend(["a"], exclude=[["x"], ["y"]]), "one list for each of the 1 users, got 2"),
+        (lambda client: client.recommend(["a"], exclude=["x", ["y"]]), "not both at once"),
+        (lambda client: client.recommend(["a"], exclude=[1]), "exclude: expected a list of strings, got 1"),
+        (lambda client: client.similar_items(["a"], k=-1), "k: expected at least 1, got -1"),
+        (lambda client: client.recommend(["a"], model="x"), r"Servable not found for request: Latest\(x\)"),
+        (lambda client: client.recommend(["a"], version=9), r"Specific\(hqgnn, 9\)"),
+        (lambda client: client.predict("x", {}), 'Serving signature key "x" not found'),
+        (lambda client: client.status("x"), "Could not find any versions of model x"),
+    ],
+)
+def test_mistakes_are_input_errors(client, call, message):
+    with pytest.raises(InputError, match=message):
+        call(client)
+
+
+def test_other_errors_keep_their_code(client, shared_server, monkeypatch):
+    monkeypatch.setattr(shared_server.manager, "lease", lambda *_: 1 / 0)
+    with pytest.raises(ServingError, match="ZeroDivisionError") as caught:
+        client.recommend(["a"])
+    assert caught.value.code == grpc.StatusCode.INTERNAL
+
+
+def test_no_server_is_explained():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with (
+            Client(address) as client,
+            pytest.raises(ServerUnavailable, match=f"nothing answers at {address}: "),
+        ):
+            client.recommend(["a"])
+
+
+def test_a_server_that_never_answers_runs_into_the_timeout():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with Client(address, timeout=0.2) as client, pytest.raises(ServerUnavailable, match=r"within 0.2 s"):
+            client.recommend(["a"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"address": "localhost"}, "expected the server's address as HOST:PORT, got 'localhost'"),
+        ({"timeout": 0}, "expected a timeout > 0 seconds, got 0"),
+    ],
+)
+def test_wrong_settings(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Client(**arguments)

@@ -1,0 +1,205 @@
+"""What the exported models answer, against an oracle in NumPy."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from export_oracle import Oracle, check_row, make_bundle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tf_hqgnn.config import ExportConfig, RetrievalConfig
+from tf_hqgnn.export import METADATA_FILE, ServingBundle, export_exact, export_scann
+from tf_hqgnn.retrieval.exact import ExactTopK
+from tf_hqgnn.retrieval.rows import Float32Rows, Int8Rows
+from tf_hqgnn.serving_module import MAX_PADDED_K, ServingModule
+from tf_hqgnn.warmup import load_saved_model
+
+DEFAULT_K = 4
+CONFIG = ExportConfig(default_k=DEFAULT_K)
+BUNDLE = make_bundle()
+ORACLE = Oracle(BUNDLE)
+USERS = st.lists(st.sampled_from([*BUNDLE.user_ids, "nobody", "", "u0 "]), max_size=5)
+EXCLUDED = st.sampled_from([*BUNDLE.item_ids, "nothing", "", ""])
+
+
+@pytest.fixture(scope="module")
+def export_dir(tmp_path_factory):
+    out = tmp_path_factory.mktemp("export")
+    assert export_exact(BUNDLE, out, CONFIG, version=1) == out / "hqgnn" / "1"
+    assert export_scann(BUNDLE, out, CONFIG, RetrievalConfig(), version=1) == out / "hqgnn_scann" / "1"
+    all_leaves = RetrievalConfig(num_leaves=5, num_leaves_to_search=5, reorder=1)
+    export_scann(BUNDLE, out, CONFIG, all_leaves, version=2)
+    return out
+
+
+@pytest.fixture(scope="module", params=["hqgnn/1", "hqgnn_scann/1", "hqgnn_scann/2"])
+def signatures(request, export_dir):
+    model = load_saved_model(export_dir / request.param)
+    yield model.signatures
+    del model
+
+
+def strings(values, *shape):
+    return tf.reshape(tf.constant(list(values), tf.string), shape)
+
+
+def recommend(signatures, users, k, excluded):
+    """Calls `recommend`; `excluded` are lists of ids of any lengths."""
+    width = max(map(len, excluded), default=0)
+    padded = [name for names in excluded for name in names + [""] * (width - len(names))]
+    return signatures["recommend"](
+        user_id=strings(users, len(users)), k=tf.constant(k), exclude_item_id=strings(padded, len(users), width)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(USERS, st.sampled_from([0, 1, 5, 40, 55]), st.data())
+def test_recommend_is_brute_force_without_seen_and_excluded(signatures, users, k, data):
+    excluded = [data.draw(st.lists(EXCLUDED, max_size=8)) for _ in users]
+    outputs = recommend(signatures, users, k, excluded)
+    assert outputs["score"].shape == outputs["item_id"].shape == (len(users), k)
+    assert outputs["known_user"].numpy().tolist() == [user in ORACLE.user_rows for user in users]
+    for row, (user, names) in enumerate(zip(users, excluded)):
+        check_row(outputs, row, k, ORACLE.recommend(user, k, names))
+
+
+def test_every_user_by_default(signatures):
+    users = [*BUNDLE.user_ids, "nobody"]
+    examples = [
+        tf.train.Example(
+            features=tf.train.Features(
+                feature={"user_id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[u.encode()]))}
+            )
+        ).SerializeToString()
+        for u in users
+    ]
+    plain = signatures["serving_default"](user_id=strings(users, len(users)))
+    parsed = signatures["tf_example"](examples=tf.constant(examples))
+    assert {name: (value.dtype, value.shape.rank) for name, value in plain.items()} == {
+        "item_id": (tf.string, 2),
+        "score": (tf.float32, 2),
+        "num_valid": (tf.int32, 1),
+        "known_user": (tf.bool, 1),
+    }
+    for outputs in (plain, parsed):
+        for row, user in enumerate(users):
+            check_row(outputs, row, DEFAULT_K, ORACLE.recommend(user, DEFAULT_K))
+    num_valid = plain["num_valid"].numpy()
+    assert num_valid[[ORACLE.user_rows[BUNDLE.user_ids[row]] for row in (0, 1, 2)]].tolist() == [DEFAULT_K, 0, 2]
+
+
+def test_an_example_without_a_user_is_an_unknown_user(signatures):
+    outputs = signatures["tf_example"](examples=tf.constant([tf.train.Example().SerializeToString()]))
+    assert outputs["known_user"].numpy().tolist() == [False]
+    check_row(outputs, 0, DEFAULT_K, ORACLE.recommend("", DEFAULT_K))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Could not parse example"):
+        signatures["tf_example"](examples=tf.constant([b"\xff\xff no example"]))
+
+
+@pytest.mark.parametrize("k", [0, 3, 60])
+def test_similar_items(signatures, k):
+    items = [*BUNDLE.item_ids, "nothing", ""]
+    outputs = signatures["similar_items"](item_id=strings(items, len(items)), k=tf.constant(k))
+    assert outputs["score"].shape == outputs["item_id"].shape == (len(items), k)
+    assert outputs["known_item"].numpy().tolist() == [True] * len(BUNDLE.item_ids) + [False, False]
+    for row, item in enumerate(items):
+        check_row(outputs, row, k, ORACLE.similar(item, k))
+    assert (outputs["num_valid"].numpy()[:-2] == min(k, len(BUNDLE.item_ids) - 1)).all()
+
+
+def test_embed_user(signatures):
+    outputs = signatures["embed_user"](user_id=strings(["nobody", BUNDLE.user_ids[7]], 2))
+    assert outputs["known_user"].numpy().tolist() == [False, True]
+    np.testing.assert_array_equal(outputs["embedding"], [np.zeros(6), BUNDLE.user_embeddings[7]])
+
+
+def test_no_rows_at_all(signatures):
+    nobody = strings([], 0)
+    for name, outputs in {
+        "serving_default": signatures["serving_default"](user_id=nobody),
+        "recommend": recommend(signatures, [], 3, []),
+        "similar_items": signatures["similar_items"](item_id=nobody, k=tf.constant(3)),
+        "embed_user": signatures["embed_user"](user_id=nobody),
+        "tf_example": signatures["tf_example"](examples=nobody),
+    }.items():
+        assert {value.shape[0] for value in outputs.values()} == {0}, name
+
+
+@pytest.mark.parametrize("k", [-1, MAX_PADDED_K + 1])
+def test_k_out_of_range(signatures, k):
+    message = f"k must be from 0 to {MAX_PADDED_K} .the catalogue has 40 items., got.*{k}"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        recommend(signatures, ["u0"], k, [[]])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures["similar_items"](item_id=strings(["i0"], 1), k=tf.constant(k))
+
+
+def test_excluded_items_for_another_number_of_users(signatures):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="exclude_item_id must have a row for each user_id"):
+        signatures["recommend"](
+            user_id=strings(["u0", "u1"], 2), k=tf.constant(2), exclude_item_id=strings(["i0"], 1, 1)
+        )
+
+
+def test_one_trace_serves_every_batch_size():
+    module = ServingModule(
+        user_ids=BUNDLE.user_ids,
+        item_ids=BUNDLE.item_ids,
+        users=Float32Rows(BUNDLE.user_embeddings),
+        items=(items := Float32Rows(BUNDLE.item_embeddings)),
+        top_k=ExactTopK(items),
+        seen=BUNDLE.seen,
+        popularity=BUNDLE.item_popularity,
+        default_k=DEFAULT_K,
+    )
+    for batch in (1, 7, 0, 3):
+        users, excluded = tf.fill([batch], "u1"), tf.fill([batch, batch + 1], "i1")
+        module.serving_default(users)
+        module.recommend(users, tf.constant(batch), excluded)
+        module.similar_items(users, tf.constant(batch))
+        module.embed_user(users)
+        module.tf_example(tf.fill([batch], b""))
+    assert {name: f.experimental_get_tracing_count() for name, f in module.signatures().items()} == {
+        "serving_default": 1,
+        "recommend": 1,
+        "similar_items": 1,
+        "embed_user": 1,
+        "tf_example": 1,
+    }
+
+
+@pytest.mark.parametrize("export", [export_exact, lambda *args: export_scann(*args[:3], RetrievalConfig(), args[3])])
+def test_int8_rows_answer_as_their_dequantized_values(tmp_path, export):
+    """The oracle over what 8 bits hold; how far that is from float32 is bounded in test_rows."""
+    held = {name: Int8Rows(getattr(BUNDLE, name)).to_numpy() for name in ("user_embeddings", "item_embeddings")}
+    oracle = Oracle(ServingBundle(**{**BUNDLE.__dict__, **held}))
+    path = export(BUNDLE, tmp_path, ExportConfig(rows="int8", default_k=7), 3)
+    signatures = load_saved_model(path).signatures
+    outputs = signatures["serving_default"](user_id=strings(BUNDLE.user_ids, 30))
+    for row, user in enumerate(BUNDLE.user_ids):
+        check_row(outputs, row, 7, oracle.recommend(user, 7))
+    np.testing.assert_allclose(
+        signatures["embed_user"](user_id=strings(BUNDLE.user_ids, 30))["embedding"], held["user_embeddings"], rtol=1e-6
+    )
+    metadata = json.loads((path / METADATA_FILE).read_text())
+    # Six codes, a scale and a length.
+    assert (metadata["rows"], metadata["bytes_per_item"], metadata["default_k"]) == ("int8", 14, 7)
+
+
+def test_metadata(export_dir):
+    assert json.loads((export_dir / "hqgnn_scann" / "2" / METADATA_FILE).read_text()) == {
+        "model": "hqgnn_scann",
+        "num_users": 30,
+        "num_items": 40,
+        "embedding_dim": 6,
+        "rows": "float32",
+        "bytes_per_item": 28,
+        "default_k": DEFAULT_K,
+        "index": "ScannTopK",
+        "exact": False,
+        "num_leaves": 5,
+        "num_leaves_to_search": 5,
+        "reorder": 1,
+    }

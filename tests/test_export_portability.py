@@ -1,0 +1,118 @@
+"""The exported models need no code of this package, and `hqgnn` nothing but TensorFlow, on any device."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+from export_oracle import Oracle, make_bundle
+from tensorflow.python.framework import kernels
+
+from tf_hqgnn.config import ExportConfig, RetrievalConfig
+from tf_hqgnn.export import export_exact, export_scann
+from tf_hqgnn.warmup import load_saved_model
+
+BUNDLE = make_bundle(seed=1)
+
+# Strings and hash tables live on the host in TensorFlow; there is no kernel for them on any accelerator.
+HOST_ONLY = {
+    ("LookupTableFindV2", "string"),
+    ("ResourceGather", "string"),
+    ("SelectV2", "string"),
+    ("Const", "string"),
+    ("Shape", "string"),
+    ("Reshape", "string"),
+    ("ParseExampleV2", ""),
+}
+
+# Answers of the model in sys.argv[1], through the loader of TensorFlow 2 and through that of sessions, which restores
+# variables and fills tables as TensorFlow Serving does.
+READER = """
+import json, sys
+for name in sys.argv[3:]:
+    sys.modules[name] = None
+import tensorflow as tf
+if "scann" not in sys.argv[3:]:
+    import scann
+for name in ("tf_hqgnn", "tensorflow_recommenders", "tf_keras"):
+    assert not sys.modules.get(name), name
+users = json.loads(sys.argv[2])
+loaded = tf.saved_model.load(sys.argv[1])
+outputs = loaded.signatures["serving_default"](user_id=tf.constant(users))
+answers = [[[name.decode() for name in row] for row in outputs["item_id"].numpy()]]
+with tf.compat.v1.Session(graph=tf.Graph()) as session:
+    graph = tf.compat.v1.saved_model.load(session, ["serve"], sys.argv[1])
+    signature = graph.signature_def["serving_default"]
+    ids = session.run(signature.outputs["item_id"].name, {signature.inputs["user_id"].name: users})
+    answers.append([[name.decode() for name in row] for row in ids])
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def export_dir(tmp_path_factory):
+    out = tmp_path_factory.mktemp("export")
+    export_exact(BUNDLE, out, ExportConfig(), version=1)
+    export_exact(BUNDLE, out, ExportConfig(rows="int8"), version=2)
+    export_scann(BUNDLE, out, ExportConfig(), RetrievalConfig(), version=1)
+    return out
+
+
+@pytest.mark.parametrize(("model", "missing"), [("hqgnn", ["tf_hqgnn", "scann"]), ("hqgnn_scann", ["tf_hqgnn"])])
+def test_reloaded_where_the_package_cannot_be_imported(export_dir, model, missing):
+    users = [*BUNDLE.user_ids, "nobody"]
+    command = [sys.executable, "-I", "-c", READER, str(export_dir / model / "1"), json.dumps(users), *missing]
+    process = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert process.returncode == 0, process.stderr
+    oracle = Oracle(BUNDLE)
+    expected = [oracle.recommend(user, 10)[1] for user in users]
+    for answers in json.loads(process.stdout.splitlines()[-1]):
+        assert [[name for name in row if name] for row in answers] == expected
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("signature", ["serving_default", "recommend", "similar_items", "embed_user", "tf_example"])
+def test_every_operation_has_a_gpu_kernel(export_dir, version, signature):
+    model = load_saved_model(export_dir / "hqgnn" / version)
+    nodes = list(_nodes(model.signatures[signature].graph.as_graph_def()))
+    assert len({node.op for node in nodes}) > 5
+    assert {_name(node) for node in nodes if not _has_gpu_kernel(node)} <= HOST_ONLY
+
+
+def test_the_kernel_check_finds_what_has_none():
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
+    def ragged(lengths):
+        return tf.ragged.range(lengths).values
+
+    nodes = _nodes(ragged.get_concrete_function().graph.as_graph_def())
+    assert "RaggedRange" in {node.op for node in nodes if not _has_gpu_kernel(node)}
+
+
+def _nodes(graph):
+    """All nodes of a graph and of the functions that it calls."""
+    library = {function.signature.name: function for function in graph.library.function}
+    todo, visited = list(graph.node), set()
+    while todo:
+        node = todo.pop()
+        yield node
+        called = {attr.func.name for attr in node.attr.values() if attr.HasField("func")}
+        for name in called & library.keys() - visited:
+            visited.add(name)
+            todo += library[name].node_def
+
+
+def _has_gpu_kernel(node):
+    registered = kernels.get_registered_kernels_for_op(node.op).kernel
+    # DEFAULT kernels run on every device.
+    return any(kernel.device_type in ("GPU", "DEFAULT") and _fits(kernel, node) for kernel in registered)
+
+
+def _fits(kernel, node):
+    allowed = {constraint.name: constraint.allowed_values.list.type for constraint in kernel.constraint}
+    return all(not types or node.attr[name].type in types for name, types in allowed.items())
+
+
+def _name(node):
+    types = [node.attr[key].type for key in ("T", "dtype", "Tin") if node.attr[key].type]
+    return node.op, tf.dtypes.as_dtype(types[0]).name if types else ""

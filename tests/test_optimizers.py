@@ -1,0 +1,53 @@
+"""LazyAdam: Adam where every row is in the batch, still where none is."""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tf_hqgnn.optimizers import LazyAdam
+
+
+def run(optimizer, gradients, rows=None):
+    variable = tf.Variable(np.ones((5, 2), np.float32))
+    for gradient in gradients:
+        sparse = gradient if rows is None else tf.IndexedSlices(gradient, tf.constant(rows), dense_shape=[5, 2])
+        optimizer.apply_gradients([(sparse, variable)])
+    return variable.numpy()
+
+
+def gradients(n, size):
+    generator = np.random.default_rng(0)
+    return [tf.constant(generator.normal(size=(size, 2)), tf.float32) for _ in range(n)]
+
+
+def test_dense_gradients_are_adams():
+    expected = run(tf_keras.optimizers.Adam(0.1, epsilon=1e-8), gradients(5, 5))
+    np.testing.assert_allclose(run(LazyAdam(0.1), gradients(5, 5)), expected, rtol=1e-5)
+
+
+def test_a_sparse_gradient_of_all_rows_is_a_dense_one():
+    dense = run(LazyAdam(0.1), gradients(5, 5))
+    np.testing.assert_allclose(run(LazyAdam(0.1), gradients(5, 5), rows=[0, 1, 2, 3, 4]), dense, rtol=1e-6)
+
+
+def test_rows_outside_the_batch_stay():
+    values = run(LazyAdam(0.1), gradients(3, 2), rows=[1, 3])
+    np.testing.assert_array_equal(values[[0, 2, 4]], 1.0)
+    assert np.all(values[[1, 3]] != 1.0)
+
+
+def test_repeated_rows_are_summed():
+    gradient = gradients(1, 2)
+    summed = [tf.reduce_sum(gradient[0], axis=0, keepdims=True)]
+    np.testing.assert_allclose(
+        run(LazyAdam(0.1), gradient, rows=[2, 2]), run(LazyAdam(0.1), summed, rows=[2]), rtol=1e-6
+    )
+
+
+def test_config_round_trip():
+    optimizer = LazyAdam(0.25, beta_1=0.8, beta_2=0.95, epsilon=1e-5)
+    config = tf_keras.optimizers.serialize(optimizer)
+    again = tf_keras.optimizers.deserialize(config)
+    assert isinstance(again, LazyAdam)
+    assert again.get_config() == optimizer.get_config()
+    np.testing.assert_array_equal(run(optimizer, gradients(2, 5)), run(again, gradients(2, 5)))

@@ -1,0 +1,171 @@
+"""Training as a whole: the run directory, interruption, divergence."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from tf_hqgnn.callbacks import DivergenceError, TrainingState
+from tf_hqgnn.checkpoints import CheckpointStore
+from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.run_directory import RunDirectory, partial_path
+from tf_hqgnn.training import train
+from tf_hqgnn.types import InputError, Interactions
+
+
+def settings(config, **training):
+    return config.model_copy(update={"training": config.training.model_copy(update=training)})
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, smoke_config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    config = settings(smoke_config, max_epochs=20, batch_size=256)
+    return config, train(dataset, config, out)
+
+
+def test_the_run_directory_holds_what_evaluation_and_export_need(finished, dataset):
+    config, result = finished
+    run = RunDirectory.load(result.run_dir)
+    assert run.config == config
+    assert run.user_embeddings.shape == (dataset.num_users, 16)
+    assert run.item_embeddings.dtype == np.float32
+    assert list(run.dataset.item_ids) == list(dataset.item_ids)
+    assert not partial_path(result.run_dir).exists()
+    assert {path.name for path in result.run_dir.iterdir()} >= {
+        "history.csv",
+        "tensorboard",
+        "checkpoints",
+        "config.yaml",
+    }
+    assert any((result.run_dir / "tensorboard").iterdir())
+    model, _ = run.evaluate("valid", (10, 20, 50))
+    assert model.values["ndcg@20"] == pytest.approx(result.valid["ndcg@20"], abs=1e-9)
+
+
+def test_the_model_beats_popularity_by_a_wide_margin(finished):
+    _, result = finished
+    assert result.valid["ndcg@20"] > 1.5 * result.popularity["ndcg@20"]
+
+
+def test_the_best_epoch_is_kept(finished):
+    _, result = finished
+    rows = (result.run_dir / "history.csv").read_text().splitlines()
+    column = rows[0].split(",").index("valid_ndcg@20")
+    values = [float(row.split(",")[column]) for row in rows[1:]]
+    assert result.best_epoch == int(np.argmax(values)) + 1
+    assert result.valid["ndcg@20"] == pytest.approx(max(values), abs=1e-9)
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from tf_hqgnn.config import Config
+from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn import callbacks, training
+data, config, out, die_at = sys.argv[1:]
+save = callbacks.CheckpointStore.save
+def die(self, epoch, *args, **kwargs):
+    if epoch == int(die_at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self, epoch, *args, **kwargs)
+callbacks.CheckpointStore.save = die
+training.train(SplitDataset.load(Path(data)), Config.load(config), Path(out), resume=True)
+"""
+
+
+@pytest.mark.parametrize("die_at", [1, 4])
+def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, smoke_config, finished, tmp_path, die_at):
+    config, whole = finished
+    dataset.save(tmp_path / "data")
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    arguments = [str(tmp_path / name) for name in ("data", "config.yaml", "run")]
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(SCRIPT), *arguments, str(die_at)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="unfinished run; add --resume"):
+        train(dataset, config, tmp_path / "run")
+    result = train(dataset, config, tmp_path / "run", resume=True)
+    assert result.epochs == whole.epochs
+    assert result.valid == whole.valid
+    a, b = RunDirectory.load(result.run_dir), RunDirectory.load(whole.run_dir)
+    np.testing.assert_array_equal(a.item_embeddings, b.item_embeddings)
+
+
+def test_resume_refuses_other_settings_and_other_data(dataset, smoke_config, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointStore, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, smoke_config, tmp_path / "run")
+    with pytest.raises(InputError, match="started with other settings"):
+        train(dataset, smoke_config.model_copy(update={"seed": 5}), tmp_path / "run", resume=True)
+    other = SplitDataset(**{**vars(dataset), "train": dataset.train.take(np.arange(100))})
+    with pytest.raises(InputError, match="started on other data"):
+        train(other, smoke_config, tmp_path / "run", resume=True)
+    with pytest.raises(InputError, match="add --resume"):
+        train(dataset, smoke_config, tmp_path / "run")
+    with pytest.raises(InputError, match="go on with `tf-hqgnn train --resume`"):
+        RunDirectory.load(tmp_path / "run")
+
+
+def test_a_finished_run_is_not_overwritten(finished, dataset):
+    config, result = finished
+    with pytest.raises(InputError, match="exists already; choose another --out"):
+        train(dataset, config, result.run_dir)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(dataset, smoke_config, tmp_path):
+    # Adam divides its steps by the gradient's size, so only an infinite rate breaks it for certain.
+    config = settings(smoke_config, learning_rate=1e38, max_epochs=5)
+    with pytest.raises(
+        DivergenceError, match=r"NaN or infinite at step \d+: lower training.learning_rate \(now 1e\+38\)"
+    ):
+        train(dataset, config, tmp_path / "run")
+
+
+def test_without_validation_the_last_epoch_counts(dataset, smoke_config, tmp_path):
+    empty = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32))
+    result = train(SplitDataset(**{**vars(dataset), "valid": empty}), smoke_config, tmp_path / "run")
+    assert (result.epochs, result.best_epoch, result.valid) == (3, 3, {})
+    with pytest.raises(InputError, match=r"the valid split of .* is empty"):
+        RunDirectory.load(result.run_dir).evaluate("valid", (20,))
+
+
+def test_one_interaction_cannot_be_trained_on(dataset, smoke_config, tmp_path):
+    with pytest.raises(InputError, match="at least 2 interactions, the train split has 1"):
+        train(
+            SplitDataset(**{**vars(dataset), "train": dataset.train.take(np.arange(1))}), smoke_config, tmp_path / "run"
+        )
+
+
+def test_early_stopping_counts_validations():
+    assert not TrainingState(epoch=8, best_epoch=4).is_finished(100, patience=3, evaluate_every=2)
+    assert TrainingState(epoch=10, best_epoch=4).is_finished(100, patience=3, evaluate_every=2)
+    assert TrainingState(epoch=100, best_epoch=99).is_finished(100, patience=3, evaluate_every=2)
+
+
+def test_a_half_written_checkpoint_is_never_read(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(1, {"a": np.arange(3)}, {"epoch": 1}, keep=set())
+    store.save(2, {"a": np.arange(4)}, {"epoch": 2}, keep={1})
+    (tmp_path / ".tmp-epoch-00003").mkdir()
+    (tmp_path / ".tmp-epoch-00003" / "weights.npz").write_bytes(b"half")
+    store = CheckpointStore(tmp_path)
+    assert store.epochs() == [1, 2]
+    weights, state = store.load()
+    assert (weights["a"].tolist(), state) == ([0, 1, 2, 3], {"epoch": 2})
+    store.save(3, {"a": np.arange(5)}, {"epoch": 3}, keep={2})
+    assert store.epochs() == [2, 3]
+    with pytest.raises(FileNotFoundError, match="no checkpoint of epoch 1"):
+        store.load(1)
+
+
+def test_the_state_survives_json():
+    state = TrainingState(epoch=3, best_epoch=2, best_value=0.25, seconds=1.5, history=[{"epoch": 1, "loss": 0.1}])
+    assert TrainingState(**json.loads(json.dumps(vars(state)))) == state

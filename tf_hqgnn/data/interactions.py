@@ -1,0 +1,233 @@
+"""Interaction logs of any format, as one validated table that doesn't depend on the order of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tf_hqgnn.data.adjacency import read_adjacency
+from tf_hqgnn.data.chunks import Chunk, Chunks
+from tf_hqgnn.data.delimited import read_delimited
+from tf_hqgnn.data.parquet import read_parquet
+from tf_hqgnn.data.report import BadRowLog, BadRows, ReadReport
+from tf_hqgnn.data.tfrecord import read_tfrecord
+from tf_hqgnn.types import InputError, Interactions
+
+__all__ = ["BadRows", "Format", "InteractionTable", "ReadReport", "detect_format", "read_interactions"]
+
+Format = Literal["auto", "csv", "parquet", "inter", "adjacency", "tfrecord"]
+
+_EXTENSIONS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".inter": "inter",
+    ".tfrecord": "tfrecord",
+    ".tfrecords": "tfrecord",
+}
+
+
+@dataclass(frozen=True)
+class InteractionTable:
+    """Distinct (user, item) pairs, sorted by user, then item.
+
+    Args:
+      user_ids: object [U] of str, sorted by code point; each has at least one interaction.
+      item_ids: object [I] of str, likewise.
+      interactions: the pairs as rows into these, with the timestamp where the log has one.
+      rating: float32 [n], or None.
+      weight: float32 [n], or None.
+      report: what became of every row read.
+    """
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    interactions: Interactions
+    rating: np.ndarray | None
+    weight: np.ndarray | None
+    report: ReadReport
+
+    def __len__(self) -> int:
+        return len(self.interactions)
+
+    def filter(self, mask: np.ndarray) -> InteractionTable:
+        """The table with the pairs where `mask` (bool [n]) is true; users and items without any are left out."""
+        users, user_index = compact(self.interactions.user_index[mask], len(self.user_ids))
+        items, item_index = compact(self.interactions.item_index[mask], len(self.item_ids))
+        removed = len(self) - len(user_index)
+        report = replace(self.report, kept=self.report.kept - removed, filtered=self.report.filtered + removed)
+        timestamp = self.interactions.timestamp
+        return InteractionTable(
+            self.user_ids[users],
+            self.item_ids[items],
+            Interactions(user_index, item_index, None if timestamp is None else timestamp[mask]),
+            None if self.rating is None else self.rating[mask],
+            None if self.weight is None else self.weight[mask],
+            report,
+        )
+
+
+def read_interactions(
+    path: str | Path,
+    format: Format = "auto",
+    *,
+    min_rating: float | None = None,
+    max_bad_rows: int = 0,
+    quarantine_path: str | Path | None = None,
+) -> InteractionTable:
+    """Reads a log of interactions.
+
+    Rows rated below `min_rating` are filtered first. Of the rows of one (user, item) pair the earliest is kept; without
+    a timestamp, or at the same time, the one with the highest rating, then the highest weight.
+
+    Args:
+      path: the file.
+      format: "csv", "parquet", "inter" (RecBole), "adjacency" (LightGCN), "tfrecord" (tf.Example), or "auto": by the
+        file's extension, else by its content.
+      min_rating: the lowest rating that counts as an interaction.
+      max_bad_rows: how many bad rows are tolerated.
+      quarantine_path: where bad rows are written; any number is tolerated then.
+
+    Raises:
+      InputError: The file is missing or empty, lacks a column, has too many bad rows, or nothing is left of it.
+    """
+    with BadRowLog(max_bad_rows, quarantine_path) as log:
+        return read_table(path, format, log, min_rating)
+
+
+def read_table(path: str | Path, format: Format, log: BadRowLog, min_rating: float | None) -> InteractionTable:
+    """As `read_interactions`, with a log of bad rows that several files can share."""
+    path = Path(path)
+    _check_file(path)
+    kind = detect_format(path) if format == "auto" else format
+    readers: dict[str, Callable[[Path, BadRowLog], Chunks]] = {
+        "csv": read_delimited,
+        "inter": lambda path, log: read_delimited(path, log, inter=True),
+        "adjacency": read_adjacency,
+        "parquet": read_parquet,
+        "tfrecord": read_tfrecord,
+    }
+    if kind not in readers:
+        raise InputError(f"format {kind!r}: expected one of auto, {', '.join(readers)}")
+    chunks = [chunk for chunk in readers[kind](path, log) if len(chunk.user_id)]
+    log.check()
+    bad = log.bad(str(path))
+    if not chunks:
+        num_rows = sum(rows.count for rows in bad.values())
+        raise InputError(
+            f"{path}: no interactions in {num_rows:,} rows (read as {kind}); expected at least one good row"
+        )
+    user_ids, user_index = _encode([chunk.user_id for chunk in chunks])
+    item_ids, item_index = _encode([chunk.item_id for chunk in chunks])
+    timestamp, rating, weight = (_column(chunks, name) for name in ("timestamp", "rating", "weight"))
+    del chunks
+    rows_read = len(user_index)
+    if min_rating is not None:
+        if rating is None:
+            raise InputError(f"{path}: min_rating={min_rating} needs a column rating, which the file doesn't have")
+        mask = rating >= min_rating
+        if not mask.any():
+            raise InputError(f"{path}: no rating reaches min_rating={min_rating}, the highest is {rating.max():g}")
+        user_index, item_index = user_index[mask], item_index[mask]
+        timestamp, rating, weight = (None if x is None else x[mask] for x in (timestamp, rating, weight))
+    filtered = rows_read - len(user_index)
+    rows = _distinct(user_index.astype(np.int64) * len(item_ids) + item_index, timestamp, rating, weight)
+    num_bad = sum(count.count for count in bad.values())
+    report = ReadReport(rows_read + num_bad, len(rows), rows_read - filtered - len(rows), filtered, bad)
+    users, user_index = compact(user_index[rows], len(user_ids))
+    items, item_index = compact(item_index[rows], len(item_ids))
+    return InteractionTable(
+        user_ids[users],
+        item_ids[items],
+        Interactions(user_index, item_index, None if timestamp is None else timestamp[rows]),
+        None if rating is None else rating[rows].astype(np.float32),
+        None if weight is None else weight[rows].astype(np.float32),
+        report,
+    )
+
+
+def detect_format(path: Path) -> str:
+    """The format by the extension, else by the first bytes.
+
+    Raises:
+      InputError: The content is none of the known ones.
+    """
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    if suffixes and suffixes[-1].lower() in _EXTENSIONS:
+        return _EXTENSIONS[suffixes[-1].lower()]
+    with open(path, "rb") as file:
+        start = file.read(1 << 16)
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    first = start.lstrip(b"\xef\xbb\xbf\r\n").splitlines()[0] if start.strip() else b""
+    if b"user_id:" in first or b"item_id:" in first:
+        return "inter"
+    if b"user_id" in first or b"item_id" in first:
+        return "csv"
+    if b"\0" not in first and b"," not in first and len(first.split()) > 1:
+        return "adjacency"
+    raise InputError(
+        f"{path}: can't tell the format from the name or the first line {first[:40]!r}; set data.format to csv, "
+        "parquet, inter, adjacency or tfrecord"
+    )
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; expected a file of interactions")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a file of interactions, check data.path")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; expected a header with user_id,item_id and rows of interactions")
+
+
+def _encode(arrays: list[pa.DictionaryArray]) -> tuple[np.ndarray, np.ndarray]:
+    """The sorted distinct strings (object [m]) and each row's position among them (int32 [n])."""
+    unified = pa.chunked_array(arrays).unify_dictionaries()
+    values = unified.chunk(0).dictionary
+    # Arrow compares UTF-8 bytes, whose order is that of the code points.
+    order = pc.array_sort_indices(values)
+    rank = np.empty(len(values), np.int32)
+    rank[order.to_numpy()] = np.arange(len(values), dtype=np.int32)
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in unified.chunks])
+    return values.take(order).to_numpy(zero_copy_only=False), rank[codes]
+
+
+def _column(chunks: list[Chunk], name: str) -> np.ndarray | None:
+    """One column of numbers over all chunks, or None where the file has none."""
+    parts = [getattr(chunk, name) for chunk in chunks]
+    return None if parts[0] is None else np.concatenate(parts)
+
+
+def compact(index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows below `size` that occur in `index`, and `index` as int32 positions among them."""
+    used = np.bincount(index, minlength=size) > 0
+    position = np.cumsum(used) - 1
+    return np.flatnonzero(used), position[index].astype(np.int32)
+
+
+def _distinct(
+    key: np.ndarray, timestamp: np.ndarray | None, rating: np.ndarray | None, weight: np.ndarray | None
+) -> np.ndarray:
+    """The rows that hold the preferred occurrence of each key, by increasing key."""
+    order = np.argsort(key, kind="stable")
+    same = key[order[1:]] == key[order[:-1]]
+    if not same.any():
+        return order
+    # Only rows of repeated pairs need the sort by every column.
+    repeated = np.zeros(len(order), bool)
+    repeated[1:] |= same
+    repeated[:-1] |= same
+    rows = order[repeated]
+    preferences = [
+        column[rows] * sign for column, sign in ((weight, -1), (rating, -1), (timestamp, 1)) if column is not None
+    ]
+    order[repeated] = rows[np.lexsort((*preferences, key[rows]))]
+    return order[np.concatenate([[True], ~same])]

@@ -1,0 +1,138 @@
+"""From the settings to the data of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data.interactions import InteractionTable, compact, read_table
+from tf_hqgnn.data.items import read_items
+from tf_hqgnn.data.report import BadRowLog, ReadReport
+from tf_hqgnn.data.split_dataset import SplitDataset
+from tf_hqgnn.data.splits import (
+    TEST,
+    TRAIN,
+    divide,
+    k_core,
+    k_core_mask,
+    split_leave_last_out,
+    split_random,
+    split_temporal,
+)
+from tf_hqgnn.types import InputError, Interactions
+
+
+def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
+    """Reads, validates, filters and splits the interactions that `config` names, and reads the items.
+
+    With `path` the split is by `config.split`. With `train_path` and `test_path` it is given: the share
+    `config.split.valid` of each user's training interactions is held out at random for validation, and a pair of the
+    test file that is in the training file counts as a duplicate. `k_core` then looks at all interactions together.
+
+    Args:
+      config: the section `data` of a run's settings.
+      seed: of the split.
+
+    Raises:
+      InputError: The input or the settings can't be used; one line says what, where and how to mend it.
+    """
+    if config.path is None and config.train_path is None:
+        raise InputError("no input: set data.path, or data.train_path with data.test_path")
+    with BadRowLog(config.max_bad_rows, config.quarantine_path) as log:
+        if config.path is not None:
+            table = read_table(config.path, config.format, log, config.min_rating)
+            table = k_core(table, config.k_core)
+            part = _split(table, config, seed)
+        else:
+            table, part = _read_given(config, log, seed)
+    train, valid, test = divide(table.interactions, part)
+    if not len(train):
+        raise InputError("no interaction is left for training; check data.split and data.k_core")
+    dataset = SplitDataset(table.user_ids, table.item_ids, train, valid, test, report=table.report)
+    return dataset if config.items_path is None else _with_items(dataset, config.items_path)
+
+
+def _split(table: InteractionTable, config: DataConfig, seed: int) -> np.ndarray:
+    split = config.split
+    if split.method == "random":
+        return split_random(table, split.valid, split.test, seed)
+    if split.method == "leave_last_out":
+        return split_leave_last_out(table, seed)
+    return split_temporal(table, split.valid, split.test)
+
+
+def _read_given(config: DataConfig, log: BadRowLog, seed: int) -> tuple[InteractionTable, np.ndarray]:
+    """The union of the two files, and the part of each interaction."""
+    train, test = (
+        read_table(path, config.format, log, config.min_rating)
+        for path in (config.train_path, config.test_path)
+        if path is not None
+    )
+    held_out = split_random(train, config.split.valid, 0.0, seed)
+    table, row_in_train = _union(train, test, log)
+    part = np.where(row_in_train >= 0, held_out[row_in_train], TEST).astype(np.int8)
+    mask = k_core_mask(table.interactions, config.k_core)
+    if not (part[mask] == TRAIN).any():
+        raise InputError(f"k_core={config.k_core}: no interaction is left for training; lower data.k_core")
+    return (table, part) if mask.all() else (table.filter(mask), part[mask])
+
+
+def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> tuple[InteractionTable, np.ndarray]:
+    """The pairs of both tables, and the row in `train` of each, -1 where it is of `test` alone."""
+    user_ids = np.unique(np.concatenate([train.user_ids, test.user_ids]))
+    item_ids = np.unique(np.concatenate([train.item_ids, test.item_ids]))
+    user_index, item_index = (
+        np.concatenate(
+            [
+                np.searchsorted(ids, train_ids)[train_index],
+                np.searchsorted(ids, test_ids)[test_index],
+            ]
+        ).astype(np.int32)
+        for ids, train_ids, train_index, test_ids, test_index in (
+            (user_ids, train.user_ids, train.interactions.user_index, test.user_ids, test.interactions.user_index),
+            (item_ids, train.item_ids, train.interactions.item_index, test.item_ids, test.interactions.item_index),
+        )
+    )
+    # Of a pair in both files np.unique keeps the first row, which is that of the training file.
+    _, rows = np.unique(user_index.astype(np.int64) * len(item_ids) + item_index, return_index=True)
+    repeated = len(user_index) - len(rows)
+    report = ReadReport(
+        train.report.rows_read + test.report.rows_read,
+        len(rows),
+        train.report.duplicate + test.report.duplicate + repeated,
+        train.report.filtered + test.report.filtered,
+        log.bad(),
+    )
+    users, user_index = compact(user_index[rows], len(user_ids))
+    items, item_index = compact(item_index[rows], len(item_ids))
+    table = InteractionTable(
+        user_ids[users],
+        item_ids[items],
+        Interactions(
+            user_index,
+            item_index,
+            _join(train.interactions.timestamp, test.interactions.timestamp, rows),
+        ),
+        _join(train.rating, test.rating, rows),
+        _join(train.weight, test.weight, rows),
+        report,
+    )
+    return table, np.where(rows < len(train), rows, -1)
+
+
+def _join(train: np.ndarray | None, test: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    """A column of both files; None unless both have it."""
+    return None if train is None or test is None else np.concatenate([train, test])[rows]
+
+
+def _with_items(dataset: SplitDataset, path: str) -> SplitDataset:
+    catalogue = read_items(path)
+    if not set(catalogue.item_ids).intersection(dataset.item_ids):
+        raise InputError(
+            f"{path}: none of its {len(catalogue.item_ids):,} items is among the {dataset.num_items:,} of the "
+            f"interactions (such as {dataset.item_ids[0]!r}); expected the same item_id in both, check data.items_path"
+        )
+    aligned = catalogue.align(dataset.item_ids)
+    return replace(dataset, titles=aligned.title, categories=aligned.category, available=aligned.available)

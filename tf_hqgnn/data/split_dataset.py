@@ -1,0 +1,128 @@
+"""What a model is trained, validated and tested on, as one object that can be saved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tf_hqgnn.data.report import ReadReport
+from tf_hqgnn.types import InputError, Interactions
+
+_PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class SplitDataset:
+    """Users, items and their interactions in three disjoint parts.
+
+    Args:
+      user_ids: object [U] of str, sorted by code point.
+      item_ids: object [I] of str, likewise.
+      train: interactions to learn from.
+      valid: interactions to choose by.
+      test: interactions to report on.
+      titles: object [I] of str, "" where an item has none; or None.
+      categories: object [I] of str, likewise; or None.
+      available: bool [I], or None.
+      report: what became of every row read.
+
+    Example:
+    >>> import tempfile
+    >>> ids = np.array(["a", "b"], object)
+    >>> pair = Interactions(np.array([1], np.int32), np.array([0], np.int32))
+    >>> nothing = pair.take(np.array([], int))
+    >>> dataset = SplitDataset(ids, ids, train=pair, valid=nothing, test=nothing)
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     dataset.save(directory)
+    ...     SplitDataset.load(directory).train.user_index.tolist()
+    [1]
+    """
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    train: Interactions
+    valid: Interactions
+    test: Interactions
+    titles: np.ndarray | None = None
+    categories: np.ndarray | None = None
+    available: np.ndarray | None = None
+    report: ReadReport = field(default_factory=lambda: ReadReport(0, 0, 0, 0))
+
+    def __post_init__(self) -> None:
+        for name in ("titles", "categories", "available"):
+            values = getattr(self, name)
+            if values is not None and len(values) != self.num_items:
+                raise ValueError(f"{name}: {len(values)} values for {self.num_items} items; expected one an item")
+
+    @property
+    def num_users(self) -> int:
+        """U, those without training interactions included."""
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        """I, those without training interactions included."""
+        return len(self.item_ids)
+
+    def save(self, directory: str | Path) -> None:
+        """Writes Parquet files and `report.json` into `directory`, which is made if need be."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        items = {"item_id": pa.array(self.item_ids, pa.utf8())}
+        if self.titles is not None:
+            items["title"] = pa.array(self.titles, pa.utf8())
+        if self.categories is not None:
+            items["category"] = pa.array(self.categories, pa.utf8())
+        if self.available is not None:
+            items["available"] = pa.array(self.available)
+        pq.write_table(pa.table({"user_id": pa.array(self.user_ids, pa.utf8())}), directory / "users.parquet")
+        pq.write_table(pa.table(items), directory / "items.parquet")
+        for name in _PARTS:
+            part: Interactions = getattr(self, name)
+            columns = {"user_index": part.user_index, "item_index": part.item_index}
+            if part.timestamp is not None:
+                columns["timestamp"] = part.timestamp
+            pq.write_table(pa.table(columns), directory / f"{name}.parquet")
+        (directory / "report.json").write_text(json.dumps(self.report.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(directory: str | Path) -> SplitDataset:
+        """Reads what `save` wrote.
+
+        Raises:
+          InputError: The directory doesn't hold a complete dataset.
+        """
+        directory = Path(directory)
+        try:
+            users = pq.read_table(directory / "users.parquet")
+            items = pq.read_table(directory / "items.parquet")
+            train, valid, test = (_load_part(directory / f"{name}.parquet") for name in _PARTS)
+            report = ReadReport.from_json(json.loads((directory / "report.json").read_text(encoding="utf-8")))
+        except (OSError, pa.ArrowInvalid, json.JSONDecodeError) as error:
+            raise InputError(
+                f"{directory}: not a saved dataset ({' '.join(str(error).split())}); expected users, items, train, "
+                "valid and test as .parquet and report.json, as SplitDataset.save writes them"
+            ) from error
+        columns = {name: items[name].to_numpy() for name in items.column_names}
+        return SplitDataset(
+            users["user_id"].to_numpy(),
+            columns["item_id"],
+            train,
+            valid,
+            test,
+            columns.get("title"),
+            columns.get("category"),
+            columns.get("available"),
+            report,
+        )
+
+
+def _load_part(path: Path) -> Interactions:
+    table = pq.read_table(path)
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    return Interactions(columns["user_index"], columns["item_index"], columns.get("timestamp"))

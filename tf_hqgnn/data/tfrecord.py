@@ -1,0 +1,108 @@
+"""TFRecord files of tf.Example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tf_hqgnn.data.chunks import (
+    ID_COLUMNS,
+    LARGEST,
+    NUMBER_COLUMNS,
+    UNDECODABLE,
+    WRONG_COLUMN_COUNT,
+    Chunks,
+    check_columns,
+    chunk_from_lists,
+    missing,
+    not_finite,
+)
+from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.types import InputError
+
+_BATCH_ROWS = 4096
+
+
+def read_tfrecord(path: Path, log: BadRowLog) -> Chunks:
+    """Yields the good rows of a TFRecord file (plain or GZIP), one tf.Example a row; "line" is its number from 1.
+
+    `user_id` and `item_id` are bytes features with one value, `timestamp`, `rating` and `weight` float or int64 ones.
+    The first record says which of these the file has.
+
+    Args:
+      path: the file.
+      log: collects bad rows.
+
+    Raises:
+      InputError: The file isn't TFRecord, or its first record lacks an id.
+    """
+    numbers: list[str] | None = None
+    line = 1
+    for batch in _batches(path):
+        users: list[str] = []
+        items: list[str] = []
+        values: dict[str, list[float]] = {name: [] for name in NUMBER_COLUMNS}
+        for record in batch:
+            features = _features(path, record, line)
+            if numbers is None:
+                check_columns(path, list(features))
+                numbers = [name for name in NUMBER_COLUMNS if name in features]
+            row = _row(features, numbers)
+            if isinstance(row, str):
+                log.add(str(path), row, line, record)
+            else:
+                users.append(row[0])
+                items.append(row[1])
+                for name, value in zip(numbers, row[2]):
+                    values[name].append(value)
+            line += 1
+        yield chunk_from_lists(users, items, values, numbers or ())
+
+
+def _batches(path: Path) -> Iterator[np.ndarray]:
+    """The serialized records, as arrays of bytes."""
+    # TensorFlow takes seconds to import, and no other reader needs it.
+    import tensorflow as tf
+
+    with open(path, "rb") as file:
+        compression = "GZIP" if file.read(2) == b"\x1f\x8b" else ""
+    try:
+        yield from tf.data.TFRecordDataset(str(path), compression).batch(_BATCH_ROWS).as_numpy_iterator()
+    except tf.errors.DataLossError as error:
+        raise InputError(f"{path}: not a TFRecord file, or damaged; expected records of tf.Example") from error
+
+
+def _features(path: Path, record: bytes, line: int) -> Any:
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        return tf.train.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise InputError(f"{path}: record {line} isn't a tf.Example; expected one with user_id and item_id") from error
+
+
+def _row(features: Any, numbers: list[str]) -> str | tuple[str, str, list[float]]:
+    """The values of a good row, or what is wrong with it."""
+    ids = [list(features[name].bytes_list.value) if name in features else [] for name in ID_COLUMNS]
+    if any(len(value) > 1 for value in ids):
+        return WRONG_COLUMN_COUNT
+    try:
+        user, item = ("".join(part.decode() for part in value) for value in ids)
+    except UnicodeDecodeError:
+        return UNDECODABLE
+    for name, value in zip(ID_COLUMNS, (user, item)):
+        if not value:
+            return missing(name)
+    values = []
+    for name in numbers:
+        given = [*features[name].float_list.value, *features[name].int64_list.value] if name in features else []
+        number = float(given[0]) if len(given) == 1 else math.nan
+        if not abs(number) <= LARGEST[name]:
+            return not_finite(name)
+        values.append(number)
+    return user, item, values

@@ -1,0 +1,306 @@
+"""Full-catalogue ranking and its metrics: no sampling, seen items masked, memory bounded by a chunk of users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.types import Interactions
+
+CSR = tuple[np.ndarray, np.ndarray]
+
+# Scores of one chunk; with TensorFlow's copies the peak stays well below 1 GiB, whatever the catalogue.
+_MAX_SCORE_BYTES = 256 * 2**20
+# Users whose metrics are worked out at once: bounds the temporary arrays of ranking_metrics.
+_METRIC_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class RankingMetrics:
+    """Means over users.
+
+    Args:
+      values: By name and k, such as "ndcg@20": recall, ndcg, mrr, hit, precision (means over users, in [0, 1]), coverage
+        (share of the catalogue that is recommended to anyone) and popularity (mean popularity of what is recommended).
+      num_users: With at least one target: those that the means are over.
+      num_skipped: Without a target, left out.
+    """
+
+    values: dict[str, float]
+    num_users: int
+    num_skipped: int
+
+
+def rank(
+    user_embeddings: np.ndarray,
+    item_embeddings: np.ndarray,
+    user_index: np.ndarray,
+    seen: CSR,
+    k: int,
+    chunk_size: int = 1024,
+) -> np.ndarray:
+    """The k best unseen items of each user by dot product, best first.
+
+    Equal scores go by the lower item row. Scores are float32 dot products, so items that are equal only up to rounding
+    may be ordered either way, but always in the same way for one `chunk_size` on one machine.
+
+    Args:
+      user_embeddings: float32 [num_users, d].
+      item_embeddings: float32 [num_items, d].
+      user_index: int [n], the users to rank for.
+      seen: `(indptr, indices)`, int [num_users + 1] and the items of each user that are never returned.
+      k: >= 1; may be more than there are items.
+      chunk_size: Users at once, >= 1; fewer are taken where their scores would need more than 256 MiB.
+
+    Returns:
+      int32 [n, k], item rows; -1 where a user has fewer than k unseen items.
+
+    Raises:
+      ValueError: The arrays don't fit each other, or a score isn't a finite number.
+    """
+    users = np.ascontiguousarray(user_embeddings, np.float32)
+    items = np.ascontiguousarray(item_embeddings, np.float32)
+    user_index = np.asarray(user_index)
+    _check_embeddings(users, items)
+    _check_rows(user_index, len(users), "user_index")
+    _check_csr(seen, len(users), len(items), "seen")
+    if k < 1 or chunk_size < 1:
+        raise ValueError(f"k and chunk_size must be at least 1, got {k} and {chunk_size}")
+    top = np.full((len(user_index), k), -1, np.int32)
+    if not len(user_index) or not len(items):
+        return top
+    # One shape for all chunks, the last one filled up, so the function is traced once and its rounding is uniform.
+    chunk_size = max(1, min(chunk_size, len(user_index), _MAX_SCORE_BYTES // (4 * len(items))))
+    # Scoring against [d, num_items] lets the product read the items in order.
+    catalogue = tf.constant(np.ascontiguousarray(items.T))
+    width = min(k, len(items))
+    for start in range(0, len(user_index), chunk_size):
+        chunk = user_index[start : start + chunk_size]
+        rows = np.concatenate([chunk, np.zeros(chunk_size - len(chunk), chunk.dtype)])
+        masked = _coordinates(seen, chunk)
+        best = _top_items(users[rows], catalogue, masked, tf.constant(width))
+        top[start : start + len(chunk), :width] = best.numpy()[: len(chunk)]
+    return top
+
+
+@tf.function(
+    input_signature=[
+        tf.TensorSpec([None, None], tf.float32),
+        tf.TensorSpec([None, None], tf.float32),
+        tf.TensorSpec([None, 2], tf.int32),
+        tf.TensorSpec([], tf.int32),
+    ]
+)
+def _top_items(users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+    """int32 [B, k] best columns of users @ catalogue with the `masked` entries out; -1 where all that is left is out."""
+    scores = tf.tensor_scatter_nd_update(
+        tf.matmul(users, catalogue), masked, tf.fill(tf.shape(masked)[:1], -float("inf"))
+    )
+    best, columns = tf.math.top_k(scores, k)
+    return tf.where(best == -float("inf"), -1, columns)
+
+
+def ranking_metrics(
+    top_items: np.ndarray,
+    relevant: CSR,
+    ks: Sequence[int],
+    num_items: int,
+    item_popularity: np.ndarray,
+) -> RankingMetrics:
+    """Metrics of given recommendations.
+
+    With rel(u) the distinct relevant items of a user, hit_j = 1 if the item at rank j is one of them, and sums over
+    j = 1..k: recall = sum hit_j / |rel|, precision = sum hit_j / k, hit = min(1, sum hit_j), mrr = 1 / (lowest j with
+    hit_j), ndcg = sum hit_j / log2(j + 1) divided by its maximum, sum_(j <= min(|rel|, k)) 1 / log2(j + 1).
+    A missing item (-1) is no hit and counts for neither coverage nor popularity.
+
+    Args:
+      top_items: int [B, K], best first, -1 where there is none, no item twice in a row.
+      relevant: `(indptr, indices)` over those B users; an item named twice counts once.
+      ks: Cut-offs, each >= 1; one beyond K is as if the rows went on with -1.
+      num_items: Size of the catalogue.
+      item_popularity: [num_items], such as the number of training interactions.
+
+    Returns:
+      The means over the users with a relevant item; the others are counted in `num_skipped`.
+
+    Raises:
+      ValueError: The arrays don't fit each other, or no user has a relevant item.
+
+    Reference:
+      As RecBole 1.2 and LightGCN's released code compute them (binary relevance).
+
+    Example:
+      >>> top, relevant = np.array([[0, 1], [2, -1]]), (np.array([0, 1, 3]), np.array([1, 0, 2]))
+      >>> values = ranking_metrics(top, relevant, [2], num_items=4, item_popularity=np.ones(4)).values
+      >>> values["recall@2"], values["mrr@2"], values["coverage@2"]
+      (0.75, 0.75, 0.75)
+    """
+    top_items, popularity = np.asarray(top_items), np.asarray(item_popularity, np.float64)
+    ks = _check_cutoffs(ks)
+    if top_items.ndim != 2:
+        raise ValueError(f"top_items must have shape [users, K], got {top_items.shape}")
+    if top_items.size and (top_items.min() < -1 or top_items.max() >= num_items):
+        raise ValueError(
+            f"top_items must be item rows in [0, {num_items}) or -1, got values from {top_items.min()} to "
+            f"{top_items.max()}"
+        )
+    if popularity.shape != (num_items,):
+        raise ValueError(f"item_popularity must have shape [{num_items}], got {popularity.shape}")
+    _check_csr(relevant, len(top_items), num_items, "relevant")
+    evaluated = np.flatnonzero(np.diff(relevant[0]) > 0)
+    if not len(evaluated):
+        raise ValueError(f"none of the {len(top_items)} users has a relevant item: there is nothing to evaluate")
+    top_items = top_items[:, : ks[-1]]
+    totals = {f"{name}@{k}": 0.0 for k in ks for name in ("recall", "ndcg", "mrr", "hit", "precision")}
+    first_rank = np.full(num_items, ks[-1], np.int64)  # the best rank at which an item is recommended to anyone
+    recommended, popular = np.zeros(ks[-1]), np.zeros(ks[-1])  # by rank: how many items, and their popularity
+    for start in range(0, len(evaluated), _METRIC_ROWS):
+        rows = evaluated[start : start + _METRIC_ROWS]
+        items = top_items[rows]
+        for name, value in _sums(items, *_relevance(items, relevant, rows, num_items), ks):
+            totals[name] += value
+        for column, column_items in enumerate(items.T):
+            present = column_items[column_items >= 0]
+            np.minimum.at(first_rank, present, column)
+            recommended[column] += len(present)
+            popular[column] += popularity[present].sum()
+    values = {name: total / len(evaluated) for name, total in totals.items()}
+    for k in ks:
+        values[f"coverage@{k}"] = float(np.count_nonzero(first_rank < k) / num_items)
+        values[f"popularity@{k}"] = float(popular[:k].sum() / max(recommended[:k].sum(), 1))
+    return RankingMetrics(values, len(evaluated), len(top_items) - len(evaluated))
+
+
+def _relevance(items: np.ndarray, relevant: CSR, rows: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bool like `items`, whether each is relevant to its user; int64 [B], the distinct relevant items of each."""
+    pairs = _coordinates(relevant, rows, np.int64)
+    keys = np.unique(pairs[:, 0] * num_items + pairs[:, 1])
+    wanted = np.arange(len(rows))[:, None] * num_items + items
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return (keys[places] == wanted) & (items >= 0), np.bincount(keys // num_items, minlength=len(rows))
+
+
+def _sums(
+    items: np.ndarray, hits: np.ndarray, num_relevant: np.ndarray, ks: Sequence[int]
+) -> Iterator[tuple[str, float]]:
+    """Each metric that is a mean over users, summed over these."""
+    ranks = np.arange(1, ks[-1] + 1)
+    discount = 1 / np.log2(ranks + 1)
+    ideal = np.cumsum(discount)
+    found = hits.any(axis=1)
+    first = np.where(found, hits.argmax(axis=1) + 1, ks[-1] + 1) if hits.shape[1] else np.full(len(hits), ks[-1] + 1)
+    for k in ks:
+        cut = hits[:, :k]
+        num_hits = cut.sum(axis=1)
+        yield f"recall@{k}", float((num_hits / num_relevant).sum())
+        yield f"precision@{k}", float(num_hits.sum() / k)
+        yield f"hit@{k}", float((num_hits > 0).sum())
+        yield f"mrr@{k}", float((1 / first[first <= k]).sum())
+        yield f"ndcg@{k}", float((cut @ discount[: cut.shape[1]] / ideal[np.minimum(num_relevant, k) - 1]).sum())
+
+
+def evaluate_embeddings(
+    user_embeddings: np.ndarray,
+    item_embeddings: np.ndarray,
+    targets: Interactions,
+    seen: CSR,
+    item_popularity: np.ndarray,
+    ks: Sequence[int],
+    chunk_size: int = 1024,
+) -> RankingMetrics:
+    """Ranks the whole catalogue by dot product for every user with a target, and compares with the targets.
+
+    A target that is among the user's seen items can't be recommended, and counts as missed.
+
+    Args:
+      user_embeddings: float32 [num_users, d].
+      item_embeddings: float32 [num_items, d].
+      targets: The held-out interactions.
+      seen: `(indptr, indices)` over all users: training items, and those of validation when testing.
+      item_popularity: [num_items], the number of training interactions.
+      ks: Cut-offs, each >= 1.
+      chunk_size: Users scored at once.
+
+    Returns:
+      The metrics; users without a target are counted in `num_skipped`.
+
+    Raises:
+      ValueError: The arrays don't fit each other, a score isn't finite, or there is no target.
+    """
+    num_users, num_items = len(user_embeddings), len(item_embeddings)
+    ks = _check_cutoffs(ks)
+    if not len(targets):
+        raise ValueError("there are no targets: this part of the split is empty; give it a larger share")
+    _check_rows(targets.user_index, num_users, "user_index of the targets")
+    _check_rows(targets.item_index, num_items, "item_index of the targets")
+    indptr, indices = targets.to_csr(num_users)
+    users = np.flatnonzero(np.diff(indptr))
+    top = rank(user_embeddings, item_embeddings, users, seen, ks[-1], chunk_size)
+    # Users without a target have an empty range in `indptr`, so dropping theirs leaves a CSR over `users`.
+    relevant = np.append(indptr[users], indptr[-1]), indices
+    metrics = ranking_metrics(top, relevant, ks, num_items, item_popularity)
+    return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
+
+
+def evaluate_popularity(
+    targets: Interactions, seen: CSR, item_popularity: np.ndarray, ks: Sequence[int], chunk_size: int = 1024
+) -> RankingMetrics:
+    """The baseline: every user gets the most popular unseen items. Arguments and errors as `evaluate_embeddings`."""
+    popularity = np.asarray(item_popularity, np.float32)[:, None]
+    users = np.ones((len(seen[0]) - 1, 1), np.float32)
+    return evaluate_embeddings(users, popularity, targets, seen, item_popularity, ks, chunk_size)
+
+
+def _coordinates(csr: CSR, rows: np.ndarray, dtype: type = np.int32) -> np.ndarray:
+    """[n, 2] of `dtype`: (place in `rows`, column) of every entry of these rows of a CSR, without a loop over rows."""
+    indptr, indices = csr
+    starts = indptr[rows].astype(np.int64)
+    counts = indptr[rows + 1].astype(np.int64) - starts
+    places = np.repeat(np.arange(len(rows)), counts)
+    ends = np.cumsum(counts)
+    offsets = np.arange(len(places)) - np.repeat(ends - counts, counts)
+    return np.stack([places, indices[np.repeat(starts, counts) + offsets]], axis=1).astype(dtype)
+
+
+def _check_cutoffs(ks: Sequence[int]) -> tuple[int, ...]:
+    ordered = tuple(sorted({int(k) for k in ks}))
+    if not ordered or ordered[0] < 1:
+        raise ValueError(f"ks must hold at least one cut-off, each 1 or more, got {list(ks)}")
+    return ordered
+
+
+def _check_embeddings(users: np.ndarray, items: np.ndarray) -> None:
+    if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
+        raise ValueError(f"embeddings must have shapes [users, d] and [items, d], got {users.shape} and {items.shape}")
+    largest = 1.0
+    for name, table in (("user", users), ("item", items)):
+        norms = np.sqrt(np.einsum("nd,nd->n", table, table, dtype=np.float64))
+        wrong = np.flatnonzero(~np.isfinite(norms))
+        if len(wrong):
+            raise ValueError(
+                f"{len(wrong)} {name} embeddings hold NaN or infinity, the first in row {wrong[0]}: did training diverge?"
+            )
+        largest *= norms.max(initial=0)
+    # By Cauchy-Schwarz no score, nor a partial sum of one, can exceed this.
+    if largest > np.finfo(np.float32).max:
+        raise ValueError(f"scores may reach {largest:.2g}, beyond float32: scale the embeddings down")
+
+
+def _check_rows(rows: np.ndarray, size: int, name: str) -> None:
+    if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(f"{name} must be a vector of integers, got {rows.dtype} {rows.shape}")
+    if len(rows) and (rows.min() < 0 or rows.max() >= size):
+        raise ValueError(f"{name} must be in [0, {size}), got values from {rows.min()} to {rows.max()}")
+
+
+def _check_csr(csr: CSR, num_rows: int, num_items: int, name: str) -> None:
+    indptr, indices = csr
+    if indptr.shape != (num_rows + 1,):
+        raise ValueError(f"the indptr of {name} must have {num_rows} + 1 entries, one more than users, got {indptr.shape}")
+    if indptr[0] != 0 or indptr[-1] != len(indices) or np.any(np.diff(indptr) < 0):
+        raise ValueError(f"the indptr of {name} must ascend from 0 to its number of items, {len(indices)}")
+    _check_rows(indices, num_items, f"items of {name}")

@@ -1,0 +1,231 @@
+"""The only writer of SavedModels: `hqgnn`, exact and of stock operations, and `hqgnn_scann`, approximate."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.config import ExportConfig, RetrievalConfig
+from tf_hqgnn.retrieval.exact import ExactTopK
+from tf_hqgnn.retrieval.rows import RowTable, make_rows
+from tf_hqgnn.retrieval.scann import ScannTopK
+from tf_hqgnn.retrieval.top_k import TopK
+from tf_hqgnn.serving_module import ServingModule
+from tf_hqgnn.versions import check_free, staged_version, versions
+from tf_hqgnn.warmup import replay_warmup, warmup_requests, write_warmup
+
+if TYPE_CHECKING:
+    from tf_hqgnn.run_directory import RunDirectory
+
+EXACT_MODEL = "hqgnn"
+SCANN_MODEL = "hqgnn_scann"
+METADATA_FILE = Path("assets.extra") / "metadata.json"
+
+_WARMUP_BATCHES = (1, 16)
+
+__all__ = [
+    "EXACT_MODEL",
+    "METADATA_FILE",
+    "SCANN_MODEL",
+    "ServingBundle",
+    "export_exact",
+    "export_run",
+    "export_scann",
+    "replay_warmup",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class ServingBundle:
+    """All that a served model needs to know.
+
+    Args:
+      user_ids: object [U] of distinct non-empty str, U >= 1.
+      item_ids: object [N] of distinct non-empty str, N >= 1.
+      user_embeddings: float32 [U, d], finite, propagated.
+      item_embeddings: float32 [N, d], likewise.
+      seen: `(indptr, indices)`, int64 [U + 1] and int32 [nnz], strictly ascending within a user: the items that never
+        come back to it.
+      item_popularity: float32 [N], finite: the score of an item for users nobody knows.
+
+    Raises:
+      ValueError: The parts don't fit together; the message says which.
+    """
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    user_embeddings: np.ndarray
+    item_embeddings: np.ndarray
+    seen: tuple[np.ndarray, np.ndarray]
+    item_popularity: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("user", "item"):
+            _check_ids(f"{name}_ids", getattr(self, f"{name}_ids"))
+            _check_embeddings(
+                f"{name}_embeddings", getattr(self, f"{name}_embeddings"), len(getattr(self, f"{name}_ids"))
+            )
+        if self.user_embeddings.shape[1] != self.item_embeddings.shape[1]:
+            raise ValueError(
+                f"user_embeddings have {self.user_embeddings.shape[1]} dimensions, item_embeddings "
+                f"{self.item_embeddings.shape[1]}: they must have the same"
+            )
+        if self.item_popularity.shape != self.item_ids.shape or not np.isfinite(self.item_popularity).all():
+            raise ValueError(
+                f"item_popularity must be a finite number for each of the {len(self.item_ids)} items, got shape "
+                f"{self.item_popularity.shape}"
+            )
+        _check_seen(*self.seen, len(self.user_ids), len(self.item_ids))
+
+    @staticmethod
+    def from_run(run: RunDirectory) -> ServingBundle:
+        """What a finished training run serves; seen are the training items."""
+        return ServingBundle(
+            user_ids=run.dataset.user_ids,
+            item_ids=run.dataset.item_ids,
+            user_embeddings=run.user_embeddings,
+            item_embeddings=run.item_embeddings,
+            seen=run.graph.seen(),
+            item_popularity=run.graph.item_degree.astype(np.float32),
+        )
+
+
+def export_exact(bundle: ServingBundle, directory: str | Path, config: ExportConfig, version: int) -> Path:
+    """Writes `directory/hqgnn/<version>`: every item is scored, by operations that any TensorFlow has.
+
+    Returns:
+      The version's folder.
+
+    Raises:
+      InputError: The version exists.
+      ImportError: tensorflow-serving-api isn't installed.
+    """
+    model_dir = Path(directory) / EXACT_MODEL
+    with staged_version(model_dir, version) as staged:
+        _write_exact(bundle, staged, config)
+    return model_dir / str(version)
+
+
+def export_scann(
+    bundle: ServingBundle, directory: str | Path, config: ExportConfig, retrieval: RetrievalConfig, version: int
+) -> Path:
+    """Writes `directory/hqgnn_scann/<version>`: ScaNN finds candidates; it must be imported before this is loaded.
+
+    Returns:
+      The version's folder.
+
+    Raises:
+      InputError: The version exists, or `retrieval` doesn't fit the catalogue.
+      ImportError: ScaNN or tensorflow-serving-api isn't installed.
+    """
+    model_dir = Path(directory) / SCANN_MODEL
+    with staged_version(model_dir, version) as staged:
+        _write_scann(bundle, staged, config, retrieval)
+    return model_dir / str(version)
+
+
+def export_run(run: RunDirectory, out_dir: str | Path, version: int | None = None) -> int:
+    """Writes both models of a training run under the same version number.
+
+    Both are written before the first of them appears.
+
+    Args:
+      run: what to export, with the settings to export it by.
+      out_dir: gets `hqgnn/<version>` and `hqgnn_scann/<version>`.
+      version: by default the next above every version of both.
+
+    Returns:
+      The version.
+
+    Raises:
+      InputError: The version exists in either model.
+    """
+    exact_dir, scann_dir = Path(out_dir) / EXACT_MODEL, Path(out_dir) / SCANN_MODEL
+    if version is None:
+        version = 1 + max(versions(exact_dir) + versions(scann_dir), default=0)
+    for model_dir in (exact_dir, scann_dir):
+        check_free(model_dir, version)
+    bundle = ServingBundle.from_run(run)
+    with ExitStack() as stack:
+        exact = stack.enter_context(staged_version(exact_dir, version))
+        scann = stack.enter_context(staged_version(scann_dir, version))
+        _write_exact(bundle, exact, run.config.export)
+        _write_scann(bundle, scann, run.config.export, run.config.retrieval)
+    return version
+
+
+def _write_exact(bundle: ServingBundle, model_dir: Path, config: ExportConfig) -> None:
+    items = make_rows(bundle.item_embeddings, config.rows)
+    _write(bundle, model_dir, EXACT_MODEL, config, items, ExactTopK(items))
+
+
+def _write_scann(bundle: ServingBundle, model_dir: Path, config: ExportConfig, retrieval: RetrievalConfig) -> None:
+    items = make_rows(bundle.item_embeddings, config.rows)
+    _write(bundle, model_dir, SCANN_MODEL, config, items, ScannTopK(items, retrieval))
+
+
+def _write(
+    bundle: ServingBundle, model_dir: Path, name: str, config: ExportConfig, items: RowTable, top_k: TopK
+) -> None:
+    users = make_rows(bundle.user_embeddings, config.rows)
+    module = ServingModule(
+        user_ids=bundle.user_ids,
+        item_ids=bundle.item_ids,
+        users=users,
+        items=items,
+        top_k=top_k,
+        seen=bundle.seen,
+        popularity=bundle.item_popularity,
+        default_k=config.default_k,
+    )
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    tf.saved_model.save(module, str(model_dir), signatures=module.signatures(), options=options)
+    requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, _WARMUP_BATCHES)
+    write_warmup(model_dir, name, requests)
+    metadata = {
+        "model": name,
+        "num_users": users.num_rows,
+        "num_items": items.num_rows,
+        "embedding_dim": items.embedding_dim,
+        "rows": config.rows,
+        "bytes_per_item": items.bytes_per_row,
+        "default_k": config.default_k,
+        **top_k.describe(),
+    }
+    (model_dir / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+
+
+def _check_ids(name: str, ids: np.ndarray) -> None:
+    if ids.ndim != 1 or not len(ids):
+        raise ValueError(f"{name} must be a vector with at least one id, got shape {ids.shape}")
+    bad = next((value for value in ids if not isinstance(value, str) or not value), None)
+    if bad is not None:
+        raise ValueError(f"{name} must be non-empty strings, got {bad!r}")
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"{name} must be distinct, but of {len(ids)} only {len(set(ids))} are")
+
+
+def _check_embeddings(name: str, values: np.ndarray, num_rows: int) -> None:
+    if values.ndim != 2 or len(values) != num_rows or values.dtype != np.float32:
+        raise ValueError(f"{name} must be float32 [{num_rows}, d], got {values.dtype} {list(values.shape)}")
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise ValueError(f"{name} must be finite, but {len(bad)} rows aren't, the first is row {bad[0]}: train again")
+
+
+def _check_seen(indptr: np.ndarray, indices: np.ndarray, num_users: int, num_items: int) -> None:
+    fits = indptr.shape == (num_users + 1,) and indptr[0] == 0 and indptr[-1] == len(indices)
+    if not fits or (np.diff(indptr) < 0).any():
+        raise ValueError(f"seen must be a CSR over {num_users} users, got an indptr of shape {indptr.shape}")
+    if len(indices) and (indices.min() < 0 or indices.max() >= num_items):
+        raise ValueError(f"seen items must be rows from 0 to {num_items - 1}, got {indices.min()} to {indices.max()}")
+    # One key per pair ascends over the whole array exactly if each user's items do.
+    keys = np.repeat(np.arange(num_users, dtype=np.int64), np.diff(indptr)) * num_items + indices
+    if (np.diff(keys) <= 0).any():
+        raise ValueError("seen items must be strictly ascending within each user")

@@ -1,0 +1,106 @@
+"""The sparse product A h, the one function with which every layer walks the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+import tensorflow as tf
+
+# Not in TensorFlow's public names; tf.raw_ops has the op, but only this class can be captured by a tf.function.
+from tensorflow.python.ops.linalg.sparse.sparse_csr_matrix_ops import CSRSparseMatrix, matmul
+
+
+@dataclass(frozen=True, eq=False)
+class NormalizedAdjacency:
+    """A = D^-p [[0, R], [R^T, 0]] D^-p over users (first) and items, held as TensorFlow's CSR matrix.
+
+    R is 1 where a user interacted with an item, D the diagonal of degrees, p the exponent. A node without an edge has
+    a row of zeros. TensorFlow's CSR product was chosen by `benchmarks/sparse_product.py`: it is the only one that
+    uses every core, also outside `tf.function`, and its 32-bit columns take half the memory of a `tf.SparseTensor`.
+    It has kernels for CPU and GPU, none for XLA. SavedModels can't hold the matrix as a constant: pass
+    `to_sparse_tensor()` to the model as an input, and convert it there with `from_sparse_tensor`.
+
+    Args:
+      matrix: [num_nodes, num_nodes], float32 or float64.
+      norm_bound: A proven upper bound of the spectral norm |A|_2; 1 for exponents from 1/2 on.
+
+    Raises:
+      ValueError: `norm_bound` is negative or not finite.
+
+    Example:
+      >>> import numpy as np
+      >>> from tf_hqgnn.graph.interaction_graph import InteractionGraph
+      >>> from tf_hqgnn.types import Interactions
+      >>> pairs = Interactions(np.array([0, 0]), np.array([0, 1]))
+      >>> adjacency = InteractionGraph.from_interactions(pairs, num_users=1, num_items=2).normalized_adjacency()
+      >>> sparse_product(adjacency, tf.constant([[1.0], [0.0], [0.0]])).numpy().round(3).ravel().tolist()
+      [0.0, 0.7070000171661377, 0.7070000171661377]
+    """
+
+    matrix: CSRSparseMatrix
+    norm_bound: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.norm_bound < float("inf"):
+            raise ValueError(f"norm_bound must be a finite number from 0 on, got {self.norm_bound}")
+
+    @property
+    def num_nodes(self) -> Optional[int]:
+        """Users and items together; None if that isn't known yet while a TensorFlow graph is built."""
+        return self.matrix.shape[0]
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Of the values."""
+        return self.matrix.dtype
+
+    @staticmethod
+    def from_sparse_tensor(sparse: tf.SparseTensor, norm_bound: float = 1.0) -> NormalizedAdjacency:
+        """Wraps a symmetric matrix whose indices are in row-major order (`tf.sparse.reorder` sorts them).
+
+        Symmetry and `norm_bound` are the caller's promise: the gradient and the bound of the exact solver rest on them.
+
+        Raises:
+          ValueError: The matrix isn't square, or its values aren't float32 or float64.
+        """
+        shape = sparse.shape
+        if shape.rank != 2 or not shape[0:1].is_compatible_with(shape[1:2]):
+            raise ValueError(f"the adjacency must be a square matrix, got shape {shape}")
+        if sparse.dtype not in (tf.float32, tf.float64):
+            raise ValueError(f"the adjacency must hold float32 or float64, got {sparse.dtype.name}")
+        return NormalizedAdjacency(CSRSparseMatrix(sparse), norm_bound)
+
+    def to_sparse_tensor(self) -> tf.SparseTensor:
+        """The same matrix as a `tf.SparseTensor`, [num_nodes, num_nodes], in row-major order."""
+        return self.matrix.to_sparse_tensor()
+
+
+def sparse_product(adjacency: NormalizedAdjacency, h: tf.Tensor) -> tf.Tensor:
+    """A h. Its gradient is A g, since A is symmetric, and can be differentiated again.
+
+    TensorFlow's own gradient of this product also makes the one for every edge of A, which nothing here asks for.
+
+    Args:
+      adjacency: A, over n nodes.
+      h: [n, d] of the adjacency's dtype.
+
+    Returns:
+      [n, d].
+
+    Raises:
+      ValueError: `h` has another dtype or number of rows than A.
+    """
+    h = tf.convert_to_tensor(h)
+    if h.dtype != adjacency.dtype:
+        raise ValueError(f"h must be {adjacency.dtype.name} as the adjacency is, got {h.dtype.name}; tf.cast it")
+    if not h.shape.is_compatible_with([adjacency.num_nodes, None]):
+        raise ValueError(f"h must have shape [{adjacency.num_nodes}, d], users first then items, got {h.shape}")
+
+    @tf.custom_gradient
+    def product(x: tf.Tensor) -> tuple[tf.Tensor, object]:
+        y = matmul(adjacency.matrix, x)
+        y.set_shape(x.shape)
+        return y, lambda gradient: sparse_product(adjacency, gradient)
+
+    return product(h)

@@ -1,0 +1,47 @@
+"""dh/dt = A h + e by TensorFlow Probability's Dormand-Prince 5(4), which picks its own steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_hqgnn.graph.propagation import NormalizedAdjacency
+from tf_hqgnn.ode.vector_field import GraphVectorField
+
+
+class AdaptiveSolution(NamedTuple):
+    """h(t1) and what it cost."""
+
+    h: tf.Tensor
+    num_evaluations: tf.Tensor
+
+
+def solve_adaptive(adjacency: NormalizedAdjacency, e: tf.Tensor, t1: float, tolerance: float) -> AdaptiveSolution:
+    """h(t1) of dh/dt = A h + e with h(0) = `e`; the local error of each step is kept within `tolerance`.
+
+    Dormand-Prince estimates its error, it doesn't bound it: `solve_exact` does, and takes fewer products. This is here
+    to check it against, and for vector fields without a series.
+
+    Args:
+      adjacency: A, over n nodes.
+      e: [n, d] of the adjacency's dtype.
+      t1: > 0.
+      tolerance: Of the root mean square over all entries, relative to that of h, and to that of `e` where h is small.
+
+    Returns:
+      `h` [n, d], and the int32 number of evaluations of the field, each of one sparse product.
+    """
+    # Imported here since it takes a second, and only this solver needs it.
+    import tensorflow_probability as tfp
+
+    # e is passed as a constant of the ODE since the adjoint gradient can't see what a function captures.
+    scale = tf.stop_gradient(tf.sqrt(tf.reduce_mean(tf.square(e))))
+    results = tfp.math.ode.DormandPrince(rtol=tolerance, atol=tolerance * tf.maximum(scale, 1e-15)).solve(
+        lambda t, h, e: GraphVectorField(adjacency, e)(t, h),
+        initial_time=tf.zeros([], e.dtype),
+        initial_state=e,
+        solution_times=tf.constant([t1], e.dtype),
+        constants={"e": e},
+    )
+    return AdaptiveSolution(results.states[-1], results.diagnostics.num_ode_fn_evaluations)

@@ -1,0 +1,81 @@
+"""The time loop over a solver's steps, and the choice of a way to solve dh/dt = A h + e."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tf_hqgnn.graph.propagation import NormalizedAdjacency
+from tf_hqgnn.ode.adaptive import solve_adaptive
+from tf_hqgnn.ode.exact import solve_exact
+from tf_hqgnn.ode.solvers import Solver, get_solver
+from tf_hqgnn.ode.vector_field import GraphVectorField, VectorField
+
+SOLVERS = ("none", "euler", "heun", "rk4", "exact", "adaptive")
+
+
+def integrate(vector_field: VectorField, h0: tf.Tensor, t1: float, solver: Solver, num_steps: int) -> tf.Tensor:
+    """h(t1) of dh/dt = f(t, h) with h(0) = `h0`, by `num_steps` equal steps.
+
+    Args:
+      vector_field: f(t, h), of the shape and dtype of h.
+      h0: Of any shape, floating.
+      t1: The end, >= 0.
+      solver: What makes a step.
+      num_steps: >= 1.
+
+    Raises:
+      ValueError: `num_steps` < 1, or `t1` is negative or not finite.
+
+    Example:
+      >>> one = tf.ones([1])
+      >>> round(float(integrate(lambda t, h: h, one, 1.0, get_solver("rk4"), num_steps=8)[0]), 4)
+      2.7183
+    """
+    check_settings(t1=t1, num_steps=num_steps)
+    h0 = tf.convert_to_tensor(h0)
+    dt = tf.constant(t1 / num_steps, h0.dtype)
+
+    def step(n: tf.Tensor, h: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return n + 1, solver.step(vector_field, tf.cast(n, h0.dtype) * dt, h, dt)
+
+    if num_steps == 1:
+        return step(tf.constant(0), h0)[1]
+    return tf.while_loop(lambda n, h: n < num_steps, step, (tf.constant(0), h0), maximum_iterations=num_steps)[1]
+
+
+def solve(
+    adjacency: NormalizedAdjacency, e: tf.Tensor, t1: float, solver: str, num_steps: int = 1, tolerance: float = 1e-6
+) -> tf.Tensor:
+    """h(t1), [n, d], of dh/dt = A h + e with h(0) = `e`.
+
+    Args:
+      adjacency: A, over n nodes.
+      e: [n, d] of the adjacency's dtype.
+      t1: T >= 0.
+      solver: One of `SOLVERS`; "none" returns `e`.
+      num_steps: Of euler, heun and rk4.
+      tolerance: Of exact (a bound) and adaptive (an estimate), relative to the norm of `e`.
+
+    Raises:
+      ValueError: A setting is unknown or out of range.
+    """
+    check_settings(solver, t1, num_steps, tolerance)
+    if solver == "none" or t1 == 0:
+        return e
+    if solver == "exact":
+        return solve_exact(adjacency, e, t1, tolerance)
+    if solver == "adaptive":
+        return solve_adaptive(adjacency, e, t1, tolerance).h
+    return integrate(GraphVectorField(adjacency, e), e, t1, get_solver(solver), num_steps)
+
+
+def check_settings(solver: str = "none", t1: float = 0.0, num_steps: int = 1, tolerance: float = 1e-6) -> None:
+    """Raises ValueError for a setting that `solve` can't work with."""
+    if solver not in SOLVERS:
+        raise ValueError(f"unknown solver {solver!r}: expected one of {', '.join(SOLVERS)}")
+    if not 0 <= t1 < float("inf"):
+        raise ValueError(f"t1 must be a finite number from 0 on, got {t1}")
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    if not 0 < tolerance < float("inf"):
+        raise ValueError(f"tolerance must be a finite number above 0, got {tolerance}")

@@ -1,0 +1,152 @@
+"""A version of a model in memory: loaded from its SavedModel, warmed up, ready to answer."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument, not_found
+from tf_hqgnn.serving.signature import Signature
+from tf_hqgnn.serving.tensors import decode_tensor
+
+log = logging.getLogger(__name__)
+
+WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
+MAX_WARM_UP_RECORDS = 1000
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class LoadedVersion:
+    """The signatures of one version.
+
+    Args:
+      version: Its number.
+      definitions: Every SignatureDef of the SavedModel, as GetModelMetadata gives them.
+      root: What `tf.saved_model.load` returned, kept alive as long as its functions are called.
+    """
+
+    def __init__(self, version: int, definitions: Mapping[str, meta_graph_pb2.SignatureDef], root: Any) -> None:
+        self.version = version
+        self.definitions = definitions
+        self._root = root
+        self._signatures = {name: Signature(definitions[name], root.signatures[name]) for name in root.signatures}
+
+    def signature(self, name: str) -> Signature | None:
+        """The signature called `name` ("" is serving_default), or None; gRPC and REST differ in what that means."""
+        return self._signatures.get(name or DEFAULT_SIGNATURE)
+
+    def predict(
+        self, signature_name: str, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Calls a signature; see `Signature.__call__`.
+
+        Raises:
+          ServingError: FAILED_PRECONDITION if there is no such signature, as RunPredict of TF Serving answers.
+        """
+        signature = self.signature(signature_name)
+        if signature is None:
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f'Serving signature key "{signature_name or DEFAULT_SIGNATURE}" not found.',
+            )
+        return signature(inputs, output_filter)
+
+    def predict_request(self, request: predict_pb2.PredictRequest) -> dict[str, np.ndarray]:
+        """`predict` for a request as it came over gRPC; the model's name and version in it aren't looked at."""
+        inputs = {name: decode_tensor(name, proto) for name, proto in request.inputs.items()}
+        return self.predict(request.model_spec.signature_name, inputs, request.output_filter)
+
+
+def load_version(directory: Path, version: int) -> LoadedVersion:
+    """Loads a SavedModel and replays its warm-up records.
+
+    Args:
+      directory: Holds saved_model.pb.
+      version: The number that `directory` stands for.
+
+    Raises:
+      ServingError: The SavedModel is missing, broken, needs ops that aren't there, or a warm-up record fails.
+    """
+    meta_graph = _read_meta_graph(directory)
+    _import_custom_ops(meta_graph)
+    try:
+        root = tf.saved_model.load(str(directory))
+        loaded = LoadedVersion(version, dict(meta_graph.signature_def), root)
+    except Exception as error:  # A broken SavedModel raises nearly anything: KeyError, OSError, ValueError, OpError...
+        raise from_exception(error) from error
+    replayed = _warm_up(loaded, directory / WARM_UP_FILE)
+    log.debug("%s: %d warm-up records replayed", directory, replayed)
+    return loaded
+
+
+def _read_meta_graph(directory: Path) -> meta_graph_pb2.MetaGraphDef:
+    path = directory / "saved_model.pb"
+    try:
+        model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    except FileNotFoundError as error:
+        raise not_found(f"Could not find SavedModel .pb at supplied export directory path: {directory}") from error
+    except OSError as error:
+        raise ServingError(grpc.StatusCode.INTERNAL, f"{path} can't be read: {error.strerror or error}") from error
+    except DecodeError as error:
+        raise ServingError(grpc.StatusCode.DATA_LOSS, f"{path} is damaged or cut short: {error}") from error
+    for meta_graph in model.meta_graphs:
+        if "serve" in meta_graph.meta_info_def.tags:
+            return meta_graph
+    raise not_found(f'{path} has no graph tagged "serve": it is empty, cut short or not made for serving')
+
+
+def _import_custom_ops(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """ScaNN's ops are registered by importing it; models without them load where ScaNN isn't installed."""
+    if not any(op.name.startswith("Scann") for op in meta_graph.meta_info_def.stripped_op_list.op):
+        return
+    try:
+        importlib.import_module("scann")
+    except ImportError as error:
+        raise ServingError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"the model searches with ScaNN, which can't be imported here ({error}): install it (scann==1.3.2 for "
+            "TensorFlow 2.16), or serve the model hqgnn, which needs stock TensorFlow only",
+        ) from error
+
+
+def _warm_up(loaded: LoadedVersion, path: Path) -> int:
+    """Replays the records of `path`, if it exists, and returns how many there were."""
+    if not path.exists():
+        return 0
+    count = 0
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            count += 1
+            if count > MAX_WARM_UP_RECORDS:
+                raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_WARM_UP_RECORDS})")
+            _replay(loaded, record)
+    except tf.errors.DataLossError as error:
+        raise ServingError(
+            grpc.StatusCode.DATA_LOSS,
+            f"{from_exception(error).message}. Please verify your warmup data is in TFRecord format.",
+        ) from error
+    except ServingError as error:
+        raise ServingError(error.code, f"warm-up record {count} of {path.name}: {error.message}") from error
+    return count
+
+
+def _replay(loaded: LoadedVersion, record: bytes) -> None:
+    try:
+        entry = prediction_log_pb2.PredictionLog.FromString(record)
+    except DecodeError as error:
+        raise invalid_argument(f"Failed to parse warmup record: {error}") from error
+    kind = entry.WhichOneof("log_type")
+    if kind != "predict_log":
+        raise ServingError(
+            grpc.StatusCode.UNIMPLEMENTED, f"expected a predict_log, got {kind or 'an empty PredictionLog'}"
+        )
+    loaded.predict_request(entry.predict_log.request)

@@ -1,0 +1,87 @@
+"""TensorProto <-> NumPy, in the field of each type as TF Serving answers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from tf_hqgnn.serving.errors import invalid_argument
+
+# A TensorProto may state a shape of billions and hold one value, which then fills it: the size is checked before.
+MAX_ELEMENTS = 1 << 24
+
+# The typed field of each dtype. TF Serving answers in these (Tensor::AsProtoField), some clients read no other.
+_FIELDS = {
+    types_pb2.DT_FLOAT: "float_val",
+    types_pb2.DT_DOUBLE: "double_val",
+    types_pb2.DT_INT32: "int_val",
+    types_pb2.DT_INT16: "int_val",
+    types_pb2.DT_INT8: "int_val",
+    types_pb2.DT_UINT8: "int_val",
+    types_pb2.DT_UINT16: "int_val",
+    types_pb2.DT_INT64: "int64_val",
+    types_pb2.DT_UINT32: "uint32_val",
+    types_pb2.DT_UINT64: "uint64_val",
+    types_pb2.DT_BOOL: "bool_val",
+    types_pb2.DT_STRING: "string_val",
+}
+
+
+def decode_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """The array in `proto`; strings as an object array of bytes.
+
+    Args:
+      name: The input's name, for the error.
+      proto: As a client sent it: typed field or tensor_content.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT if the values don't fit the shape, the type is unknown or the tensor is too large.
+    """
+    sizes = [dimension.size for dimension in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
+        raise invalid_argument(f"tensor parsing error: {name}: its shape must be fully known, got {sizes or 'no rank'}")
+    if math.prod(sizes) > MAX_ELEMENTS:
+        raise invalid_argument(
+            f"tensor parsing error: {name}: shape {sizes} has {math.prod(sizes)} elements, allowed: {MAX_ELEMENTS}"
+        )
+    try:
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError, KeyError) as error:
+        raise invalid_argument(f"tensor parsing error: {name}: {error}") from error
+
+
+def encode_tensor(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
+    """Writes `array` (any shape; strings as bytes objects) into an empty `proto`.
+
+    >>> proto = tensor_pb2.TensorProto()
+    >>> encode_tensor(np.array([[1.5, 2.5]], np.float32), proto)
+    >>> list(proto.float_val), [dimension.size for dimension in proto.tensor_shape.dim]
+    ([1.5, 2.5], [1, 2])
+    """
+    dtype = dtype_of(array)
+    field = _FIELDS.get(dtype)
+    if field is None:
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return
+    proto.dtype = dtype
+    for size in array.shape:
+        proto.tensor_shape.dim.add().size = size
+    getattr(proto, field).extend(array.ravel().tolist())
+
+
+def dtype_of(array: np.ndarray) -> Any:
+    """The types_pb2 number of an array's type; 0 (DT_INVALID) if TensorFlow has none.
+
+    >>> dtype_of(np.array([b"a"], object)) == types_pb2.DT_STRING
+    True
+    """
+    if array.dtype.kind in "OSU":
+        return types_pb2.DT_STRING
+    try:
+        return tf.as_dtype(array.dtype).as_datatype_enum
+    except TypeError:
+        return types_pb2.DT_INVALID

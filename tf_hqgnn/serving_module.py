@@ -1,0 +1,154 @@
+"""The module that is exported: the signatures of DESIGN.md over any index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.retrieval.filters import Blocked, SeenItems, block_any, block_listed
+from tf_hqgnn.retrieval.ids import IdTable
+from tf_hqgnn.retrieval.popular import PopularItems
+from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.retrieval.top_k import TopK, pad_to
+
+# A k may exceed the catalogue, the rest is padding; but a slip of the pen must not make a server allocate gigabytes.
+MAX_PADDED_K = 65_536
+
+_STRINGS = tf.TensorSpec([None], tf.string)
+_STRING_LISTS = tf.TensorSpec([None, None], tf.string)
+_K = tf.TensorSpec([], tf.int32)
+
+
+class ServingModule(tf.Module):
+    """Answers requests by ids: finds the rows, searches, leaves out what must not come back, pads.
+
+    Every answer is a dict of `item_id` string [B, k], `score` float32 [B, k], `num_valid` int32 [B] and a bool [B] that
+    says whether the user or item was known. Rows with fewer than k answers end in "" with the score -inf.
+
+    Args:
+      user_ids: U ids.
+      item_ids: N ids.
+      users: table of U rows.
+      items: table of N rows.
+      top_k: an index over `items`.
+      seen: `(indptr, indices)`, the items of each user that must not be recommended to it.
+      popularity: float32 [N], the score of items for unknown users.
+      default_k: answers of the signatures without k.
+    """
+
+    def __init__(
+        self,
+        user_ids: Sequence[str] | np.ndarray,
+        item_ids: Sequence[str] | np.ndarray,
+        users: RowTable,
+        items: RowTable,
+        top_k: TopK,
+        seen: tuple[np.ndarray, np.ndarray],
+        popularity: np.ndarray,
+        default_k: int,
+    ) -> None:
+        super().__init__(name="hqgnn")
+        self._user_ids = IdTable(user_ids)
+        self._item_ids = IdTable(item_ids)
+        self._users = users
+        self._items = items
+        self._top_k = top_k
+        self._seen = SeenItems(*seen, num_items=items.num_rows)
+        self._popular = PopularItems(popularity)
+        self._default_k = default_k
+        self._num_items = items.num_rows
+
+    def signatures(self) -> dict[str, Any]:
+        """What `tf.saved_model.save` takes as `signatures`."""
+        return {
+            "serving_default": self.serving_default,
+            "recommend": self.recommend,
+            "similar_items": self.similar_items,
+            "embed_user": self.embed_user,
+            "tf_example": self.tf_example,
+        }
+
+    @tf.function(input_signature=[_STRINGS])
+    def serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The best `default_k` items for each user."""
+        return self._recommend(user_id, tf.constant(self._default_k), None)
+
+    @tf.function(input_signature=[_STRINGS, _K, _STRING_LISTS])
+    def recommend(self, user_id: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The best k items for each user, without those in its row of `exclude_item_id` (padded with "")."""
+        with tf.control_dependencies([self._check_k(k), _check_same_batch(user_id, exclude_item_id)]):
+            excluded = block_listed(self._item_ids.lookup(exclude_item_id), self._num_items)
+            return self._recommend(user_id, tf.identity(k), excluded)
+
+    @tf.function(input_signature=[_STRINGS, _K])
+    def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The k items of the highest cosine with each item, itself left out; nothing for an unknown item."""
+        with tf.control_dependencies([self._check_k(k)]):
+            k = tf.identity(k)
+        item_index = self._item_ids.lookup(item_id)
+        known = item_index >= 0
+        queries = tf.math.l2_normalize(self._items.gather(tf.maximum(item_index, 0)), axis=1)
+        itself = block_listed(item_index[:, tf.newaxis], self._num_items)
+        scores, similar = self._top_k.call(queries, k, itself, cosine=True)
+        scores = tf.where(known[:, tf.newaxis], scores, -np.inf)
+        return {**self._answer(scores, similar, k), "known_item": known}
+
+    @tf.function(input_signature=[_STRINGS])
+    def embed_user(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The row of each user, float32 [B, d], as it is scored with; zeros for an unknown one."""
+        user_index = self._user_ids.lookup(user_id)
+        return {"embedding": self._embed(user_index), "known_user": user_index >= 0}
+
+    @tf.function(input_signature=[_STRINGS])
+    def tf_example(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As `serving_default`, from serialized tf.Examples with a feature `user_id`; without it, an unknown user."""
+        feature = tf.io.FixedLenFeature([], tf.string, default_value="")
+        return self._recommend(
+            tf.io.parse_example(examples, {"user_id": feature})["user_id"], tf.constant(self._default_k), None
+        )
+
+    def _recommend(self, user_id: tf.Tensor, k: tf.Tensor, excluded: Blocked | None) -> dict[str, tf.Tensor]:
+        user_index = self._user_ids.lookup(user_id)
+        known = user_index >= 0
+        blocked = self._seen.blocked(user_index)
+        if excluded is not None:
+            blocked = block_any(blocked, excluded)
+        scores, item_index = self._top_k.call(self._embed(user_index), k, blocked)
+        # Known users' answers from here aren't used: they need no depth.
+        counts = tf.where(known, tf.constant(0, tf.int64), blocked.counts)
+        popularity, popular = self._popular.call(k, Blocked(blocked.keys, counts, self._num_items))
+        column = known[:, tf.newaxis]
+        scores = tf.where(column, pad_to(scores, k, -np.inf), pad_to(popularity, k, -np.inf))
+        item_index = tf.where(column, pad_to(item_index, k, 0), pad_to(popular, k, 0))
+        return {**self._answer(scores, item_index, k), "known_user": known}
+
+    def _embed(self, user_index: tf.Tensor) -> tf.Tensor:
+        rows = self._users.gather(tf.maximum(user_index, 0))
+        return tf.where((user_index >= 0)[:, tf.newaxis], rows, 0.0)
+
+    def _answer(self, scores: tf.Tensor, item_index: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores, item_index = pad_to(scores, k, -np.inf), pad_to(item_index, k, 0)
+        valid = scores > -np.inf
+        return {
+            "item_id": tf.where(valid, self._item_ids.ids(item_index), ""),
+            "score": scores,
+            "num_valid": tf.reduce_sum(tf.cast(valid, tf.int32), axis=1),
+        }
+
+    def _check_k(self, k: tf.Tensor) -> tf.Operation:
+        highest = max(self._num_items, MAX_PADDED_K)
+        message = [f"k must be from 0 to {highest} (the catalogue has {self._num_items} items), got", k]
+        return tf.debugging.Assert((k >= 0) & (k <= highest), message)
+
+
+def _check_same_batch(user_id: tf.Tensor, exclude_item_id: tf.Tensor) -> tf.Operation:
+    users, lists = tf.shape(user_id)[0], tf.shape(exclude_item_id)[0]
+    message = [
+        "exclude_item_id must have a row for each user_id (pad with empty strings), got rows, users:",
+        lists,
+        users,
+    ]
+    return tf.debugging.Assert(tf.equal(users, lists), message)

@@ -1,0 +1,87 @@
+"""What a pipeline keeps of its input besides the interactions: the catalogue of items and the report of the read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tf_hqgnn.data.report import ReadReport
+from tf_hqgnn.data.splits import SplitDataset
+
+_FILE = "items.parquet"
+_REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class CatalogueColumns:
+    """Columns of the catalogue; None where the input had none.
+
+    Args:
+      titles: str [I], "" where an item has none.
+      categories: str [I], "" where an item has none.
+      available: bool [I].
+    """
+
+    titles: np.ndarray | None
+    categories: np.ndarray | None
+    available: np.ndarray | None
+
+
+def write_catalogue(dataset: SplitDataset, directory: Path) -> None:
+    """Writes `items.parquet`: `item_id` and those of `title`, `category`, `available` that the dataset has."""
+    columns = {"item_id": pa.array(dataset.item_ids, pa.string())}
+    for name, values in (("title", dataset.titles), ("category", dataset.categories)):
+        if values is not None:
+            columns[name] = pa.array(values, pa.string())
+    if dataset.available is not None:
+        columns["available"] = pa.array(dataset.available, pa.bool_())
+    directory.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), directory / _FILE)
+
+
+def read_catalogue(directory: Path, item_ids: np.ndarray) -> CatalogueColumns:
+    """Reads the catalogue in the order of `item_ids`.
+
+    Raises:
+      ValueError: An id isn't in the catalogue.
+    """
+    table = pq.read_table(directory / _FILE)
+    row_of = {item: row for row, item in enumerate(table["item_id"].to_pylist())}
+    missing = [item for item in item_ids if item not in row_of]
+    if missing:
+        raise ValueError(f"{len(missing)} items of the examples are not in the catalogue, the first is {missing[0]!r}")
+    rows = np.array([row_of[item] for item in item_ids], np.int64)
+
+    def column(name: str, dtype: type) -> np.ndarray | None:
+        if name not in table.column_names:
+            return None
+        return np.array(table[name].to_pylist(), dtype)[rows]
+
+    return CatalogueColumns(column("title", object), column("category", object), column("available", bool))
+
+
+def write_report(dataset: SplitDataset, directory: Path) -> None:
+    """Writes `report.json`: `read` (the balance of the rows), `text` (in words), and the sizes of the result."""
+    report = {
+        "text": str(dataset.report),
+        "read": dataset.report.to_json(),
+        "num_users": dataset.num_users,
+        "num_items": dataset.num_items,
+        "train": len(dataset.train),
+        "valid": len(dataset.valid),
+        "test": len(dataset.test),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def read_report(directory: Path) -> dict[str, Any]:
+    """What `write_report` wrote, with `read` as a `ReadReport`."""
+    report = json.loads((directory / _REPORT).read_text(encoding="utf-8"))
+    return {**report, "read": ReadReport.from_json(report["read"])}

@@ -1,0 +1,87 @@
+"""Pushing versions to the folders that servers watch, and the pointer to the model that was blessed last.
+
+The pointer, `latest_blessed.json`, lies in the model store: beside the served folders and never inside them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tf_hqgnn.types import InputError
+from tf_hqgnn.versions import staged_version, versions
+
+# As in export.py, which isn't imported here: it brings TensorFlow, seconds before a mistyped path could be reported.
+MODEL_NAMES = ("hqgnn", "hqgnn_scann")
+_POINTER = "latest_blessed.json"
+
+
+def push(models: Mapping[str, Path], serving_dir: Path) -> int:
+    """Copies SavedModels to `serving_dir/NAME/VERSION`, all under one version number, the next that no model has.
+
+    Everything is copied first, under names that no server takes for a version, and renamed then: a push killed while
+    copying leaves nothing visible, and the next push clears its rest away.
+
+    Args:
+      models: name of a model -> folder of its SavedModel.
+      serving_dir: what a server watches.
+
+    Returns:
+      The version.
+    """
+    version = next_version(serving_dir)
+    with ExitStack() as stack:
+        for name, source in models.items():
+            staged = stack.enter_context(staged_version(serving_dir / name, version))
+            shutil.copytree(source, staged, dirs_exist_ok=True)
+    return version
+
+
+def next_version(serving_dir: Path) -> int:
+    """The lowest number above every version of every model; 1 where there is none."""
+    return 1 + max((number for name in MODEL_NAMES for number in versions(serving_dir / name)), default=0)
+
+
+def write_pointer(store_dir: Path, record: Mapping[str, Any]) -> None:
+    """Replaces `latest_blessed.json` atomically."""
+    store_dir.mkdir(parents=True, exist_ok=True)
+    partial = store_dir / (_POINTER + ".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=2, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, pointer_path(store_dir))
+
+
+def read_pointer(store_dir: Path) -> dict[str, Any] | None:
+    """What `write_pointer` wrote last, or None.
+
+    Raises:
+      InputError: The file isn't JSON any more.
+    """
+    path = pointer_path(store_dir)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(
+            f"{path}: not valid JSON ({error}); restore it, or delete it to start without a baseline"
+        ) from error
+
+
+def pointer_path(store_dir: Path) -> Path:
+    """Where the pointer is."""
+    return store_dir / _POINTER
+
+
+def move_version(version_dir: Path, destination: Path) -> None:
+    """Makes an exported `MODEL/<version>` the SavedModel of a TFX artifact, which has no version in its path."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(version_dir, destination)
+    version_dir.parent.rmdir()

@@ -1,0 +1,83 @@
+"""The component that makes a blessed candidate visible to the servers, or says why it doesn't."""
+
+# No `from __future__ import annotations`: TFX reads the annotations of a component as objects.
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+from absl import logging
+from tfx.components.evaluator import constants
+from tfx.types.artifact import Artifact
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
+from tfx.utils import path_utils
+
+from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
+from tf_hqgnn.tfx.model_store import MODEL_NAMES, push, write_pointer
+from tf_hqgnn.tfx.ranking_evaluator import METRICS_FILE
+
+
+@component
+def Pusher(
+    model: InputArtifact[Model],
+    index: InputArtifact[Model],
+    evaluation: InputArtifact[ModelEvaluation],
+    blessing: InputArtifact[ModelBlessing],
+    infra_blessing: InputArtifact[InfraBlessing],
+    pushed_model: OutputArtifact[PushedModel],
+    pushed_index: OutputArtifact[PushedModel],
+    serving_dir: Parameter[str],
+    model_store: Parameter[str],
+    store_state: Parameter[str] = "",
+) -> None:
+    """Pushes both models under one version number if both blessings are there.
+
+    TFX's own Pusher copies to the final name and skips a version that exists, so that an interrupted copy stays broken
+    for good; this one stages and renames.
+
+    Args:
+      model: the exact model.
+      index: the ScaNN model.
+      evaluation: what the next run's candidate will be compared with, kept in the pointer.
+      blessing: of RankingEvaluator.
+      infra_blessing: of InfraCheck.
+      pushed_model: TFX's custom properties `pushed`, `pushed_destination`, `pushed_version`.
+      pushed_index: the same for the ScaNN model.
+      serving_dir: holds one folder per model; what a server watches.
+      model_store: gets `latest_blessed.json`.
+      store_state: kept in the pointer, where the next run looks whether it would repeat this one.
+    """
+    refusals = [
+        f"{name}: {artifact.get_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY)}"
+        for name, artifact in (("RankingEvaluator", blessing), ("InfraCheck", infra_blessing))
+        if artifact.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) != constants.BLESSED_VALUE
+    ]
+    if refusals:
+        logging.warning("not pushed: %s", "; ".join(refusals))
+        for artifact in (pushed_model, pushed_index):
+            artifact.set_int_custom_property("pushed", 0)
+            artifact.set_string_custom_property("reason", "; ".join(refusals))
+        return
+    sources = {
+        name: Path(path_utils.serving_model_path(artifact.uri)) for name, artifact in zip(MODEL_NAMES, (model, index))
+    }
+    version = push(sources, Path(serving_dir))
+    paths = {name: str(Path(serving_dir) / name / str(version)) for name in MODEL_NAMES}
+    figures = json.loads((Path(evaluation.uri) / METRICS_FILE).read_text(encoding="utf-8"))
+    write_pointer(
+        Path(model_store),
+        {
+            "version": version,
+            "models": paths,
+            "pushed_at": datetime.now(timezone.utc).isoformat(),
+            "store_state": store_state,
+            "evaluation": figures,
+        },
+    )
+    for name, artifact in zip(MODEL_NAMES, (pushed_model, pushed_index)):
+        _mark_pushed(artifact, paths[name], version)
+
+
+def _mark_pushed(artifact: Artifact, destination: str, version: int) -> None:
+    artifact.set_int_custom_property("pushed", 1)
+    artifact.set_string_custom_property("pushed_destination", destination)
+    artifact.set_string_custom_property("pushed_version", str(version))

@@ -1,0 +1,157 @@
+"""The component that judges a candidate by what its two SavedModels recommend on the test split."""
+
+# No `from __future__ import annotations`: TFX reads the annotations of a component as objects.
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from tfx.components.evaluator import constants
+from tfx.types.artifact import Artifact
+from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, ModelRun
+from tfx.utils import path_utils
+
+from tf_hqgnn.config import Config
+from tf_hqgnn.evaluation import evaluate_popularity, ranking_metrics
+from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
+from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
+from tf_hqgnn.tfx.saved_model_ranking import load_recommend, overlap, rank_items
+from tf_hqgnn.tfx.thresholds import ANN_RECALL, Thresholds, Verdict, judge, lift
+from tf_hqgnn.tfx.trainer import run_path
+from tf_hqgnn.types import concatenate
+
+METRICS_FILE = "metrics.json"
+_ANN_K = 20
+
+
+@component
+def RankingEvaluator(
+    model: InputArtifact[Model],
+    index: InputArtifact[Model],
+    model_run: InputArtifact[ModelRun],
+    evaluation: OutputArtifact[ModelEvaluation],
+    blessing: OutputArtifact[ModelBlessing],
+    config: Parameter[str],
+    thresholds: Parameter[str],
+    model_store: Parameter[str],
+    store_state: Parameter[str] = "",
+) -> None:
+    """Ranks the whole catalogue through both SavedModels, judges, and blesses or not, as TFX's Evaluator does.
+
+    Args:
+      model: the exact model.
+      index: the ScaNN model.
+      model_run: the training that both come from; its test split is what they are judged on.
+      evaluation: `metrics.json` with every figure, the thresholds and the verdict.
+      blessing: `BLESSED` or `NOT_BLESSED`, and TFX's custom properties; the reasons are in `blessing_message`.
+      config: YAML of a `Config`; `evaluation` counts.
+      thresholds: JSON of `Thresholds`.
+      model_store: folder of the pointer to the last blessed model.
+      store_state: changes when that pointer does; TFX's cache can't see into files by itself.
+    """
+    settings, limits = Config.from_yaml(config), Thresholds.model_validate_json(thresholds)
+    paths = {name: Path(path_utils.serving_model_path(artifact.uri)) for name, artifact in (("m", model), ("i", index))}
+    figures = evaluate_models(
+        RunDirectory.load(run_path(model_run.uri)),
+        paths["m"],
+        paths["i"],
+        tuple(sorted({*settings.evaluation.k, _ANN_K})),
+        settings.evaluation.chunk_size,
+    )
+    pointer = read_pointer(Path(model_store))
+    verdict = judge(figures, limits, pointer["evaluation"] if pointer else None)
+    record = {
+        **figures,
+        "thresholds": limits.model_dump(),
+        "blessed": verdict.blessed,
+        "reasons": list(verdict.reasons),
+        "baseline": verdict.baseline,
+    }
+    Path(evaluation.uri).mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    (Path(evaluation.uri) / METRICS_FILE).write_text(text, encoding="utf-8")
+    blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+    if pointer:
+        baseline = str(pointer_path(Path(model_store)))
+        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline)
+    write_blessing(blessing, verdict)
+
+
+def evaluate_models(
+    run: RunDirectory, exact_dir: Path, ann_dir: Path, ks: tuple[int, ...], chunk_size: int
+) -> dict[str, Any]:
+    """Test metrics of two SavedModels and of popularity, training and validation items masked.
+
+    Args:
+      run: the training; its `dataset` and `graph` are used.
+      exact_dir: SavedModel whose ranking is exact.
+      ann_dir: SavedModel whose ranking is approximate.
+      ks: cut-offs, 20 among them.
+      chunk_size: users in one request.
+
+    Returns:
+      `num_users`, `metrics`, `ann_metrics`, `popularity`, `ann_recall@20`, `lift`, `data_fingerprint`, ready for JSON.
+      Without a user who has test items the metrics are empty.
+    """
+    dataset, popularity = run.dataset, run.graph.item_degree
+    relevant_indptr, relevant = dataset.test.to_csr(dataset.num_users)
+    users = np.flatnonzero(np.diff(relevant_indptr))
+    fingerprint = dataset.fingerprint()
+    if not len(users):
+        empty: dict[str, float] = {}
+        return {"split": "test", "num_users": 0, "metrics": empty, "data_fingerprint": fingerprint}
+    targets = select_rows((relevant_indptr, relevant), users)
+    # The model leaves out what it was trained on; validation items are seen, too, when testing.
+    excluded = select_rows(dataset.valid.to_csr(dataset.num_users), users)
+    tops = []
+    for directory in (exact_dir, ann_dir):
+        loaded, recommend = load_recommend(directory)
+        tops.append(rank_items(recommend, dataset.user_ids[users], excluded, dataset.item_ids, max(ks), chunk_size))
+        del loaded
+    exact, approximate = (ranking_metrics(top, targets, ks, dataset.num_items, popularity) for top in tops)
+    seen = concatenate(dataset.train, dataset.valid).to_csr(dataset.num_users)
+    baseline = evaluate_popularity(dataset.test, seen, popularity, ks, chunk_size=chunk_size)
+    over_popularity = lift(exact.values, baseline.values)
+    return {
+        "split": "test",
+        "num_users": len(users),
+        "metrics": exact.values,
+        "ann_metrics": approximate.values,
+        "popularity": baseline.values,
+        ANN_RECALL: overlap(tops[0], tops[1], _ANN_K),
+        # JSON has no infinity.
+        "lift": over_popularity if math.isfinite(over_popularity) else None,
+        "data_fingerprint": fingerprint,
+    }
+
+
+def write_blessing(blessing: Artifact, verdict: Verdict) -> None:
+    """Marks a ModelBlessing as TFX's Evaluator does, and keeps the reasons in words."""
+    name = constants.BLESSED_FILE_NAME if verdict.blessed else constants.NOT_BLESSED_FILE_NAME
+    value = constants.BLESSED_VALUE if verdict.blessed else constants.NOT_BLESSED_VALUE
+    message = "; ".join(verdict.reasons) if verdict.reasons else f"every threshold is met; {verdict.baseline}"
+    Path(blessing.uri).mkdir(parents=True, exist_ok=True)
+    (Path(blessing.uri) / name).write_text(message, encoding="utf-8")
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+    blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, message)
+    if not verdict.blessed:
+        logging.warning("the model is not blessed: %s", message)
+
+
+def select_rows(csr: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The CSR matrix with only these rows, in this order.
+
+    Example:
+      >>> indptr, indices = select_rows((np.array([0, 1, 1, 3]), np.array([7, 8, 9])), np.array([2, 0]))
+      >>> indptr.tolist(), indices.tolist()
+      ([0, 2, 3], [8, 9, 7])
+    """
+    indptr, indices = csr
+    parts = [indices[indptr[row] : indptr[row + 1]] for row in rows]
+    lengths = np.array([len(part) for part in parts], np.int64)
+    chosen = np.concatenate(parts) if parts else indices[:0]
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), chosen

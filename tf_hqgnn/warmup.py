@@ -1,0 +1,150 @@
+"""Warm-up records: requests that a server answers before it says that a model is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+# TensorFlow Serving refuses to load a model with more.
+MAX_RECORDS = 1000
+
+Requests = list[tuple[str, Mapping[str, Any]]]
+
+
+def warmup_requests(user_ids: np.ndarray, item_ids: np.ndarray, k: int, batch_sizes: tuple[int, ...]) -> Requests:
+    """`(signature, inputs)` that run every signature at every batch size, an unknown user among the larger ones.
+
+    Args:
+      user_ids: some ids, object [n >= 1].
+      item_ids: some ids, object [n >= 1].
+      k: answers per row.
+      batch_sizes: rows per request.
+    """
+    requests: Requests = []
+    for size in batch_sizes:
+        users = np.resize(np.asarray(user_ids, object), size)
+        items = np.resize(np.asarray(item_ids, object), size)
+        if size > 1:
+            users[-1] = ""
+        examples = np.array([_example(user_id) for user_id in users], object)
+        requests += [
+            ("serving_default", {"user_id": users}),
+            ("recommend", {"user_id": users, "k": np.int32(k), "exclude_item_id": items[:, None]}),
+            ("similar_items", {"item_id": items, "k": np.int32(k)}),
+            ("embed_user", {"user_id": users}),
+            ("tf_example", {"examples": examples}),
+        ]
+    return requests
+
+
+def write_warmup(model_dir: Path, model_name: str, requests: Requests) -> None:
+    """Writes `requests` as a TFRecord of PredictionLog into the SavedModel `model_dir`.
+
+    Raises:
+      ImportError: tensorflow-serving-api isn't installed.
+    """
+    apis = _serving_apis()
+    path = Path(model_dir) / WARMUP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests:
+            log = apis.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = signature
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(log.SerializeToString())
+
+
+def replay_warmup(model_dir: str | Path) -> int:
+    """Loads a SavedModel and answers its warm-up records, as a server does before it takes requests.
+
+    Args:
+      model_dir: a version's folder, with `saved_model.pb`.
+
+    Returns:
+      How many records were answered.
+
+    Raises:
+      ValueError: There are no records, too many, or one can't be read or answered; the message names it.
+      ImportError: tensorflow-serving-api isn't installed, or ScaNN, and the model needs it.
+    """
+    apis = _serving_apis()
+    path = Path(model_dir) / WARMUP_FILE
+    if not path.is_file():
+        raise ValueError(f"{model_dir} has no warm-up records: expected the file {WARMUP_FILE}")
+    model = load_saved_model(model_dir)
+    try:
+        records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    except tf.errors.DataLossError as error:
+        raise ValueError(f"{path} is damaged: {error.message}") from error
+    if not 0 < len(records) <= MAX_RECORDS:
+        raise ValueError(f"{path} holds {len(records)} records, a server takes 1 to {MAX_RECORDS}: export it again")
+    for number, record in enumerate(records, start=1):
+        try:
+            _replay(model, apis.PredictionLog.FromString(record))
+        except Exception as error:  # Whatever it is, a server would refuse the model for it.
+            raise ValueError(f"{path}, record {number}: {' '.join(str(error).split())}") from error
+    return len(records)
+
+
+def load_saved_model(model_dir: str | Path) -> Any:
+    """`tf.saved_model.load`, after `import scann` if the model has ScaNN's operations.
+
+    Raises:
+      ValueError: The model can't be loaded.
+      ImportError: The model needs ScaNN, which isn't installed.
+    """
+    path = Path(model_dir) / "saved_model.pb"
+    if not path.is_file():
+        raise ValueError(f"{model_dir} is not a SavedModel: expected the file saved_model.pb in it")
+    if b"Scann>" in path.read_bytes():
+        try:
+            import scann  # noqa: F401  Registers the operations.
+        except ImportError as error:
+            raise ImportError(
+                f"{model_dir} searches with ScaNN, which can't be imported ({error}): install "
+                f"tf_hqgnn[serving], or use the exact model"
+            ) from error
+    try:
+        return tf.saved_model.load(str(model_dir))
+    except Exception as error:  # A broken SavedModel raises nearly anything.
+        raise ValueError(f"{model_dir} can't be loaded: {' '.join(str(error).split())}") from error
+
+
+def _replay(model: Any, log: Any) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind != "predict_log":
+        raise ValueError(f"expected a predict_log, got {kind or 'nothing'}")
+    request = log.predict_log.request
+    name = request.model_spec.signature_name or "serving_default"
+    if name not in model.signatures:
+        raise ValueError(f"no signature {name}, the model has {', '.join(sorted(model.signatures))}")
+    inputs = {key: tf.constant(tf.make_ndarray(proto)) for key, proto in request.inputs.items()}
+    outputs = model.signatures[name](**inputs)
+    for key, value in outputs.items():
+        if value.dtype.is_floating and bool(tf.reduce_any(tf.math.is_nan(value))):
+            raise ValueError(f"the output {key} of {name} holds NaN")
+
+
+def _example(user_id: str) -> bytes:
+    values = tf.train.BytesList(value=[user_id.encode("utf-8")])
+    return tf.train.Example(
+        features=tf.train.Features(feature={"user_id": tf.train.Feature(bytes_list=values)})
+    ).SerializeToString()
+
+
+def _serving_apis() -> Any:
+    try:
+        from tensorflow_serving.apis import prediction_log_pb2
+    except ImportError as error:
+        raise ImportError(
+            f"warm-up records need the package tensorflow-serving-api ({error}): install tf_hqgnn[serving]"
+        ) from error
+    return prediction_log_pb2
