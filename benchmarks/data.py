@@ -17,7 +17,8 @@ from pathlib import Path
 
 PREPARE = "import resource, sys, time\npath, number = sys.argv[1], int(sys.argv[2])\n"
 REPORT = """
-print(f"{seconds:.1f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}")
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(f"{seconds:.1f} {usage.ru_utime + usage.ru_stime:.1f} {usage.ru_maxrss / 2**20:.2f}")
 """
 GENERATE = """
 from tf_hqgnn.data.synthetic import generate_log, write_log
@@ -42,20 +43,22 @@ seconds = time.perf_counter() - start
 
 
 def run(name: str, code: str, path: Path, number: int) -> float:
-    """Runs `code` in a fresh process and prints its seconds and peak resident memory."""
+    """Runs `code` in a fresh process, prints its time and peak resident memory, returns its CPU seconds."""
     arguments = [sys.executable, "-c", PREPARE + code + REPORT, str(path), str(number)]
     output = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True).stdout
-    seconds, memory = map(float, output.split()[-2:])
-    print(f"{name:44}{seconds:8.1f} s{memory:8.2f} GiB peak", flush=True)
-    return seconds
+    seconds, cpu_seconds, memory = map(float, output.split()[-3:])
+    print(f"{name:36}{seconds:8.1f} s{cpu_seconds:8.1f} s of CPU (imports too){memory:8.2f} GiB peak", flush=True)
+    return cpu_seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--interactions", type=int, default=10_000_000)
     number = parser.parse_args().interactions
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    print(f"{cpu}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}, {platform.platform()}")
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown CPU")
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    print(f"{cpu}, {cores} cores, load {load:.1f} before the start; Python {platform.python_version()}")
     print("python", " ".join(sys.argv))
     with tempfile.TemporaryDirectory() as folder:
         path, other, bad = (Path(folder) / name for name in ("log.csv", "log.parquet", "bad.csv"))
@@ -73,7 +76,7 @@ def main() -> None:
         del text
         run("  with three bad rows", LOAD.format(k_core=0, method="random"), bad, number)
         pandas = run("pandas.read_csv alone", PANDAS, path, number)
-    print(f"read, validate and split takes {random / pandas:.2f} times what pandas takes to parse")
+    print(f"read, validate and split takes {random / pandas:.2f} times the CPU that pandas takes to parse")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.run_directory import RunDirectory
-from tf_hqgnn.serving.client import Client, Recommendation
+from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
 from tf_hqgnn.types import InputError
 
 _READY_SECONDS = 120
@@ -152,7 +152,7 @@ def _show(console: Console, address: str, dataset: SplitDataset, titles: dict[st
         console.print(_table(f"similar to {name(best_known[0])}", similar, titles, set()))
 
 
-def _table(title: str, answer: Recommendation, titles: dict[str, str], later: set[str]) -> Table:
+def _table(title: str, answer: Recommendation | SimilarItems, titles: dict[str, str], later: set[str]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("", justify="right")
     table.add_column("item")

@@ -14,7 +14,7 @@ from tf_hqgnn.tfx.interaction_gen import InteractionGen
 from tf_hqgnn.tfx.pusher import Pusher
 from tf_hqgnn.tfx.ranking_evaluator import RankingEvaluator
 from tf_hqgnn.tfx.thresholds import Thresholds
-from tf_hqgnn.tfx.trainer import Trainer
+from tf_hqgnn.tfx.trainer_component import Trainer
 
 SPLITS = ["train", "valid", "test"]
 

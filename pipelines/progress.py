@@ -7,6 +7,8 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from absl import logging as absl_logging
@@ -17,6 +19,7 @@ _FINISHED = "Component %s is finished."
 _CACHED = "A cached execution %d is used."
 # The error itself follows, from whoever started the pipeline.
 _REPEATED = "Execution %d failed."
+_RUNNING = "Going to run a new execution %d"
 # These print lines of their own, which an open one would run into.
 _TALKATIVE = ("Trainer",)
 _ROUTINE_LOGGERS = (None, "apache_beam", "tensorflow")
@@ -39,6 +42,7 @@ class ProgressHandler(logging.Handler):
         self._started = time.monotonic()
         self._is_cached = False
         self._is_open = False
+        self._is_talkative = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints what is worth a line."""
@@ -49,8 +53,9 @@ class ProgressHandler(logging.Handler):
             self._title = f"[{self._number}/{self._num_components}] {name} ... "
             self._write(self._title)
             self._is_open = True
-            if name in _TALKATIVE:
-                self.close_line()
+            self._is_talkative = name in _TALKATIVE
+        elif record.msg == _RUNNING and self._is_talkative:
+            self.close_line()
         elif record.msg == _CACHED:
             self._is_cached = True
         elif record.msg == _FINISHED:
@@ -58,7 +63,8 @@ class ProgressHandler(logging.Handler):
             outcome = "from the cache" if self._is_cached else f"{seconds:.1f} s"
             self._write(f"{'' if self._is_open else self._title}{outcome}\n")
             self._is_open = False
-        elif self._is_worth_reading(record):
+        # TFX and TensorFlow warn on every run, whatever its author does; what the components warn of is in the summary.
+        elif record.levelno >= logging.ERROR and record.msg != _REPEATED:
             self.close_line()
             print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
 
@@ -68,12 +74,6 @@ class ProgressHandler(logging.Handler):
             self._write("\n")
             self._is_open = False
 
-    @staticmethod
-    def _is_worth_reading(record: logging.LogRecord) -> bool:
-        # TFX and TensorFlow warn on every run, whatever its author does; the package warns when there is a reason.
-        lowest = logging.WARNING if "tf_hqgnn" in record.pathname else logging.ERROR
-        return record.levelno >= lowest and record.msg != _REPEATED
-
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
@@ -81,15 +81,22 @@ class ProgressHandler(logging.Handler):
 
 def quieten_libraries() -> None:
     """Lets other libraries speak up from errors on; to be called before TFX is imported, which itself is loud."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
     for name in _ROUTINE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def show_progress(handler: ProgressHandler) -> None:
-    """Sends absl's log, which is TFX's, to `handler`."""
-    absl_logging.set_verbosity(absl_logging.INFO)
+@contextmanager
+def show_progress(handler: ProgressHandler) -> Iterator[None]:
+    """Sends absl's log, which is TFX's, to `handler` while the block runs."""
     logger = absl_logging.get_absl_logger()
-    logger.handlers = [handler]
-    logger.propagate = False
+    before = logger.handlers, logger.propagate, absl_logging.get_verbosity()
+    logger.handlers, logger.propagate = [handler], False
+    absl_logging.set_verbosity(absl_logging.INFO)
+    try:
+        yield
+    finally:
+        handler.close_line()
+        logger.handlers, logger.propagate = before[:2]
+        absl_logging.set_verbosity(before[2])

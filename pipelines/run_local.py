@@ -116,13 +116,8 @@ def run(options: argparse.Namespace) -> int:
             beam_pipeline_args=BEAM_ARGS,
             enable_cache=not options.no_cache,
         )
-        progress = ProgressHandler(len(pipeline.components))
-        show_progress(progress)
-        try:
-            with _no_arguments():
-                LocalDagRunner().run(pipeline)
-        finally:
-            progress.close_line()
+        with show_progress(ProgressHandler(len(pipeline.components))), _no_arguments():
+            LocalDagRunner().run(pipeline)
         return _summarize(RunRecord.latest(layout.metadata), layout, time.monotonic() - started)
 
 
@@ -258,10 +253,10 @@ def _summarize(record: Any, layout: Layout, seconds: float) -> int:
         f"train {report['train']:,}, valid {report['valid']:,}, test {report['test']:,} interactions"
     )
     if figures["num_users"]:
-        print(f"\ntest, {figures['num_users']:,} users    model  with ScaNN  popularity")
-        for name, value in figures["metrics"].items():
-            others = f"{figures['ann_metrics'][name]:11.4f} {figures['popularity'][name]:11.4f}"
-            print(f"  {name:<18} {value:10.4f} {others}")
+        print(f"\n{'test, ' + format(figures['num_users'], ',') + ' users':<20}      model  with ScaNN  popularity")
+        for name in (name for name in figures["metrics"] if name.endswith("@20")):
+            values = (figures[ranking][name] for ranking in ("metrics", "ann_metrics", "popularity"))
+            print(f"  {name:<18}" + "".join(f"{value:11.4f}" for value in values))
         print(
             f"  {lift(figures['metrics'], figures['popularity']):.2f} times the NDCG@20 of popularity; ScaNN finds "
             f"{figures['ann_recall@20']:.1%} of the exact first 20; {figures['baseline']}"

@@ -14,11 +14,11 @@ REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def log_path(tmp_path_factory):
-    """A generated log of 300 users, 200 items and 6,000 interactions, with its items file beside it."""
+    """A generated log of 600 users, 400 items and 12,000 interactions, with its items file beside it."""
     from tf_hqgnn.data.synthetic import generate_log, write_log
 
     folder = tmp_path_factory.mktemp("log")
-    write_log(generate_log(300, 200, 6000, seed=7), folder / "interactions.csv", folder / "items.csv")
+    write_log(generate_log(600, 400, 12000, seed=7), folder / "interactions.csv", folder / "items.csv")
     return folder / "interactions.csv"
 
 

@@ -57,9 +57,8 @@ class Oracle:
         return self._answer(_products(unit, unit[row]), {row}, k)
 
     def _answer(self, scores, blocked, k):
-        rows = sorted((row for row in range(len(scores)) if row not in blocked), key=lambda row: (-scores[row], row))[
-            :k
-        ]
+        allowed = [row for row in range(len(scores)) if row not in blocked]
+        rows = sorted(allowed, key=lambda row: (-scores[row], row))[:k]
         return [float(scores[row]) for row in rows], [str(self.bundle.item_ids[row]) for row in rows]
 
 

@@ -55,3 +55,8 @@ def test_a_missing_file_and_bytes_that_are_no_text(tmp_path):
 def test_settings_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Config().seed = 3
+
+
+def test_the_default_file_spells_out_the_defaults():
+    """So that a pipeline run without a config and one with configs/default.yaml are the same."""
+    assert Config.load(CONFIGS[0].with_name("default.yaml")) == Config()

@@ -300,7 +300,9 @@ def _check_rows(rows: np.ndarray, size: int, name: str) -> None:
 def _check_csr(csr: CSR, num_rows: int, num_items: int, name: str) -> None:
     indptr, indices = csr
     if indptr.shape != (num_rows + 1,):
-        raise ValueError(f"the indptr of {name} must have {num_rows} + 1 entries, one more than users, got {indptr.shape}")
+        raise ValueError(
+            f"the indptr of {name} must have {num_rows} + 1 entries, one more than users, got {indptr.shape}"
+        )
     if indptr[0] != 0 or indptr[-1] != len(indices) or np.any(np.diff(indptr) < 0):
         raise ValueError(f"the indptr of {name} must ascend from 0 to its number of items, {len(indices)}")
     _check_rows(indices, num_items, f"items of {name}")

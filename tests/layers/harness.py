@@ -11,7 +11,9 @@ import tensorflow as tf
 import tf_keras
 
 
-def check_layer(layer, inputs, tmp_path, *, num_weights, xla=True, batched=True, rtol=1e-5, atol=1e-6):
+def check_layer(
+    layer, inputs, tmp_path, *, num_weights, xla=True, batched=True, saved_gradients=True, rtol=1e-5, atol=1e-6
+):
     """Runs every check; `inputs` is a tensor or a tuple of tensors and `tf.SparseTensor`s, the last one floating.
 
     Args:
@@ -21,6 +23,7 @@ def check_layer(layer, inputs, tmp_path, *, num_weights, xla=True, batched=True,
       num_weights: How many variables the layer must have once it is built.
       xla: Whether XLA has the layer's ops.
       batched: Whether rows of the inputs are independent of each other, so that a part of them can be passed.
+      saved_gradients: Whether the SavedModel is to hold custom gradients (False: for inference only).
       rtol: Between the ways to run it.
       atol: Likewise.
     """
@@ -36,7 +39,7 @@ def check_layer(layer, inputs, tmp_path, *, num_weights, xla=True, batched=True,
         same(tf.function(lambda x: layer(x), jit_compile=True)(inputs))
     if batched:
         check_batch_sizes(layer, inputs, expected, rtol, atol)
-    check_keras_model(layer, inputs, expected, same, tmp_path / "model")
+    check_keras_model(layer, inputs, expected, same, tmp_path / "model", saved_gradients)
 
 
 def check_config_round_trip(layer, inputs, same):
@@ -61,7 +64,7 @@ def check_batch_sizes(layer, inputs, expected, rtol, atol):
         np.testing.assert_allclose(function(*(part[:size] for part in several)), expected[:size], rtol=rtol, atol=atol)
 
 
-def check_keras_model(layer, inputs, expected, same, path):
+def check_keras_model(layer, inputs, expected, same, path, saved_gradients):
     """As part of a Keras model: predicted, saved, reloaded without the class, and trained for a step."""
     symbols = tf.nest.map_structure(_symbol, inputs)
     scale = tf_keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", name="after")
@@ -69,7 +72,7 @@ def check_keras_model(layer, inputs, expected, same, path):
     model = tf_keras.Model(tf.nest.flatten(symbols), outputs)
     flat = tf.nest.flatten(inputs)
     same(model(flat))
-    model.save(path)
+    model.save(path, options=tf.saved_model.SaveOptions(experimental_custom_gradients=saved_gradients))
     same(tf.saved_model.load(str(path))(flat, training=False))
     trained = tf_keras.Model(tf.nest.flatten(symbols), scale(outputs))
     trained.compile("sgd", "mse")

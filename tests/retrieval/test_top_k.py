@@ -24,12 +24,11 @@ QUERIES = RNG.normal(size=(4, D)).astype(np.float32)
 FEW_LEAVES = RetrievalConfig(num_leaves=20, num_leaves_to_search=2)
 
 
-def traced(top_k, num_listed=None, cosine=False):
+def traced(top_k, cosine=False):
     """`top_k.call` as a graph, as it is exported."""
+    listed_spec = tf.TensorSpec([None, None], tf.int64)
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, D]), tf.TensorSpec([], tf.int32), tf.TensorSpec([None, None], tf.int64)]
-    )
+    @tf.function(input_signature=[tf.TensorSpec([None, D]), tf.TensorSpec([], tf.int32), listed_spec])
     def call(queries, k, listed):
         return top_k.call(queries, k, block_listed(listed, N), cosine)
 
@@ -90,10 +89,10 @@ def test_blocked_is_optional():
 
 def test_scann_pads_with_item_0_and_the_index_masks_it():
     top_k = ScannTopK(Float32Rows(VALUES), FEW_LEAVES)
-    raw = top_k._ops.searcher_from_module(top_k._searcher).search_batched_parallel(QUERIES, final_num_neighbors=100)
-    padding = np.isnan(raw.distances.numpy())
+    distances, raw = top_k._searcher.search(tf.constant(QUERIES), tf.constant(100))
+    padding = np.isnan(distances.numpy())
     assert padding.any(), "the trap isn't there: give the index fewer leaves to search"
-    assert (raw.indices.numpy()[padding] == 0).all()
+    assert (raw.numpy()[padding] == 0).all()
 
     scores, item_index = traced(top_k)(QUERIES, 100, tf.zeros([4, 0], tf.int64))
     assert not top_k.is_exact()
@@ -172,7 +171,7 @@ def test_popular_items_look_past_what_is_blocked():
 def test_ids_are_any_strings():
     ids = ["a\nb", "a", "b", "\t", " ", "日本", "a\r\n", "0"]
     table = IdTable(ids)
-    assert table.lookup(tf.constant([ids[::-1], ["", "c", "A"] + ids[:5]])).numpy().tolist() == [
+    assert table.lookup(tf.constant([ids[::-1], ["", "c", "A", *ids[:5]]])).numpy().tolist() == [
         [7, 6, 5, 4, 3, 2, 1, 0],
         [-1, -1, -1, 0, 1, 2, 3, 4],
     ]

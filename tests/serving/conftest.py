@@ -58,7 +58,8 @@ class Recommender(tf.Module):
     @tf.function(input_signature=[IDS, K])
     def similar_items(self, item_id, k):
         answer = self._answer(item_id, k, item_id[:, None])
-        return {name: answer[name] for name in ("item_id", "score", "num_valid")}
+        answer["known_item"] = answer.pop("known_user")
+        return answer
 
     @tf.function(input_signature=[IDS])
     def embed_user(self, user_id):

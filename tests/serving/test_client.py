@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tf_hqgnn.serving.client import Client, ServerUnavailable
+from tf_hqgnn.serving.client import Client, LocalModel, ServerUnavailable
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.types import InputError
 
@@ -35,6 +35,7 @@ def test_only_real_answers_come_back(client):
 def test_similar_items(client):
     [answer] = client.similar_items(["100-1"], k=3)
     assert (answer.item_id, answer.item_ids, answer.scores.tolist()) == ("100-1", ("100-0", "100-2"), [100, 98])
+    assert [answer.known_item for answer in client.similar_items(["100-1", "new"])] == [True, False]
     assert client.similar_items([]) == []
 
 
@@ -108,3 +109,21 @@ def test_a_server_that_never_answers_runs_into_the_timeout():
 def test_wrong_settings(arguments, message):
     with pytest.raises(InputError, match=message):
         Client(**arguments)
+
+
+def test_a_local_model_answers_as_the_server_does(client, saved_models):
+    with LocalModel(saved_models[100]) as model:
+        for ask in (
+            lambda source: source.recommend(["a", "new"], k=3, exclude=["100-1"]),
+            lambda source: source.similar_items(["100-1"], k=3),
+        ):
+            for there, here in zip(ask(client), ask(model), strict=True):
+                assert repr(there) == repr(here)
+        np.testing.assert_array_equal(model.embed(["ab"])[0], client.embed(["ab"])[0])
+        with pytest.raises(InputError, match='Serving signature key "x" not found'):
+            model.predict("x", {})
+
+
+def test_a_local_model_that_does_not_load_is_explained(tmp_path):
+    with pytest.raises(InputError, match=r"can't be loaded: Could not find SavedModel"):
+        LocalModel(tmp_path / "1")

@@ -24,7 +24,8 @@ for kind, client in (("grpc", make_grpc_client(sys.argv[1])), ("http", make_http
     outputs = client.predict({"user_id": np.array([b"a", b"new"])}, "hqgnn")
     metadata = client.get_model_metadata("hqgnn")
     # Of TF Serving's REST answer it makes nothing, and hands it over as it came.
-    signature = metadata if kind == "grpc" else metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    signatures = {} if kind == "grpc" else metadata["metadata"]["signature_def"]["signature_def"]
+    signature = signatures.get("serving_default", metadata)
     report[kind] = {
         "items": [[item.decode() if isinstance(item, bytes) else item for item in row] for row in outputs["item_id"]],
         "scores": np.asarray(outputs["score"]).tolist(),

@@ -110,6 +110,7 @@ class BadRowLog:
     def __init__(self, max_bad_rows: int = 0, quarantine_path: str | Path | None = None) -> None:
         self._max_bad_rows = max_bad_rows
         self._path = None if quarantine_path is None else Path(quarantine_path)
+        self._partial = Path(f"{quarantine_path}.partial")
         self._counts: dict[tuple[str, str], int] = {}
         self._lines: dict[tuple[str, str], list[int]] = {}
         self._file: IO[str] | None = None
@@ -119,7 +120,7 @@ class BadRowLog:
         if self._path is not None:
             try:
                 # surrogateescape lets undecodable bytes through unchanged.
-                self._file = open(self._partial(), "w", encoding="utf-8", errors="surrogateescape", newline="")
+                self._file = open(self._partial, "w", encoding="utf-8", errors="surrogateescape", newline="")
             except OSError as error:
                 raise InputError(
                     f"data.quarantine_path {self._path}: {error.strerror}; expected a file in a folder that exists"
@@ -133,13 +134,9 @@ class BadRowLog:
             self._file.close()
             self._file = None
             if kind is None:
-                os.replace(self._partial(), self._path)
+                os.replace(self._partial, self._path)
             else:
-                self._partial().unlink()
-
-    def _partial(self) -> Path:
-        assert self._path is not None
-        return self._path.with_name(self._path.name + ".partial")
+                self._partial.unlink()
 
     def add(self, source: str, kind: str, line: int, row: bytes) -> None:
         """Notes one bad row: `row` is what the file holds, without its line end."""

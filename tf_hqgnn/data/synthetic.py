@@ -61,11 +61,11 @@ def generate_log(
 ) -> GeneratedLog:
     """Generates a log of `num_interactions` distinct (user, item) pairs.
 
-    Items belong to communities and to finer tastes within them. Popularity is rank^-0.6 over the items and rank^-0.5 over
-    the communities. A user has one community and two tastes in it: half of the interactions come from the tastes, 35% from
-    the community, the rest from the whole catalogue, always by popularity. How active users are is log-normal, with at
-    least 5 interactions where the numbers allow it. So popularity alone explains a part, and a model that finds the tastes
-    at least twice as much (a test says so).
+    Items belong to communities and to finer tastes within them. Popularity is rank^-0.6 over the items and rank^-0.5
+    over the communities. A user has one community and two tastes in it: half of the interactions come from the tastes,
+    35% from the community, the rest from the whole catalogue, always by popularity. How active users are is log-normal,
+    with at least 5 interactions where the numbers allow it. So popularity alone explains a part, and a model that finds
+    the tastes at least twice as much (a test says so).
 
     Args:
       num_users: at least 1; every user gets an interaction.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 import tensorflow as tf
 
@@ -18,8 +17,9 @@ class NormalizedAdjacency:
     R is 1 where a user interacted with an item, D the diagonal of degrees, p the exponent. A node without an edge has
     a row of zeros. TensorFlow's CSR product was chosen by `benchmarks/sparse_product.py`: it is the only one that
     uses every core, also outside `tf.function`, and its 32-bit columns take half the memory of a `tf.SparseTensor`.
-    It has kernels for CPU and GPU, none for XLA. SavedModels can't hold the matrix as a constant: pass
-    `to_sparse_tensor()` to the model as an input, and convert it there with `from_sparse_tensor`.
+    It has kernels for CPU and GPU, none for XLA. A SavedModel can't hold the matrix as a constant:
+    pass `to_sparse_tensor()` to the model as an input, convert it there with `from_sparse_tensor`, and save with
+    `tf.saved_model.SaveOptions(experimental_custom_gradients=False)`.
 
     Args:
       matrix: [num_nodes, num_nodes], float32 or float64.
@@ -46,7 +46,7 @@ class NormalizedAdjacency:
             raise ValueError(f"norm_bound must be a finite number from 0 on, got {self.norm_bound}")
 
     @property
-    def num_nodes(self) -> Optional[int]:
+    def num_nodes(self) -> int | None:
         """Users and items together; None if that isn't known yet while a TensorFlow graph is built."""
         return self.matrix.shape[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -63,7 +63,7 @@ class GraphODE(tf_keras.layers.Layer):
         self.tolerance = tolerance
         self.normalize = normalize
 
-    def call(self, inputs: tuple[Union[NormalizedAdjacency, tf.SparseTensor], tf.Tensor]) -> tf.Tensor:
+    def call(self, inputs: tuple[NormalizedAdjacency | tf.SparseTensor, tf.Tensor]) -> tf.Tensor:
         """See the class."""
         adjacency, e = inputs
         if isinstance(adjacency, tf.SparseTensor):
@@ -106,7 +106,7 @@ def propagate_embeddings(
       float32 [num_users, d] and [num_items, d].
 
     Raises:
-      ValueError: The tables don't fit the graph.
+      ValueError: The tables don't fit the graph, or hold NaN or infinity.
     """
     expected = (graph.num_users, graph.num_items)
     tables = [np.asarray(user_embeddings, np.float32), np.asarray(item_embeddings, np.float32)]
@@ -118,6 +118,8 @@ def propagate_embeddings(
     if tables[0].shape[1] != tables[1].shape[1]:
         raise ValueError(f"users and items need one dimension, got {tables[0].shape[1]} and {tables[1].shape[1]}")
     e = np.concatenate(tables)
+    if not np.isfinite(e).all():
+        raise ValueError("the embeddings hold NaN or infinity, which the graph would spread: did training diverge?")
     if config.solver == "none" or config.t1 == 0:
         h = tf.math.l2_normalize(e, axis=-1).numpy() if config.normalize else e
     else:

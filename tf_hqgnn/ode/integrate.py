@@ -34,13 +34,11 @@ def integrate(vector_field: VectorField, h0: tf.Tensor, t1: float, solver: Solve
     check_settings(t1=t1, num_steps=num_steps)
     h0 = tf.convert_to_tensor(h0)
     dt = tf.constant(t1 / num_steps, h0.dtype)
-
-    def step(n: tf.Tensor, h: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return n + 1, solver.step(vector_field, tf.cast(n, h0.dtype) * dt, h, dt)
-
-    if num_steps == 1:
-        return step(tf.constant(0), h0)[1]
-    return tf.while_loop(lambda n, h: n < num_steps, step, (tf.constant(0), h0), maximum_iterations=num_steps)[1]
+    h = h0
+    # Unrolled: a tf.while_loop whose body uses the sparse product can't be reloaded from a SavedModel.
+    for n in range(num_steps):
+        h = solver.step(vector_field, n * dt, h, dt)
+    return h
 
 
 def solve(

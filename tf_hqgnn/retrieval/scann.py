@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,13 +94,12 @@ class ScannTopK(TopK):
         self.rows = rows
         self.sizing = ScannSizing.choose(rows.num_rows, config)
         self._exact = ExactTopK(rows)
-        self._ops = _scann_ops()
         values = rows.to_numpy()
-        self._searcher = _build(self._ops, values, self.sizing).serialize_to_module()
+        self._searcher = _Searcher(values, self.sizing)
         if not self.is_exact():
             lengths = np.linalg.norm(values, axis=1, keepdims=True)
             values = np.divide(values, lengths, out=values, where=lengths > 0)
-            self._cosine_searcher = _build(self._ops, values, self.sizing).serialize_to_module()
+            self._cosine_searcher = _Searcher(values, self.sizing)
 
     def call(
         self, queries: tf.Tensor, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
@@ -129,14 +129,49 @@ class ScannTopK(TopK):
             depth += tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], blocked.counts], axis=0))
         return tf.cast(tf.clip_by_value(depth, 1, self.rows.num_rows), tf.int32)
 
-    def _candidates(self, searcher: tf.Module, queries: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _candidates(self, searcher: _Searcher, queries: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`(item_index, found)`, int32 and bool [B, depth], in the order of the item rows: ties go to the lower."""
-        result = self._ops.searcher_from_module(searcher).search_batched_parallel(queries, final_num_neighbors=depth)
+        distances, item_index = searcher.search(queries, depth)
         nobody = self.rows.num_rows
-        item_index = tf.where(tf.math.is_nan(result.distances), nobody, result.indices)
+        item_index = tf.where(tf.math.is_nan(distances), nobody, item_index)
         # The answer is as wide as its fullest row, which may be less than was asked for.
-        item_index = tf.sort(pad_to(tf.ensure_shape(item_index, [None, None]), depth, nobody))
+        item_index = tf.sort(pad_to(item_index, depth, nobody))
         return tf.minimum(item_index, nobody - 1), item_index < nobody
+
+
+class _Searcher(tf.Module):
+    """One of ScaNN's indices, as tensors in variables; it becomes a resource of the session when it is first used.
+
+    Args:
+      values: float32 [N, d].
+      sizing: its sizes.
+    """
+
+    def __init__(self, values: np.ndarray, sizing: ScannSizing) -> None:
+        super().__init__(name="searcher")
+        self._ops = _scann_ops()
+        self._state = _build(self._ops, values, sizing).serialize_to_module()
+        # The resource is found again by its name. Left empty it becomes the node's, which is the same for every
+        # searcher of a model, and all would answer from the one that was used first.
+        self._shared_name = f"scann-{uuid.uuid4()}"
+
+    def search(self, queries: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """ScaNN's own answer, `(distances, item_index)` [B, at most depth]; NaN and 0 where there is none."""
+        state = self._state
+        handle = self._ops.tensors_to_scann(
+            state.dataset,
+            state.scann_config,
+            state.serialized_partitioner,
+            state.datapoint_to_token,
+            state.ah_codebook,
+            state.hashed_dataset,
+            state.int8_dataset,
+            state.int8_multipliers,
+            state.dp_norms,
+            shared_name=self._shared_name,
+        )
+        found = self._ops.ScannSearcher(handle).search_batched_parallel(queries, final_num_neighbors=depth)
+        return tf.ensure_shape(found.distances, [None, None]), tf.ensure_shape(found.indices, [None, None])
 
 
 def _scann_ops() -> Any:

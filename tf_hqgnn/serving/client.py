@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Iterable, Sequence
+from typing import Any, Sequence
 
 import grpc
 import numpy as np
@@ -18,11 +18,13 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from tf_hqgnn.serving.answers import DEFAULT_MODEL, Recommendation, Recommender, SimilarItems
 from tf_hqgnn.serving.errors import ServingError
+from tf_hqgnn.serving.loader import load_version
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
 from tf_hqgnn.types import InputError
 
-DEFAULT_MODEL = "hqgnn"
+__all__ = ["Client", "LocalModel", "Recommendation", "ServerUnavailable", "SimilarItems"]
 
 _MISTAKES = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,43 +34,11 @@ _MISTAKES = (
 )
 
 
-class ServerUnavailable(RuntimeError):
+class ServerUnavailable(ConnectionError):
     """No answer: nothing listens at the address, or it took longer than the timeout."""
 
 
-@dataclass(frozen=True)
-class Recommendation:
-    """The answer for one user; only real answers, best first.
-
-    Args:
-      user_id: As asked.
-      known_user: False if the model hasn't seen the user: the items are the popular ones.
-      scores: float32 [n], n <= k.
-      item_ids: n ids.
-    """
-
-    user_id: str
-    known_user: bool
-    scores: np.ndarray
-    item_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SimilarItems:
-    """The answer for one item; only real answers, best first.
-
-    Args:
-      item_id: As asked.
-      scores: float32 [n], n <= k.
-      item_ids: n ids.
-    """
-
-    item_id: str
-    scores: np.ndarray
-    item_ids: tuple[str, ...]
-
-
-class Client:
+class Client(Recommender):
     """Calls a server; safe to share between threads.
 
     Args:
@@ -88,53 +58,6 @@ class Client:
         self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
-
-    def recommend(
-        self,
-        user_ids: Sequence[str],
-        k: int = 10,
-        exclude: Sequence[str] | Sequence[Sequence[str]] = (),
-        model: str = DEFAULT_MODEL,
-        version: int | None = None,
-    ) -> list[Recommendation]:
-        """The best unseen items of each user.
-
-        Args:
-          user_ids: The users; unknown ones get popular items.
-          k: Answers per user at most, >= 1.
-          exclude: Items never to return: ids for all users, or one list of ids per user.
-          model: Which model answers.
-          version: Which of its versions; None is the one served.
-
-        Raises:
-          InputError: The arguments are wrong, or the server says so.
-          ServerUnavailable: No answer.
-        """
-        users = _ids("user_ids", user_ids)
-        if not len(users):
-            return []
-        inputs = {"user_id": users, "k": _check_k(k), "exclude_item_id": _exclusions(exclude, len(users))}
-        outputs = self.predict("recommend", inputs, model, version)
-        known = outputs["known_user"]
-        rows = _valid_rows(outputs)
-        return [Recommendation(user, bool(known[row]), *rows[row]) for row, user in enumerate(user_ids)]
-
-    def similar_items(
-        self, item_ids: Sequence[str], k: int = 10, model: str = DEFAULT_MODEL, version: int | None = None
-    ) -> list[SimilarItems]:
-        """The items nearest to each item; none for an item that the model doesn't know. Arguments as in `recommend`."""
-        items = _ids("item_ids", item_ids)
-        if not len(items):
-            return []
-        rows = _valid_rows(self.predict("similar_items", {"item_id": items, "k": _check_k(k)}, model, version))
-        return [SimilarItems(item, *rows[row]) for row, item in enumerate(item_ids)]
-
-    def embed(
-        self, user_ids: Sequence[str], model: str = DEFAULT_MODEL, version: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`(embedding, known_user)`: float32 [n, d] and bool [n]. Arguments as in `recommend`."""
-        outputs = self.predict("embed_user", {"user_id": _ids("user_ids", user_ids)}, model, version)
-        return outputs["embedding"], outputs["known_user"]
 
     def predict(
         self,
@@ -211,39 +134,43 @@ def _spec(model: str, version: int | None) -> model_pb2.ModelSpec:
     return spec
 
 
-def _ids(name: str, ids: Sequence[str]) -> np.ndarray:
-    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or not all(isinstance(one, str) for one in ids):
-        raise InputError(f"{name}: expected a list of strings, got {ids!r}")
-    array = np.empty(len(ids), object)
-    array[:] = [one.encode("utf-8") for one in ids]
-    return array
+class LocalModel(Recommender):
+    """Answers as `Client` does, from a SavedModel loaded into this process.
 
+    Args:
+      path: One version, such as EXPORT_DIR/hqgnn/1; `model` and `version` of the calls aren't looked at.
 
-def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int) -> np.ndarray:
-    """[num_users, E] ids as bytes, padded with ""."""
-    if isinstance(exclude, (str, bytes)):
-        raise InputError(f"exclude: expected a list of item ids or one list per user, got {exclude!r}")
-    lists = [_ids("exclude", one) for one in exclude if not isinstance(one, str)]
-    if not lists:
-        lists = [_ids("exclude", [str(one) for one in exclude])] * num_users
-    elif len(lists) != len(exclude):
-        raise InputError("exclude: expected item ids or lists of them, not both at once")
-    if len(lists) != num_users:
-        raise InputError(f"exclude: expected one list for each of the {num_users} users, got {len(lists)}")
-    padded = np.full((num_users, max(1, *map(len, lists))), b"", object)
-    for row, ids in enumerate(lists):
-        padded[row, : len(ids)] = ids
-    return padded
+    Raises:
+      InputError: There is no SavedModel, it is broken, or it needs ScaNN and that isn't installed.
+    """
 
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        number = self._path.name
+        try:
+            # No warm-up: it would cost more than the one question that is asked as a rule.
+            self._loaded = load_version(self._path, int(number) if number.isdecimal() else 0, warm_up=False)
+        except ServingError as error:
+            raise InputError(f"{self._path} can't be loaded: {error.message}") from error
 
-def _check_k(k: int) -> np.ndarray:
-    if not 1 <= k < 2**31:
-        raise InputError(f"k: expected at least 1, got {k}")
-    return np.array(k, np.int32)
+    def predict(
+        self,
+        signature_name: str,
+        inputs: dict[str, np.ndarray],
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        output_filter: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Calls any signature with arrays (strings as objects of bytes); returns its outputs as arrays."""
+        try:
+            return self._loaded.predict(signature_name, inputs, output_filter)
+        except ServingError as error:
+            if error.code in _MISTAKES:
+                raise InputError(f"{self._path}: {error.message}") from error
+            raise
 
+    def __enter__(self) -> LocalModel:
+        return self
 
-def _valid_rows(outputs: dict[str, np.ndarray]) -> list[tuple[np.ndarray, tuple[str, ...]]]:
-    return [
-        (scores[:valid], tuple(item.decode("utf-8") for item in items[:valid]))
-        for scores, items, valid in zip(outputs["score"], outputs["item_id"], outputs["num_valid"], strict=True)
-    ]
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to close."""

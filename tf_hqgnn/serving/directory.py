@@ -25,10 +25,9 @@ def find_models(base_path: Path) -> list[str]:
 
 
 def find_versions(model_path: Path) -> dict[int, Path]:
-    """The numbered folders of a model, newest first; other names (temporary ones) are none of ours.
+    """The numbered folders of a model, newest first; other names are temporary ones, and not ours to touch.
 
-    Raises:
-      Nothing: a folder that can't be read holds no versions.
+    A folder that can't be read holds no versions: it may be there again at the next look.
     """
     versions: dict[int, Path] = {}
     try:

@@ -66,12 +66,13 @@ class LoadedVersion:
         return self.predict(request.model_spec.signature_name, inputs, request.output_filter)
 
 
-def load_version(directory: Path, version: int) -> LoadedVersion:
+def load_version(directory: Path, version: int, warm_up: bool = True) -> LoadedVersion:
     """Loads a SavedModel and replays its warm-up records.
 
     Args:
       directory: Holds saved_model.pb.
       version: The number that `directory` stands for.
+      warm_up: Whether its warm-up records are replayed.
 
     Raises:
       ServingError: The SavedModel is missing, broken, needs ops that aren't there, or a warm-up record fails.
@@ -83,8 +84,9 @@ def load_version(directory: Path, version: int) -> LoadedVersion:
         loaded = LoadedVersion(version, dict(meta_graph.signature_def), root)
     except Exception as error:  # A broken SavedModel raises nearly anything: KeyError, OSError, ValueError, OpError...
         raise from_exception(error) from error
-    replayed = _warm_up(loaded, directory / WARM_UP_FILE)
-    log.debug("%s: %d warm-up records replayed", directory, replayed)
+    if warm_up:
+        replayed = _warm_up(loaded, directory / WARM_UP_FILE)
+        log.debug("%s: %d warm-up records replayed", directory, replayed)
     return loaded
 
 

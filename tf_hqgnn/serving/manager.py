@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from pathlib import Path
 from typing import Iterator
@@ -12,8 +11,6 @@ from tf_hqgnn.serving.directory import find_models
 from tf_hqgnn.serving.errors import not_found
 from tf_hqgnn.serving.loader import LoadedVersion
 from tf_hqgnn.serving.model import ServedModel, VersionStatus
-
-log = logging.getLogger(__name__)
 
 
 class ModelManager:

@@ -100,7 +100,7 @@ def evaluate_models(
     dataset, popularity = run.dataset, run.graph.item_degree
     relevant_indptr, relevant = dataset.test.to_csr(dataset.num_users)
     users = np.flatnonzero(np.diff(relevant_indptr))
-    fingerprint = dataset.fingerprint()
+    fingerprint = (run.path / "data.sha256").read_text(encoding="utf-8")
     if not len(users):
         empty: dict[str, float] = {}
         return {"split": "test", "num_users": 0, "metrics": empty, "data_fingerprint": fingerprint}

@@ -91,6 +91,7 @@ def judge(evaluation: Mapping[str, Any], thresholds: Thresholds, last_blessed: M
             name, now = "lift over popularity", over_popularity
             then = lift(last_blessed["metrics"], last_blessed["popularity"])
         baseline = f"{name} {now:.4f}, the last blessed model had {then:.4f} on {'the same' if same else 'other'} data"
-        if now < then * (1 - thresholds.max_drop):
+        # The tolerance itself is allowed, whatever the rounding.
+        if now < then * (1 - thresholds.max_drop) - 1e-12:
             reasons.append(f"{baseline}: a drop of more than {thresholds.max_drop:.1%} (max_drop)")
     return Verdict(not reasons, tuple(reasons), baseline)

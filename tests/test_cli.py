@@ -1,0 +1,119 @@
+"""The command line as a user meets it: exit codes, one-line errors, JSON on standard output and nothing else."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tf_hqgnn.data.splits import SplitDataset
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tf_hqgnn.cli", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, log_path):
+    """A trained and exported run, made by the command line itself."""
+    folder = tmp_path_factory.mktemp("cli")
+    trained = run("train", "configs/smoke.yaml", "--out", folder / "run", "--set", f"data.path={log_path}")
+    assert trained.returncode == 0, trained.stderr
+    (folder / "train.json").write_text(trained.stdout)
+    exported = run("export", folder / "run", "--out", folder / "export")
+    assert exported.returncode == 0, exported.stderr
+    return folder
+
+
+def test_train_ends_with_one_json_object(folder):
+    result = json.loads((folder / "train.json").read_text())
+    assert result["run_dir"] == str(folder / "run")
+    assert result["epochs"] == 3
+    assert result["seconds"] > 0
+    assert 0 < result["valid"]["ndcg@20"] < 1
+
+
+def test_evaluate_prints_json_and_a_table(folder):
+    plain = run("evaluate", folder / "run")
+    assert "popularity" in plain.stdout
+    result = json.loads(run("evaluate", folder / "run", "--split", "valid", "--k", "20", "--json").stdout)
+    assert set(result) == {"split", "num_users", "metrics"}
+    assert result["metrics"]["ndcg@20"] == json.loads((folder / "train.json").read_text())["valid"]["ndcg@20"]
+
+
+def test_export_counts_versions_up(folder):
+    assert {path.name for path in (folder / "export").iterdir()} == {"hqgnn", "hqgnn_scann"}
+    again = run("export", folder / "run", "--out", folder / "export", "--version", "1")
+    assert again.returncode == 2
+    assert len(again.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("model", ["hqgnn", "hqgnn_scann"])
+def test_recommend_from_a_saved_model(folder, log_path, model):
+    dataset = SplitDataset.load(folder / "run" / "data")
+    user = dataset.user_ids[0]
+    seen = set(dataset.item_ids[dataset.train.item_index[dataset.train.user_index == 0]])
+    saved = folder / "export" / model / "1"
+    answer = json.loads(run("recommend", "--model", saved, "--user", user, "-k", "5", "--json").stdout)
+    items = [row["item_id"] for row in answer["items"]]
+    assert (answer["user_id"], answer["known_user"], len(items)) == (user, True, 5)
+    assert not seen & set(items)
+    titled = run(
+        "recommend", "--model", saved, "--user", user, "-k", "5", "--exclude", items[0], "--json",
+        "--items", log_path.with_name("items.csv"),
+    )  # fmt: skip
+    rows = json.loads(titled.stdout)["items"]
+    assert items[0] not in [row["item_id"] for row in rows]
+    assert all(row["title"] for row in rows)
+
+
+def test_recommend_to_an_unknown_user(folder):
+    table = run("recommend", "--model", folder / "export" / "hqgnn" / "1", "--user", "nobody", "-k", "3")
+    assert "unknown: popular items" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "absent.yaml", "--out", "x"], "config absent.yaml: No such file"),
+        (["train", "configs/smoke.yaml", "--out", "x"], "data.path"),
+        (["train", "configs/smoke.yaml", "--out", "x", "--set", "data.path=absent.csv"], "absent.csv"),
+        (["train", "configs/smoke.yaml", "--out", "x", "--set", "model.dim=3"], "unknown setting model.dim"),
+        (["evaluate", "absent"], "absent is not the directory of a finished run"),
+        (["evaluate", "absent", "--split", "train"], "--split train: expected valid or test"),
+        (["evaluate", "absent", "--k", "a"], "--k a: expected whole numbers"),
+        (["evaluate", "absent", "--k", "0,5"], "--k 0,5: every cut-off must be at least 1"),
+        (["recommend", "--user", "u"], "either --server HOST:PORT or --model SAVED_MODEL"),
+        (["recommend", "--user", "u", "--model", "absent"], "absent"),
+        (["serve", "absent"], "absent"),
+        (["generate", "--out", "x.txt"], "x.txt"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+    result = run(*arguments)
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, result.stderr
+    assert message in lines[0]
+    assert result.stdout == ""
+
+
+def test_a_server_that_is_not_there_is_exit_code_1():
+    result = run("recommend", "--user", "u", "--server", "127.0.0.1:1")
+    assert result.returncode == 1
+    assert "nothing answers at 127.0.0.1:1" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_usage_and_the_version():
+    assert run("train").returncode == 2
+    assert run("--version").stdout.count(".") == 2
+
+
+def test_generate_is_deterministic(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        size = ["--users", "50", "--items", "40", "--interactions", "500"]
+        assert run("generate", *size, "--seed", "3", "--out", tmp_path / name).returncode == 0
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()

@@ -1,0 +1,192 @@
+"""Versions appear complete or not at all, and both models of a run under one number."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from export_oracle import make_bundle
+
+import tf_hqgnn.export
+from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
+from tf_hqgnn.export import ServingBundle, export_exact, export_run, export_scann
+from tf_hqgnn.types import InputError
+from tf_hqgnn.versions import check_free, staged_version, versions
+from tf_hqgnn.warmup import replay_warmup
+
+BUNDLE = make_bundle()
+
+# An export that stops when the SavedModel is written and its warm-up records aren't, until it is killed.
+HALF_AN_EXPORT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import tf_hqgnn.export as export
+from export_oracle import make_bundle
+from tf_hqgnn.config import ExportConfig
+
+def stop(*args):
+    print("half", flush=True)
+    sys.stdin.read()
+
+export.write_warmup = stop
+export.export_exact(make_bundle(), sys.argv[2], ExportConfig(), version=7)
+"""
+
+
+@dataclasses.dataclass
+class Run:
+    """What of a run directory is exported."""
+
+    config: Config
+    dataset: SimpleNamespace
+    graph: SimpleNamespace
+    user_embeddings: np.ndarray
+    item_embeddings: np.ndarray
+
+
+RUN = Run(
+    config=Config.from_yaml("export: {default_k: 3}"),
+    dataset=SimpleNamespace(user_ids=BUNDLE.user_ids, item_ids=BUNDLE.item_ids),
+    graph=SimpleNamespace(seen=lambda: BUNDLE.seen, item_degree=BUNDLE.item_popularity.astype(np.int32)),
+    user_embeddings=BUNDLE.user_embeddings,
+    item_embeddings=BUNDLE.item_embeddings,
+)
+
+
+def fail(*args):
+    raise OSError("No space left on device")
+
+
+def test_killed_half_way_through_and_exported_again(tmp_path):
+    command = [sys.executable, "-c", HALF_AN_EXPORT, str(Path(__file__).parent), str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(signal.SIGKILL)
+    model_dir = tmp_path / "hqgnn"
+    (left,) = model_dir.iterdir()
+    assert (left / "saved_model.pb").exists()
+    assert left.name.startswith(".tmp-7-")
+    assert versions(model_dir) == []
+
+    path = export_exact(BUNDLE, tmp_path, ExportConfig(), version=7)
+    assert list(model_dir.iterdir()) == [path]
+    assert replay_warmup(path) == 10
+
+
+def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf_hqgnn.export, "write_warmup", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export_exact(BUNDLE, tmp_path, ExportConfig(), version=1)
+    with pytest.raises(OSError, match="No space left"):
+        export_scann(BUNDLE, tmp_path, ExportConfig(), RetrievalConfig(), version=1)
+    assert list((tmp_path / "hqgnn").iterdir()) == list((tmp_path / "hqgnn_scann").iterdir()) == []
+
+
+def test_a_run_is_exported_as_both_models_under_the_next_number(tmp_path):
+    (tmp_path / "hqgnn_scann" / "4").mkdir(parents=True)
+    (tmp_path / "hqgnn" / "latest").mkdir(parents=True)
+    assert export_run(RUN, tmp_path) == 5
+    assert versions(tmp_path / "hqgnn") == [5]
+    assert versions(tmp_path / "hqgnn_scann") == [4, 5]
+    for model in ("hqgnn", "hqgnn_scann"):
+        assert replay_warmup(tmp_path / model / "5") == 10
+
+
+def test_a_version_that_either_model_has_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "hqgnn_scann" / "2").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"hqgnn_scann/2 exists: versions are never overwritten, take another number"):
+        export_run(RUN, tmp_path, version=2)
+    assert not (tmp_path / "hqgnn").exists()
+
+
+def test_if_the_second_model_fails_the_first_does_not_appear(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf_hqgnn.export, "ScannTopK", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export_run(RUN, tmp_path, version=1)
+    assert [list(model_dir.iterdir()) for model_dir in tmp_path.iterdir()] == [[], []]
+
+
+def test_a_bundle_of_a_run():
+    bundle = ServingBundle.from_run(RUN)
+    assert bundle.user_ids is BUNDLE.user_ids
+    assert bundle.item_popularity.dtype == np.float32
+    assert bundle.item_popularity.tolist() == BUNDLE.item_popularity.tolist()
+
+
+def test_versions_are_numbers(tmp_path):
+    assert versions(tmp_path / "nowhere") == []
+    for name in ("10", "9", "latest", ".tmp-3-host-1", "1.5", "²"):
+        (tmp_path / name).mkdir()
+    assert versions(tmp_path) == [9, 10]
+    check_free(tmp_path, 1)
+    with pytest.raises(InputError, match="10 exists"):
+        check_free(tmp_path, 10)
+    with pytest.raises(InputError, match="a version must be at least 1, got 0"):
+        check_free(tmp_path, 0)
+
+
+def test_a_version_is_hidden_until_it_is_complete(tmp_path):
+    with staged_version(tmp_path / "model", 3) as staged:
+        (staged / "file").write_text("whole")
+        assert versions(tmp_path / "model") == []
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["3"]
+    assert (tmp_path / "model" / "3" / "file").read_text() == "whole"
+
+
+def test_two_exports_race_for_one_number(tmp_path):
+    with pytest.raises(InputError, match="3 exists"), staged_version(tmp_path, 3):
+        (tmp_path / "3").mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+
+
+def test_leftovers_go_if_nobody_works_on_them(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    host = os.uname().nodename
+    dead, living = f".tmp-1-{host}-{process.pid}", f".tmp-2-{host}-{os.getppid()}"
+    recent, ancient, foreign = ".tmp-3-another.host-1", ".tmp-4-another.host-1", ".tmp-notes"
+    for name in (dead, living, recent, ancient, foreign):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / ancient, (0, 0))
+    with staged_version(tmp_path, 9):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {living, recent, foreign, "9"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"user_ids": np.array([], object)}, "user_ids must be a vector with at least one id"),
+        ({"item_ids": np.array(["", *BUNDLE.item_ids[1:]], object)}, "item_ids must be non-empty strings, got ''"),
+        ({"item_ids": np.array([7, *BUNDLE.item_ids[1:]], object)}, "item_ids must be non-empty strings, got 7"),
+        ({"user_ids": np.array(["x"] * 30, object)}, "user_ids must be distinct, but of 30 only 1 are"),
+        (
+            {"user_embeddings": BUNDLE.user_embeddings[1:]},
+            r"user_embeddings must be float32 .30, d., got float32 .29, 6.",
+        ),
+        ({"item_embeddings": BUNDLE.item_embeddings.astype(float)}, "item_embeddings must be float32"),
+        ({"item_embeddings": BUNDLE.item_embeddings[:, 1:]}, "user_embeddings have 6 dimensions, item_embeddings 5"),
+        (
+            {"user_embeddings": np.full((30, 6), np.nan, np.float32)},
+            "must be finite, but 30 rows aren't, the first is row 0",
+        ),
+        (
+            {"item_popularity": np.ones(3, np.float32)},
+            "item_popularity must be a finite number for each of the 40 items",
+        ),
+        ({"seen": (np.zeros(30, np.int64), np.zeros(0, np.int32))}, "seen must be a CSR over 30 users"),
+        ({"seen": (np.r_[np.zeros(30, int), 1], np.array([40]))}, "seen items must be rows from 0 to 39, got 40 to 40"),
+        (
+            {"seen": (np.r_[np.zeros(30, int), 2], np.array([5, 5]))},
+            "seen items must be strictly ascending within each",
+        ),
+    ],
+)
+def test_a_bundle_that_does_not_fit_together(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(BUNDLE, **changes)

@@ -1,0 +1,105 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tf_hqgnn import export
+from tf_hqgnn.tfx import model_store
+from tf_hqgnn.tfx.model_store import next_version, push, read_pointer, write_pointer
+from tf_hqgnn.types import InputError
+from tf_hqgnn.versions import versions
+
+
+@pytest.fixture
+def models(tmp_path):
+    paths = {name: tmp_path / "candidates" / name for name in model_store.MODEL_NAMES}
+    for name, path in paths.items():
+        (path / "variables").mkdir(parents=True)
+        (path / "saved_model.pb").write_text(name)
+        (path / "variables" / "data").write_text("weights")
+    return paths
+
+
+def test_the_models_are_those_that_export_writes():
+    assert model_store.MODEL_NAMES == (export.EXACT_MODEL, export.SCANN_MODEL)
+
+
+def test_both_models_get_the_same_next_version(models, tmp_path):
+    serving = tmp_path / "serving"
+    assert push(models, serving) == 1
+    (serving / "hqgnn_scann" / "7").mkdir()
+    assert push(models, serving) == 8
+    for name in models:
+        assert (serving / name / "8" / "saved_model.pb").read_text() == name
+        assert (serving / name / "8" / "variables" / "data").read_text() == "weights"
+    assert {path.name for path in serving.iterdir()} == set(models)
+
+
+def test_the_numbers_of_both_models_count(tmp_path):
+    for path in ("hqgnn/2", "hqgnn_scann/3", "hqgnn/not-a-version"):
+        (tmp_path / path).mkdir(parents=True)
+    assert next_version(tmp_path) == 4
+
+
+def test_a_push_that_fails_leaves_nothing_visible(models, tmp_path, monkeypatch):
+    copy = shutil.copytree
+
+    def fail_at_the_second(source, destination, *arguments, **options):
+        if source == models["hqgnn_scann"]:
+            raise OSError("disk full")
+        return copy(source, destination, *arguments, **options)
+
+    monkeypatch.setattr(shutil, "copytree", fail_at_the_second)
+    with pytest.raises(OSError, match="disk full"):
+        push(models, tmp_path / "serving")
+    assert [versions(tmp_path / "serving" / name) for name in models] == [[], []]
+
+
+def test_a_push_killed_while_copying_leaves_nothing_visible_and_the_next_one_works(models, tmp_path):
+    serving = tmp_path / "serving"
+    script = """
+import os, signal, shutil, sys
+from pathlib import Path
+from tf_hqgnn.tfx.model_store import push
+copy = shutil.copytree
+def copy_and_die(source, destination, *arguments, **options):
+    copy(source, destination, *arguments, **options)
+    if source.name == "hqgnn_scann":
+        os.kill(os.getpid(), signal.SIGKILL)
+shutil.copytree = copy_and_die
+push({name: Path(sys.argv[1]) / name for name in ("hqgnn", "hqgnn_scann")}, Path(sys.argv[2]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "candidates"), str(serving)], capture_output=True, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    # The copies are there, under names that aren't versions.
+    assert all(list((serving / name).iterdir()) for name in models)
+    assert [versions(serving / name) for name in models] == [[], []]
+    assert push(models, serving) == 1
+    assert all([path.name for path in (serving / name).iterdir()] == ["1"] for name in models)
+
+
+def test_the_pointer_is_replaced_and_read_back(tmp_path):
+    store = tmp_path / "store"
+    assert read_pointer(store) is None
+    write_pointer(store, {"version": 1})
+    write_pointer(store, {"version": 2, "title": "é"})
+    assert read_pointer(store) == {"version": 2, "title": "é"}
+    assert [path.name for path in store.iterdir()] == ["latest_blessed.json"]
+
+
+def test_a_broken_pointer_is_a_clear_error(tmp_path):
+    model_store.pointer_path(tmp_path).write_text('{"version": 1')
+    with pytest.raises(InputError, match=r"latest_blessed.json: not valid JSON .* delete it to start without"):
+        read_pointer(tmp_path)
+
+
+def test_a_version_becomes_an_artifact_without_one(tmp_path):
+    version = tmp_path / "model" / "hqgnn" / "1"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").write_text("graph")
+    model_store.move_version(version, tmp_path / "model" / "Format-Serving")
+    assert (tmp_path / "model" / "Format-Serving" / "saved_model.pb").read_text() == "graph"
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["Format-Serving"]

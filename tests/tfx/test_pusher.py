@@ -1,0 +1,77 @@
+import json
+
+import pytest
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
+
+from tf_hqgnn.tfx.model_store import read_pointer
+from tf_hqgnn.tfx.pusher import Pusher
+
+
+@pytest.fixture
+def push(tmp_path):
+    """Runs the component on two candidates; returns its outputs."""
+
+    def run(blessed=1, infra_blessed=1):
+        artifacts = {
+            "model": Model(),
+            "index": Model(),
+            "evaluation": ModelEvaluation(),
+            "blessing": ModelBlessing(),
+            "infra_blessing": InfraBlessing(),
+            "pushed_model": PushedModel(),
+            "pushed_index": PushedModel(),
+        }
+        for name, artifact in artifacts.items():
+            artifact.uri = str(tmp_path / "artifacts" / name)
+        for name in ("model", "index"):
+            path = tmp_path / "artifacts" / name / "Format-Serving"
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "saved_model.pb").write_text(name)
+        (tmp_path / "artifacts" / "evaluation").mkdir(exist_ok=True)
+        (tmp_path / "artifacts" / "evaluation" / "metrics.json").write_text(json.dumps({"metrics": {"ndcg@20": 0.5}}))
+        for name, value in (("blessing", blessed), ("infra_blessing", infra_blessed)):
+            artifacts[name].set_int_custom_property("blessed", value)
+            artifacts[name].set_string_custom_property("blessing_message", f"{name} says so")
+        serving, store = str(tmp_path / "serving"), str(tmp_path / "store")
+        Pusher.test_call(**artifacts, serving_dir=serving, model_store=store, store_state="key-state")
+        return artifacts
+
+    return run
+
+
+def test_blessed_models_are_pushed_under_one_version(push, tmp_path):
+    artifacts = push()
+    for output, name, text in (("pushed_model", "hqgnn", "model"), ("pushed_index", "hqgnn_scann", "index")):
+        path = tmp_path / "serving" / name / "1"
+        assert (path / "saved_model.pb").read_text() == text
+        assert artifacts[output].get_int_custom_property("pushed") == 1
+        assert artifacts[output].get_string_custom_property("pushed_destination") == str(path)
+        assert artifacts[output].get_string_custom_property("pushed_version") == "1"
+    pointer = read_pointer(tmp_path / "store")
+    assert pointer["version"] == 1
+    assert pointer["store_state"] == "key-state"
+    assert pointer["evaluation"] == {"metrics": {"ndcg@20": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("blessings", "reason"),
+    [
+        ({"blessed": 0}, "RankingEvaluator: blessing says so"),
+        ({"infra_blessed": 0}, "InfraCheck: infra_blessing says so"),
+        ({"blessed": 0, "infra_blessed": 0}, "RankingEvaluator: blessing says so; InfraCheck: infra_blessing says so"),
+    ],
+)
+def test_without_both_blessings_nothing_is_pushed_and_the_reason_is_kept(push, tmp_path, blessings, reason):
+    artifacts = push(**blessings)
+    assert not (tmp_path / "serving").exists()
+    assert read_pointer(tmp_path / "store") is None
+    for output in ("pushed_model", "pushed_index"):
+        assert artifacts[output].get_int_custom_property("pushed") == 0
+        assert artifacts[output].get_string_custom_property("reason") == reason
+
+
+def test_a_refusal_leaves_the_last_model_and_its_pointer(push, tmp_path):
+    push()
+    push(blessed=0)
+    assert [path.name for path in (tmp_path / "serving" / "hqgnn").iterdir()] == ["1"]
+    assert read_pointer(tmp_path / "store")["version"] == 1

@@ -1,0 +1,149 @@
+"""The recommender's questions and answers, wherever the model is: behind a server or in this process."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Iterable, Sequence
+
+import numpy as np
+
+from tf_hqgnn.types import InputError
+
+DEFAULT_MODEL = "hqgnn"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer for one user; only real answers, best first.
+
+    Args:
+      user_id: As asked.
+      known_user: False if the model hasn't seen the user: the items are the popular ones.
+      scores: float32 [n], n <= k.
+      item_ids: n ids.
+    """
+
+    user_id: str
+    known_user: bool
+    scores: np.ndarray
+    item_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SimilarItems:
+    """The answer for one item; only real answers, best first.
+
+    Args:
+      item_id: As asked.
+      known_item: False if the model doesn't know the item: there are no answers then.
+      scores: float32 [n], n <= k.
+      item_ids: n ids.
+    """
+
+    item_id: str
+    known_item: bool
+    scores: np.ndarray
+    item_ids: tuple[str, ...]
+
+
+class Recommender(abc.ABC):
+    """Asks the signatures of an exported model; subclasses say how a signature is called."""
+
+    @abc.abstractmethod
+    def predict(
+        self,
+        signature_name: str,
+        inputs: dict[str, np.ndarray],
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        output_filter: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Calls any signature with arrays (strings as objects of bytes); returns its outputs as arrays."""
+
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        k: int = 10,
+        exclude: Sequence[str] | Sequence[Sequence[str]] = (),
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+    ) -> list[Recommendation]:
+        """The best unseen items of each user.
+
+        Args:
+          user_ids: The users; unknown ones get popular items.
+          k: Answers per user at most, >= 1.
+          exclude: Items never to return: ids for all users, or one list of ids per user.
+          model: Which model answers.
+          version: Which of its versions; None is the one served.
+
+        Raises:
+          InputError: The arguments are wrong, or the server says so.
+          ServerUnavailable: No answer.
+        """
+        users = _ids("user_ids", user_ids)
+        if not len(users):
+            return []
+        inputs = {"user_id": users, "k": _check_k(k), "exclude_item_id": _exclusions(exclude, len(users))}
+        outputs = self.predict("recommend", inputs, model, version)
+        known = outputs["known_user"]
+        rows = _valid_rows(outputs)
+        return [Recommendation(user, bool(known[row]), *rows[row]) for row, user in enumerate(user_ids)]
+
+    def similar_items(
+        self, item_ids: Sequence[str], k: int = 10, model: str = DEFAULT_MODEL, version: int | None = None
+    ) -> list[SimilarItems]:
+        """The items nearest to each item; none for an item that the model doesn't know. Arguments as in `recommend`."""
+        items = _ids("item_ids", item_ids)
+        if not len(items):
+            return []
+        outputs = self.predict("similar_items", {"item_id": items, "k": _check_k(k)}, model, version)
+        known = outputs["known_item"]
+        rows = _valid_rows(outputs)
+        return [SimilarItems(item, bool(known[row]), *rows[row]) for row, item in enumerate(item_ids)]
+
+    def embed(
+        self, user_ids: Sequence[str], model: str = DEFAULT_MODEL, version: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`(embedding, known_user)`: float32 [n, d] and bool [n]. Arguments as in `recommend`."""
+        outputs = self.predict("embed_user", {"user_id": _ids("user_ids", user_ids)}, model, version)
+        return outputs["embedding"], outputs["known_user"]
+
+
+def _ids(name: str, ids: Sequence[str]) -> np.ndarray:
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or not all(isinstance(one, str) for one in ids):
+        raise InputError(f"{name}: expected a list of strings, got {ids!r}")
+    array = np.empty(len(ids), object)
+    array[:] = [one.encode("utf-8") for one in ids]
+    return array
+
+
+def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int) -> np.ndarray:
+    """[num_users, E] ids as bytes, padded with ""."""
+    if isinstance(exclude, (str, bytes)):
+        raise InputError(f"exclude: expected a list of item ids or one list per user, got {exclude!r}")
+    lists = [_ids("exclude", one) for one in exclude if not isinstance(one, str)]
+    if not lists:
+        lists = [_ids("exclude", [str(one) for one in exclude])] * num_users
+    elif len(lists) != len(exclude):
+        raise InputError("exclude: expected item ids or lists of them, not both at once")
+    if len(lists) != num_users:
+        raise InputError(f"exclude: expected one list for each of the {num_users} users, got {len(lists)}")
+    padded = np.full((num_users, max(1, *map(len, lists))), b"", object)
+    for row, ids in enumerate(lists):
+        padded[row, : len(ids)] = ids
+    return padded
+
+
+def _check_k(k: int) -> np.ndarray:
+    if not 1 <= k < 2**31:
+        raise InputError(f"k: expected at least 1, got {k}")
+    return np.array(k, np.int32)
+
+
+def _valid_rows(outputs: dict[str, np.ndarray]) -> list[tuple[np.ndarray, tuple[str, ...]]]:
+    return [
+        (scores[:valid], tuple(item.decode("utf-8") for item in items[:valid]))
+        for scores, items, valid in zip(outputs["score"], outputs["item_id"], outputs["num_valid"], strict=True)
+    ]

@@ -1,0 +1,78 @@
+"""TFX's Trainer, which here also gets the catalogue and the report of the read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfx import v1 as tfx
+from tfx.components.trainer.executor import GenericExecutor
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import BaseChannel, Channel, artifact_utils, standard_component_specs
+from tfx.types.component_spec import ChannelParameter
+from tfx.types.experimental.simple_artifacts import Dataset, Metrics
+from tfx.types.standard_artifacts import Model, ModelRun
+from tfx.utils import json_utils
+
+_SIDE_INPUTS = ("catalogue", "report")
+
+
+class TrainerSpec(standard_component_specs.TrainerSpec):
+    """TFX's own, and the two side inputs."""
+
+    INPUTS: dict[str, ChannelParameter] = {  # noqa: RUF012  As the base class has it.
+        **standard_component_specs.TrainerSpec.INPUTS,
+        "catalogue": ChannelParameter(type=Dataset),
+        "report": ChannelParameter(type=Metrics),
+    }
+
+
+class Executor(GenericExecutor):
+    """TFX's own; the paths of the side inputs reach `run_fn` in `custom_config`."""
+
+    def _GetFnArgs(self, input_dict: Any, output_dict: Any, exec_properties: Any) -> FnArgs:
+        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        paths = {f"{name}_path": artifact_utils.get_single_uri(input_dict[name]) for name in _SIDE_INPUTS}
+        fn_args.custom_config = {**(fn_args.custom_config or {}), **paths}
+        return fn_args
+
+
+class Trainer(base_component.BaseComponent):
+    """TFX's Trainer with two more inputs: what is known of the items has no place in examples of interactions.
+
+    Args:
+      examples: transformed, materialised examples with the splits train, valid and test.
+      transform_graph: of Transform, for the vocabularies.
+      catalogue: of InteractionGen.
+      report: of InteractionGen.
+      config: YAML of a `Config`.
+      run_fn: import path of the function to run.
+
+    Outputs: `model` (the exact SavedModel) and `model_run` (with the run directory in `run/`).
+    """
+
+    SPEC_CLASS = TrainerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        examples: BaseChannel,
+        transform_graph: BaseChannel,
+        catalogue: BaseChannel,
+        report: BaseChannel,
+        config: str,
+        run_fn: str = "tf_hqgnn.tfx.trainer.run_fn",
+    ) -> None:
+        spec = TrainerSpec(
+            examples=examples,
+            transform_graph=transform_graph,
+            catalogue=catalogue,
+            report=report,
+            train_args=tfx.proto.TrainArgs(splits=["train"]),
+            eval_args=tfx.proto.EvalArgs(splits=["valid", "test"]),
+            run_fn=run_fn,
+            custom_config=json_utils.dumps({"config": config}),
+            model=Channel(type=Model),
+            model_run=Channel(type=ModelRun),
+        )
+        super().__init__(spec=spec)
