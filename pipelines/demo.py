@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Container
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from tf_hqgnn.logs import quieten_libraries
+
+quieten_libraries()
 
 import numpy as np
 from rich.console import Console
@@ -25,8 +27,6 @@ from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
 from tf_hqgnn.types import InputError
 
-_READY_SECONDS = 120
-
 
 def main() -> int:
     """Runs the demo; returns the exit code."""
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--items", help="CSV with item_id and title")
     parser.add_argument("--out", default="demo", help="where everything is written")
     arguments = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     # A terminated demo must take its server with it, as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
@@ -107,9 +107,9 @@ class _Server:
     def _address(self) -> str:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            found = re.search(r"gRPC (?:on )?(\S+:\d+)", line)
+            found = re.search(r"gRPC (\S+:\d+)", line)
             if found:
-                return found.group(1).rstrip(",")
+                return found.group(1)
         raise RuntimeError(f"the server ended with code {self._process.wait()} before it was ready; its error is above")
 
     def __exit__(self, *_: object) -> None:
@@ -138,46 +138,46 @@ def _show(console: Console, address: str, dataset: SplitDataset, titles: dict[st
 
     console.print(f"\nserver on {address} (gRPC)")
     with Client(address) as client:
-        console.print(f"user {user_id} has taken {len(history)} items: {', '.join(map(name, best_known))}, ...")
+        console.print(f"user {user_id} took {len(history)} items: {', '.join(map(name, best_known))}, ...")
         for model, kind in (("hqgnn", "exact"), ("hqgnn_scann", "approximate")):
+            client.status(model)  # so that the time below is not that of connecting
             began = time.perf_counter()
             (answer,) = client.recommend([user_id], k=10, model=model)
             elapsed = 1000 * (time.perf_counter() - began)
-            console.print(_table(f"{model} ({kind}) recommends to {user_id}, {elapsed:.1f} ms", answer, titles, later))
+            title = f"{model} ({kind}) recommends to user {user_id}, in {elapsed:.1f} ms"
+            _print_answer(console, title, answer, titles, later)
         (answer,) = client.recommend(["somebody new"], k=5)
-        console.print(
-            _table(f"to an unknown user (known_user = {answer.known_user}): the popular", answer, titles, set())
-        )
+        title = f"an unknown user (known_user = {answer.known_user}) gets the popular items"
+        _print_answer(console, title, answer, titles)
         (similar,) = client.similar_items([best_known[0]], k=5)
-        console.print(_table(f"similar to {name(best_known[0])}", similar, titles, set()))
+        _print_answer(console, f"similar to {name(best_known[0])}", similar, titles)
 
 
-def _table(title: str, answer: Recommendation | SimilarItems, titles: dict[str, str], later: set[str]) -> Table:
-    table = Table(title=title, title_justify="left")
+def _print_answer(
+    console: Console,
+    title: str,
+    answer: Recommendation | SimilarItems,
+    titles: dict[str, str],
+    later: Container[str] | None = None,
+) -> None:
+    console.print(f"\n{title}", markup=False)
+    table = Table()
     table.add_column("", justify="right")
     table.add_column("item")
     if titles:
-        table.add_column("title", min_width=40)
+        table.add_column("title")
     table.add_column("score", justify="right")
-    if later:
-        table.add_column("held out")
+    if later is not None:
+        table.add_column("in the test split")
     for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
-        title_cell = (titles.get(item_id, ""),) if titles else ()
-        table.add_row(
-            str(rank), item_id, *title_cell, f"{score:.3f}", *(("taken" if item_id in later else "",) if later else ())
-        )
-    return table
+        row = [str(rank), item_id, *([titles.get(item_id, "")] if titles else []), f"{score:.3f}"]
+        if later is not None:
+            row.append("yes" if item_id in later else "")
+        table.add_row(*row)
+    console.print(table)
 
 
 def _closing(console: Console, out: Path, run: RunDirectory, seconds: float) -> None:
-    model, popularity = run.evaluate("test", (10, 20))
-    table = Table(title=f"test: {model.num_users} users, full catalogue, seen items masked", title_justify="left")
-    for column in ("metric", "tf_hqgnn", "popularity", "ratio"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for metric in ("recall@20", "ndcg@20", "mrr@20", "hit@20", "coverage@20"):
-        a, b = model.values[metric], popularity.values[metric]
-        table.add_row(metric, f"{a:.4f}", f"{b:.4f}", f"{a / b:.1f}" if b else "")
-    console.print(table)
     console.print(f"\ndone in {seconds:.0f} s; the server is stopped. What there is now:")
     console.print(f"  {out}/serving/hqgnn, {out}/serving/hqgnn_scann   SavedModels, a folder per version")
     console.print(f"  {run.path}   the training run (config, history, TensorBoard)")

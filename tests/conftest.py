@@ -25,9 +25,8 @@ def log_path(tmp_path_factory):
 @pytest.fixture(scope="session")
 def dataset(log_path):
     """The generated log, split at random per user."""
-    from tf_hqgnn.data.loading import load_dataset
-
     from tf_hqgnn.config import DataConfig
+    from tf_hqgnn.data.loading import load_dataset
 
     return load_dataset(DataConfig(path=str(log_path)), seed=1)
 

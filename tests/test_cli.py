@@ -1,18 +1,37 @@
 """The command line as a user meets it: exit codes, one-line errors, JSON on standard output and nothing else."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 
+from tf_hqgnn.cli import main
 from tf_hqgnn.data.splits import SplitDataset
 
 
+@dataclass
+class Result:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "tf_hqgnn.cli", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    """The command in this process: as the console script runs it, without importing TensorFlow anew."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["tf-hqgnn", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return Result(ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +136,10 @@ def test_generate_is_deterministic(tmp_path):
         size = ["--users", "50", "--items", "40", "--interactions", "500"]
         assert run("generate", *size, "--seed", "3", "--out", tmp_path / name).returncode == 0
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_the_installed_command_as_a_process():
+    command = [sys.executable, "-m", "tf_hqgnn.cli", "evaluate", "absent", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "tf-hqgnn: absent is not the directory" in result.stderr

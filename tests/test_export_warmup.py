@@ -104,7 +104,7 @@ def test_records_of_another_kind(model_dir):
 
 
 def test_no_records(model_dir):
-    with pytest.raises(ValueError, match="no warm-up records: expected the file assets.extra/tf_serving_warmup"):
+    with pytest.raises(ValueError, match=r"no warm-up records: expected the file assets.extra/tf_serving_warmup"):
         replay_warmup(model_dir)
     write_warmup(model_dir, "half", [])
     with pytest.raises(ValueError, match="holds 0 records, a server takes 1 to 1000"):
@@ -126,7 +126,7 @@ def test_a_damaged_file(model_dir):
 
 
 def test_what_is_not_a_saved_model(tmp_path, model_dir):
-    with pytest.raises(ValueError, match="is not a SavedModel: expected the file saved_model.pb in it"):
+    with pytest.raises(ValueError, match=r"is not a SavedModel: expected the file saved_model.pb in it"):
         load_saved_model(tmp_path)
     shutil.rmtree(model_dir / "variables")
     with pytest.raises(ValueError, match="can't be loaded"):

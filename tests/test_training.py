@@ -110,7 +110,7 @@ def test_resume_refuses_other_settings_and_other_data(dataset, smoke_config, tmp
         train(other, smoke_config, tmp_path / "run", resume=True)
     with pytest.raises(InputError, match="add --resume"):
         train(dataset, smoke_config, tmp_path / "run")
-    with pytest.raises(InputError, match="go on with `tf-hqgnn train --resume`"):
+    with pytest.raises(InputError, match="run `tf-hqgnn train` with --resume"):
         RunDirectory.load(tmp_path / "run")
 
 

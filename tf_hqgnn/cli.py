@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-# Before TensorFlow is imported: its C++ log speaks of missing GPU libraries at every start.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+import typer
 
-import typer  # noqa: E402
-
-from tf_hqgnn import __version__  # noqa: E402
-from tf_hqgnn.types import InputError  # noqa: E402
+from tf_hqgnn import __version__
+from tf_hqgnn.logs import quieten_libraries, start_xla
+from tf_hqgnn.types import InputError
 
 app = typer.Typer(
     add_completion=False,
@@ -86,6 +81,7 @@ def train(
         f"{sizes[0]} train, {sizes[1]} valid, {sizes[2]} test",
         file=sys.stderr,
     )
+    start_xla()
     result = train(dataset, settings, out, resume)
     print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}))
 
@@ -109,12 +105,12 @@ def evaluate(
         return
     from rich.table import Table
 
-    table = Table(title=f"{split}: {model.num_users} users, {model.num_skipped} without {split} items left out")
+    table = Table()
     for column in ("metric", "model", "popularity"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, value in model.values.items():
         table.add_row(name, f"{value:.4f}", f"{popularity.values[name]:.4f}")
-    _console().print(table)
+    _print(f"{split}: {model.num_users} users; {model.num_skipped} without {split} items are left out", table)
 
 
 @app.command()
@@ -175,13 +171,13 @@ def recommend(
     from rich.table import Table
 
     known = "" if answer.known_user else " (unknown: popular items)"
-    table = Table(title=f"user {user}{known}")
+    table = Table()
     for column in ("", "item", "title", "score") if titles else ("", "item", "score"):
         table.add_column(column, justify="right" if column in ("", "score") else "left")
     for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
         title = (titles.get(item_id, ""),) if titles else ()
         table.add_row(str(rank), item_id, *title, f"{score:.4f}")
-    _console().print(table)
+    _print(f"user {user}{known}", table)
 
 
 def _cut_offs(text: str) -> tuple[int, ...]:
@@ -203,15 +199,18 @@ def _titles(path: Path | None) -> dict[str, str]:
     return {} if catalogue.title is None else dict(zip(catalogue.item_ids, catalogue.title))
 
 
-def _console() -> Any:
+def _print(title: str, table: Any) -> None:
     from rich.console import Console
 
     # Piped output gets a width that doesn't fold titles.
-    return Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(title, markup=False)
+    console.print(table)
 
 
 def main() -> None:
     """Runs the command line; the console script's entry point."""
+    quieten_libraries()
     try:
         app()
     except InputError as error:

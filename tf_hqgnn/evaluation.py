@@ -23,8 +23,9 @@ class RankingMetrics:
     """Means over users.
 
     Args:
-      values: By name and k, such as "ndcg@20": recall, ndcg, mrr, hit, precision (means over users, in [0, 1]), coverage
-        (share of the catalogue that is recommended to anyone) and popularity (mean popularity of what is recommended).
+      values: By name and k, such as "ndcg@20": recall, ndcg, mrr, hit, precision (means over users, in [0, 1]),
+        coverage (share of the catalogue that is recommended to anyone) and popularity (its mean over what is
+        recommended).
       num_users: With at least one target: those that the means are over.
       num_skipped: Without a target, left out.
     """
@@ -95,7 +96,7 @@ def rank(
     ]
 )
 def _top_items(users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-    """int32 [B, k] best columns of users @ catalogue with the `masked` entries out; -1 where all that is left is out."""
+    """int32 [B, k], the best columns of users @ catalogue without the `masked` entries; -1 where none is left."""
     scores = tf.tensor_scatter_nd_update(
         tf.matmul(users, catalogue), masked, tf.fill(tf.shape(masked)[:1], -float("inf"))
     )
@@ -282,7 +283,8 @@ def _check_embeddings(users: np.ndarray, items: np.ndarray) -> None:
         wrong = np.flatnonzero(~np.isfinite(norms))
         if len(wrong):
             raise ValueError(
-                f"{len(wrong)} {name} embeddings hold NaN or infinity, the first in row {wrong[0]}: did training diverge?"
+                f"{len(wrong)} {name} embeddings hold NaN or infinity, the first in row {wrong[0]}: "
+                "did training diverge?"
             )
         largest *= norms.max(initial=0)
     # By Cauchy-Schwarz no score, nor a partial sum of one, can exceed this.
@@ -300,9 +302,7 @@ def _check_rows(rows: np.ndarray, size: int, name: str) -> None:
 def _check_csr(csr: CSR, num_rows: int, num_items: int, name: str) -> None:
     indptr, indices = csr
     if indptr.shape != (num_rows + 1,):
-        raise ValueError(
-            f"the indptr of {name} must have {num_rows} + 1 entries, one more than users, got {indptr.shape}"
-        )
+        raise ValueError(f"the indptr of {name} must have {num_rows} + 1 entries, one a user more, got {indptr.shape}")
     if indptr[0] != 0 or indptr[-1] != len(indices) or np.any(np.diff(indptr) < 0):
         raise ValueError(f"the indptr of {name} must ascend from 0 to its number of items, {len(indices)}")
     _check_rows(indices, num_items, f"items of {name}")

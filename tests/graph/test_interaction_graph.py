@@ -167,9 +167,7 @@ def test_exponent_is_checked(graph, exponent):
 
 def test_memory_is_what_the_docstring_says():
     rng = np.random.default_rng(0)
-    log = Interactions(
-        rng.integers(0, 5_000, 100_000).astype(np.int32), rng.integers(0, 3_000, 100_000).astype(np.int32)
-    )
+    log = pairs(rng.integers(0, 5_000, 100_000), rng.integers(0, 3_000, 100_000))
     graph = InteractionGraph.from_interactions(log, 5_000, 3_000)
     held = sum(array.nbytes for array in (graph.indptr, graph.indices, graph.user_degree, graph.item_degree))
     assert held == 4 * graph.num_edges + 12 * 5_000 + 4 * 3_000 + 8

@@ -69,9 +69,7 @@ class InteractionGraph:
         inside = np.ones(len(steps), bool)
         inside[first_of_row[(first_of_row > 0) & (first_of_row < len(indices))] - 1] = False
         if np.any(steps[inside] <= 0):
-            raise ValueError(
-                "indices must ascend strictly within each user; InteractionGraph.from_interactions sorts them"
-            )
+            raise ValueError("indices must ascend strictly within each user; from_interactions sorts them")
         for name, array in (
             ("indptr", indptr),
             ("indices", indices),

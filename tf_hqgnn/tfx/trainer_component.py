@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfx import v1 as tfx
 from tfx.components.trainer.executor import GenericExecutor
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.proto import trainer_pb2
 from tfx.types import BaseChannel, Channel, artifact_utils, standard_component_specs
 from tfx.types.component_spec import ChannelParameter
 from tfx.types.experimental.simple_artifacts import Dataset, Metrics
 from tfx.types.standard_artifacts import Model, ModelRun
 from tfx.utils import json_utils
 
+# The generated module has no types.
+_protos: Any = trainer_pb2
 _SIDE_INPUTS = ("catalogue", "report")
 
 
@@ -68,8 +70,8 @@ class Trainer(base_component.BaseComponent):
             transform_graph=transform_graph,
             catalogue=catalogue,
             report=report,
-            train_args=tfx.proto.TrainArgs(splits=["train"]),
-            eval_args=tfx.proto.EvalArgs(splits=["valid", "test"]),
+            train_args=_protos.TrainArgs(splits=["train"]),
+            eval_args=_protos.EvalArgs(splits=["valid", "test"]),
             run_fn=run_fn,
             custom_config=json_utils.dumps({"config": config}),
             model=Channel(type=Model),
