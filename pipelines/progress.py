@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 import warnings
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from absl import logging as absl_logging
+
+from tf_hqgnn.logs import quieten_libraries
 
 # What LocalDagRunner and its launcher log with these templates; everything else below a warning is dropped.
 _STARTED = "Component %s is running."
@@ -79,9 +80,9 @@ class ProgressHandler(logging.Handler):
         self._stream.flush()
 
 
-def quieten_libraries() -> None:
-    """Lets other libraries speak up from errors on; to be called before TFX is imported, which itself is loud."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+def quieten_tfx() -> None:
+    """Lets TFX and what it imports speak up from errors on; to be called before TFX is imported, which is loud."""
+    quieten_libraries()
     warnings.simplefilter("ignore")
     for name in _ROUTINE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -22,8 +22,9 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from pipelines.progress import ProgressHandler, quieten_libraries, show_progress
+from pipelines.progress import ProgressHandler, quieten_tfx, show_progress
 from tf_hqgnn.config import Config, DataConfig
+from tf_hqgnn.logs import start_xla
 from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import Thresholds, lift
 from tf_hqgnn.types import InputError
@@ -97,7 +98,8 @@ def run(options: argparse.Namespace) -> int:
         fingerprint = _fingerprint(config.data)
         state = store_state(layout, f"{fingerprint}\n{config.to_yaml()}\n{thresholds.model_dump_json()}")
         # Imported this late because it takes seconds, which a mistyped path shouldn't.
-        quieten_libraries()
+        quieten_tfx()
+        start_xla()
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
         from pipelines.pipeline import create_pipeline
