@@ -15,10 +15,12 @@ class NormalizedAdjacency:
     """A = D^-p [[0, R], [R^T, 0]] D^-p over users (first) and items, held as TensorFlow's CSR matrix.
 
     R is 1 where a user interacted with an item, D the diagonal of degrees, p the exponent. A node without an edge has
-    a row of zeros. TensorFlow's CSR product was chosen by `benchmarks/sparse_product.py`: it is the only one that
-    uses every core, also outside `tf.function`, and its 32-bit columns take half the memory of a `tf.SparseTensor`.
-    It has kernels for CPU and GPU, none for XLA. A SavedModel can't hold the matrix as a constant:
-    pass `to_sparse_tensor()` to the model as an input, convert it there with `from_sparse_tensor`, and save with
+    a row of zeros.
+
+    Of the ways in `benchmarks/sparse_product.py`, TensorFlow's CSR product shares the fastest place on two cores with
+    `tf.sparse.sparse_dense_matmul`, which runs on one core only and holds 40 bytes an edge against 16. It has kernels
+    for CPU and GPU, none for XLA. A SavedModel can't hold the matrix as a constant: pass `to_sparse_tensor()` to the
+    model as an input, convert it there with `from_sparse_tensor`, and save with
     `tf.saved_model.SaveOptions(experimental_custom_gradients=False)`.
 
     Args:
