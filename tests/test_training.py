@@ -11,6 +11,7 @@ import pytest
 
 from tf_hqgnn.callbacks import DivergenceError, TrainingState
 from tf_hqgnn.checkpoints import CheckpointStore
+from tf_hqgnn.config import TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.run_directory import RunDirectory, partial_path
 from tf_hqgnn.training import train
@@ -24,7 +25,7 @@ def settings(config, **training):
 @pytest.fixture(scope="module")
 def finished(dataset, smoke_config, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    config = settings(smoke_config, max_epochs=20, batch_size=256)
+    config = settings(smoke_config, max_epochs=20, batch_size=256, checkpoint_seconds=0)
     return config, train(dataset, config, out)
 
 
@@ -145,25 +146,24 @@ def test_one_interaction_cannot_be_trained_on(dataset, smoke_config, tmp_path):
 
 
 def test_early_stopping_counts_validations():
-    assert not TrainingState(epoch=8, best_epoch=4).is_finished(100, patience=3, evaluate_every=2)
-    assert TrainingState(epoch=10, best_epoch=4).is_finished(100, patience=3, evaluate_every=2)
-    assert TrainingState(epoch=100, best_epoch=99).is_finished(100, patience=3, evaluate_every=2)
+    config = TrainingConfig(max_epochs=100, patience=3, evaluate_every=2)
+    assert not TrainingState(epoch=8, best_epoch=4).is_finished(config)
+    assert TrainingState(epoch=10, best_epoch=4).is_finished(config)
+    assert TrainingState(epoch=100, best_epoch=99).is_finished(config)
 
 
 def test_a_half_written_checkpoint_is_never_read(tmp_path):
     store = CheckpointStore(tmp_path)
-    store.save(1, {"a": np.arange(3)}, {"epoch": 1}, keep=set())
-    store.save(2, {"a": np.arange(4)}, {"epoch": 2}, keep={1})
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        store.load()
+    store.save(1, {"a": np.arange(3)}, {"epoch": 1})
+    store.save(2, {"a": np.arange(4)}, {"epoch": 2})
     (tmp_path / ".tmp-epoch-00003").mkdir()
     (tmp_path / ".tmp-epoch-00003" / "weights.npz").write_bytes(b"half")
     store = CheckpointStore(tmp_path)
-    assert store.epochs() == [1, 2]
+    assert store.epochs() == [2]
     weights, state = store.load()
     assert (weights["a"].tolist(), state) == ([0, 1, 2, 3], {"epoch": 2})
-    store.save(3, {"a": np.arange(5)}, {"epoch": 3}, keep={2})
-    assert store.epochs() == [2, 3]
-    with pytest.raises(FileNotFoundError, match="no checkpoint of epoch 1"):
-        store.load(1)
 
 
 def test_the_state_survives_json():

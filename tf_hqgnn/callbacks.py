@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tf_hqgnn.checkpoints import CheckpointStore
+from tf_hqgnn.config import TrainingConfig
 from tf_hqgnn.models.hqgnn import HQGNN
 
 # What early stopping watches.
@@ -50,22 +51,25 @@ class TrainingState:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
-    def is_finished(self, max_epochs: int, patience: int, evaluate_every: int) -> bool:
+    def is_finished(self, config: TrainingConfig) -> bool:
         """Whether the last epoch is reached, or `patience` validations in a row brought nothing better."""
-        return self.epoch >= max_epochs or self.epoch - self.best_epoch >= patience * evaluate_every
+        return (
+            self.epoch >= config.max_epochs or self.epoch - self.best_epoch >= config.patience * config.evaluate_every
+        )
 
 
 class Validation(tf_keras.callbacks.Callback):
-    """Validates, stops early and checkpoints after every `evaluate_every` epochs and after the last one.
+    """Validates every `evaluate_every` epochs and after the last one, stops early, and checkpoints now and then.
+
+    `best_weights` holds the trainable weights of the best epoch so far.
 
     Args:
       validate: () -> metrics, of the tables as they are now with the propagation applied; without `ndcg@20` among
         them (no validation interactions) every epoch counts as better than the one before.
       state: updated in place.
-      store: where checkpoints go; those of the best and the latest epoch are kept.
-      max_epochs: the last epoch.
-      evaluate_every: epochs between validations.
-      patience: validations without improvement after which training stops.
+      store: where checkpoints go, each with the best weights so far.
+      config: when to validate, to checkpoint and to stop.
+      best_weights: of the best epoch before this, if there is one.
       history_path: CSV with one row a validated epoch.
       tensorboard: folder of the TensorBoard log.
     """
@@ -75,9 +79,8 @@ class Validation(tf_keras.callbacks.Callback):
         validate: Callable[[], dict[str, float]],
         state: TrainingState,
         store: CheckpointStore,
-        max_epochs: int,
-        evaluate_every: int,
-        patience: int,
+        config: TrainingConfig,
+        best_weights: list[np.ndarray],
         history_path: Path,
         tensorboard: Path,
     ) -> None:
@@ -85,47 +88,51 @@ class Validation(tf_keras.callbacks.Callback):
         self._validate = validate
         self._state = state
         self._store = store
-        self._max_epochs = max_epochs
-        self._evaluate_every = evaluate_every
-        self._patience = patience
+        self._config = config
+        self.best_weights = best_weights
         self._history_path = history_path
         self._writer = tf.summary.create_file_writer(str(tensorboard))
-        self._started = time.monotonic()
-        self._progress = _Progress(max_epochs, state.epoch)
+        self._began = self._saved = time.monotonic()
+        self._seconds_before = state.seconds
+        self._epoch_began = self._began
+        self._progress = _Progress(config.max_epochs, state.epoch)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts the clock and the bar."""
-        self._started = time.monotonic()
+        self._began = self._saved = time.monotonic()
         self._progress.start()
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the epoch's clock."""
+        self._epoch_began = time.monotonic()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Validates when it is time to."""
-        state = self._state
+        """Validates and checkpoints when it is time to."""
+        state, config = self._state, self._config
         state.epoch = epoch + 1
         loss = float((logs or {}).get("loss", np.nan))
-        trained = time.monotonic()
-        if state.epoch % self._evaluate_every and state.epoch < self._max_epochs:
-            self._progress.update(state.epoch, loss, state)
+        if state.epoch % config.evaluate_every and state.epoch < config.max_epochs:
+            self._progress.update(state, loss)
             return
+        trained = time.monotonic()
         metrics = self._validate()
         validated = time.monotonic()
-        if MONITOR not in metrics:
-            state.best_epoch = state.epoch
-        elif metrics[MONITOR] > state.best_value:
-            state.best_value, state.best_epoch = metrics[MONITOR], state.epoch
-        state.seconds += validated - self._started
-        row = {"epoch": state.epoch, "loss": loss, "train_seconds": trained - self._started}
+        # Without validation interactions every epoch counts as better than the one before.
+        if metrics.get(MONITOR, np.inf) > state.best_value or MONITOR not in metrics:
+            state.best_value, state.best_epoch = metrics.get(MONITOR, -1.0), state.epoch
+            self.best_weights = [variable.numpy() for variable in self.model.trainable_weights]
+        state.seconds = self._seconds_before + validated - self._began
+        row = {"epoch": state.epoch, "loss": loss, "train_seconds": trained - self._epoch_began}
         row |= {"validation_seconds": validated - trained} | {f"valid_{name}": value for name, value in metrics.items()}
         state.history.append(row)
-        self._started = validated
         with self._writer.as_default(step=state.epoch):
             for name, value in row.items():
                 tf.summary.scalar(name, value)
-        self._writer.flush()
-        self._store.save(state.epoch, model_weights(self.model), asdict(state), keep={state.best_epoch})
-        self._write_history()
-        self._progress.update(state.epoch, loss, state)
-        self.model.stop_training = state.is_finished(self._max_epochs, self._patience, self._evaluate_every)
+        self._progress.update(state, loss)
+        self.model.stop_training = state.is_finished(config)
+        if self.model.stop_training or validated - self._saved >= config.checkpoint_seconds:
+            self._checkpoint()
+            self._saved = time.monotonic()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Closes the bar."""
@@ -136,7 +143,10 @@ class Validation(tf_keras.callbacks.Callback):
         self._progress.stop()
         self._writer.close()
 
-    def _write_history(self) -> None:
+    def _checkpoint(self) -> None:
+        self._writer.flush()
+        best = {f"best_{n}": value for n, value in enumerate(self.best_weights)}
+        self._store.save(self._state.epoch, model_weights(self.model) | best, asdict(self._state))
         with open(self._history_path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(self._state.history[0]))
             writer.writeheader()
@@ -159,7 +169,8 @@ class _Progress:
         if self._bar:
             self._bar.start()
 
-    def update(self, epoch: int, loss: float, state: TrainingState) -> None:
+    def update(self, state: TrainingState, loss: float) -> None:
+        epoch = state.epoch
         text = f"loss {loss:.4f}"
         if state.best_value >= 0:
             text += f"  best valid {MONITOR} {state.best_value:.4f} at epoch {state.best_epoch}"
@@ -179,8 +190,8 @@ def model_weights(model: HQGNN) -> dict[str, np.ndarray]:
     return weights | {f"optimizer_{n}": variable.numpy() for n, variable in enumerate(model.optimizer.variables)}
 
 
-def restore_weights(model: HQGNN, weights: dict[str, Any]) -> None:
-    """Puts back what model_weights() took.
+def restore_weights(model: HQGNN, weights: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Puts back what a checkpoint holds and returns the trainable weights of the best epoch before it.
 
     Raises:
       ValueError: The checkpoint is of a model with other variables.
@@ -188,7 +199,9 @@ def restore_weights(model: HQGNN, weights: dict[str, Any]) -> None:
     model.optimizer.build(model.trainable_variables)
     variables = {f"weight_{n}": variable for n, variable in enumerate(model.trainable_weights)}
     variables |= {f"optimizer_{n}": variable for n, variable in enumerate(model.optimizer.variables)}
-    if set(variables) != set(weights):
+    best = {f"best_{n}" for n in range(len(model.trainable_weights))}
+    if variables.keys() | best != weights.keys():
         raise ValueError(f"the checkpoint has {sorted(weights)}, the model has {sorted(variables)}")
     for name, variable in variables.items():
         variable.assign(weights[name])
+    return [weights[f"best_{n}"] for n in range(len(model.trainable_weights))]

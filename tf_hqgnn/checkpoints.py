@@ -30,8 +30,8 @@ class CheckpointStore:
         """Epochs that have a checkpoint, in order."""
         return sorted(int(path.name[len(_PREFIX) :]) for path in self.directory.glob(f"{_PREFIX}*"))
 
-    def save(self, epoch: int, weights: dict[str, np.ndarray], state: dict[str, Any], keep: set[int]) -> None:
-        """Writes the checkpoint of `epoch`, then removes all others but those of the epochs in `keep`."""
+    def save(self, epoch: int, weights: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        """Writes the checkpoint of `epoch`, then removes the others."""
         staged = self.directory / f".tmp-{_PREFIX}{epoch:05d}"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
@@ -42,23 +42,22 @@ class CheckpointStore:
         (staged / "state.json").write_text(json.dumps(state), encoding="utf-8")
         staged.rename(self._path(epoch))
         for other in self.epochs():
-            if other != epoch and other not in keep:
+            if other != epoch:
                 shutil.rmtree(self._path(other))
 
-    def load(self, epoch: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Weights and state at `epoch`, by default the last one.
+    def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Weights and state of the last checkpoint.
 
         Raises:
-          FileNotFoundError: There is no such checkpoint.
+          FileNotFoundError: There is none.
         """
         epochs = self.epochs()
-        if epoch is None and epochs:
-            epoch = epochs[-1]
-        if epoch is None or epoch not in epochs:
-            raise FileNotFoundError(f"no checkpoint of epoch {epoch} in {self.directory}; there are {epochs or 'none'}")
-        with np.load(self._path(epoch) / "weights.npz", allow_pickle=False) as arrays:
+        if not epochs:
+            raise FileNotFoundError(f"no checkpoint in {self.directory}")
+        folder = self._path(epochs[-1])
+        with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
             weights = dict(arrays)
-        return weights, json.loads((self._path(epoch) / "state.json").read_text(encoding="utf-8"))
+        return weights, json.loads((folder / "state.json").read_text(encoding="utf-8"))
 
     def _path(self, epoch: int) -> Path:
         return self.directory / f"{_PREFIX}{epoch:05d}"

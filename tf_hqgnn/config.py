@@ -72,6 +72,7 @@ class TrainingConfig(_Section):
     max_epochs: int = Field(100, ge=1)
     evaluate_every: int = Field(1, ge=1, description="epochs between validations")
     patience: int = Field(5, ge=1, description="validations without improvement before training stops")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="at least this long between checkpoints")
     steps_per_execution: int = Field(32, ge=1)
     jit_compile: bool = True
 

@@ -77,16 +77,17 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
     )
     store = CheckpointStore(partial / "checkpoints")
     state = TrainingState()
+    best_weights: list[np.ndarray] = []
     if store.epochs():
         weights, saved = store.load()
         state = TrainingState(**saved)
-        restore_weights(model, weights)
+        best_weights = restore_weights(model, weights)
 
     ks = tuple(sorted({*config.evaluation.k, 20}))
     seen = graph.seen()
-    _fit(model, dataset, config, graph, partial, store, state, ks)
-    weights, _ = store.load(state.best_epoch)
-    restore_weights(model, weights)
+    best_weights = _fit(model, dataset, config, graph, partial, store, state, best_weights, ks)
+    for variable, value in zip(model.trainable_weights, best_weights):
+        variable.assign(value)
     users, items = _propagate(model, graph, config)
     np.savez(partial / "embeddings.npz", user=users, item=items)
     valid: dict[str, float] = {}
@@ -154,11 +155,13 @@ def _fit(
     partial: Path,
     store: CheckpointStore,
     state: TrainingState,
+    best_weights: list[np.ndarray],
     ks: tuple[int, ...],
-) -> None:
+) -> list[np.ndarray]:
+    """Trains to the end and returns the weights of the best epoch."""
     training = config.training
-    if state.is_finished(training.max_epochs, training.patience, training.evaluate_every):
-        return
+    if state.is_finished(training):
+        return best_weights
     seen = graph.seen()
 
     def validate() -> dict[str, float]:
@@ -173,9 +176,8 @@ def _fit(
         validate,
         state,
         store,
-        training.max_epochs,
-        training.evaluate_every,
-        training.patience,
+        training,
+        best_weights,
         partial / "history.csv",
         partial / "tensorboard",
     )
@@ -192,6 +194,7 @@ def _fit(
             callbacks=[StopOnDivergence(), validation],
             verbose=0,
         )
+    return validation.best_weights
 
 
 def _propagate(model: HQGNN, graph: InteractionGraph, config: Config) -> tuple[np.ndarray, np.ndarray]:
