@@ -9,6 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do \
 BIN := .venv/bin
 DATA ?=
 ITEMS ?=
+CONFIG ?=
 OUT ?= demo
 
 help:
@@ -35,7 +36,7 @@ setup: .venv/.installed
 	@touch $@
 
 demo: .venv/.installed
-	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)")
+	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
 
 test: lint .venv-clients/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,12 +28,15 @@ from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
 from tf_hqgnn.types import InputError
 
+_DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.yaml"
+
 
 def main() -> int:
     """Runs the demo; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--data", help="a log of interactions; a generated one by default")
     parser.add_argument("--items", help="CSV with item_id and title")
+    parser.add_argument("--config", default=str(_DEFAULT_CONFIG), help="YAML of settings")
     parser.add_argument("--out", default="demo", help="where everything is written")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
@@ -44,12 +48,13 @@ def main() -> int:
     try:
         if data is None:
             data, items = _generate(out / "data", console)
-        code = run_local.main(["--data", data, "--out", str(out), *(["--items", items] if items else [])])
+        options = ["--data", data, "--out", str(out), "--config", arguments.config]
+        code = run_local.main([*options, *(["--items", items] if items else [])])
         if code:
             return code
         run = RunDirectory.load(run_local.latest_run(out))
         titles = _titles(items)
-        with _Server(out / "serving") as address:
+        with Server(out / "serving") as address:
             _show(console, address, run.dataset, titles)
     except InputError as error:
         print(f"make demo: {error}", file=sys.stderr)
@@ -65,12 +70,16 @@ def main() -> int:
 
 
 def _generate(folder: Path, console: Console) -> tuple[str, str]:
-    data, items = folder / "interactions.csv", folder / "items.csv"
-    if not (data.exists() and items.exists()):
+    names = ("interactions.csv", "items.csv")
+    if not folder.exists():
         console.print("no DATA= given: a generated log of 2,000 users, 1,500 items, 60,000 interactions")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_log(generate_log(2000, 1500, 60000, seed=2020), data, items)
-    return str(data), str(items)
+        staged = folder.with_name(f".tmp-{folder.name}")
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        write_log(generate_log(2000, 1500, 60000, seed=2020), *(staged / name for name in names))
+        staged.rename(folder)
+    data, items = (str(folder / name) for name in names)
+    return data, items
 
 
 def _titles(path: str | None) -> dict[str, str]:
@@ -80,21 +89,12 @@ def _titles(path: str | None) -> dict[str, str]:
     return {} if catalogue.title is None else dict(zip(catalogue.item_ids, catalogue.title))
 
 
-class _Server:
+class Server:
     """`tf-hqgnn serve` as a process of its own, stopped on the way out."""
 
     def __init__(self, folder: Path) -> None:
-        self._command = [
-            sys.executable,
-            "-m",
-            "tf_hqgnn.cli",
-            "serve",
-            str(folder),
-            "--grpc-port",
-            "0",
-            "--rest-port",
-            "0",
-        ]
+        ports = ["--grpc-port", "0", "--rest-port", "0"]
+        self._command = [sys.executable, "-m", "tf_hqgnn.cli", "serve", str(folder), *ports]
 
     def __enter__(self) -> str:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
