@@ -119,6 +119,13 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_pat
     assert result.stdout == ""
 
 
+def test_ctrl_c_says_how_to_go_on(log_path, tmp_path):
+    with mock.patch("tf_hqgnn.data.loading.load_dataset", side_effect=KeyboardInterrupt):
+        result = run("train", "configs/smoke.yaml", "--out", tmp_path / "run", "--set", f"data.path={log_path}")
+    assert result.returncode == 130
+    assert result.stderr == "tf-hqgnn: interrupted; a training goes on with --resume\n"
+
+
 def test_a_server_that_is_not_there_is_exit_code_1():
     result = run("recommend", "--user", "u", "--server", "127.0.0.1:1")
     assert result.returncode == 1

@@ -216,9 +216,11 @@ def main() -> None:
     except InputError as error:
         print(f"tf-hqgnn: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("tf-hqgnn: interrupted; a training goes on with --resume", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        # Typer turns Ctrl-C into this code without a word.
+        if ended.code == 130:
+            print("tf-hqgnn: interrupted; a training goes on with --resume", file=sys.stderr)
+        raise
     except (ArithmeticError, ConnectionError) as error:
         print(f"tf-hqgnn: {error}", file=sys.stderr)
         sys.exit(1)
