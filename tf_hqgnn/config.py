@@ -49,8 +49,11 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The trained tables and the encoder over them."""
 
-    encoder: Literal["none"] = "none"
-    embedding_dim: int = Field(64, ge=1)
+    encoder: Literal["none", "lightgcn", "ngcf"] = "none"
+    embedding_dim: int = Field(64, ge=1, description="columns of the tables; ngcf's rows are num_layers + 1 as long")
+    num_layers: int = Field(3, ge=1, description="of lightgcn and ngcf")
+    layer_weights: Literal["uniform", "learned"] = Field("uniform", description="of lightgcn")
+    message_dropout: float = Field(0.1, ge=0, lt=1, description="of ngcf: share of a layer's output that is dropped")
 
 
 class LossConfig(_Section):
@@ -61,7 +64,7 @@ class LossConfig(_Section):
     temperature: float = Field(0.12, gt=0, description="of the in-batch softmax")
     popularity_correction: float = Field(0.5, ge=0, description="softmax: this times log(item share) is subtracted")
     num_negatives: int = Field(1, ge=1, description="bpr: uniform negatives per pair")
-    weight_decay: float = Field(0.0, ge=0, description="L2 on the rows of the batch")
+    weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
 
 
 class TrainingConfig(_Section):

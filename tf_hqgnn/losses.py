@@ -9,8 +9,9 @@ import tensorflow as tf
 from tf_hqgnn.config import LossConfig
 
 # The loss of a batch: (user rows [B, d], item rows [B, d], negative rows [B, n, d] or None, item_index [B],
-# log of each item's share of the training interactions [B]) -> float32 [].
-Loss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor], tf.Tensor]
+# log of each item's share of the training interactions [B], and what weight decay applies to) -> float32 []. The last
+# is optional: a list of tensors whose squares are summed, by default the first three.
+Loss = Callable[..., tf.Tensor]
 
 
 def uniformity(x: tf.Tensor) -> tf.Tensor:
@@ -118,6 +119,7 @@ def make_loss(config: LossConfig) -> Loss:
         negatives: tf.Tensor | None,
         item_index: tf.Tensor,
         log_popularity: tf.Tensor,
+        decayed: list[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         if config.name == "alignment_uniformity":
             value = alignment_uniformity(users, items, config.gamma)
@@ -129,9 +131,9 @@ def make_loss(config: LossConfig) -> Loss:
             correction = config.popularity_correction * log_popularity if config.popularity_correction else None
             value = in_batch_softmax(users, items, item_index, config.temperature, correction)
         if config.weight_decay:
-            squares = tf.reduce_sum(users**2) + tf.reduce_sum(items**2)
-            if negatives is not None:
-                squares += tf.reduce_sum(negatives**2)
+            if decayed is None:
+                decayed = [users, items] if negatives is None else [users, items, negatives]
+            squares = tf.add_n([tf.reduce_sum(rows**2) for rows in decayed])
             value += config.weight_decay * squares / (2.0 * tf.cast(tf.shape(users)[0], users.dtype))
         return value
 

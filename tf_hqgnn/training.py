@@ -21,6 +21,7 @@ from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
+from tf_hqgnn.models.encoder import make_encoder
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.optimizers import LazyAdam
 from tf_hqgnn.run_directory import partial_path
@@ -68,6 +69,7 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
         dataset.num_items,
         config.model.embedding_dim,
         config.loss,
+        make_encoder(config.model, graph, config.seed),
         item_count=graph.item_degree,
         seed=config.seed,
         jit_compile_loss=config.training.jit_compile,
@@ -198,4 +200,5 @@ def _fit(
 
 
 def _propagate(model: HQGNN, graph: InteractionGraph, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    return propagate_embeddings(graph, model.user_table.numpy(), model.item_table.numpy(), config.propagation)
+    """What is evaluated and exported: the encoder's rows, with the post-training propagation (if any) applied."""
+    return propagate_embeddings(graph, *model.embeddings(), config.propagation)

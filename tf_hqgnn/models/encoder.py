@@ -8,20 +8,42 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tf_hqgnn.config import ModelConfig
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.layers.graph_convolution import GraphConvolution, LightGCNConvolution, NGCFConvolution
+
 
 class Encoder(tf_keras.layers.Layer, abc.ABC):
     """Turns the trained tables into the rows that the loss sees.
 
     Call arguments:
       inputs: (user table float32 [U, d], item table float32 [I, d], user_index int32 [...], item_index int32 [...]).
+      training: whether what is random while training happens.
+      step: int [], the number of the training step, from which anything random follows.
 
     Returns:
-      (user rows [..., d], item rows [..., d]).
+      (user rows [..., d'], item rows [..., d']).
     """
 
-    @abc.abstractmethod
-    def call(self, inputs: tuple[Any, Any, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    # Whether the encoded rows are other than the tables'.
+    convolves: bool = False
+
+    def call(
+        self,
+        inputs: tuple[Any, Any, tf.Tensor, tf.Tensor],
+        training: bool | None = None,
+        step: tf.Tensor | int | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The encoded rows at `user_index` and `item_index`."""
+        user_table, item_table, user_index, item_index = inputs
+        users, items = self.encode_tables(user_table, item_table, bool(training), step)
+        return tf.gather(users, user_index), tf.gather(items, item_index)
+
+    @abc.abstractmethod
+    def encode_tables(
+        self, user_table: Any, item_table: Any, training: bool = False, step: tf.Tensor | int | None = None
+    ) -> tuple[Any, Any]:
+        """Every row encoded: ([U, d'], [I, d']). What is evaluated and exported."""
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
@@ -35,7 +57,95 @@ class LookupEncoder(Encoder):
     ([[2.0]], [[1.0]])
     """
 
-    def call(self, inputs: tuple[Any, Any, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """The tables' rows."""
-        user_table, item_table, user_index, item_index = inputs
-        return tf.gather(user_table, user_index), tf.gather(item_table, item_index)
+    def encode_tables(
+        self, user_table: Any, item_table: Any, training: bool = False, step: tf.Tensor | int | None = None
+    ) -> tuple[Any, Any]:
+        """The tables."""
+        return user_table, item_table
+
+
+@tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
+class GraphEncoder(Encoder):
+    """A graph convolution over both tables, then the rows of the batch.
+
+    A step's cost is that of the whole graph, not of the batch: 2 K sparse products for K layers.
+
+    Args:
+      convolution: over all nodes, users first.
+      graph: of the training interactions. It is data, not a setting: an encoder made again from its config has none
+        and is given one by `bind(graph)`.
+
+    Raises:
+      ValueError: In a call: no graph is bound, or the tables don't fit it.
+
+    Example:
+    >>> import numpy as np
+    >>> from tf_hqgnn.types import Interactions
+    >>> pair = InteractionGraph.from_interactions(Interactions(np.array([0]), np.array([0])), num_users=1, num_items=1)
+    >>> encoder = GraphEncoder(LightGCNConvolution(num_layers=1), pair)
+    >>> users, items = encoder((tf.constant([[2.0]]), tf.constant([[4.0]]), tf.constant([0]), tf.constant([0])))
+    >>> users.numpy().tolist(), items.numpy().tolist()
+    ([[3.0]], [[3.0]])
+    """
+
+    convolves = True
+
+    def __init__(self, convolution: GraphConvolution, graph: InteractionGraph | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.convolution = convolution
+        self._sizes: tuple[int, int] | None = None
+        if graph is not None:
+            self.bind(graph)
+
+    def bind(self, graph: InteractionGraph) -> None:
+        """Sets the graph that is convolved over, symmetrically normalised."""
+        self._sizes = (graph.num_users, graph.num_items)
+        self._adjacency = graph.normalized_adjacency()
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the convolution's weights."""
+        if not self.convolution.built:
+            dim = tf.TensorShape(input_shape[0])[-1]
+            self.convolution.build(((None, None), (None, dim)))
+        super().build(input_shape)
+
+    def encode_tables(
+        self, user_table: Any, item_table: Any, training: bool = False, step: tf.Tensor | int | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Users and items, convolved."""
+        if self._sizes is None:
+            raise ValueError("the encoder has no graph to convolve over: call bind(graph) first")
+        sizes = (user_table.shape[0], item_table.shape[0])
+        if sizes != self._sizes:
+            raise ValueError(
+                f"the tables must have a row for each of the graph's {self._sizes[0]} users and {self._sizes[1]} "
+                f"items, got {sizes[0]} and {sizes[1]} rows"
+            )
+        e = tf.concat([user_table, item_table], axis=0)
+        users, items = tf.split(self.convolution((self._adjacency, e), training=training, step=step), sizes)
+        return users, items
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments but the graph, JSON-ready."""
+        return {**super().get_config(), "convolution": tf_keras.utils.serialize_keras_object(self.convolution)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> GraphEncoder:
+        """The encoder that get_config() describes, with weights initialised anew and no graph."""
+        config = dict(config)
+        return cls(tf_keras.utils.deserialize_keras_object(config.pop("convolution")), **config)
+
+
+def make_encoder(config: ModelConfig, graph: InteractionGraph, seed: int) -> Encoder:
+    """The encoder that `config` names, over the training interactions.
+
+    Args:
+      config: the model's section of the settings.
+      graph: of the training interactions.
+      seed: of the encoder's weights and of its dropout.
+    """
+    if config.encoder == "none":
+        return LookupEncoder()
+    if config.encoder == "lightgcn":
+        return GraphEncoder(LightGCNConvolution(config.num_layers, config.layer_weights), graph)
+    return GraphEncoder(NGCFConvolution(config.num_layers, config.message_dropout, seed=seed), graph)

@@ -23,7 +23,8 @@ class HQGNN(tfrs.Model):
       num_items: I.
       embedding_dim: d.
       loss: settings of the loss.
-      encoder: what stands between the tables and the loss; None is LookupEncoder (no graph convolution).
+      encoder: what stands between the tables and the loss; None is LookupEncoder (no graph convolution). Weight decay
+        applies to the tables' rows of the batch, not to what the encoder makes of them.
       item_count: int [I], training interactions per item, for the popularity correction; None counts each once.
       seed: of the initial tables.
       jit_compile_loss: whether XLA compiles loss and gradient (the sparse updates around them are never compiled).
@@ -34,7 +35,8 @@ class HQGNN(tfrs.Model):
     Returns:
       float32 [B], the dot products of the encoded rows.
 
-    Reference: LightGODE (arXiv 2407.18910), section 4, with encoder None and loss `alignment_uniformity`.
+    Reference: LightGODE (arXiv 2407.18910), section 4, with encoder None and loss `alignment_uniformity`; LightGCN
+    (arXiv 2002.02126) and NGCF (arXiv 1905.08108) with a GraphEncoder and loss `bpr`.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class HQGNN(tfrs.Model):
         initializers = [tf_keras.initializers.GlorotNormal(seed=seed + offset) for offset in (0, 1)]
         self.user_table = self.add_weight("user_table", [num_users, embedding_dim], initializer=initializers[0])
         self.item_table = self.add_weight("item_table", [num_items, embedding_dim], initializer=initializers[1])
+        # Now, not at the first call: a checkpoint is restored before it.
+        self.encoder.build([(num_users, embedding_dim), (num_items, embedding_dim), (None,), (None,)])
         self._log_popularity = tf.constant(np.log(np.maximum(counts, 0.5) / max(counts.sum(), 1.0)), tf.float32)
         self._loss_of_rows = tf.function(make_loss(self.loss_config), jit_compile=jit_compile_loss)
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
@@ -85,8 +89,18 @@ class HQGNN(tfrs.Model):
         users, items = self._encode(features["user_index"], features["item_index"])
         return tf.reduce_sum(users * items, axis=-1)
 
-    def _encode(self, user_index: tf.Tensor, item_index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self.encoder((self.user_table, self.item_table, user_index, item_index))
+    def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
+        """The encoded tables, float32 [U, d'] and [I, d']: those that are evaluated and exported."""
+        users, items = self.encoder.encode_tables(self.user_table, self.item_table)
+        return users.numpy(), items.numpy()
+
+    def _encode(
+        self, user_index: tf.Tensor, item_index: tf.Tensor, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        # The step is part of every checkpoint, so a resumed run draws the same random numbers.
+        step = self.optimizer.iterations if training and self.optimizer is not None else None
+        inputs = (self.user_table, self.item_table, user_index, item_index)
+        return self.encoder(inputs, training=training, step=step)
 
     def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The loss of one batch; with `negative_index` [B, n] where the loss wants negatives."""
@@ -95,10 +109,13 @@ class HQGNN(tfrs.Model):
         wanted = item_index[:, tf.newaxis]
         if negative_index is not None:
             wanted = tf.concat([wanted, negative_index], axis=1)
-        users, items = self._encode(features["user_index"], wanted)
+        users, items = self._encode(features["user_index"], wanted, training)
         negatives = None if negative_index is None else items[:, 1:]
         log_popularity = tf.gather(self._log_popularity, item_index)
-        return self._loss_of_rows(users, items[:, 0], negatives, item_index, log_popularity)
+        decayed = None
+        if self.encoder.convolves and self.loss_config.weight_decay:
+            decayed = [tf.gather(self.user_table, features["user_index"]), tf.gather(self.item_table, wanted)]
+        return self._loss_of_rows(users, items[:, 0], negatives, item_index, log_popularity, decayed)
 
     def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One optimizer step; remembers the first step whose loss was not finite."""
