@@ -85,20 +85,18 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
         state = TrainingState(**saved)
         best_weights = restore_weights(model, weights)
 
-    ks = tuple(sorted({*config.evaluation.k, 20}))
-    seen = graph.seen()
-    best_weights = _fit(model, dataset, config, graph, partial, store, state, best_weights, ks)
+    best_weights = _fit(model, dataset, config, graph, partial, store, state, best_weights)
     for variable, value in zip(model.trainable_weights, best_weights):
         variable.assign(value)
     users, items = _propagate(model, graph, config)
     np.savez(partial / "embeddings.npz", user=users, item=items)
-    valid: dict[str, float] = {}
+    valid = _validate(users, items, dataset, config, graph)
     popularity: dict[str, float] = {}
     if len(dataset.valid):
         chunk = config.evaluation.chunk_size
-        degree = graph.item_degree
-        valid = evaluate_embeddings(users, items, dataset.valid, seen, degree, ks, chunk_size=chunk).values
-        popularity = evaluate_popularity(dataset.valid, seen, degree, ks, chunk_size=chunk).values
+        popularity = evaluate_popularity(
+            dataset.valid, graph.seen(), graph.item_degree, _cut_offs(config), chunk_size=chunk
+        ).values
     result = TrainResult(out, state.epoch, state.best_epoch, round(state.seconds, 3), valid, popularity)
     report = {name: value for name, value in vars(result).items() if name != "run_dir"}
     (partial / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -158,24 +156,13 @@ def _fit(
     store: CheckpointStore,
     state: TrainingState,
     best_weights: list[np.ndarray],
-    ks: tuple[int, ...],
 ) -> list[np.ndarray]:
     """Trains to the end and returns the weights of the best epoch."""
     training = config.training
     if state.is_finished(training):
         return best_weights
-    seen = graph.seen()
-
-    def validate() -> dict[str, float]:
-        if not len(dataset.valid):
-            return {}
-        users, items = _propagate(model, graph, config)
-        return evaluate_embeddings(
-            users, items, dataset.valid, seen, graph.item_degree, ks, chunk_size=config.evaluation.chunk_size
-        ).values
-
     validation = Validation(
-        validate,
+        lambda: _validate(*_propagate(model, graph, config), dataset, config, graph),
         state,
         store,
         training,
@@ -202,3 +189,20 @@ def _fit(
 def _propagate(model: HQGNN, graph: InteractionGraph, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """What is evaluated and exported: the encoder's rows, with the post-training propagation (if any) applied."""
     return propagate_embeddings(graph, *model.embeddings(), config.propagation)
+
+
+def _validate(
+    users: np.ndarray, items: np.ndarray, dataset: SplitDataset, config: Config, graph: InteractionGraph
+) -> dict[str, float]:
+    """Metrics on the validation split, training items masked; none where the split is empty."""
+    if not len(dataset.valid):
+        return {}
+    chunk = config.evaluation.chunk_size
+    return evaluate_embeddings(
+        users, items, dataset.valid, graph.seen(), graph.item_degree, _cut_offs(config), chunk_size=chunk
+    ).values
+
+
+def _cut_offs(config: Config) -> tuple[int, ...]:
+    """Those of the settings and 20, which early stopping watches."""
+    return tuple(sorted({*config.evaluation.k, 20}))
