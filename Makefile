@@ -35,6 +35,13 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-clients/bin/python --require-hashes -r tests/clients/requirements.lock
 	@touch $@
 
+# The peer of benchmarks/lightgcn.py. torch isn't locked: it comes from pip's own settings, and a CPU build will do.
+.venv-recbole/.installed: benchmarks/recbole/requirements.lock .venv/.installed
+	@test -x .venv-recbole/bin/python || $(BIN)/python -m venv --without-pip .venv-recbole
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check --python .venv-recbole/bin/python install torch==2.13.0
+	@$(BIN)/uv pip install --quiet --python .venv-recbole/bin/python --no-deps --require-hashes -r benchmarks/recbole/requirements.lock
+	@touch $@
+
 demo: .venv/.installed
 	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
 
@@ -53,9 +60,11 @@ format: .venv/.installed
 lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		requirements.in -o requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		--excludes benchmarks/recbole/excludes.txt benchmarks/recbole/requirements.in -o benchmarks/recbole/requirements.lock
 
 bench: .venv/.installed
-	@for b in data sparse_product ode_solvers evaluation training; do echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b; done
+	@for b in data sparse_product ode_solvers evaluation training graph_training coded_retrieval; do echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b; done
 
 clean:
-	rm -rf .venv .venv-clients demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-clients .venv-recbole demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

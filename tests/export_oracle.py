@@ -1,8 +1,12 @@
 """Bundles to export, and what a served model must answer for them, worked out with NumPy."""
 
+import dataclasses
+
 import numpy as np
+from retrieval.exact_scores import exact_cosines, exact_scores, rounded
 
 from tf_hqgnn.export import ServingBundle
+from tf_hqgnn.quantization.codes import Codes
 
 # Any UTF-8 is an id, also what would end a line of a vocabulary file.
 ODD_IDS = ["a\nb", "tab\there", "007", "7", " ", "日本", "é", "e\u0301", "", "NULL"]
@@ -19,11 +23,32 @@ def make_bundle(num_users=30, num_items=40, dim=6, seed=0) -> ServingBundle:
     return ServingBundle(
         user_ids=np.array(sorted([f"u{n}" for n in range(num_users - len(odd))] + odd), object),
         item_ids=np.array(sorted([f"i{n}" for n in range(num_items - len(odd))] + odd), object),
-        user_embeddings=rng.normal(size=(num_users, dim)).astype(np.float32),
-        item_embeddings=items,
+        users=rng.normal(size=(num_users, dim)).astype(np.float32),
+        items=items,
         seen=to_csr(seen),
         item_popularity=rng.integers(0, 5, num_items).astype(np.float32),
     )
+
+
+def coded(rows, num_bits, symmetric=True, per_tensor=False) -> Codes:
+    """Codes of float rows; `per_tensor`, all share one range, that clips some."""
+    ranges = None
+    if per_tensor:
+        upper = np.abs(rows).max(keepdims=True)[0] * 0.7
+        ranges = (-upper, upper) if symmetric else (-0.8 * upper, upper)
+    return Codes.quantize(rows, num_bits, symmetric=symmetric, ranges=ranges)
+
+
+def coded_bundle(bits, user_bits, dim=6, **options) -> ServingBundle:
+    """`make_bundle` with items, and users unless `user_bits` is None, in codes."""
+    bundle = make_bundle(dim=dim)
+    users = bundle.users if user_bits is None else coded(bundle.users, user_bits, **options)
+    return dataclasses.replace(bundle, users=users, items=coded(bundle.items, bits, **options))
+
+
+def values(rows):
+    """What rows stand for, float32."""
+    return rows.dequantize() if isinstance(rows, Codes) else rows
 
 
 def to_csr(rows):
@@ -33,7 +58,7 @@ def to_csr(rows):
 
 
 class Oracle:
-    """A served model, one user and one item at a time."""
+    """A served model, one user and one item at a time; between codes, scores are exact, then rounded once."""
 
     def __init__(self, bundle: ServingBundle) -> None:
         self.bundle = bundle
@@ -47,13 +72,20 @@ class Oracle:
             return self._answer(bundle.item_popularity, blocked, k)
         indptr, indices = bundle.seen
         blocked |= set(indices[indptr[row] : indptr[row + 1]].tolist())
-        return self._answer(_products(bundle.item_embeddings, bundle.user_embeddings[row]), blocked, k)
+        if isinstance(bundle.users, Codes) and isinstance(bundle.items, Codes):
+            scores = [rounded(score) for score in exact_scores(bundle.users, bundle.items, row)]
+        else:
+            scores = _products(values(bundle.items), values(bundle.users)[row])
+        return self._answer(scores, blocked, k)
 
     def similar(self, item_id, k):
         row = self.item_rows.get(item_id)
         if row is None:
             return [], []
-        unit = self.bundle.item_embeddings / np.linalg.norm(self.bundle.item_embeddings, axis=1, keepdims=True)
+        items = self.bundle.items
+        if isinstance(items, Codes):
+            return self._answer([rounded(score) for score in exact_cosines(items, row)], {row}, k)
+        unit = items / np.linalg.norm(items, axis=1, keepdims=True)
         return self._answer(_products(unit, unit[row]), {row}, k)
 
     def _answer(self, scores, blocked, k):

@@ -62,6 +62,38 @@ def test_evaluate_prints_json_and_a_table(folder):
     assert result["metrics"]["ndcg@20"] == json.loads((folder / "train.json").read_text())["valid"]["ndcg@20"]
 
 
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory, log_path):
+    """A run with 2-bit items and 8-bit users, and what its training printed."""
+    run_dir = tmp_path_factory.mktemp("cli") / "coded"
+    bits = ("quantization.bits=2", "quantization.distillation.max_epochs=2", f"data.path={log_path}")
+    overrides = [part for value in bits for part in ("--set", value)]
+    trained = run("train", "configs/smoke.yaml", "--out", run_dir, *overrides)
+    assert trained.returncode == 0, trained.stderr
+    return run_dir, trained
+
+
+def test_training_says_how_the_codes_come_along(coded):
+    _, trained = coded
+    assert "codes: epoch 2/2" in trained.stderr
+    result = json.loads(trained.stdout)
+    assert 0 < result["valid"]["ndcg@20"] != result["full_precision"]["ndcg@20"]
+
+
+def test_evaluate_prints_full_precision_coded_and_their_ratio(coded):
+    run_dir, trained = coded
+    result = json.loads(run("evaluate", run_dir, "--split", "valid", "--k", "20", "--json").stdout)
+    assert set(result) == {"split", "num_users", "metrics", "full_precision"}
+    assert result["metrics"]["ndcg@20"] == json.loads(trained.stdout)["valid"]["ndcg@20"]
+    plain = run("evaluate", run_dir, "--split", "valid", "--k", "20").stdout
+    (line,) = [line for line in plain.splitlines() if "ndcg@20" in line]
+    coded_value, full = result["metrics"]["ndcg@20"], result["full_precision"]["ndcg@20"]
+    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
+    assert cells[:4] == ["ndcg@20", f"{full:.4f}", f"{coded_value:.4f}", f"{coded_value / full:.1%}"]
+    assert "items: 400 rows of 16 x 2 bits, 6 bytes each" in plain
+    assert "users: 600 rows of 16 x 8 bits, 18 bytes each" in plain
+
+
 def test_export_counts_versions_up(folder):
     assert {path.name for path in (folder / "export").iterdir()} == {"hqgnn", "hqgnn_scann"}
     again = run("export", folder / "run", "--out", folder / "export", "--version", "1")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export import METADATA_FILE, ServingBundle, export_exact, export_scann
+from tf_hqgnn.export import METADATA_FILE, export_exact, export_scann
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.rows import Float32Rows, Int8Rows
+from tf_hqgnn.retrieval.rows import Float32Rows
 from tf_hqgnn.serving_module import MAX_PADDED_K, ServingModule
 from tf_hqgnn.warmup import load_saved_model
 
@@ -122,7 +122,7 @@ def test_the_searchers_of_models_in_one_process_are_not_mixed_up(export_dir):
 def test_embed_user(signatures):
     outputs = signatures["embed_user"](user_id=strings(["nobody", BUNDLE.user_ids[7]], 2))
     assert outputs["known_user"].numpy().tolist() == [False, True]
-    np.testing.assert_array_equal(outputs["embedding"], [np.zeros(6), BUNDLE.user_embeddings[7]])
+    np.testing.assert_array_equal(outputs["embedding"], [np.zeros(6), BUNDLE.users[7]])
 
 
 def test_no_rows_at_all(signatures):
@@ -157,8 +157,8 @@ def test_one_trace_serves_every_batch_size():
     module = ServingModule(
         user_ids=BUNDLE.user_ids,
         item_ids=BUNDLE.item_ids,
-        users=Float32Rows(BUNDLE.user_embeddings),
-        items=(items := Float32Rows(BUNDLE.item_embeddings)),
+        users=Float32Rows(BUNDLE.users),
+        items=(items := Float32Rows(BUNDLE.items)),
         top_k=ExactTopK(items),
         seen=BUNDLE.seen,
         popularity=BUNDLE.item_popularity,
@@ -180,32 +180,17 @@ def test_one_trace_serves_every_batch_size():
     }
 
 
-@pytest.mark.parametrize("export", [export_exact, lambda *args: export_scann(*args[:3], RetrievalConfig(), args[3])])
-def test_int8_rows_answer_as_their_dequantized_values(tmp_path, export):
-    """The oracle over what 8 bits hold; how far that is from float32 is bounded in test_rows."""
-    held = {name: Int8Rows(getattr(BUNDLE, name)).to_numpy() for name in ("user_embeddings", "item_embeddings")}
-    oracle = Oracle(ServingBundle(**{**BUNDLE.__dict__, **held}))
-    path = export(BUNDLE, tmp_path, ExportConfig(rows="int8", default_k=7), 3)
-    signatures = load_saved_model(path).signatures
-    outputs = signatures["serving_default"](user_id=strings(BUNDLE.user_ids, 30))
-    for row, user in enumerate(BUNDLE.user_ids):
-        check_row(outputs, row, 7, oracle.recommend(user, 7))
-    np.testing.assert_allclose(
-        signatures["embed_user"](user_id=strings(BUNDLE.user_ids, 30))["embedding"], held["user_embeddings"], rtol=1e-6
-    )
-    metadata = json.loads((path / METADATA_FILE).read_text())
-    # Six codes, a scale and a length.
-    assert (metadata["rows"], metadata["bytes_per_item"], metadata["default_k"]) == ("int8", 14, 7)
-
-
 def test_metadata(export_dir):
     assert json.loads((export_dir / "hqgnn_scann" / "2" / METADATA_FILE).read_text()) == {
         "model": "hqgnn_scann",
         "num_users": 30,
         "num_items": 40,
         "embedding_dim": 6,
-        "rows": "float32",
+        "bits": None,
+        "user_bits": None,
         "bytes_per_item": 28,
+        "bytes_per_user": 28,
+        "scoring": "float32",
         "default_k": DEFAULT_K,
         "index": "ScannTopK",
         "exact": False,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import tensorflow as tf
-from export_oracle import Oracle, make_bundle
+from export_oracle import Oracle, coded_bundle, make_bundle
 from tensorflow.python.framework import kernels
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -14,6 +14,13 @@ from tf_hqgnn.export import export_exact, export_scann
 from tf_hqgnn.warmup import load_saved_model
 
 BUNDLE = make_bundle(seed=1)
+# By version: floats; 1 bit each, by XOR alone; bit planes or bytes by the size of the batch, with offsets; bytes.
+BUNDLES = {
+    "1": BUNDLE,
+    "2": coded_bundle(1, 1, dim=64),
+    "3": coded_bundle(2, 8, dim=9, symmetric=False),
+    "4": coded_bundle(8, None),
+}
 
 # Strings and hash tables live on the host in TensorFlow; there is no kernel for them on any accelerator.
 HOST_ONLY = {
@@ -53,25 +60,28 @@ print(json.dumps(answers))
 @pytest.fixture(scope="module")
 def export_dir(tmp_path_factory):
     out = tmp_path_factory.mktemp("export")
-    export_exact(BUNDLE, out, ExportConfig(), version=1)
-    export_exact(BUNDLE, out, ExportConfig(rows="int8"), version=2)
-    export_scann(BUNDLE, out, ExportConfig(), RetrievalConfig(), version=1)
+    for version, bundle in BUNDLES.items():
+        export_exact(bundle, out, ExportConfig(), version=int(version))
+    all_leaves = RetrievalConfig(num_leaves=4, num_leaves_to_search=4)
+    export_scann(BUNDLES["3"], out, ExportConfig(), all_leaves, version=3)
     return out
 
 
-@pytest.mark.parametrize(("model", "missing"), [("hqgnn", ["tf_hqgnn", "scann"]), ("hqgnn_scann", ["tf_hqgnn"])])
-def test_reloaded_where_the_package_cannot_be_imported(export_dir, model, missing):
-    users = [*BUNDLE.user_ids, "nobody"]
-    command = [sys.executable, "-I", "-c", READER, str(export_dir / model / "1"), json.dumps(users), *missing]
+@pytest.mark.parametrize("model", ["hqgnn/1", "hqgnn/3", "hqgnn_scann/3"])
+def test_reloaded_where_the_package_cannot_be_imported(export_dir, model):
+    bundle = BUNDLES[model[-1]]
+    users = [*bundle.user_ids, "nobody"]
+    missing = ["tf_hqgnn"] if "scann" in model else ["tf_hqgnn", "scann"]
+    command = [sys.executable, "-I", "-c", READER, str(export_dir / model), json.dumps(users), *missing]
     process = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert process.returncode == 0, process.stderr
-    oracle = Oracle(BUNDLE)
+    oracle = Oracle(bundle)
     expected = [oracle.recommend(user, 10)[1] for user in users]
     for answers in json.loads(process.stdout.splitlines()[-1]):
         assert [[name for name in row if name] for row in answers] == expected
 
 
-@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("version", BUNDLES)
 def test_every_operation_has_a_gpu_kernel(export_dir, version):
     signatures = load_saved_model(export_dir / "hqgnn" / version).signatures
     assert set(signatures) == {"serving_default", "recommend", "similar_items", "embed_user", "tf_example"}

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from export_oracle import make_bundle
+from export_oracle import coded, make_bundle
 
 import tf_hqgnn.export
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.export import ServingBundle, export_exact, export_run, export_scann
+from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.types import InputError
 from tf_hqgnn.versions import check_free, staged_version, versions
 from tf_hqgnn.warmup import replay_warmup
@@ -47,14 +48,15 @@ class Run:
     graph: SimpleNamespace
     user_embeddings: np.ndarray
     item_embeddings: np.ndarray
+    coded: CodedEmbeddings | None = None
 
 
 RUN = Run(
     config=Config.from_yaml("export: {default_k: 3}"),
     dataset=SimpleNamespace(user_ids=BUNDLE.user_ids, item_ids=BUNDLE.item_ids),
     graph=SimpleNamespace(seen=lambda: BUNDLE.seen, item_degree=BUNDLE.item_popularity.astype(np.int32)),
-    user_embeddings=BUNDLE.user_embeddings,
-    item_embeddings=BUNDLE.item_embeddings,
+    user_embeddings=BUNDLE.users,
+    item_embeddings=BUNDLE.items,
 )
 
 
@@ -116,6 +118,14 @@ def test_a_bundle_of_a_run():
     assert bundle.user_ids is BUNDLE.user_ids
     assert bundle.item_popularity.dtype == np.float32
     assert bundle.item_popularity.tolist() == BUNDLE.item_popularity.tolist()
+    assert (bundle.users is RUN.user_embeddings, bundle.items is RUN.item_embeddings) == (True, True)
+
+
+def test_a_run_with_codes_is_served_by_them():
+    for users in (BUNDLE.users, coded(BUNDLE.users, 8)):
+        codes = CodedEmbeddings(users, coded(BUNDLE.items, 2))
+        bundle = ServingBundle.from_run(dataclasses.replace(RUN, coded=codes))
+        assert (bundle.users is users, bundle.items is codes.items) == (True, True)
 
 
 def test_versions_are_numbers(tmp_path):
@@ -166,13 +176,15 @@ def test_leftovers_go_if_nobody_works_on_them(tmp_path):
         ({"item_ids": np.array([7, *BUNDLE.item_ids[1:]], object)}, "item_ids must be non-empty strings, got 7"),
         ({"user_ids": np.array(["x"] * 30, object)}, "user_ids must be distinct, but of 30 only 1 are"),
         (
-            {"user_embeddings": BUNDLE.user_embeddings[1:]},
-            r"user_embeddings must be float32 .30, d., got float32 .29, 6.",
+            {"users": BUNDLE.users[1:]},
+            r"users must be float32 .30, d. or Codes, got float32 .29, 6.",
         ),
-        ({"item_embeddings": BUNDLE.item_embeddings.astype(float)}, "item_embeddings must be float32"),
-        ({"item_embeddings": BUNDLE.item_embeddings[:, 1:]}, "user_embeddings have 6 dimensions, item_embeddings 5"),
+        ({"items": BUNDLE.items.astype(float)}, "items must be float32 .40, d. or Codes, got float64"),
+        ({"items": BUNDLE.items[:, 1:]}, "users have 6 dimensions, items 5"),
+        ({"items": coded(BUNDLE.items[:, 1:], 2)}, "users have 6 dimensions, items 5"),
+        ({"items": coded(BUNDLE.items[1:], 2)}, "items must be 40 rows of codes, got 39"),
         (
-            {"user_embeddings": np.full((30, 6), np.nan, np.float32)},
+            {"users": np.full((30, 6), np.nan, np.float32)},
             "must be finite, but 30 rows aren't, the first is row 0",
         ),
         (

@@ -42,10 +42,12 @@ def test_the_run_directory_holds_what_evaluation_and_export_need(finished, datas
         "tensorboard",
         "checkpoints",
         "config.yaml",
+        "report.html",
     }
     assert any((result.run_dir / "tensorboard").iterdir())
-    model, _ = run.evaluate("valid", (10, 20, 50))
-    assert model.values["ndcg@20"] == pytest.approx(result.valid["ndcg@20"], abs=1e-9)
+    found = run.evaluate("valid", (10, 20, 50))
+    assert found.full_precision is None
+    assert found.metrics.values["ndcg@20"] == pytest.approx(result.valid["ndcg@20"], abs=1e-9)
 
 
 def test_the_model_beats_popularity_by_a_wide_margin(finished):

@@ -123,6 +123,7 @@ class Validation(tf_keras.callbacks.Callback):
             self.best_weights = [variable.numpy() for variable in self.model.trainable_weights]
         state.seconds = self._seconds_before + validated - self._began
         row = {"epoch": state.epoch, "loss": loss, "train_seconds": trained - self._epoch_began}
+        row |= {name: float(value) for name, value in (logs or {}).items() if name != "loss"}
         row |= {"validation_seconds": validated - trained} | {f"valid_{name}": value for name, value in metrics.items()}
         state.history.append(row)
         with self._writer.as_default(step=state.epoch):
@@ -185,9 +186,15 @@ class _Progress:
 
 
 def model_weights(model: HQGNN) -> dict[str, np.ndarray]:
-    """Every number that training changes: the weights, then the optimizer's variables."""
-    weights = {f"weight_{n}": variable.numpy() for n, variable in enumerate(model.trainable_weights)}
-    return weights | {f"optimizer_{n}": variable.numpy() for n, variable in enumerate(model.optimizer.variables)}
+    """Every number that training changes: the weights, the quantizers' deltas, then the optimizer's variables."""
+    return {name: variable.numpy() for name, variable in _variables(model).items()}
+
+
+def _variables(model: HQGNN) -> dict[str, tf.Variable]:
+    variables = {f"weight_{n}": variable for n, variable in enumerate(model.trainable_weights)}
+    quantizers = [layer for layer in (model.user_quantizer, model.item_quantizer) if layer is not None]
+    variables |= {f"delta_{n}": layer.delta for n, layer in enumerate(quantizers)}
+    return variables | {f"optimizer_{n}": variable for n, variable in enumerate(model.optimizer.variables)}
 
 
 def restore_weights(model: HQGNN, weights: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -197,8 +204,7 @@ def restore_weights(model: HQGNN, weights: dict[str, np.ndarray]) -> list[np.nda
       ValueError: The checkpoint is of a model with other variables.
     """
     model.optimizer.build(model.trainable_variables)
-    variables = {f"weight_{n}": variable for n, variable in enumerate(model.trainable_weights)}
-    variables |= {f"optimizer_{n}": variable for n, variable in enumerate(model.optimizer.variables)}
+    variables = _variables(model)
     best = {f"best_{n}" for n in range(len(model.trainable_weights))}
     if variables.keys() | best != weights.keys():
         raise ValueError(f"the checkpoint has {sorted(weights)}, the model has {sorted(variables)}")

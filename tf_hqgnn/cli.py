@@ -96,21 +96,33 @@ def evaluate(
     """Rank the full catalogue for every user of a split and print the metrics, beside popularity's."""
     if split not in ("valid", "test"):
         raise InputError(f"--split {split}: expected valid or test")
+    from tf_hqgnn.quantization.codes import Codes
     from tf_hqgnn.run_directory import RunDirectory
 
     ks = _cut_offs(k)
-    model, popularity = RunDirectory.load(run_dir).evaluate(split, ks)
+    run = RunDirectory.load(run_dir)
+    found = run.evaluate(split, ks)
+    served, full = found.metrics, found.full_precision
     if as_json:
-        print(json.dumps({"split": split, "num_users": model.num_users, "metrics": model.values}))
+        answer: dict[str, Any] = {"split": split, "num_users": served.num_users, "metrics": served.values}
+        print(json.dumps(answer if full is None else answer | {"full_precision": full.values}))
         return
     from rich.table import Table
 
     table = Table()
-    for column in ("metric", "model", "popularity"):
+    columns = ("metric", "model") if full is None else ("metric", "full precision", "coded", "ratio")
+    for column in (*columns, "popularity"):
         table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, value in model.values.items():
-        table.add_row(name, f"{value:.4f}", f"{popularity.values[name]:.4f}")
-    _print(f"{split}: {model.num_users} users; {model.num_skipped} without {split} items are left out", table)
+    for name, value in served.values.items():
+        cells = [f"{value:.4f}"]
+        if full is not None:
+            ratio = value / full.values[name] if full.values[name] else float("nan")
+            cells = [f"{full.values[name]:.4f}", *cells, f"{ratio:.1%}"]
+        table.add_row(name, *cells, f"{found.popularity.values[name]:.4f}")
+    _print(f"{split}: {served.num_users} users; {served.num_skipped} without {split} items are left out", table)
+    if run.coded is not None:
+        print(f"items: {run.coded.items}")
+        print(f"users: {run.coded.users if isinstance(run.coded.users, Codes) else 'float32'}")
 
 
 @app.command()

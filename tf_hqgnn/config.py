@@ -90,6 +90,51 @@ class PropagationConfig(_Section):
     normalize: bool = Field(True, description="rows are scaled to unit length before they are propagated")
 
 
+class DistillationConfig(_Section):
+    """How codes learn to rank as the full-precision rows do (tf_hqgnn.distillation)."""
+
+    max_epochs: int = Field(30, ge=1)
+    evaluate_every: int = Field(5, ge=1, description="epochs between validations")
+    batch_size: int = Field(256, ge=1, description="users a step, at most")
+    num_items: int | None = Field(8192, ge=1, description="items a step, sampled if there are more; null takes all")
+    learning_rate: float = Field(0.1, gt=0, description="of items: times their rms, over 2^bits - 1")
+    user_learning_rate: float = Field(0.1, gt=0, description="of users, likewise")
+    top_share: float = Field(
+        0.65, gt=0, lt=1, description="of a user's softmax, that the 20 best items have: sets its temperature"
+    )
+
+
+class QuantizationConfig(_Section):
+    """Low-bit codes of the rows that are served (tf_hqgnn.quantization); `bits` null serves float32."""
+
+    bits: int | None = Field(None, ge=1, le=8, description="a number of an item's row")
+    user_bits: int | None = Field(8, ge=1, le=8, description="a number of a user's row; null keeps users in float32")
+    method: Literal["post_training", "distillation", "fine_tuning"] = Field(
+        "distillation", description="rounded; trained to rank as before; trained on by the model's own loss"
+    )
+    mode: Literal["per_row", "per_tensor"] = Field("per_row", description="what shares one range of values")
+    symmetric: bool = Field(True, description="ranges are centred on 0")
+    estimator: Literal["ste", "gste", "ewgs"] = "gste"
+    delta: float = Field(0.0, ge=0, description="of ewgs")
+    trace: Literal["exact", "hutchinson"] = Field("exact", description="how gste's Hessian trace is found")
+    trace_probes: int = Field(50, ge=2, description="of hutchinson, at most")
+    trace_tolerance: float = Field(0.05, ge=0, description="of hutchinson: relative standard error to stop at")
+    refresh_every: int = Field(1, ge=1, description="epochs between updates of gste's delta")
+    range_learning_rate: float = Field(0.1, gt=0, description="of per_tensor ranges, times the learning rate")
+    learning_rate: float = Field(1e-3, gt=0, description="of fine_tuning")
+    max_epochs: int = Field(20, ge=1, description="of fine_tuning")
+    distillation: DistillationConfig = DistillationConfig()
+
+    @model_validator(mode="after")
+    def _delta_of_ewgs(self) -> QuantizationConfig:
+        if (self.estimator == "ewgs") != (self.delta > 0):
+            raise ValueError(
+                f"delta must be above 0 with the estimator ewgs, and 0 otherwise; got {self.delta} with "
+                f"{self.estimator}"
+            )
+        return self
+
+
 class EvaluationConfig(_Section):
     """Full-catalogue ranking."""
 
@@ -106,9 +151,8 @@ class RetrievalConfig(_Section):
 
 
 class ExportConfig(_Section):
-    """What the SavedModels hold."""
+    """What the SavedModels answer; `quantization.bits` says what they hold."""
 
-    rows: Literal["float32", "int8"] = "float32"
     default_k: int = Field(10, ge=1, description="answers of serving_default and tf_example")
 
 
@@ -121,9 +165,26 @@ class Config(_Section):
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     propagation: PropagationConfig = PropagationConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="after")
+    def _fine_tuning_fits(self) -> Config:
+        quantization, propagation = self.quantization, self.propagation
+        if quantization.bits is None or quantization.method != "fine_tuning":
+            return self
+        if propagation.solver != "none" or propagation.normalize:
+            raise ValueError(
+                "quantization.method fine_tuning codes the rows as the loss sees them: set propagation.solver: none "
+                "and propagation.normalize: false, or quantization.method: distillation"
+            )
+        if quantization.estimator == "gste" and quantization.trace == "exact" and self.loss.name != "bpr":
+            raise ValueError(
+                f"loss {self.loss.name} has no exact Hessian trace here: set quantization.trace: hutchinson"
+            )
+        return self
 
     @staticmethod
     def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:

@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
+from tf_hqgnn.quantization.codes import Codes
+from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.rows import RowTable, make_rows
+from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.scann import ScannTopK
 from tf_hqgnn.retrieval.top_k import TopK
 from tf_hqgnn.serving_module import ServingModule
@@ -48,8 +50,8 @@ class ServingBundle:
     Args:
       user_ids: object [U] of distinct non-empty str, U >= 1.
       item_ids: object [N] of distinct non-empty str, N >= 1.
-      user_embeddings: float32 [U, d], finite, propagated.
-      item_embeddings: float32 [N, d], likewise.
+      users: the propagated rows of users: U codes, or float32 [U, d], finite.
+      items: N codes, or float32 [N, d]; codes or not is free on both sides.
       seen: `(indptr, indices)`, int64 [U + 1] and int32 [nnz], strictly ascending within a user: the items that never
         come back to it.
       item_popularity: float32 [N], finite: the score of an item for users nobody knows.
@@ -60,22 +62,18 @@ class ServingBundle:
 
     user_ids: np.ndarray
     item_ids: np.ndarray
-    user_embeddings: np.ndarray
-    item_embeddings: np.ndarray
+    users: Codes | np.ndarray
+    items: Codes | np.ndarray
     seen: tuple[np.ndarray, np.ndarray]
     item_popularity: np.ndarray
 
     def __post_init__(self) -> None:
-        for name in ("user", "item"):
-            _check_ids(f"{name}_ids", getattr(self, f"{name}_ids"))
-            _check_embeddings(
-                f"{name}_embeddings", getattr(self, f"{name}_embeddings"), len(getattr(self, f"{name}_ids"))
-            )
-        if self.user_embeddings.shape[1] != self.item_embeddings.shape[1]:
-            raise ValueError(
-                f"user_embeddings have {self.user_embeddings.shape[1]} dimensions, item_embeddings "
-                f"{self.item_embeddings.shape[1]}: they must have the same"
-            )
+        _check_ids("user_ids", self.user_ids)
+        _check_ids("item_ids", self.item_ids)
+        user_dim = _check_rows("users", self.users, len(self.user_ids))
+        item_dim = _check_rows("items", self.items, len(self.item_ids))
+        if user_dim != item_dim:
+            raise ValueError(f"users have {user_dim} dimensions, items {item_dim}: they must have the same")
         if self.item_popularity.shape != self.item_ids.shape or not np.isfinite(self.item_popularity).all():
             raise ValueError(
                 f"item_popularity must be a finite number for each of the {len(self.item_ids)} items, got shape "
@@ -85,12 +83,13 @@ class ServingBundle:
 
     @staticmethod
     def from_run(run: RunDirectory) -> ServingBundle:
-        """What a finished training run serves; seen are the training items."""
+        """What a finished training run serves: its codes, if it has any; seen are the training items."""
+        coded = run.coded
         return ServingBundle(
             user_ids=run.dataset.user_ids,
             item_ids=run.dataset.item_ids,
-            user_embeddings=run.user_embeddings,
-            item_embeddings=run.item_embeddings,
+            users=run.user_embeddings if coded is None else coded.users,
+            items=run.item_embeddings if coded is None else coded.items,
             seen=run.graph.seen(),
             item_popularity=run.graph.item_degree.astype(np.float32),
         )
@@ -161,19 +160,19 @@ def export_run(run: RunDirectory, out_dir: str | Path, version: int | None = Non
 
 
 def _write_exact(bundle: ServingBundle, model_dir: Path, config: ExportConfig) -> None:
-    items = make_rows(bundle.item_embeddings, config.rows)
+    items = make_rows(bundle.items)
     _write(bundle, model_dir, EXACT_MODEL, config, items, ExactTopK(items))
 
 
 def _write_scann(bundle: ServingBundle, model_dir: Path, config: ExportConfig, retrieval: RetrievalConfig) -> None:
-    items = make_rows(bundle.item_embeddings, config.rows)
+    items = make_rows(bundle.items)
     _write(bundle, model_dir, SCANN_MODEL, config, items, ScannTopK(items, retrieval))
 
 
 def _write(
     bundle: ServingBundle, model_dir: Path, name: str, config: ExportConfig, items: RowTable, top_k: TopK
 ) -> None:
-    users = make_rows(bundle.user_embeddings, config.rows)
+    users = make_rows(bundle.users)
     module = ServingModule(
         user_ids=bundle.user_ids,
         item_ids=bundle.item_ids,
@@ -193,8 +192,11 @@ def _write(
         "num_users": users.num_rows,
         "num_items": items.num_rows,
         "embedding_dim": items.embedding_dim,
-        "rows": config.rows,
+        "bits": items.num_bits,
+        "user_bits": users.num_bits,
         "bytes_per_item": items.bytes_per_row,
+        "bytes_per_user": users.bytes_per_row,
+        "scoring": "integer" if items.num_bits and users.num_bits else "float32",
         "default_k": config.default_k,
         **top_k.describe(),
     }
@@ -211,12 +213,18 @@ def _check_ids(name: str, ids: np.ndarray) -> None:
         raise ValueError(f"{name} must be distinct, but of {len(ids)} only {len(set(ids))} are")
 
 
-def _check_embeddings(name: str, values: np.ndarray, num_rows: int) -> None:
-    if values.ndim != 2 or len(values) != num_rows or values.dtype != np.float32:
-        raise ValueError(f"{name} must be float32 [{num_rows}, d], got {values.dtype} {list(values.shape)}")
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+def _check_rows(name: str, rows: Codes | np.ndarray, num_rows: int) -> int:
+    """The dimension of the rows."""
+    if isinstance(rows, Codes):
+        if len(rows) != num_rows:
+            raise ValueError(f"{name} must be {num_rows} rows of codes, got {len(rows)}")
+        return rows.dim
+    if rows.ndim != 2 or len(rows) != num_rows or rows.dtype != np.float32:
+        raise ValueError(f"{name} must be float32 [{num_rows}, d] or Codes, got {rows.dtype} {list(rows.shape)}")
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise ValueError(f"{name} must be finite, but {len(bad)} rows aren't, the first is row {bad[0]}: train again")
+    return rows.shape[1]
 
 
 def _check_seen(indptr: np.ndarray, indices: np.ndarray, num_users: int, num_items: int) -> None:

@@ -10,7 +10,7 @@ from tf_hqgnn.config import LossConfig
 
 # The loss of a batch: (user rows [B, d], item rows [B, d], negative rows [B, n, d] or None, item_index [B],
 # log of each item's share of the training interactions [B], and what weight decay applies to) -> float32 []. The last
-# is optional: a list of tensors whose squares are summed, by default the first three.
+# is optional: a list (perhaps empty) of tensors whose squares are summed, by default the first three.
 Loss = Callable[..., tf.Tensor]
 
 
@@ -130,7 +130,7 @@ def make_loss(config: LossConfig) -> Loss:
         else:
             correction = config.popularity_correction * log_popularity if config.popularity_correction else None
             value = in_batch_softmax(users, items, item_index, config.temperature, correction)
-        if config.weight_decay:
+        if config.weight_decay and decayed != []:
             if decayed is None:
                 decayed = [users, items] if negatives is None else [users, items, negatives]
             # Not rows**2: the gradient of a power costs XLA a call of pow for every number.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -21,6 +22,7 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
       beta_1: decay of the first moment.
       beta_2: decay of the second moment.
       epsilon: added to the root of the second moment.
+      factors: of the learning rate, by the last part of a variable's name; 1 for all others.
       name: of the optimizer.
 
     Reference: Kingma and Ba, ICLR 2015; lazy as in TensorFlow Addons' LazyAdam.
@@ -32,6 +34,7 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
+        factors: Mapping[str, float] | None = None,
         name: str = "LazyAdam",
         **kwargs: Any,
     ) -> None:
@@ -42,6 +45,7 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self.factors = dict(factors or {})
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Makes both moments of every variable."""
@@ -61,7 +65,8 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
         m, v = self._moments[self._index_dict[self._var_key(variable)]]
         step = tf.cast(self.iterations + 1, variable.dtype)
         correction = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
-        alpha = tf.cast(self.learning_rate, variable.dtype) * correction
+        factor = self.factors.get(variable.name.split(":")[0].rsplit("/", 1)[-1], 1.0)
+        alpha = tf.cast(self.learning_rate, variable.dtype) * factor * correction
         if isinstance(gradient, tf.IndexedSlices):
             rows, values = gradient.indices, gradient.values
             new_m = self.beta_1 * tf.gather(m, rows) + (1.0 - self.beta_1) * values
@@ -70,9 +75,19 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
             v.scatter_update(tf.IndexedSlices(new_v, rows))
             variable.scatter_sub(tf.IndexedSlices(alpha * new_m / (tf.sqrt(new_v) + self.epsilon), rows))
         else:
-            m.assign(self.beta_1 * m + (1.0 - self.beta_1) * gradient)
-            v.assign(self.beta_2 * v + (1.0 - self.beta_2) * tf.square(gradient))
-            variable.assign_sub(alpha * m / (tf.sqrt(v) + self.epsilon))
+            # One pass over the table instead of a dozen; without powers of beta it applies no correction of its own.
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=m.handle,
+                v=v.handle,
+                beta1_power=tf.zeros([], variable.dtype),
+                beta2_power=tf.zeros([], variable.dtype),
+                lr=alpha,
+                beta1=tf.cast(self.beta_1, variable.dtype),
+                beta2=tf.cast(self.beta_2, variable.dtype),
+                epsilon=tf.cast(self.epsilon, variable.dtype),
+                grad=gradient,
+            )
 
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor, JSON-ready."""
@@ -83,5 +98,6 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
             beta_1=self.beta_1,
             beta_2=self.beta_2,
             epsilon=self.epsilon,
+            factors=self.factors,
         )
         return config

@@ -13,6 +13,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation import RankingMetrics, evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.types import InputError, concatenate
 
 
@@ -25,8 +26,9 @@ class RunDirectory:
       config: the settings that it was trained with.
       dataset: ids and splits.
       graph: of the training interactions.
-      user_embeddings: float32 [U, d], propagated.
-      item_embeddings: float32 [I, d], propagated.
+      user_embeddings: float32 [U, d], propagated, in full precision.
+      item_embeddings: float32 [I, d], likewise.
+      coded: the codes of both, which are what is served; None if the settings ask for none.
       metrics: what training reported: epochs, seconds, `valid` and `popularity` metrics.
     """
 
@@ -36,6 +38,7 @@ class RunDirectory:
     graph: InteractionGraph
     user_embeddings: np.ndarray
     item_embeddings: np.ndarray
+    coded: CodedEmbeddings | None
     metrics: dict[str, Any]
 
     @staticmethod
@@ -55,18 +58,20 @@ class RunDirectory:
             raise InputError(f"{path} is not the directory of a finished run (no metrics.json){hint}")
         with np.load(path / "embeddings.npz", allow_pickle=False) as arrays:
             users, items = arrays["user"], arrays["item"]
+        config = Config.load(path / "config.yaml")
         return RunDirectory(
             path=path,
-            config=Config.load(path / "config.yaml"),
+            config=config,
             dataset=SplitDataset.load(path / "data"),
             graph=InteractionGraph.load(path / "graph" / "graph.npz"),
             user_embeddings=users,
             item_embeddings=items,
+            coded=None if config.quantization.bits is None else CodedEmbeddings.load(path / "codes"),
             metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
         )
 
-    def evaluate(self, split: str, ks: tuple[int, ...]) -> tuple[RankingMetrics, RankingMetrics]:
-        """Metrics of the model and of popularity on `split`, over the full catalogue.
+    def evaluate(self, split: str, ks: tuple[int, ...]) -> Evaluation:
+        """Metrics on `split`, over the full catalogue.
 
         Args:
           split: `valid` (training items are masked) or `test` (training and validation items are masked).
@@ -83,10 +88,31 @@ class RunDirectory:
         seen = known.to_csr(dataset.num_users)
         chunk_size = self.config.evaluation.chunk_size
         popularity = self.graph.item_degree
-        model = evaluate_embeddings(
-            self.user_embeddings, self.item_embeddings, targets, seen, popularity, ks, chunk_size=chunk_size
+
+        def judge(users: np.ndarray, items: np.ndarray) -> RankingMetrics:
+            return evaluate_embeddings(users, items, targets, seen, popularity, ks, chunk_size=chunk_size)
+
+        full_precision = judge(self.user_embeddings, self.item_embeddings)
+        return Evaluation(
+            metrics=full_precision if self.coded is None else judge(*self.coded.dequantize()),
+            full_precision=None if self.coded is None else full_precision,
+            popularity=evaluate_popularity(targets, seen, popularity, ks, chunk_size=chunk_size),
         )
-        return model, evaluate_popularity(targets, seen, popularity, ks, chunk_size=chunk_size)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `RunDirectory.evaluate` found.
+
+    Args:
+      metrics: of the rows that are served.
+      full_precision: of the rows before they were coded; None if they aren't.
+      popularity: of recommending the most popular items.
+    """
+
+    metrics: RankingMetrics
+    full_precision: RankingMetrics | None
+    popularity: RankingMetrics
 
 
 def partial_path(path: Path) -> Path:

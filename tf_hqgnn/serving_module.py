@@ -90,7 +90,7 @@ class ServingModule(tf.Module):
             k = tf.identity(k)
         item_index = self._item_ids.lookup(item_id)
         known = item_index >= 0
-        queries = tf.math.l2_normalize(self._items.gather(tf.maximum(item_index, 0)), axis=1)
+        queries = self._items.queries(tf.maximum(item_index, 0)).to_unit_length()
         itself = block_listed(item_index[:, tf.newaxis], self._num_items)
         scores, similar = self._top_k.call(queries, k, itself, cosine=True)
         scores = tf.where(known[:, tf.newaxis], scores, -np.inf)
@@ -100,7 +100,9 @@ class ServingModule(tf.Module):
     def embed_user(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The row of each user, float32 [B, d], as it is scored with; zeros for an unknown one."""
         user_index = self._user_ids.lookup(user_id)
-        return {"embedding": self._embed(user_index), "known_user": user_index >= 0}
+        known = user_index >= 0
+        rows = self._users.gather(tf.maximum(user_index, 0))
+        return {"embedding": tf.where(known[:, tf.newaxis], rows, 0.0), "known_user": known}
 
     @tf.function(input_signature=[_STRINGS])
     def tf_example(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -116,7 +118,7 @@ class ServingModule(tf.Module):
         blocked = self._seen.blocked(user_index)
         if excluded is not None:
             blocked = block_any(blocked, excluded)
-        scores, item_index = self._top_k.call(self._embed(user_index), k, blocked)
+        scores, item_index = self._top_k.call(self._users.queries(tf.maximum(user_index, 0)), k, blocked)
         # Known users' answers from here aren't used: they need no depth.
         counts = tf.where(known, tf.constant(0, tf.int64), blocked.counts)
         popularity, popular = self._popular.call(k, Blocked(blocked.keys, counts, self._num_items))
@@ -124,10 +126,6 @@ class ServingModule(tf.Module):
         scores = tf.where(column, pad_to(scores, k, -np.inf), pad_to(popularity, k, -np.inf))
         item_index = tf.where(column, pad_to(item_index, k, 0), pad_to(popular, k, 0))
         return {**self._answer(scores, item_index, k), "known_user": known}
-
-    def _embed(self, user_index: tf.Tensor) -> tf.Tensor:
-        rows = self._users.gather(tf.maximum(user_index, 0))
-        return tf.where((user_index >= 0)[:, tf.newaxis], rows, 0.0)
 
     def _answer(self, scores: tf.Tensor, item_index: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         scores, item_index = pad_to(scores, k, -np.inf), pad_to(item_index, k, 0)

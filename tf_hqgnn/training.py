@@ -6,42 +6,52 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import closing
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tf_keras
 
-from tf_hqgnn.callbacks import StopOnDivergence, TrainingState, Validation, restore_weights
-from tf_hqgnn.checkpoints import CheckpointStore
+from tf_hqgnn.coding import make_codes
 from tf_hqgnn.config import Config
-from tf_hqgnn.data.datasets import steps_per_epoch, training_batches
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.fitting import fit
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
-from tf_hqgnn.models.encoder import make_encoder
-from tf_hqgnn.models.hqgnn import HQGNN
-from tf_hqgnn.optimizers import LazyAdam
-from tf_hqgnn.run_directory import partial_path
+from tf_hqgnn.models.hqgnn import make_model
+from tf_hqgnn.report.page import write_report
+from tf_hqgnn.run_directory import RunDirectory, partial_path
 from tf_hqgnn.types import InputError
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training ended: metrics of the best epoch on `valid`, and those of popularity on the same split."""
+    """How a training ended.
+
+    Args:
+      run_dir: what it left behind.
+      epochs: of the full-precision training.
+      best_epoch: the one that was kept.
+      seconds: all together, learning codes included.
+      valid: metrics on the validation split of the rows that are served: coded, if the settings say so.
+      full_precision: those of the rows before they were coded; None where they aren't.
+      popularity: those of recommending the most popular items.
+    """
 
     run_dir: Path
     epochs: int
     best_epoch: int
     seconds: float
     valid: dict[str, float]
+    full_precision: dict[str, float] | None
     popularity: dict[str, float]
 
 
 def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False) -> TrainResult:
-    """Trains, keeps the best epoch by validation NDCG@20 with the propagation applied, and writes the run directory.
+    """Trains, keeps the best epoch by validation NDCG@20 with the propagation applied, makes codes, and writes the
+    run directory.
 
     Everything is written to `OUT.partial`, which is renamed to `OUT` at the end. Killed at any moment, the same call
     with `resume` continues from the last checkpoint and ends with the same metrics as an uninterrupted run. Without
@@ -63,43 +73,47 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
     (partial / "graph").mkdir(exist_ok=True)
     graph.save(partial / "graph" / "graph.npz")
 
-    tf_keras.utils.set_random_seed(config.seed)
-    model = HQGNN(
-        dataset.num_users,
-        dataset.num_items,
-        config.model.embedding_dim,
-        config.loss,
-        make_encoder(config.model, graph, config.seed),
-        item_count=graph.item_degree,
-        seed=config.seed,
-        jit_compile_loss=config.training.jit_compile,
-    )
-    model.compile(
-        optimizer=LazyAdam(config.training.learning_rate), steps_per_execution=config.training.steps_per_execution
-    )
-    store = CheckpointStore(partial / "checkpoints")
-    state = TrainingState()
-    best_weights: list[np.ndarray] = []
-    if store.epochs():
-        weights, saved = store.load()
-        state = TrainingState(**saved)
-        best_weights = restore_weights(model, weights)
+    def validate(users: np.ndarray, items: np.ndarray) -> dict[str, float]:
+        """Metrics on the validation split, training items masked; none where the split is empty."""
+        if not len(dataset.valid):
+            return {}
+        chunk, popularity = config.evaluation.chunk_size, graph.item_degree
+        return evaluate_embeddings(users, items, dataset.valid, graph.seen(), popularity, ks, chunk_size=chunk).values
 
-    best_weights = _fit(model, dataset, config, graph, partial, store, state, best_weights)
-    for variable, value in zip(model.trainable_weights, best_weights):
-        variable.assign(value)
-    users, items = _propagate(model, graph, config)
+    def embeddings() -> tuple[np.ndarray, np.ndarray]:
+        """The encoder's rows, with the post-training propagation (if any) applied."""
+        return propagate_embeddings(graph, *model.embeddings(), config.propagation)
+
+    ks = tuple(sorted({*config.evaluation.k, 20}))  # early stopping watches NDCG@20
+    tf_keras.utils.set_random_seed(config.seed)
+    model = make_model(config, graph)
+    state = fit(model, dataset.train, config.training, config.seed, lambda: validate(*embeddings()), partial)
+    users, items = embeddings()
     np.savez(partial / "embeddings.npz", user=users, item=items)
-    valid = _validate(users, items, dataset, config, graph)
+    valid, full_precision, coding_seconds = validate(users, items), None, 0.0
+    if config.quantization.bits is not None:
+        began = time.monotonic()
+        coded = make_codes(model, users, items, dataset.train, graph, config, validate, partial / "quantization")
+        (partial / "codes").mkdir(exist_ok=True)
+        coded.save(partial / "codes")
+        valid, full_precision = validate(*coded.dequantize()), valid
+        coding_seconds = time.monotonic() - began
     popularity: dict[str, float] = {}
     if len(dataset.valid):
         chunk = config.evaluation.chunk_size
-        popularity = evaluate_popularity(
-            dataset.valid, graph.seen(), graph.item_degree, _cut_offs(config), chunk_size=chunk
-        ).values
-    result = TrainResult(out, state.epoch, state.best_epoch, round(state.seconds, 3), valid, popularity)
+        popularity = evaluate_popularity(dataset.valid, graph.seen(), graph.item_degree, ks, chunk_size=chunk).values
+    result = TrainResult(
+        run_dir=out,
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        seconds=round(state.seconds + coding_seconds, 3),
+        valid=valid,
+        full_precision=full_precision,
+        popularity=popularity,
+    )
     report = {name: value for name, value in vars(result).items() if name != "run_dir"}
     (partial / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(RunDirectory.load(partial), partial / "report.html")
     os.rename(partial, out)
     return result
 
@@ -145,64 +159,3 @@ def _fingerprint(dataset: SplitDataset) -> str:
         digest.update(part.user_index.tobytes())
         digest.update(part.item_index.tobytes())
     return digest.hexdigest()
-
-
-def _fit(
-    model: HQGNN,
-    dataset: SplitDataset,
-    config: Config,
-    graph: InteractionGraph,
-    partial: Path,
-    store: CheckpointStore,
-    state: TrainingState,
-    best_weights: list[np.ndarray],
-) -> list[np.ndarray]:
-    """Trains to the end and returns the weights of the best epoch."""
-    training = config.training
-    if state.is_finished(training):
-        return best_weights
-    validation = Validation(
-        lambda: _validate(*_propagate(model, graph, config), dataset, config, graph),
-        state,
-        store,
-        training,
-        best_weights,
-        partial / "history.csv",
-        partial / "tensorboard",
-    )
-    num_negatives = config.loss.num_negatives if config.loss.name == "bpr" else 0
-    batches = training_batches(
-        dataset.train, dataset.num_items, training.batch_size, config.seed, state.epoch, num_negatives
-    )
-    with closing(validation):
-        model.fit(
-            batches,
-            epochs=training.max_epochs,
-            initial_epoch=state.epoch,
-            steps_per_epoch=steps_per_epoch(len(dataset.train), training.batch_size),
-            callbacks=[StopOnDivergence(), validation],
-            verbose=0,
-        )
-    return validation.best_weights
-
-
-def _propagate(model: HQGNN, graph: InteractionGraph, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """What is evaluated and exported: the encoder's rows, with the post-training propagation (if any) applied."""
-    return propagate_embeddings(graph, *model.embeddings(), config.propagation)
-
-
-def _validate(
-    users: np.ndarray, items: np.ndarray, dataset: SplitDataset, config: Config, graph: InteractionGraph
-) -> dict[str, float]:
-    """Metrics on the validation split, training items masked; none where the split is empty."""
-    if not len(dataset.valid):
-        return {}
-    chunk = config.evaluation.chunk_size
-    return evaluate_embeddings(
-        users, items, dataset.valid, graph.seen(), graph.item_degree, _cut_offs(config), chunk_size=chunk
-    ).values
-
-
-def _cut_offs(config: Config) -> tuple[int, ...]:
-    """Those of the settings and 20, which early stopping watches."""
-    return tuple(sorted({*config.evaluation.k, 20}))

@@ -7,10 +7,12 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.config import LossConfig
+from tf_hqgnn.config import LossConfig, QuantizationConfig
+from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.models.encoder import LookupEncoder
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.optimizers import LazyAdam
+from tf_hqgnn.quantization.codes import Codes
 
 BATCH = {
     "user_index": tf.constant([0, 3, 3, 1]),
@@ -84,3 +86,63 @@ def test_sizes_are_checked(arguments, message):
 def test_item_count_must_fit_the_catalogue():
     with pytest.raises(ValueError, match=r"one entry an item, \[5\], got shape \(3,\)"):
         model(item_count=np.ones(3))
+
+
+def quantized_model(name="bpr", **kwargs):
+    quantizers = {"user_quantizer": LowBitQuantizer(8), "item_quantizer": LowBitQuantizer(1)}
+    return model(name, **{**quantizers, **kwargs})
+
+
+def test_quantizers_round_what_the_loss_sees_and_let_gradients_through():
+    m = quantized_model()
+    users, items = m.user_table.numpy(), m.item_table.numpy()
+    with tf.GradientTape() as tape:
+        loss = m.compute_loss(BATCH, training=True)
+    u = Codes.quantize(users, 8).dequantize()[[0, 3, 3, 1]]
+    v = Codes.quantize(items, 1).dequantize()
+    positive, negative = v[[2, 0, 4, 2]], v[[1, 1, 2, 0]]
+    expected = np.mean(np.log1p(np.exp(-np.sum(u * (positive - negative), axis=1))))
+    np.testing.assert_allclose(loss, expected, rtol=1e-3)  # ranges are stored in float16
+    for gradient in tape.gradient(loss, [m.user_table, m.item_table]):
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0
+
+
+def test_a_quantized_model_round_trips():
+    first = quantized_model(item_quantizer=LowBitQuantizer(2, "per_tensor", estimator="ewgs", delta=0.5))
+    config = json.loads(json.dumps(tf_keras.utils.serialize_keras_object(first)))
+    second = tf_keras.utils.deserialize_keras_object(config)
+    assert second.get_config() == first.get_config()
+    assert len(second.trainable_weights) == 3
+
+
+def test_delta_follows_the_trace_of_the_touched_rows():
+    m = quantized_model(user_quantizer=None)
+    deltas = m.refresh_deltas(BATCH, QuantizationConfig(bits=1, user_bits=None))
+    assert set(deltas) == {"delta_items"}
+    # By hand: gradients and trace of the rows that the batch touches, converted to the scale 0 .. 1.
+    u = m.user_table.numpy()[[0, 3, 3, 1]].astype(np.float64)
+    rows = m.item_table.numpy().astype(np.float64)
+    scale = np.abs(rows).mean(axis=1)
+    v = np.where(rows >= 0, 1, -1) * scale[:, None]
+    i, j = np.array([2, 0, 4, 2]), np.array([1, 1, 2, 0])
+    s = 1 / (1 + np.exp(-np.sum(u * (v[i] - v[j]), axis=1)))
+    trace = np.mean(s * (1 - s) * 2 * np.sum(u**2, axis=1))
+    gradient = np.zeros_like(v)
+    for t in range(4):
+        gradient[i[t]] -= (1 - s[t]) * u[t] / 4
+        gradient[j[t]] += (1 - s[t]) * u[t] / 4
+    touched = [0, 1, 2, 4]
+    widths = 2 * scale[touched]
+    g = gradient[touched] * widths[:, None]
+    expected = trace * np.mean(widths**2) / g.size / (3 * g.std())
+    np.testing.assert_allclose(deltas["delta_items"], min(expected, 1.8), rtol=1e-4)
+    np.testing.assert_allclose(m.item_quantizer.delta, deltas["delta_items"])
+
+
+def test_probes_agree_with_the_closed_form():
+    exact = quantized_model().refresh_deltas(BATCH, QuantizationConfig(bits=1))
+    probed = quantized_model().refresh_deltas(
+        BATCH, QuantizationConfig(bits=1, trace="hutchinson", trace_probes=2000, trace_tolerance=0.01)
+    )
+    for name, value in exact.items():
+        np.testing.assert_allclose(probed[name], value, rtol=0.1)

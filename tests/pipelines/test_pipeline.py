@@ -125,7 +125,8 @@ def test_the_pipeline_trains_the_model_that_plain_training_does(first, dataset, 
 
 def test_the_metrics_through_the_saved_models_are_those_of_the_embeddings(first, evaluation):
     run = RunDirectory.load(run_local.latest_run(first.layout.out))
-    model, popularity = run.evaluate("test", (5, 20))
+    found = run.evaluate("test", (5, 20))
+    model, popularity = found.metrics, found.popularity
     assert evaluation["num_users"] == model.num_users
     assert evaluation["metrics"] == pytest.approx(model.values, abs=1e-6)
     assert evaluation["popularity"] == pytest.approx(popularity.values)

@@ -7,11 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_hqgnn.config import RetrievalConfig
+from tf_hqgnn.quantization.codes import Codes
+from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import block_listed
 from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.popular import PopularItems
-from tf_hqgnn.retrieval.rows import Float32Rows, make_rows
+from tf_hqgnn.retrieval.queries import Queries
+from tf_hqgnn.retrieval.rows import Float32Rows
 from tf_hqgnn.retrieval.scann import BRUTE_FORCE_BELOW, ScannSizing, ScannTopK
 from tf_hqgnn.types import InputError
 
@@ -20,6 +23,7 @@ N, D = 300, 8
 VALUES = RNG.normal(size=(N, D)).astype(np.float32) * RNG.uniform(0.3, 2, (N, 1)).astype(np.float32)
 VALUES[11] = VALUES[10]
 QUERIES = RNG.normal(size=(4, D)).astype(np.float32)
+ASKED = Queries(tf.constant(QUERIES))
 # Two of the 20 leaves hold far fewer than 100 items.
 FEW_LEAVES = RetrievalConfig(num_leaves=20, num_leaves_to_search=2)
 
@@ -30,7 +34,7 @@ def traced(top_k, cosine=False):
 
     @tf.function(input_signature=[tf.TensorSpec([None, D]), tf.TensorSpec([], tf.int32), listed_spec])
     def call(queries, k, listed):
-        return top_k.call(queries, k, block_listed(listed, N), cosine)
+        return top_k.call(Queries(queries), k, block_listed(listed, N), cosine)
 
     return call
 
@@ -45,11 +49,11 @@ def oracle(queries, k, listed, values=VALUES):
     return answers
 
 
-@pytest.fixture(scope="module", params=["exact float32", "exact int8", "scann float32", "scann int8"])
+@pytest.fixture(scope="module", params=["exact float32", "exact 8", "scann float32", "scann 3"])
 def index(request):
     """`(call, call for cosines, the rows it holds)` of every index that must be exact at this size."""
     kind, precision = request.param.split()
-    rows = make_rows(VALUES, precision)
+    rows = make_rows(VALUES if precision == "float32" else Codes.quantize(VALUES, int(precision)))
     top_k = ExactTopK(rows) if kind == "exact" else ScannTopK(rows, RetrievalConfig())
     assert top_k.is_exact()
     return traced(top_k), traced(top_k, cosine=True), rows.to_numpy()
@@ -83,13 +87,13 @@ def test_cosine(index):
 
 def test_blocked_is_optional():
     for top_k in (ExactTopK(Float32Rows(VALUES)), ScannTopK(Float32Rows(VALUES), RetrievalConfig())):
-        _, item_index = top_k.call(tf.constant(QUERIES), tf.constant(5))
+        _, item_index = top_k.call(ASKED, tf.constant(5))
         assert item_index.numpy().tolist() == [rows for _, rows in oracle(QUERIES, 5, [[]] * 4)]
 
 
 def test_scann_pads_with_item_0_and_the_index_masks_it():
     top_k = ScannTopK(Float32Rows(VALUES), FEW_LEAVES)
-    distances, raw = top_k._searcher.search(tf.constant(QUERIES), tf.constant(100))
+    distances, raw = top_k._searcher.search(ASKED.rows, tf.constant(100))
     padding = np.isnan(distances.numpy())
     assert padding.any(), "the trap isn't there: give the index fewer leaves to search"
     assert (raw.numpy()[padding] == 0).all()
@@ -118,15 +122,15 @@ def test_scann_searches_deeper_for_what_is_blocked():
 def test_scann_with_hashes_finds_most_of_the_best_items():
     values = RNG.normal(size=(BRUTE_FORCE_BELOW, D)).astype(np.float32)
     values *= RNG.uniform(0.3, 3, (len(values), 1)).astype(np.float32)
-    top_k = ScannTopK(make_rows(values, "int8"), RetrievalConfig())
+    top_k = ScannTopK(make_rows(Codes.quantize(values, 4)), RetrievalConfig())
     assert not top_k.is_exact()
     exact = ExactTopK(top_k.rows)
     for cosine in (False, True):
-        _, expected = exact.call(tf.constant(QUERIES), tf.constant(50), None, cosine)
-        scores, found = top_k.call(tf.constant(QUERIES), tf.constant(50), None, cosine)
+        _, expected = exact.call(ASKED, tf.constant(50), None, cosine)
+        scores, found = top_k.call(ASKED, tf.constant(50), None, cosine)
         recall = np.mean([len(set(a) & set(b)) / 50 for a, b in zip(expected.numpy(), found.numpy())])
         assert recall > 0.8
-        np.testing.assert_allclose(scores, top_k.rows.score_at(tf.constant(QUERIES), found, cosine), rtol=1e-5)
+        np.testing.assert_allclose(scores, top_k.rows.score_at(ASKED, found, cosine), rtol=1e-5)
 
 
 def test_scann_sizing_follows_the_catalogue_and_the_config():
@@ -148,12 +152,12 @@ def test_scann_says_what_it_is_built_with():
 def test_scann_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "scann.scann_ops.py", None)
     with pytest.raises(ImportError, match=r"needs the package scann .*: install tf_hqgnn\[serving\]"):
-        ScannTopK(Float32Rows(VALUES), RetrievalConfig())
+        ScannTopK(Float32Rows(VALUES), FEW_LEAVES)
 
 
 def test_one_item_in_the_catalogue():
     for top_k in (ExactTopK(Float32Rows(VALUES[:1])), ScannTopK(Float32Rows(VALUES[:1]), RetrievalConfig())):
-        scores, item_index = top_k.call(tf.constant(QUERIES), tf.constant(3))
+        scores, item_index = top_k.call(ASKED, tf.constant(3))
         assert item_index.numpy().tolist() == [[0]] * 4
         np.testing.assert_allclose(scores[:, 0], QUERIES @ VALUES[0], rtol=1e-5)
 

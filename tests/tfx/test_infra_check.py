@@ -18,8 +18,8 @@ def exported(tmp_path_factory):
     bundle = ServingBundle(
         user_ids=np.array([f"u{n}" for n in range(5)], object),
         item_ids=np.array([f"i{n}" for n in range(30)], object),
-        user_embeddings=random.normal(size=(5, 4)).astype(np.float32),
-        item_embeddings=random.normal(size=(30, 4)).astype(np.float32),
+        users=random.normal(size=(5, 4)).astype(np.float32),
+        items=random.normal(size=(30, 4)).astype(np.float32),
         seen=(np.zeros(6, np.int64), np.zeros(0, np.int32)),
         item_popularity=np.ones(30, np.float32),
     )

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.estimators import max_delta, quantize_range, row_ranges
 from tf_hqgnn.quantization.hessian import gste_delta, touched_rows
@@ -184,3 +185,20 @@ class LowBitQuantizer(tf_keras.layers.Layer):
     def _build_for(self, rows: tf.Tensor | np.ndarray) -> None:
         if not self.built:
             self.build(rows.shape)
+
+
+def make_quantizers(config: QuantizationConfig) -> tuple[LowBitQuantizer | None, LowBitQuantizer]:
+    """The quantizers of users (None if `user_bits` is None) and of items that the settings name.
+
+    Raises:
+      ValueError: `bits` is None.
+    """
+
+    def make(num_bits: int, name: str) -> LowBitQuantizer:
+        delta = min(config.delta, max_delta(num_bits))
+        return LowBitQuantizer(num_bits, config.mode, config.symmetric, config.estimator, delta, name=name)
+
+    if config.bits is None:
+        raise ValueError("quantization.bits is null: there is nothing to quantize to")
+    users = None if config.user_bits is None else make(config.user_bits, "user_quantizer")
+    return users, make(config.bits, "item_quantizer")

@@ -1,4 +1,4 @@
-"""The trainable model: two tables, an encoder, a loss."""
+"""The trainable model: two tables, an encoder, perhaps quantizers, a loss."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tf_hqgnn.config import LossConfig
+from tf_hqgnn.config import Config, LossConfig, QuantizationConfig
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.losses import make_loss
-from tf_hqgnn.models.encoder import Encoder, LookupEncoder
+from tf_hqgnn.models.encoder import Encoder, LookupEncoder, make_encoder
+from tf_hqgnn.optimizers import LazyAdam
+from tf_hqgnn.quantization.hessian import bpr_hessian_traces, hutchinson_trace
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
@@ -26,6 +30,8 @@ class HQGNN(tfrs.Model):
       encoder: what stands between the tables and the loss; None is LookupEncoder (no graph convolution). Weight decay
         applies to the tables' rows of the batch, not to what the encoder makes of them.
       item_count: int [I], training interactions per item, for the popularity correction; None counts each once.
+      user_quantizer: rounds the encoded users before the loss sees them; None leaves them in full precision.
+      item_quantizer: likewise the items.
       seed: of the initial tables.
       jit_compile_loss: whether XLA compiles loss and gradient (the sparse updates around them are never compiled).
 
@@ -36,7 +42,8 @@ class HQGNN(tfrs.Model):
       float32 [B], the dot products of the encoded rows.
 
     Reference: LightGODE (arXiv 2407.18910), section 4, with encoder None and loss `alignment_uniformity`; LightGCN
-    (arXiv 2002.02126) and NGCF (arXiv 1905.08108) with a GraphEncoder and loss `bpr`.
+    (arXiv 2002.02126) and NGCF (arXiv 1905.08108) with a GraphEncoder and loss `bpr`; HQ-GNN (arXiv 2309.01032) with
+    quantizers as well.
     """
 
     def __init__(
@@ -47,6 +54,8 @@ class HQGNN(tfrs.Model):
         loss: LossConfig | None = None,
         encoder: Encoder | None = None,
         item_count: np.ndarray | None = None,
+        user_quantizer: LowBitQuantizer | None = None,
+        item_quantizer: LowBitQuantizer | None = None,
         seed: int = 0,
         jit_compile_loss: bool = True,
         **kwargs: Any,
@@ -73,6 +82,11 @@ class HQGNN(tfrs.Model):
         self.item_table = self.add_weight("item_table", [num_items, embedding_dim], initializer=initializers[1])
         # Now, not at the first call: a checkpoint is restored before it.
         self.encoder.build([(num_users, embedding_dim), (num_items, embedding_dim), (None,), (None,)])
+        self.user_quantizer = user_quantizer
+        self.item_quantizer = item_quantizer
+        for quantizer in (user_quantizer, item_quantizer):
+            if quantizer is not None and not quantizer.built:
+                quantizer.build([None, None])
         self._log_popularity = tf.constant(np.log(np.maximum(counts, 0.5) / max(counts.sum(), 1.0)), tf.float32)
         self._loss_of_rows = tf.function(make_loss(self.loss_config), jit_compile=jit_compile_loss)
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
@@ -87,10 +101,11 @@ class HQGNN(tfrs.Model):
     def call(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
         """Scores of the pairs."""
         users, items = self._encode(features["user_index"], features["item_index"])
+        users, items = _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
         return tf.reduce_sum(users * items, axis=-1)
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
-        """The encoded tables, float32 [U, d'] and [I, d']: those that are evaluated and exported."""
+        """The encoded tables before any quantizer, float32 [U, d'] and [I, d']."""
         users, items = self.encoder.encode_tables(self.user_table, self.item_table)
         return users.numpy(), items.numpy()
 
@@ -110,10 +125,12 @@ class HQGNN(tfrs.Model):
         if negative_index is not None:
             wanted = tf.concat([wanted, negative_index], axis=1)
         users, items = self._encode(features["user_index"], wanted, training)
+        users, items = _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
         negatives = None if negative_index is None else items[:, 1:]
         log_popularity = tf.gather(self._log_popularity, item_index)
         decayed = None
-        if self.encoder.convolves and self.loss_config.weight_decay:
+        other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
+        if other_rows and self.loss_config.weight_decay:
             decayed = [tf.gather(self.user_table, features["user_index"]), tf.gather(self.item_table, wanted)]
         return self._loss_of_rows(users, items[:, 0], negatives, item_index, log_popularity, decayed)
 
@@ -124,7 +141,64 @@ class HQGNN(tfrs.Model):
         is_first_bad = tf.logical_not(tf.math.is_finite(loss)) & (self.first_bad_step < 0)
         self.first_bad_step.assign(tf.where(is_first_bad, self.optimizer.iterations, self.first_bad_step))
         self._mean_loss.update_state(loss)
-        return {"loss": self._mean_loss.result()}
+        return {"loss": self._mean_loss.result(), **self._deltas()}
+
+    def refresh_deltas(self, features: dict[str, tf.Tensor], config: QuantizationConfig) -> dict[str, tf.Tensor]:
+        """Sets the delta of every quantizer with the estimator gste by the curvature of the loss at a batch.
+
+        The Hessian and the gradients are those of the quantized rows that the batch touches, each once.
+
+        Args:
+          features: a batch as `fit` gets it.
+          config: how the trace is found: `exact` (of the loss bpr) or `hutchinson`.
+
+        Returns:
+          The new deltas by name, to be logged.
+        """
+        item_index = features["item_index"]
+        negative_index = features.get("negative_index")
+        wanted = item_index[:, tf.newaxis]
+        if negative_index is not None:
+            wanted = tf.concat([wanted, negative_index], axis=1)
+        touched_users, user_place = tf.unique(features["user_index"])
+        touched_items, item_place = tf.unique(tf.reshape(wanted, [-1]))
+        users, items = self._encode(touched_users, touched_items)
+        coded_users, coded_items = _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
+        log_popularity = tf.gather(self._log_popularity, item_index)
+
+        def batch_rows(users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+            of_batch = tf.gather(items, tf.reshape(item_place, tf.shape(wanted)))
+            negatives = None if negative_index is None else of_batch[:, 1:]
+            return tf.gather(users, user_place), of_batch[:, 0], negatives
+
+        def loss(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+            # Weight decay acts on the tables, not on these rows.
+            return self._loss_of_rows(*batch_rows(users, items), item_index, log_popularity, [])
+
+        with tf.GradientTape() as tape:
+            tape.watch([coded_users, coded_items])
+            value = loss(coded_users, coded_items)
+        gradients = tape.gradient(value, [coded_users, coded_items])
+        if config.trace == "exact":
+            traces = bpr_hessian_traces(*batch_rows(coded_users, coded_items))
+        else:
+            step = self.optimizer.iterations if self.optimizer is not None else 0
+            losses = (lambda x: loss(x, coded_items), lambda x: loss(coded_users, x))
+            traces = tuple(
+                hutchinson_trace(
+                    of_rows, rows, num_probes=config.trace_probes, tolerance=config.trace_tolerance, seed=step
+                ).trace
+                for of_rows, rows in zip(losses, (coded_users, coded_items))
+            )
+        sides = (self.user_quantizer, self.item_quantizer)
+        for quantizer, rows, gradient, trace in zip(sides, (users, items), gradients, traces):
+            if quantizer is not None and quantizer.estimator == "gste":
+                quantizer.refresh_delta(rows, gradient, trace)
+        return self._deltas()
+
+    def _deltas(self) -> dict[str, tf.Tensor]:
+        quantizers = {"delta_users": self.user_quantizer, "delta_items": self.item_quantizer}
+        return {name: tf.identity(layer.delta) for name, layer in quantizers.items() if layer is not None}
 
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor, JSON-ready."""
@@ -136,6 +210,8 @@ class HQGNN(tfrs.Model):
             "loss": self.loss_config.model_dump(mode="json"),
             "encoder": tf_keras.utils.serialize_keras_object(self.encoder),
             "item_count": self._item_count.tolist(),
+            "user_quantizer": _serialized(self.user_quantizer),
+            "item_quantizer": _serialized(self.item_quantizer),
             "seed": self.seed,
             "jit_compile_loss": self.jit_compile_loss,
         }
@@ -145,5 +221,52 @@ class HQGNN(tfrs.Model):
         """The model that get_config() describes, with tables initialised anew."""
         config = dict(config)
         config["loss"] = LossConfig.model_validate(config["loss"])
-        config["encoder"] = tf_keras.utils.deserialize_keras_object(config["encoder"], custom_objects)
+        for name in ("encoder", "user_quantizer", "item_quantizer"):
+            if config[name] is not None:
+                config[name] = tf_keras.utils.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
+
+
+def make_model(
+    config: Config,
+    graph: InteractionGraph,
+    quantizers: tuple[LowBitQuantizer | None, LowBitQuantizer] | None = None,
+) -> HQGNN:
+    """The model that the settings describe, compiled.
+
+    Args:
+      config: all settings.
+      graph: of the training interactions.
+      quantizers: of users and items; with them, the learning rates are those of `config.quantization`.
+    """
+    users, items = quantizers or (None, None)
+    model = HQGNN(
+        graph.num_users,
+        graph.num_items,
+        config.model.embedding_dim,
+        config.loss,
+        make_encoder(config.model, graph, config.seed),
+        item_count=graph.item_degree,
+        user_quantizer=users,
+        item_quantizer=items,
+        seed=config.seed,
+        jit_compile_loss=config.training.jit_compile,
+    )
+    if quantizers is None:
+        optimizer = LazyAdam(config.training.learning_rate)
+    else:
+        slower = dict.fromkeys(("alpha", "beta"), config.quantization.range_learning_rate)
+        optimizer = LazyAdam(config.quantization.learning_rate, factors=slower)
+    model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
+    return model
+
+
+def _quantized(quantizer: LowBitQuantizer | None, rows: tf.Tensor) -> tf.Tensor:
+    """Rows [..., d], rounded if there is something to round them."""
+    if quantizer is None:
+        return rows
+    return tf.reshape(quantizer(tf.reshape(rows, [-1, rows.shape[-1]])), tf.shape(rows))
+
+
+def _serialized(layer: tf_keras.layers.Layer | None) -> dict[str, Any] | None:
+    return None if layer is None else tf_keras.utils.serialize_keras_object(layer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tf_hqgnn.retrieval.filters import Blocked
+from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, best
 
@@ -20,7 +21,7 @@ class ExactTopK(TopK):
     Example:
       >>> from tf_hqgnn.retrieval.rows import Float32Rows
       >>> index = ExactTopK(Float32Rows([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]))
-      >>> scores, item_index = index.call(tf.constant([[0.0, 1.0]]), tf.constant(2))
+      >>> scores, item_index = index.call(Queries(tf.constant([[0.0, 1.0]])), tf.constant(2))
       >>> scores.numpy().tolist(), item_index.numpy().tolist()
       ([[3.0, 2.0]], [[2, 1]])
     """
@@ -30,7 +31,7 @@ class ExactTopK(TopK):
         self.rows = rows
 
     def call(
-        self, queries: tf.Tensor, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
+        self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `TopK`."""
         scores = self.rows.score_all(queries, cosine)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tf_hqgnn.config import RetrievalConfig
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import Blocked
+from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.types import InputError
@@ -25,7 +26,7 @@ _CANDIDATES_PER_ANSWER = 4
 
 @dataclass(frozen=True)
 class ScannSizing:
-    """What the index is built with; `num_leaves` 0 is brute force.
+    """What the index is built with; `num_leaves` 0 is no index: every item is scored.
 
     Args:
       num_leaves: partitions of the catalogue.
@@ -73,13 +74,13 @@ class ScannTopK(TopK):
     answer for which the searched leaves hold too few items with item 0 at the distance NaN; those are masked.
 
     Cosines have an index of their own, over rows of length one: the best cosines are seldom among the best inner
-    products, where long rows win. Below 20,000 items, both are exact.
+    products, where long rows win. Below 20,000 items nothing is gained by searching: all rows are scored, exactly.
 
     The searchers are built from their tensors when the first request comes, which takes a while: warm them up.
 
     Args:
-      rows: the items, in any precision; from 20,000 items on the two indices hold 4-bit hashes of them and nothing else
-        (d / 2 bytes an item each), so that the rows stay the only copy that scores.
+      rows: the items, in any precision; the two indices hold 4-bit hashes of them (d / 2 bytes an item each), or 8-bit
+        numbers where leaves are asked for below 20,000 items, so that the rows stay the only copy that scores.
       config: overrides of the sizes.
 
     Raises:
@@ -93,28 +94,29 @@ class ScannTopK(TopK):
         super().__init__(name="scann")
         self.rows = rows
         self.sizing = ScannSizing.choose(rows.num_rows, config)
-        self._exact = ExactTopK(rows)
+        if self.is_exact():
+            self._exact = ExactTopK(rows)
+            return
         values = rows.to_numpy()
         self._searcher = _Searcher(values, self.sizing)
-        if not self.is_exact():
-            lengths = np.linalg.norm(values, axis=1, keepdims=True)
-            values = np.divide(values, lengths, out=values, where=lengths > 0)
-            self._cosine_searcher = _Searcher(values, self.sizing)
+        lengths = np.linalg.norm(values, axis=1, keepdims=True)
+        values = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
+        self._cosine_searcher = _Searcher(values, self.sizing)
 
     def call(
-        self, queries: tf.Tensor, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
+        self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `TopK`."""
-        if cosine and self.is_exact():
-            return self._exact.call(queries, k, blocked, cosine=True)
+        if self.is_exact():
+            return self._exact.call(queries, k, blocked, cosine)
         searcher = self._cosine_searcher if cosine else self._searcher
-        item_index, found = self._candidates(searcher, queries, self._depth(k, blocked))
+        item_index, found = self._candidates(searcher, queries.rows, self._depth(k, blocked))
         scores = self.rows.score_at(queries, item_index, cosine)
         allowed = found if blocked is None else found & ~blocked.contains(item_index)
         return best(tf.where(allowed, scores, -np.inf), item_index, k)
 
     def is_exact(self) -> bool:
-        """Whether the catalogue is so small that ScaNN searches by brute force."""
+        """Whether the catalogue is so small that every item is scored."""
         return self.sizing.num_leaves == 0
 
     def describe(self) -> dict[str, object]:
@@ -123,7 +125,7 @@ class ScannTopK(TopK):
 
     def _depth(self, k: tf.Tensor, blocked: Blocked | None) -> tf.Tensor:
         """How many candidates to ask for, int32, from 1 to N."""
-        depth = tf.cast(k, tf.int64) * (1 if self.is_exact() else _CANDIDATES_PER_ANSWER)
+        depth = tf.cast(k, tf.int64) * _CANDIDATES_PER_ANSWER
         depth = tf.maximum(depth, self.sizing.reorder)
         if blocked is not None:
             depth += tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], blocked.counts], axis=0))
@@ -187,10 +189,9 @@ def _scann_ops() -> Any:
 
 def _build(ops: Any, values: np.ndarray, sizing: ScannSizing) -> Any:
     builder = ops.builder(values, num_neighbors=10, distance_measure="dot_product")
-    if not sizing.num_leaves:
-        return builder.score_brute_force().build()
     builder = builder.tree(num_leaves=sizing.num_leaves, num_leaves_to_search=sizing.num_leaves_to_search)
     if len(values) < BRUTE_FORCE_BELOW:
-        # Leaves were asked for; hashes need more points than this to be trained on and would save nothing.
-        return builder.score_brute_force().build()
+        # Leaves were asked for; hashes need more points than this to be trained on. Not quantized, ScaNN would hold a
+        # second copy of the rows, in float32.
+        return builder.score_brute_force(quantize=True).build()
     return builder.score_ah(min(2, values.shape[1]), anisotropic_quantization_threshold=0.2).build()

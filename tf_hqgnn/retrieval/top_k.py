@@ -7,6 +7,7 @@ import abc
 import tensorflow as tf
 
 from tf_hqgnn.retrieval.filters import Blocked
+from tf_hqgnn.retrieval.queries import Queries
 
 
 class TopK(tf.Module, abc.ABC):
@@ -18,12 +19,12 @@ class TopK(tf.Module, abc.ABC):
 
     @abc.abstractmethod
     def call(
-        self, queries: tf.Tensor, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
+        self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The best items of each query.
 
         Args:
-          queries: float32 [B, d].
+          queries: B queries of d numbers: `RowTable.queries`, or `Queries(rows)` of any float32 [B, d].
           k: int32 scalar >= 0, known when the graph runs.
           blocked: pairs that must not come back.
           cosine: rank by q . v / |v| instead of q . v; queries of length one then get cosines.

@@ -1,0 +1,275 @@
+"""Ablation of the low-bit codes: `python -m benchmarks.quantization run --work DIR`, then `... report --work DIR`.
+
+Data set x bits x {post-training, STE, EWGS with a fixed delta, GSTE} x {one range per tensor, a scale per row}, for
+several seeds. A seed decides the split, the training and the codes. The full-precision model of each data set and seed
+is trained once and kept in DIR; every cell becomes a row of DIR/cells.csv as soon as it is done, and is not done again:
+the same call goes on where the last one stopped, and calls for parts (`--data`, `--seeds`, `--bits`) add up.
+
+Models: `lightgode` (configs/default.yaml, codes learned by distillation), `lightgcn` (configs/hqgnn_lightgcn.yaml,
+codes learned by its own loss, as in HQ-GNN).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import matplotlib
+import numpy as np
+
+from tf_hqgnn import __version__
+from tf_hqgnn.callbacks import restore_weights
+from tf_hqgnn.checkpoints import CheckpointStore
+from tf_hqgnn.coding import make_codes
+from tf_hqgnn.config import Config, QuantizationConfig
+from tf_hqgnn.data.loading import load_dataset
+from tf_hqgnn.evaluation import evaluate_embeddings
+from tf_hqgnn.logs import quieten_libraries
+from tf_hqgnn.models.hqgnn import HQGNN, make_model
+from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.training import train
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+_ROOT = Path(__file__).resolve().parent.parent
+_DATA = _ROOT.parent / "shared" / "data"
+DATA = {
+    "ml-100k": (f"data.path={_DATA / 'ml-100k' / 'interactions.csv'}",),
+    "beauty": (f"data.path={_DATA / 'beauty' / 'interactions.csv'}", "data.k_core=5"),
+    "gowalla": (
+        f"data.train_path={_DATA / 'gowalla' / 'train.csv'}",
+        f"data.test_path={_DATA / 'gowalla' / 'test.csv'}",
+        "training.max_epochs=40",
+        "training.evaluate_every=4",
+    ),
+}
+MODELS = {"lightgode": ("default.yaml", "distillation"), "lightgcn": ("hqgnn_lightgcn.yaml", "fine_tuning")}
+WAYS = ("post-training", "ste", "ewgs", "gste")
+MODES = ("per_tensor", "per_row")
+BITS = (1, 2, 4, 8)
+_KEY = ("data", "model", "seed", "bits", "way", "mode")
+_COLUMNS = (
+    *_KEY,
+    "bytes_per_item",
+    "valid_ndcg@20",
+    "test_ndcg@20",
+    "full_valid_ndcg@20",
+    "full_test_ndcg@20",
+    "delta_users",
+    "delta_items",
+    "seconds",
+    "version",
+    "commit",
+    "machine",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("--work", type=Path, required=True, help="folder of models, cells.csv and the plot")
+    parser.add_argument("--data", nargs="+", choices=tuple(DATA), default=list(DATA))
+    parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=["lightgode"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
+    parser.add_argument("--bits", nargs="+", type=int, choices=BITS, default=list(BITS))
+    arguments = parser.parse_args()
+    quieten_libraries()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    cells = Cells(arguments.work / "cells.csv")
+    if arguments.command == "report":
+        report(cells, arguments.work / "quantization.png")
+        return
+    for model, data, seed in itertools.product(arguments.models, arguments.data, arguments.seeds):
+        wanted = [
+            {"data": data, "model": model, "seed": seed, "bits": bits, "way": way, "mode": mode}
+            for bits, way, mode in itertools.product(arguments.bits, WAYS, MODES)
+        ]
+        missing = [key for key in wanted if key not in cells]
+        if missing:
+            bench = Bench(arguments.work / f"{model}-{data}-{seed}", model, data, seed)
+            for key in missing:
+                cells.add(key | bench.measure(key["bits"], key["way"], key["mode"]))
+
+
+class Cells:
+    """The rows of the CSV, one for each cell that is done.
+
+    Args:
+      path: read if it is there, appended to by `add`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: list[dict[str, str]] = []
+        if path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def __contains__(self, key: dict[str, Any]) -> bool:
+        return any(all(row[name] == str(key[name]) for name in _KEY) for row in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Appends a row and prints it."""
+        self.rows.append({name: str(row[name]) for name in _COLUMNS})
+        is_new = not self._path.exists()
+        with open(self._path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=_COLUMNS)
+            if is_new:
+                writer.writeheader()
+            writer.writerow(self.rows[-1])
+        ratio = row["test_ndcg@20"] / row["full_test_ndcg@20"]
+        print(*(row[name] for name in _KEY), f"{ratio:.1%} of full precision, {row['seconds']:.0f} s", flush=True)
+
+
+class Bench:
+    """One data set, model and seed: the full-precision model, and what becomes of it in codes.
+
+    Args:
+      run_dir: of the full-precision training; made if absent, gone on with if unfinished.
+      model: of MODELS.
+      data: of DATA.
+      seed: of the split and the training.
+    """
+
+    def __init__(self, run_dir: Path, model: str, data: str, seed: int) -> None:
+        file, self._method = MODELS[model]
+        self._config = Config.load(_ROOT / "configs" / file, (*DATA[data], f"seed={seed}", "quantization.bits=null"))
+        if not run_dir.exists():
+            train(load_dataset(self._config.data, seed), self._config, run_dir, resume=True)
+        self._run = RunDirectory.load(run_dir)
+        self._full = {split: self._run.evaluate(split, (20,)).metrics.values for split in ("valid", "test")}
+
+    def measure(self, bits: int, way: str, mode: str) -> dict[str, Any]:
+        """Makes the codes of one cell and judges them."""
+        run = self._run
+        values = self._config.quantization.model_dump() | {"bits": bits, "mode": mode, "method": self._method}
+        if way == "post-training":
+            values["method"] = "post_training"
+        else:
+            # A value halfway between two levels has its gradient changed by a tenth.
+            values |= {"estimator": way, "delta": 0.2 * (2**bits - 1) if way == "ewgs" else 0.0}
+        config = self._config.model_copy(update={"quantization": QuantizationConfig.model_validate(values)})
+        folder = run.path.with_name(f"{run.path.name}-{bits}-{way}-{mode}")
+        began = time.monotonic()
+        coded = make_codes(
+            self._model(),
+            run.user_embeddings,
+            run.item_embeddings,
+            run.dataset.train,
+            run.graph,
+            config,
+            self._validate,
+            folder,
+        )
+        seconds = time.monotonic() - began
+        found = replace(run, config=config, coded=coded)
+        judged = {f"{split}_ndcg@20": found.evaluate(split, (20,)).metrics.values["ndcg@20"] for split in self._full}
+        return {
+            **judged,
+            **{f"full_{split}_ndcg@20": values["ndcg@20"] for split, values in self._full.items()},
+            **_last_deltas(folder / "history.csv"),
+            "bytes_per_item": coded.items.bytes_per_item,
+            "seconds": seconds,
+            "version": __version__,
+            "commit": _commit(),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}",
+        }
+
+    def _model(self) -> HQGNN:
+        """The trained model, for methods that train it on."""
+        model = make_model(self._config, self._run.graph)
+        weights, _ = CheckpointStore(self._run.path / "checkpoints").load()
+        for variable, value in zip(model.trainable_weights, restore_weights(model, weights)):
+            variable.assign(value)
+        return model
+
+    def _validate(self, users: np.ndarray, items: np.ndarray) -> dict[str, float]:
+        run = self._run
+        return evaluate_embeddings(
+            users, items, run.dataset.valid, run.graph.seen(), run.graph.item_degree, (20,)
+        ).values
+
+
+def _last_deltas(path: Path) -> dict[str, float]:
+    if not path.exists():
+        return {"delta_users": 0.0, "delta_items": 0.0}
+    with open(path, newline="", encoding="utf-8") as file:
+        *_, last = csv.DictReader(file)
+    return {name: float(last.get(name, 0.0)) for name in ("delta_users", "delta_items")}
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def report(cells: Cells, plot: Path) -> None:
+    """Prints the table as Markdown, means and standard deviations over seeds, and draws the plot."""
+    if not cells.rows:
+        sys.exit("no cells yet: `run` comes first")
+    ratios: dict[tuple[str, ...], list[float]] = {}
+    size: dict[tuple[str, ...], float] = {}
+    for row in cells.rows:
+        key = tuple(row[name] for name in ("model", "data", "bits", "mode", "way"))
+        ratios.setdefault(key, []).append(float(row["test_ndcg@20"]) / float(row["full_test_ndcg@20"]))
+        size[key] = float(row["bytes_per_item"])
+    print("NDCG@20 on test, percent of the same model in full precision: mean and standard deviation (seeds)\n")
+    print("| model | data | bits | range |", " | ".join(WAYS), "|")
+    print("| --- " * (4 + len(WAYS)) + "|")
+    for group, keys in itertools.groupby(sorted(ratios), key=lambda key: key[:4]):
+        found = {key[4]: ratios[key] for key in keys}
+        print("|", " | ".join(group), "|", " | ".join(_cell(found.get(way, [])) for way in WAYS), "|")
+    panels = sorted({key[:2] for key in ratios})
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4), squeeze=False, layout="constrained")
+    for axis, panel in zip(axes[0], panels):
+        _draw(axis, {key[2:]: (size[key], values) for key, values in ratios.items() if key[:2] == panel})
+        axis.set_title(" on ".join(panel))
+    axes[0][0].set_ylabel("NDCG@20 / full precision")
+    axes[0][-1].legend(fontsize="small")
+    figure.savefig(plot, dpi=120)
+    print(f"\n{plot}", file=sys.stderr)
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    deviation = 100 * np.std(values, ddof=1) if len(values) > 1 else float("nan")
+    return f"{100 * np.mean(values):.1f} ± {deviation:.1f} ({len(values)})"
+
+
+def _draw(axis: Any, found: dict[tuple[str, ...], tuple[float, list[float]]]) -> None:
+    axis.axhline(1.0, color="black", linewidth=1, label="full precision")
+    for mode, way in itertools.product(MODES, WAYS):
+        points = sorted((size, values) for (_, m, w), (size, values) in found.items() if (m, w) == (mode, way))
+        if points:
+            axis.errorbar(
+                [size for size, _ in points],
+                [np.mean(values) for _, values in points],
+                yerr=[np.std(values) for _, values in points],
+                color=f"C{WAYS.index(way)}",
+                linestyle="-" if mode == "per_row" else ":",
+                marker="o" if mode == "per_row" else "x",
+                markersize=4,
+                capsize=2,
+                label=f"{way}, {mode.replace('_', ' ')}",
+            )
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(sorted({size for size, _ in found.values()}), minor=False)
+    axis.xaxis.set_major_formatter("{x:.0f}")
+    axis.set_xlabel("bytes an item")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""RecBole as a peer, in an environment of its own."""

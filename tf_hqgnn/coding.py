@@ -1,0 +1,171 @@
+"""From full-precision rows to the codes that are served: rounded, distilled, or trained by the model's own loss."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tf_keras
+
+from tf_hqgnn.config import Config, QuantizationConfig
+from tf_hqgnn.data.datasets import training_batches
+from tf_hqgnn.distillation import distill
+from tf_hqgnn.fitting import fit, num_negatives
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer, make_quantizers
+from tf_hqgnn.models.hqgnn import HQGNN, make_model
+from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
+from tf_hqgnn.types import Interactions
+
+Validate = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+
+
+def make_codes(
+    model: HQGNN,
+    users: np.ndarray,
+    items: np.ndarray,
+    train: Interactions,
+    graph: InteractionGraph,
+    config: Config,
+    validate: Validate,
+    folder: Path,
+) -> CodedEmbeddings:
+    """The codes of a trained model, by the method of `config.quantization`.
+
+    Args:
+      model: trained in full precision.
+      users: float32 [U, d], its rows as they would be served, propagated.
+      items: float32 [I, d], likewise.
+      train: the training interactions.
+      graph: of those.
+      config: all settings.
+      validate: (user rows, item rows) -> metrics on the validation split; empty without one.
+      folder: gets what the method logs: `history.csv` with delta, and what a resumed run needs.
+    """
+    method = config.quantization.method
+    if method == "post_training":
+        return post_training_codes(users, items, config.quantization)
+    folder.mkdir(exist_ok=True)
+    if method == "fine_tuning":
+        return _fine_tune(model, train, graph, config, validate, folder)
+    log = _History(folder / "history.csv", config.quantization.distillation.max_epochs)
+    has_valid = bool(validate(users, items))
+    return distill(
+        users,
+        items,
+        graph.seen(),
+        config.quantization,
+        config.seed,
+        validate=(lambda u, i: validate(u, i)["ndcg@20"]) if has_valid else None,
+        on_epoch=log.write,
+    )
+
+
+def post_training_codes(users: np.ndarray, items: np.ndarray, config: QuantizationConfig) -> CodedEmbeddings:
+    """The rows rounded as they are; one range per tensor is mean -+ 3 standard deviations.
+
+    Args:
+      users: float32 [U, d].
+      items: float32 [I, d].
+      config: bits, mode and symmetry of the codes.
+    """
+    quantizers = make_quantizers(config)
+    for quantizer, rows in zip(quantizers, (users, items)):
+        if quantizer is not None and quantizer.mode == "per_tensor":
+            quantizer.adapt_range(rows)
+    return _encode(users, items, *quantizers)
+
+
+def _encode(
+    users: np.ndarray, items: np.ndarray, user_quantizer: LowBitQuantizer | None, item_quantizer: LowBitQuantizer
+) -> CodedEmbeddings:
+    return CodedEmbeddings(
+        users if user_quantizer is None else user_quantizer.encode(users), item_quantizer.encode(items)
+    )
+
+
+def _fine_tune(
+    model: HQGNN, train: Interactions, graph: InteractionGraph, config: Config, validate: Validate, folder: Path
+) -> CodedEmbeddings:
+    """HQ-GNN: the trained model goes on with quantizers between its encoder and its loss.
+
+    Rounding what it starts with is the first candidate, so that the result isn't worse on the validation split.
+    """
+    quantization = config.quantization
+    quantizers = make_quantizers(quantization)
+    coded = make_model(config, graph, quantizers)
+    coded.user_table.assign(model.user_table)
+    coded.item_table.assign(model.item_table)
+    coded.encoder.set_weights(model.encoder.get_weights())
+    for quantizer, rows in zip(quantizers, coded.embeddings()):
+        if quantizer is not None and quantizer.mode == "per_tensor":
+            quantizer.adapt_range(rows)
+
+    def encode() -> CodedEmbeddings:
+        return _encode(*coded.embeddings(), *quantizers)
+
+    def validate_codes() -> dict[str, float]:
+        return validate(*encode().dequantize())
+
+    training = config.training.model_copy(
+        update={
+            "max_epochs": quantization.max_epochs,
+            "evaluate_every": 1,
+            "learning_rate": quantization.learning_rate,
+        }
+    )
+    callbacks = [_RefreshDelta(train, config)] if quantization.estimator == "gste" else []
+    start = validate_codes().get("ndcg@20")
+    fit(coded, train, training, config.seed, validate_codes, folder, callbacks, start_value=start)
+    return encode()
+
+
+class _RefreshDelta(tf_keras.callbacks.Callback):
+    """Lets gste's delta follow the Hessian, from a batch of each epoch that is due.
+
+    A batch of the epochs past the last one, so that the same epoch always takes the same batch, and one that is not
+    trained on.
+    """
+
+    def __init__(self, train: Interactions, config: Config) -> None:
+        super().__init__()
+        self._train = train
+        self._config = config
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Refreshes before the epoch's first step."""
+        config = self._config
+        if epoch % config.quantization.refresh_every:
+            return
+        batches = training_batches(
+            self._train,
+            self.model.num_items,
+            config.training.batch_size,
+            config.seed,
+            config.quantization.max_epochs + epoch,
+            num_negatives(config.loss),
+        )
+        self.model.refresh_deltas(next(iter(batches.take(1))), config.quantization)
+
+
+class _History:
+    """Rows of a CSV, written as they come, and a line on standard error for each tenth of the way."""
+
+    def __init__(self, path: Path, max_epochs: int) -> None:
+        self._path = path
+        self._max_epochs = max_epochs
+        self._rows: list[dict[str, float]] = []
+
+    def write(self, row: dict[str, float]) -> None:
+        self._rows.append(row)
+        with open(self._path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in self._rows for name in row)))
+            writer.writeheader()
+            writer.writerows(self._rows)
+        epoch = int(row["epoch"])
+        if epoch % max(1, self._max_epochs // 10) == 0:
+            text = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+            print(f"codes: epoch {epoch}/{self._max_epochs}  {text}", file=sys.stderr, flush=True)

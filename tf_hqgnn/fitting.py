@@ -1,0 +1,81 @@
+"""One fit of a model: batches, validation, early stopping, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import tf_keras
+
+from tf_hqgnn.callbacks import StopOnDivergence, TrainingState, Validation, restore_weights
+from tf_hqgnn.checkpoints import CheckpointStore
+from tf_hqgnn.config import LossConfig, TrainingConfig
+from tf_hqgnn.data.datasets import steps_per_epoch, training_batches
+from tf_hqgnn.models.hqgnn import HQGNN
+from tf_hqgnn.types import Interactions
+
+
+def num_negatives(loss: LossConfig) -> int:
+    """How many negatives per pair the loss wants in its batches."""
+    return loss.num_negatives if loss.name == "bpr" else 0
+
+
+def fit(
+    model: HQGNN,
+    train: Interactions,
+    training: TrainingConfig,
+    seed: int,
+    validate: Callable[[], dict[str, float]],
+    folder: Path,
+    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+    start_value: float | None = None,
+) -> TrainingState:
+    """Trains to the end, and leaves the model with the weights of the best epoch.
+
+    Killed at any moment, the same call goes on from the last checkpoint and ends in the same state.
+
+    Args:
+      model: compiled.
+      train: the training interactions.
+      training: when to validate, to checkpoint and to stop.
+      seed: of the batches.
+      validate: () -> metrics of the model as it is now, NDCG@20 among them unless there is nothing to validate on.
+      folder: gets `checkpoints/`, `history.csv` and `tensorboard/`.
+      callbacks: more of Keras' callbacks.
+      start_value: NDCG@20 of the weights that the fit starts with, if they may turn out the best.
+
+    Returns:
+      How it ended.
+
+    Raises:
+      DivergenceError: The loss is no longer finite.
+    """
+    store = CheckpointStore(folder / "checkpoints")
+    state, best_weights = TrainingState(), list[np.ndarray]()
+    if store.epochs():
+        weights, saved = store.load()
+        state = TrainingState(**saved)
+        best_weights = restore_weights(model, weights)
+    elif start_value is not None:
+        state.best_value = start_value
+        best_weights = [variable.numpy() for variable in model.trainable_weights]
+    if not state.is_finished(training):
+        validation = Validation(
+            validate, state, store, training, best_weights, folder / "history.csv", folder / "tensorboard"
+        )
+        negatives = num_negatives(model.loss_config)
+        with closing(validation):
+            model.fit(
+                training_batches(train, model.num_items, training.batch_size, seed, state.epoch, negatives),
+                epochs=training.max_epochs,
+                initial_epoch=state.epoch,
+                steps_per_epoch=steps_per_epoch(len(train), training.batch_size),
+                callbacks=[StopOnDivergence(), *callbacks, validation],
+                verbose=0,
+            )
+        best_weights = validation.best_weights
+    for variable, value in zip(model.trainable_weights, best_weights):
+        variable.assign(value)
+    return state

@@ -1,0 +1,135 @@
+"""What the run is and how good: sizes, settings, metrics at k."""
+
+from __future__ import annotations
+
+from tf_hqgnn.config import Config
+from tf_hqgnn.quantization.codes import Codes
+from tf_hqgnn.report.charts import CODES, MODEL, POPULARITY, Series, bar_chart, line_chart
+from tf_hqgnn.report.markup import figure, number, paragraph, plots, section, table, text
+from tf_hqgnn.report.validation_sample import K
+from tf_hqgnn.run_directory import RunDirectory
+
+_METRICS = ("recall", "ndcg", "hit", "mrr", "precision", "coverage")
+
+
+def headline(run: RunDirectory) -> str:
+    """The figures to see first, and what they are of."""
+    dataset, valid, popularity = run.dataset, run.metrics["valid"], run.metrics["popularity"]
+    cards = [(f"{dataset.num_users:,}", "users"), (f"{dataset.num_items:,}", "items")]
+    cards.append((f"{len(dataset.train):,}", "training interactions"))
+    if valid:
+        ndcg, usual = valid[f"ndcg@{K}"], popularity[f"ndcg@{K}"]
+        times = f", {ndcg / usual:.1f} times popularity's" if usual > 0 else ""
+        cards.append((number(ndcg), f"NDCG@{K}{times} (validation)"))
+        cards.append((number(valid[f"recall@{K}"]), f"Recall@{K} (validation)"))
+    cards.append((f"{_item_bytes(run):.4g}", "bytes an item"))
+    cards.append((f"{run.metrics['seconds']:,.0f} s", "training, with validation"))
+    boxes = "".join(f'<div class="card"><b>{text(value)}</b><span>{text(label)}</span></div>' for value, label in cards)
+    sizes = (
+        f"Held out: {len(dataset.valid):,} interactions for validation, {len(dataset.test):,} for testing. "
+        "Everything on this page is measured on the validation split, by which epochs and settings are chosen; "
+        "the test split is left alone."
+    )
+    none = "" if valid else paragraph("No interaction was held out for validation, so no accuracy can be shown here.")
+    return f'<div class="cards">{boxes}</div>\n{paragraph(sizes, soft=True)}{none}'
+
+
+def metrics(run: RunDirectory) -> str:
+    """Metrics at every k against popularity, as plots and as a table; nothing without a validation split."""
+    valid = run.metrics["valid"]
+    if not valid:
+        return ""
+    kinds = {f"{run.config.quantization.bits} bit" if run.coded else "model": valid}
+    if run.coded and run.metrics.get("full_precision"):
+        kinds["float32"] = run.metrics["full_precision"]
+    kinds["popularity"] = run.metrics["popularity"]
+    ks = sorted({int(key.partition("@")[2]) for key in valid})
+    header, rows = ["metric", *kinds], []
+    if len(kinds) == 3:
+        header.append("ratio")
+    for k in ks:
+        for metric in _METRICS:
+            values = [kind[f"{metric}@{k}"] for kind in kinds.values()]
+            ratio = [number(values[0] / values[1] if values[1] else float("nan"), 3)] if len(kinds) == 3 else []
+            rows.append([f"{metric}@{k}", *map(number, values), *ratio])
+    return section("Metrics at k", plots(*_plots(kinds, ks)), table(header, rows))
+
+
+def _plots(kinds: dict[str, dict[str, float]], ks: list[int]) -> list[str]:
+    """Recall and NDCG over k; bars of more metrics where there is one k only."""
+    colors = [*([CODES] if len(kinds) == 3 else []), MODEL, POPULARITY]
+    if len(ks) == 1:
+        names = [f"{metric}@{ks[0]}" for metric in _METRICS[:4]]
+        bars = [
+            Series(kind, (), [values[name] for name in names], color)
+            for (kind, values), color in zip(kinds.items(), colors)
+        ]
+        svg = bar_chart("at-k", f"Metrics of {', '.join(kinds)}", ("metric", "value"), names, bars)
+        return [figure(svg, "On the validation split.")]
+    figures = []
+    for metric, label in (("recall", "Recall"), ("ndcg", "NDCG")):
+        series = [
+            Series(kind, ks, [values[f"{metric}@{k}"] for k in ks], color)
+            for (kind, values), color in zip(kinds.items(), colors)
+        ]
+        svg = line_chart(
+            f"at-k-{metric}",
+            f"{label} at k of {', '.join(kinds)}",
+            ("k", label),
+            series,
+            (ks, [str(k) for k in ks]),
+            from_zero=True,
+        )
+        figures.append(figure(svg, f"{label}@k on the validation split."))
+    return figures
+
+
+def settings(config: Config) -> str:
+    """The settings that matter in a table, and all of them to unfold."""
+    model, training, propagation, quantization = config.model, config.training, config.propagation, config.quantization
+    layers = "" if model.encoder == "none" else f", {model.num_layers} layers"
+    solved = "none" if propagation.solver == "none" else f"{propagation.solver} to t1 = {propagation.t1:g}"
+    if propagation.solver in ("euler", "heun", "rk4"):
+        solved += f" in {propagation.num_steps} step{'s' if propagation.num_steps > 1 else ''}"
+    coded = "none, float32 is served"
+    if quantization.bits is not None:
+        users = "float32" if quantization.user_bits is None else f"{quantization.user_bits} bits"
+        coded = f"items {quantization.bits} bits, users {users}, {quantization.method}, {quantization.mode}"
+    rows = [
+        ["encoder", f"{model.encoder}{layers}, {model.embedding_dim} dimensions"],
+        ["loss", _loss(config)],
+        ["training", f"batches of {training.batch_size:,}, learning rate {training.learning_rate:g}"],
+        ["propagation", f"{solved}, rows {'scaled to unit length' if propagation.normalize else 'as trained'}"],
+        ["codes", coded],
+        ["split", _split(config)],
+        ["seed", str(config.seed)],
+    ]
+    everything = f"<details><summary>all settings</summary><pre>{text(config.to_yaml(), 50_000)}</pre></details>\n"
+    return section("Settings", table(["setting", "value"], [[text(c) for c in row] for row in rows], 2), everything)
+
+
+def _split(config: Config) -> str:
+    split = config.data.split
+    if split.method == "leave_last_out":
+        return "the last two interactions of each user"
+    test = "a file of its own" if config.data.test_path else f"{split.test:g}"
+    return f"{split.method}, {split.valid:g} for validation, {test} for testing"
+
+
+def _loss(config: Config) -> str:
+    loss = config.loss
+    if loss.name == "softmax":
+        special = f"temperature {loss.temperature:g}, popularity correction {loss.popularity_correction:g}"
+    elif loss.name == "bpr":
+        special = f"{loss.num_negatives} negative{'s' if loss.num_negatives > 1 else ''} a pair"
+    else:
+        special = f"gamma {loss.gamma:g}"
+    return f"{loss.name}, {special}, weight decay {loss.weight_decay:g}"
+
+
+def _item_bytes(run: RunDirectory) -> float:
+    """Bytes of an item's row as it is served."""
+    if run.coded is None:
+        return 4.0 * run.item_embeddings.shape[1]
+    items: Codes = run.coded.items
+    return items.bytes_per_item

@@ -1,0 +1,143 @@
+"""Bit planes inside the graph: made from codes, turned back, and multiplied by XOR and popcount.
+
+A code c of b bits is the sum of its bits, 2^p each; its level `l = 2 c - (2^b - 1)` is the sum of the same bits taken
+as signs, 2^p times +1 or -1. A product of two signs is -1 where the bits differ, so that over d columns
+
+    sum_j l_j m_j = sum_pq 2^(p + q) (d - 2 popcount(plane_p xor plane_q)),
+
+exactly, for any two numbers of bits and with no term of the rows alone. All operations have GPU kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.quantization.packing import to_bit_planes
+from tf_hqgnn.retrieval.coded_scores import QueryTerms
+from tf_hqgnn.retrieval.queries import QueryCodes
+
+# Word k of plane p of some rows, uint8 [..., bytes of a word], is `words[p][k]`.
+Words = Sequence[Sequence[tf.Tensor]]
+
+_WORDS = {1: tf.uint8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
+
+
+def word_bytes(dim: int) -> int:
+    """Bytes of the widest word that divides a plane's row of `dim` bits, padded to bytes: 8, 4, 2 or 1."""
+    width = -(-dim // 8)
+    return next(size for size in (8, 4, 2, 1) if width % size == 0)
+
+
+def pack_words(codes: np.ndarray, num_bits: int) -> np.ndarray:
+    """The bit planes of codes uint8 [n, d], cut into words: uint8 [num_bits, K, n, bytes of a word].
+
+    A word's place comes before the row, so that a pass over the rows reads one run of memory.
+
+    >>> pack_words(np.array([[1, 2, 3]], np.uint8), num_bits=2).tolist()
+    [[[[5]]], [[[6]]]]
+    """
+    size = word_bytes(codes.shape[1])
+    planes = to_bit_planes(codes, num_bits)
+    return np.ascontiguousarray(planes.reshape(num_bits, len(codes), -1, size).transpose(0, 2, 1, 3))
+
+
+def pack_query(codes: QueryCodes) -> tf.Tensor:
+    """What `pack_words` makes of the codes of queries, in the graph."""
+    dim = codes.codes.shape[1]
+    size = word_bytes(dim)
+    place = tf.range(codes.num_bits)[:, tf.newaxis, tf.newaxis]
+    bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(codes.codes[tf.newaxis], tf.cast(place, tf.uint8)), 1)
+    bits = tf.pad(tf.cast(bits, tf.float32), [[0, 0], [0, 0], [0, -dim % 8]])
+    batch = tf.shape(codes.codes)[0]
+    groups = tf.reshape(bits, [codes.num_bits, batch, -(-dim // 8), 8])
+    planes = tf.cast(tf.reduce_sum(groups * [float(2**bit) for bit in range(8)], axis=3), tf.uint8)
+    words = tf.reshape(planes, [codes.num_bits, batch, -(-dim // 8) // size, size])
+    return tf.transpose(words, [0, 2, 1, 3])
+
+
+def unpack_words(words: Words, dim: int) -> tf.Tensor:
+    """The codes, uint8 [..., dim], of words uint8 [..., bytes of a word].
+
+    Each byte of a plane becomes eight bytes by a table of 256 words; planes are added as whole words, since no code
+    exceeds a byte.
+    """
+    spread = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.int64)[:, 0]
+    parts = []
+    for word in zip(*words):
+        eights = [tf.gather(tf.constant(spread << p), tf.cast(plane, tf.int32)) for p, plane in enumerate(word)]
+        parts.append(tf.bitcast(tf.add_n(eights), tf.uint8))  # [..., bytes of a word, 8]
+    rows = tf.concat(parts, axis=-2)
+    width = rows.shape[-2] * 8
+    return tf.reshape(rows, tf.concat([tf.shape(rows)[:-2], [width]], axis=0))[..., :dim]
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneBlock:
+    """Rows as bit planes, and the integers that scores are made of.
+
+    Args:
+      words: `words[p][k]`, word k of plane p of each row, uint8 [n, bytes of a word].
+      dim: d.
+    """
+
+    words: Words
+    dim: int
+
+    def inner(self, query: QueryTerms) -> tf.Tensor:
+        """See `coded_scores.Block`.
+
+        Raises:
+          ValueError: The queries have no codes.
+        """
+        if query.codes is None:
+            raise ValueError("bit planes multiply codes, but the queries are floats: score them with a CodeBlock")
+        asked, num_bits = as_words(pack_query(query.codes)), query.codes.num_bits
+        batch, rows = tf.shape(asked)[2], tf.shape(self.words[0][0])[0]
+        weights = tf.constant([[float(2**q) for q in range(num_bits)]])
+        total = tf.zeros([], query.dtype)
+        for p, plane in enumerate(self.words):
+            for k, word in enumerate(plane):
+                flat = tf.reshape(asked[:, k], [num_bits * batch, 1])
+                differing = tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(flat, as_words(word)[tf.newaxis]))
+                if num_bits > 1:
+                    # At most 64 times at most 255: exact, whatever a matrix product multiplies by.
+                    planes = tf.reshape(tf.cast(differing, tf.float32), [num_bits, batch * rows])
+                    differing = tf.reshape(tf.matmul(weights, planes), [batch, rows])
+                part = tf.cast(differing, query.dtype)
+                total += part * 2.0**p if p else part
+        highest = (2 ** len(self.words) - 1) * query.highest
+        return float(self.dim * highest) - 2.0 * total
+
+    def sums(self, dtype: tf.DType) -> tf.Tensor:
+        """See `coded_scores.Block`."""
+        pairs = [(2.0**p, [tf.zeros_like(word) for word in plane], plane) for p, plane in enumerate(self.words)]
+        return -self._signs(dtype, pairs)
+
+    def squares(self, dtype: tf.DType) -> tf.Tensor:
+        """See `coded_scores.Block`."""
+        numbered = list(enumerate(self.words))
+        pairs = [(2.0 ** (p + q + 1), one, two) for p, one in numbered for q, two in numbered[p + 1 :]]
+        same = float(self.dim * sum(4**p for p, _ in numbered))
+        return same + self._signs(dtype, pairs)
+
+    def _signs(
+        self, dtype: tf.DType, pairs: Sequence[tuple[float, Sequence[tf.Tensor], Sequence[tf.Tensor]]]
+    ) -> tf.Tensor:
+        """The sum over `pairs` of weight times the product of two planes of signs, [1, n]."""
+        total = tf.zeros([1, tf.shape(self.words[0][0])[0]], dtype)
+        for weight, one, two in pairs:
+            for a, b in zip(one, two):
+                differing = tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(as_words(a), as_words(b)))
+                total -= 2.0 * weight * tf.cast(differing, dtype)
+            total += weight * self.dim
+        return total
+
+
+def as_words(values: tf.Tensor) -> tf.Tensor:
+    """uint8 [..., bytes of a word] as integers [...]."""
+    dtype = _WORDS[values.shape[-1]]
+    return tf.squeeze(values, -1) if dtype == tf.uint8 else tf.bitcast(values, dtype)

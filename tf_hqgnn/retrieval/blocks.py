@@ -1,0 +1,44 @@
+"""Scores of a large table, a block of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def over_blocks(
+    score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch: tf.Tensor, num_rows: int, block_rows: tf.Tensor
+) -> tf.Tensor:
+    """`score(0, num_rows)`, block after block, so that what scoring a row takes besides its score stays small.
+
+    Args:
+      score: `(start, end)`, int32 scalars with start <= end, to float32 [B, end - start].
+      batch: B, int32 scalar.
+      num_rows: N.
+      block_rows: int32 scalar >= 1, the rows of a block.
+
+    Returns:
+      float32 [B, N].
+
+    Example:
+      >>> over_blocks(lambda start, end: tf.cast(tf.range(start, end), tf.float32)[None], 1, 5, 2).numpy().tolist()
+      [[0.0, 1.0, 2.0, 3.0, 4.0]]
+    """
+    if not num_rows:
+        return score(tf.constant(0), tf.constant(0))
+    # All of one size; the last overlaps the one before by fewer rows than there are blocks.
+    count = -(-num_rows // tf.minimum(block_rows, num_rows))
+    size = -(-num_rows // count)
+    blocks = tf.TensorArray(tf.float32, size=count, element_shape=[None, None])
+
+    def body(number: tf.Tensor, blocks: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        start = tf.minimum(number * size, num_rows - size)
+        return number + 1, blocks.write(number, score(start, start + size))
+
+    # One after the other: in parallel, blocks would share neither a cache nor a limit on memory.
+    _, blocks = tf.while_loop(lambda number, _: number < count, body, (tf.constant(0), blocks), parallel_iterations=1)
+    scores = blocks.stack()
+    head = tf.reshape(tf.transpose(scores[:-1], [1, 0, 2]), [batch, (count - 1) * size])
+    whole = tf.concat([head, scores[-1][:, count * size - num_rows :]], axis=1)
+    return tf.ensure_shape(whole, [None, num_rows])

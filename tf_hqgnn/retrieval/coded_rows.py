@@ -1,0 +1,145 @@
+"""Tables that hold low-bit codes and score from them; a float32 row is made when it is needed, for as long as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.quantization.codes import Codes
+from tf_hqgnn.retrieval.bit_planes import PlaneBlock, pack_words, unpack_words
+from tf_hqgnn.retrieval.blocks import over_blocks
+from tf_hqgnn.retrieval.coded_scores import Block, CodeBlock, QueryTerms, score_block
+from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
+from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
+
+# Rows of up to so many bits, and words, are multiplied as bit planes where queries are coded, too.
+_MOST_PLANES = 4
+_MOST_WORDS = 64
+# The work of bit planes grows with the planes of all queries, that of unpacked codes hardly; the answers are the same.
+_MOST_QUERY_PLANES = 16
+# Numbers that a block works on at once: few enough for a cache, many enough to be worth the block's overhead.
+_PLANE_BLOCK = 2**19
+_CODE_BLOCK = 2**18
+
+
+class CodedRows(RowTable):
+    """Rows r of codes c of b bits, for `offset[r] + scale[r] (2 c / (2^b - 1) - 1)`: bit planes, at 8 bits bytes.
+
+    Between codes, scores are products of integers, found exactly, scaled in float64 and rounded to float32 once: the
+    ranking is that of the exact products of the stored rows, down to what float32 can tell apart. Rows of up to 4 bits
+    are multiplied by XOR and popcount; others, and many queries at once, as float32 products of their levels, which is
+    the same number. Queries that are not codes take the latter way, and are as exact as float32 products are.
+
+    Args:
+      codes: N rows.
+
+    Example:
+      >>> items = CodedRows(Codes.quantize(np.array([[1.0, -1.0], [2.0, 2.0]]), num_bits=1))
+      >>> items.score_all(items.queries(tf.constant([0]))).numpy().tolist(), items.bytes_per_row
+      ([[2.0, 0.0]], 3.0)
+    """
+
+    def __init__(self, codes: Codes) -> None:
+        super().__init__(name="rows")
+        self.num_rows, self.embedding_dim, self.num_bits = len(codes), codes.dim, codes.num_bits
+        self._bits = codes.num_bits
+        values = codes.unpack()
+        if codes.num_bits == 8:
+            self._codes, self._words = _variable("codes", values), []
+        else:
+            # A variable for each word: its rows are sliced and gathered as they are, and uint8 along the first axis is
+            # what can be gathered on a GPU.
+            packed = pack_words(values, codes.num_bits)
+            self._codes, self._words = None, [[_variable("planes", word) for word in plane] for plane in packed]
+        self._scale = _variable("scale", codes.scale)
+        self._offset = None if codes.offset is None else _variable("offset", codes.offset)
+        num_bytes = sum(variable.dtype.size * variable.shape.num_elements() for variable in self.variables)
+        self.bytes_per_row = num_bytes / max(len(codes), 1)
+
+    def gather(self, index: tf.Tensor) -> tf.Tensor:
+        """See `RowTable`."""
+        return dequantize(self._codes_at(index), self._bits, *self._ranges_at(index))
+
+    def queries(self, index: tf.Tensor) -> Queries:
+        """See `RowTable`; in both forms."""
+        return Queries.of_codes(QueryCodes(self._codes_at(index), self._bits, *self._ranges_at(index)))
+
+    def score_all(self, queries: Queries, cosine: bool = False) -> tf.Tensor:
+        """See `RowTable`."""
+        query, codes, batch = QueryTerms.of(queries), queries.codes, tf.shape(queries.rows)[0]
+
+        def by_codes() -> tf.Tensor:
+            def score(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+                rows = CodeBlock(self._codes_between(start, end), self._highest)
+                return self._score(rows, query, *self._ranges_between(start, end), cosine)
+
+            return over_blocks(score, batch, self.num_rows, tf.constant(_CODE_BLOCK // self.embedding_dim + 1))
+
+        if codes is None or not self._has_planes():
+            return by_codes()
+        num_planes = batch * codes.num_bits
+
+        def by_planes() -> tf.Tensor:
+            def score(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+                rows = PlaneBlock(self._words_between(start, end), self.embedding_dim)
+                return self._score(rows, query, *self._ranges_between(start, end), cosine)
+
+            return over_blocks(score, batch, self.num_rows, _PLANE_BLOCK // tf.maximum(num_planes, 1) + 1)
+
+        if self._bits * codes.num_bits == 1:
+            return by_planes()
+        return tf.cond(num_planes <= _MOST_QUERY_PLANES, by_planes, by_codes)
+
+    def score_at(self, queries: Queries, index: tf.Tensor, cosine: bool = False) -> tf.Tensor:
+        """See `RowTable`."""
+        rows = CodeBlock(self._codes_at(index), self._highest)
+        return self._score(rows, QueryTerms.of(queries), *self._ranges_at(index), cosine)
+
+    def to_numpy(self) -> np.ndarray:
+        """See `RowTable`."""
+        return self.gather(tf.range(self.num_rows)).numpy()
+
+    @property
+    def _highest(self) -> int:
+        return 2**self._bits - 1
+
+    def _has_planes(self) -> bool:
+        return self._bits <= _MOST_PLANES and len(self._words[0]) <= _MOST_WORDS
+
+    def _score(
+        self, rows: Block, query: QueryTerms, scale: tf.Tensor, offset: tf.Tensor | None, cosine: bool
+    ) -> tf.Tensor:
+        return score_block(rows, query, self._highest, self.embedding_dim, scale, offset, cosine)
+
+    def _codes_at(self, index: tf.Tensor) -> tf.Tensor:
+        if self._codes is not None:
+            return tf.gather(self._codes, index)
+        return unpack_words([[tf.gather(word, index) for word in plane] for plane in self._words], self.embedding_dim)
+
+    def _codes_between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        if self._codes is not None:
+            return self._codes[start:end]
+        return unpack_words(self._words_between(start, end), self.embedding_dim)
+
+    def _words_between(self, start: tf.Tensor, end: tf.Tensor) -> list[list[tf.Tensor]]:
+        return [[word[start:end] for word in plane] for plane in self._words]
+
+    def _ranges_at(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The scales and offsets of the rows at `index`, float32 of its shape."""
+        place = index if self._scale.shape[0] == self.num_rows else tf.zeros_like(index)
+        offset = None if self._offset is None else tf.cast(tf.gather(self._offset, place), tf.float32)
+        return tf.cast(tf.gather(self._scale, place), tf.float32), offset
+
+    def _ranges_between(self, start: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The scales and offsets of the rows from `start` to `end`, float16 [1, n], or [1, 1] if all share them."""
+        part = slice(start, end) if self._scale.shape[0] == self.num_rows else slice(None)
+        return self._scale[tf.newaxis, part], None if self._offset is None else self._offset[tf.newaxis, part]
+
+
+def make_rows(values: Codes | np.ndarray) -> RowTable:
+    """A table of codes, or of float32 [N, d]."""
+    return CodedRows(values) if isinstance(values, Codes) else Float32Rows(values)
+
+
+def _variable(name: str, values: np.ndarray) -> tf.Variable:
+    return tf.Variable(values, trainable=False, name=name)
