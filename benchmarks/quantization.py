@@ -69,6 +69,7 @@ _COLUMNS = (
     "full_test_ndcg@20",
     "delta_users",
     "delta_items",
+    "settings",
     "seconds",
     "version",
     "commit",
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=["lightgode"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--bits", nargs="+", type=int, choices=BITS, default=list(BITS))
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="of how codes are made")
     arguments = parser.parse_args()
     quieten_libraries()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,7 @@ def main() -> None:
         ]
         missing = [key for key in wanted if key not in cells]
         if missing:
-            bench = Bench(arguments.work / f"{model}-{data}-{seed}", model, data, seed)
+            bench = Bench(arguments.work / f"{model}-{data}-{seed}", model, data, seed, tuple(arguments.set))
             for key in missing:
                 cells.add(key | bench.measure(key["bits"], key["way"], key["mode"]))
 
@@ -141,13 +143,17 @@ class Bench:
       model: of MODELS.
       data: of DATA.
       seed: of the split and the training.
+      overrides: of the settings by which codes are made.
     """
 
-    def __init__(self, run_dir: Path, model: str, data: str, seed: int) -> None:
+    def __init__(self, run_dir: Path, model: str, data: str, seed: int, overrides: tuple[str, ...]) -> None:
         file, self._method = MODELS[model]
-        self._config = Config.load(_ROOT / "configs" / file, (*DATA[data], f"seed={seed}", "quantization.bits=null"))
+        self._overrides = overrides
+        chosen = (*DATA[data], f"seed={seed}", "quantization.bits=null")
         if not run_dir.exists():
-            train(load_dataset(self._config.data, seed), self._config, run_dir, resume=True)
+            config = Config.load(_ROOT / "configs" / file, chosen)
+            train(load_dataset(config.data, seed), config, run_dir, resume=True)
+        self._config = Config.load(_ROOT / "configs" / file, (*chosen, *overrides))
         self._run = RunDirectory.load(run_dir)
         self._full = {split: self._run.evaluate(split, (20,)).metrics.values for split in ("valid", "test")}
 
@@ -180,6 +186,7 @@ class Bench:
             **judged,
             **{f"full_{split}_ndcg@20": values["ndcg@20"] for split, values in self._full.items()},
             **_last_deltas(folder / "history.csv"),
+            "settings": " ".join(self._overrides),
             "bytes_per_item": coded.items.bytes_per_item,
             "seconds": seconds,
             "version": __version__,

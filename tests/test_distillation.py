@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tf_hqgnn import distillation
+from tf_hqgnn.callbacks import DivergenceError
 from tf_hqgnn.config import DistillationConfig, QuantizationConfig
 from tf_hqgnn.distillation import distill
 from tf_hqgnn.distillation_trainer import Student, Trainer
@@ -85,7 +86,7 @@ def test_every_setting_gives_codes_as_asked(tables, seen, values):
 
 def test_learned_ranges_move(tables, seen):
     config = settings(mode="per_tensor", epochs=2)
-    student = Student(*tables, config.bits, config)
+    student = Student(*tables, config)
     before = float(student.item_quantizer.beta), float(student.user_quantizer.beta)
     Trainer(student, tables, seen, config, seed=1).run_epoch(1)
     after = float(student.item_quantizer.beta), float(student.user_quantizer.beta)
@@ -144,14 +145,14 @@ def test_exact_and_estimated_traces_give_like_deltas(tables, seen):
     deltas = []
     for trace in ("exact", "hutchinson"):
         config = settings(trace=trace, trace_probes=100, trace_tolerance=0.02)
-        logs = Trainer(Student(*tables, config.bits, config), tables, seen, config, seed=1).run_epoch(1)
+        logs = Trainer(Student(*tables, config), tables, seen, config, seed=1).run_epoch(1)
         deltas.append((logs["delta_users"], logs["delta_items"]))
     np.testing.assert_allclose(deltas[0], deltas[1], rtol=0.1)
 
 
 def trainer(tables, seen, num_items):
     config = settings(distillation={"num_items": num_items})
-    return Trainer(Student(*tables, config.bits, config), tables, seen, config, seed=1)
+    return Trainer(Student(*tables, config), tables, seen, config, seed=1)
 
 
 def test_a_sample_holds_the_best_items_and_stands_for_the_catalogue(tables, seen):
@@ -201,13 +202,13 @@ def test_errors(tables, seen, change, message):
 def test_divergence_is_an_error(tables, seen, monkeypatch):
     logs = {"loss": float("nan"), "delta_users": 0.0, "delta_items": 0.0}
     monkeypatch.setattr(distillation.Trainer, "run_epoch", lambda self, epoch: logs)
-    with pytest.raises(ValueError, match=r"distillation diverged.*epoch 1; lower"):
+    with pytest.raises(DivergenceError, match=r"distillation diverged.*epoch 1; lower"):
         distill(*tables, seen, settings(), seed=1)
 
 
 def test_learning_rates_fall_to_nothing(tables, seen):
     config = settings(epochs=4)
-    steps = Trainer(Student(*tables, config.bits, config), tables, seen, config, seed=1)
+    steps = Trainer(Student(*tables, config), tables, seen, config, seed=1)
     rates = []
     for epoch in range(1, 5):
         steps.run_epoch(epoch)

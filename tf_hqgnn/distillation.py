@@ -10,6 +10,7 @@ from typing import Callable
 
 import numpy as np
 
+from tf_hqgnn.callbacks import DivergenceError
 from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.distillation_trainer import Student, Trainer
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
@@ -52,8 +53,8 @@ def distill(
       The codes. Scores are on the scale of the given rows'.
 
     Raises:
-      ValueError: The tables or `seen` don't fit each other or aren't finite, `config.bits` is None, or training
-        diverged.
+      ValueError: The tables or `seen` don't fit each other or aren't finite, or `config.bits` is None.
+      DivergenceError: The loss is no longer finite.
 
     Reference:
       HQ-GNN (arXiv 2309.01032) for the estimator; what is trained and against what is ours.
@@ -67,7 +68,7 @@ def distill(
     users, items = _checked(user_embeddings, item_embeddings, seen)
     if config.bits is None:
         raise ValueError("quantization.bits is null, which serves float32: set it to 1..8 to distil codes")
-    student = Student(users, items, config.bits, config)
+    student = Student(users, items, config)
     best, best_score = student.encode(), -np.inf
 
     def consider(coded: CodedEmbeddings) -> float | None:
@@ -90,7 +91,7 @@ def distill(
     for epoch in range(1, settings.max_epochs + 1):
         logs = {"epoch": float(epoch), **trainer.run_epoch(epoch)}
         if not np.isfinite(logs["loss"]):
-            raise ValueError(
+            raise DivergenceError(
                 f"distillation diverged: its loss is {logs['loss']} in epoch {epoch}; lower "
                 f"quantization.distillation.learning_rate, now {settings.learning_rate:g}"
             )

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.evaluation import CSR, rank
-from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
+from tf_hqgnn.layers.low_bit_quantizer import make_quantizers
 from tf_hqgnn.optimizers import LazyAdam
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.quantization.hessian import hutchinson_trace
@@ -49,12 +49,13 @@ _RELATIVE_EPSILON = 5.0
 class Student:
     """The tables that are trained, and what rounds them."""
 
-    def __init__(self, users: np.ndarray, items: np.ndarray, num_bits: int, config: QuantizationConfig) -> None:
-        self.num_bits = num_bits
+    def __init__(self, users: np.ndarray, items: np.ndarray, config: QuantizationConfig) -> None:
         self.users, self.items = tf.Variable(users), tf.Variable(items)
-        self.user_quantizer = None if config.user_bits is None else _quantizer(config, config.user_bits, users)
-        self.item_quantizer = _quantizer(config, num_bits, items)
-        self.quantizers = [self.item_quantizer] + ([self.user_quantizer] if self.user_quantizer is not None else [])
+        self.user_quantizer, self.item_quantizer = make_quantizers(config)
+        self.quantizers = [layer for layer in (self.item_quantizer, self.user_quantizer) if layer is not None]
+        for quantizer in self.quantizers:
+            quantizer.build([None, users.shape[1]])
+        self.assign(users, items)
 
     def quantize(self, users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """What the codes of rows of both tables stand for."""
@@ -78,7 +79,7 @@ class Student:
         """Tables to start from: as they are; rotated for coding; and with users fitted to the coded items."""
         users, items = self.users.numpy(), self.items.numpy()
         yield users, items
-        if self.num_bits <= _MAX_PREPARED_BITS:
+        if self.item_quantizer.num_bits <= _MAX_PREPARED_BITS:
             rotation = coding_rotation(items, seed)
             users, items = users @ rotation, items @ rotation
             yield users, items
@@ -119,7 +120,7 @@ class Trainer:
         tables = student.users, student.items
         rates = settings.user_learning_rate, settings.learning_rate
         # The levels of b bits are 1 / (2^b - 1) of the range apart: the finer, the shorter the steps.
-        finest = 2**student.num_bits - 1
+        finest = 2**student.item_quantizer.num_bits - 1
         self.rates = [rate * _root_mean_square(table) / finest for rate, table in zip(rates, tables)]
         # A user is in one batch an epoch: moments that forget slowly would take its first few gradients for all.
         self.optimizers = [LazyAdam(self.rates[0], beta_1=0.5, beta_2=0.9), LazyAdam(self.rates[1])]
@@ -255,15 +256,6 @@ class Trainer:
             tolerance=self.config.trace_tolerance,
             seed=self.seed + number,
         ).trace
-
-
-def _quantizer(config: QuantizationConfig, num_bits: int, rows: np.ndarray) -> LowBitQuantizer:
-    delta = config.delta if config.estimator == "ewgs" else 0.0
-    quantizer = LowBitQuantizer(num_bits, config.mode, config.symmetric, config.estimator, delta)
-    quantizer.build(rows.shape)
-    if config.mode == "per_tensor":
-        quantizer.adapt_range(rows)
-    return quantizer
 
 
 def _root_mean_square(table: tf.Variable) -> float:

@@ -121,12 +121,14 @@ def test_the_pipeline_trains_the_model_that_plain_training_does(first, dataset, 
     plain = RunDirectory.load(tmp_path / "run")
     assert through_pipeline.metrics["valid"] == plain.metrics["valid"]
     np.testing.assert_array_equal(through_pipeline.item_embeddings, plain.item_embeddings)
+    np.testing.assert_array_equal(through_pipeline.coded.items.packed, plain.coded.items.packed)
 
 
 def test_the_metrics_through_the_saved_models_are_those_of_the_embeddings(first, evaluation):
     run = RunDirectory.load(run_local.latest_run(first.layout.out))
     found = run.evaluate("test", (5, 20))
     model, popularity = found.metrics, found.popularity
+    assert model.values != found.full_precision.values
     assert evaluation["num_users"] == model.num_users
     assert evaluation["metrics"] == pytest.approx(model.values, abs=1e-6)
     assert evaluation["popularity"] == pytest.approx(popularity.values)
