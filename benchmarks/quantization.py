@@ -15,8 +15,6 @@ import argparse
 import csv
 import itertools
 import os
-import platform
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -28,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import matplotlib
 import numpy as np
 
+from benchmarks.cells import ROOT, Cells, commit, machine
 from tf_hqgnn import __version__
 from tf_hqgnn.callbacks import restore_weights
 from tf_hqgnn.checkpoints import CheckpointStore
@@ -43,8 +42,7 @@ from tf_hqgnn.training import train
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-_ROOT = Path(__file__).resolve().parent.parent
-_DATA = _ROOT.parent / "shared" / "data"
+_DATA = ROOT.parent / "shared" / "data"
 DATA = {
     "ml-100k": (f"data.path={_DATA / 'ml-100k' / 'interactions.csv'}",),
     "beauty": (f"data.path={_DATA / 'beauty' / 'interactions.csv'}", "data.k_core=5"),
@@ -89,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quieten_libraries()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    cells = Cells(arguments.work / "cells.csv")
+    cells = Cells(arguments.work / "cells.csv", _KEY, _COLUMNS)
     if arguments.command == "report":
         report(cells, arguments.work / "quantization.png")
         return
@@ -102,37 +100,14 @@ def main() -> None:
         if missing:
             bench = Bench(arguments.work / f"{model}-{data}-{seed}", model, data, seed, tuple(arguments.set))
             for key in missing:
-                cells.add(key | bench.measure(key["bits"], key["way"], key["mode"]))
+                row = key | bench.measure(key["bits"], key["way"], key["mode"])
+                cells.add(row)
+                tell(row)
 
 
-class Cells:
-    """The rows of the CSV, one for each cell that is done.
-
-    Args:
-      path: read if it is there, appended to by `add`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows: list[dict[str, str]] = []
-        if path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
-                self.rows = list(csv.DictReader(file))
-
-    def __contains__(self, key: dict[str, Any]) -> bool:
-        return any(all(row[name] == str(key[name]) for name in _KEY) for row in self.rows)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Appends a row and prints it."""
-        self.rows.append({name: str(row[name]) for name in _COLUMNS})
-        is_new = not self._path.exists()
-        with open(self._path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=_COLUMNS)
-            if is_new:
-                writer.writeheader()
-            writer.writerow(self.rows[-1])
-        ratio = row["test_ndcg@20"] / row["full_test_ndcg@20"]
-        print(*(row[name] for name in _KEY), f"{ratio:.1%} of full precision, {row['seconds']:.0f} s", flush=True)
+def tell(row: dict[str, Any]) -> None:
+    ratio = row["test_ndcg@20"] / row["full_test_ndcg@20"]
+    print(*(row[name] for name in _KEY), f"{ratio:.1%} of full precision, {row['seconds']:.0f} s", flush=True)
 
 
 class Bench:
@@ -151,9 +126,9 @@ class Bench:
         self._overrides = overrides
         chosen = (*DATA[data], f"seed={seed}", "quantization.bits=null")
         if not run_dir.exists():
-            config = Config.load(_ROOT / "configs" / file, chosen)
+            config = Config.load(ROOT / "configs" / file, chosen)
             train(load_dataset(config.data, seed), config, run_dir, resume=True)
-        self._config = Config.load(_ROOT / "configs" / file, (*chosen, *overrides))
+        self._config = Config.load(ROOT / "configs" / file, (*chosen, *overrides))
         self._run = RunDirectory.load(run_dir)
         self._full = {split: self._run.evaluate(split, (20,)).metrics.values for split in ("valid", "test")}
 
@@ -190,8 +165,8 @@ class Bench:
             "bytes_per_item": coded.items.bytes_per_item,
             "seconds": seconds,
             "version": __version__,
-            "commit": _commit(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}",
+            "commit": commit(),
+            "machine": machine(),
         }
 
     def _model(self) -> HQGNN:
@@ -215,11 +190,6 @@ def _last_deltas(path: Path) -> dict[str, float]:
     with open(path, newline="", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     return {name: float(last.get(name, 0.0)) for name in ("delta_users", "delta_items")}
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def report(cells: Cells, plot: Path) -> None:
@@ -273,7 +243,8 @@ def _draw(axis: Any, found: dict[tuple[str, ...], tuple[float, list[float]]]) ->
                 label=f"{way}, {mode.replace('_', ' ')}",
             )
     axis.set_xscale("log", base=2)
-    axis.set_xticks(sorted({size for size, _ in found.values()}), minor=False)
+    sizes = np.log2([size for size, _ in found.values()])
+    axis.set_xticks(2.0 ** np.arange(np.floor(sizes.min()), np.ceil(sizes.max()) + 1))
     axis.xaxis.set_major_formatter("{x:.0f}")
     axis.set_xlabel("bytes an item")
 

@@ -30,7 +30,7 @@ def make_codes(
     train: Interactions,
     graph: InteractionGraph,
     config: Config,
-    validate: Validate,
+    validate: Validate | None,
     folder: Path,
 ) -> CodedEmbeddings:
     """The codes of a trained model, by the method of `config.quantization`.
@@ -42,24 +42,24 @@ def make_codes(
       train: the training interactions.
       graph: of those.
       config: all settings.
-      validate: (user rows, item rows) -> metrics on the validation split; empty without one.
+      validate: (user rows, item rows) -> metrics on the validation split; None without one.
       folder: gets what the method logs: `history.csv` with delta, and what a resumed run needs.
     """
-    method = config.quantization.method
+    method, user_bits = config.quantization.method, config.quantization.user_bits or 32
+    print(f"codes: {method}, {config.quantization.bits} bits for items, {user_bits} for users", file=sys.stderr)
     if method == "post_training":
         return post_training_codes(users, items, config.quantization)
     folder.mkdir(exist_ok=True)
     if method == "fine_tuning":
         return _fine_tune(model, train, graph, config, validate, folder)
     log = _History(folder / "history.csv", config.quantization.distillation.max_epochs)
-    has_valid = bool(validate(users, items))
     return distill(
         users,
         items,
         graph.seen(),
         config.quantization,
         config.seed,
-        validate=(lambda u, i: validate(u, i)["ndcg@20"]) if has_valid else None,
+        validate=None if validate is None else lambda users, items: validate(users, items)["ndcg@20"],
         on_epoch=log.write,
     )
 
@@ -88,7 +88,7 @@ def _encode(
 
 
 def _fine_tune(
-    model: HQGNN, train: Interactions, graph: InteractionGraph, config: Config, validate: Validate, folder: Path
+    model: HQGNN, train: Interactions, graph: InteractionGraph, config: Config, validate: Validate | None, folder: Path
 ) -> CodedEmbeddings:
     """HQ-GNN: the trained model goes on with quantizers between its encoder and its loss.
 
@@ -108,7 +108,7 @@ def _fine_tune(
         return _encode(*coded.embeddings(), *quantizers)
 
     def validate_codes() -> dict[str, float]:
-        return validate(*encode().dequantize())
+        return {} if validate is None else validate(*encode().dequantize())
 
     training = config.training.model_copy(
         update={

@@ -93,7 +93,8 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
     valid, full_precision, coding_seconds = validate(users, items), None, 0.0
     if config.quantization.bits is not None:
         began = time.monotonic()
-        coded = make_codes(model, users, items, dataset.train, graph, config, validate, partial / "quantization")
+        judge = validate if len(dataset.valid) else None
+        coded = make_codes(model, users, items, dataset.train, graph, config, judge, partial / "quantization")
         (partial / "codes").mkdir(exist_ok=True)
         coded.save(partial / "codes")
         valid, full_precision = validate(*coded.dequantize()), valid
