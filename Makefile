@@ -42,6 +42,12 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-recbole/bin/python --no-deps --require-hashes -r benchmarks/recbole/requirements.lock
 	@touch $@
 
+# implicit, a peer of benchmarks.peers. Its processes run with OPENBLAS_NUM_THREADS=1: it has threads of its own.
+.venv-implicit/.installed: benchmarks/implicit/requirements.lock .venv/.installed
+	@test -x .venv-implicit/bin/python || $(BIN)/python -m venv --without-pip .venv-implicit
+	@$(BIN)/uv pip install --quiet --python .venv-implicit/bin/python --require-hashes -r benchmarks/implicit/requirements.lock
+	@touch $@
+
 demo: .venv/.installed
 	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
 
@@ -62,9 +68,11 @@ lock: .venv/.installed
 		requirements.in -o requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--excludes benchmarks/recbole/excludes.txt benchmarks/recbole/requirements.in -o benchmarks/recbole/requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
 
 bench: .venv/.installed
 	@for b in data sparse_product ode_solvers evaluation training graph_training coded_retrieval; do echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b; done
 
 clean:
-	rm -rf .venv .venv-clients .venv-recbole demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-clients .venv-recbole .venv-implicit demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,1 @@
+"""The library implicit as a peer, in an environment of its own."""

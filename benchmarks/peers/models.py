@@ -1,0 +1,157 @@
+"""The models of the comparison: their settings, the small grids that validation chooses from, and their processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import ROOT
+from benchmarks.peers.job import Job, Split
+from benchmarks.recbole import peer as recbole
+
+_IMPLICIT = ROOT / ".venv-implicit"
+_FACTORS = 64
+# RecBole's LightGCN as in benchmarks.lightgcn (configs/hqgnn_lightgcn.yaml), with its embedding loss squared.
+_LEARNING = {
+    "embedding_size": _FACTORS,
+    "learning_rate": 0.003,
+    "train_batch_size": 2048,
+    "epochs": 300,
+    "eval_step": 5,
+    "stopping_step": 9,
+}
+_SIMPLEX_NEGATIVES = 64
+# From this number of items on, EASE has one fit only: it takes half an hour on two cores.
+_LARGE_CATALOGUE = 20_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of the comparison.
+
+    Args:
+      grid: the settings to choose from on validation, given the number of items.
+      start: runs the process that does a job, and waits for it.
+      learns: in epochs (or iterations), so that their number can be limited.
+      stops_early: validation chooses the epoch.
+      minds_seconds: its process begins no epoch after `Job.max_seconds`.
+      check: exits with what to do where its environment is missing.
+      bytes_needed: of memory, given the number of items; 0 where that is no question.
+    """
+
+    grid: Callable[[int], list[dict[str, Any]]]
+    start: Callable[[Job], None]
+    learns: bool = True
+    stops_early: bool = False
+    minds_seconds: bool = False
+    check: Callable[[], None] = lambda: None
+    bytes_needed: Callable[[int], int] = lambda num_items: 0
+
+
+def _start_here(module: str) -> Callable[[Job], None]:
+    def start(job: Job) -> None:
+        subprocess.run([sys.executable, "-W", "ignore", "-m", module, str(job.folder.resolve())], cwd=ROOT, check=True)
+
+    return start
+
+
+def _start_implicit(job: Job) -> None:
+    # implicit has threads of its own; those of BLAS inside them make it several times slower, as it warns itself.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [str(_IMPLICIT / "bin" / "python"), "-m", "benchmarks.implicit.driver", str(job.folder.resolve())]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+
+
+def _start_recbole(job: Job) -> None:
+    split = Split.load(job.split)
+    settings = recbole.base_settings(job.model.removeprefix("recbole-"), job.seed, 1024) | job.settings
+    if job.epochs is not None:
+        # The last epoch must be validated, or nothing is.
+        step = min(settings["eval_step"], job.epochs)
+        settings |= {"epochs": job.epochs, "eval_step": step}
+    parts = dict(split.parts)
+    if not len(parts["valid"]):
+        parts["valid"] = parts["train"][:1]  # RecBole wants a file with something in it; a refit doesn't look at it
+    recbole.write(job.folder, settings, parts)
+    subprocess.run(recbole.command(job.folder, "job"), cwd=ROOT, env=recbole.environment(), check=True)
+
+
+def _check_implicit() -> None:
+    if not (_IMPLICIT / ".installed").is_file():
+        raise SystemExit("the environment of implicit is not there: run `make .venv-implicit/.installed`")
+
+
+def _product(**values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    return [dict(zip(values, chosen)) for chosen in itertools.product(*values.values())]
+
+
+def _ease_grid(num_items: int) -> list[dict[str, Any]]:
+    return _product(reg_weight=(250.0,) if num_items > _LARGE_CATALOGUE else (50.0, 250.0, 1000.0))
+
+
+def _recbole(grid: Callable[[int], list[dict[str, Any]]], learns: bool = True, **more: Any) -> Model:
+    return Model(
+        grid,
+        _start_recbole,
+        learns=learns,
+        stops_early=learns,
+        minds_seconds=learns,
+        check=recbole.check_environment,
+        **more,
+    )
+
+
+PEERS = {
+    "popularity": Model(lambda _: [{}], _start_here("benchmarks.peers.gfcf"), learns=False),
+    "implicit-als": Model(
+        lambda _: _product(
+            factors=(_FACTORS,),
+            iterations=(15,),
+            alpha=(0.3, 1.0, 3.0, 10.0, 30.0),
+            regularization=(0.1, 1.0, 3.0, 10.0, 30.0, 100.0),
+        ),
+        _start_implicit,
+        check=_check_implicit,
+    ),
+    "implicit-bpr": Model(
+        lambda _: _product(
+            factors=(_FACTORS,), iterations=(100,), learning_rate=(0.003, 0.01, 0.03), regularization=(0.01,)
+        ),
+        _start_implicit,
+        check=_check_implicit,
+    ),
+    "recbole-BPR": _recbole(lambda _: [_LEARNING]),
+    "recbole-LightGCN": _recbole(lambda _: [{**_LEARNING, "n_layers": 3, "reg_weight": 1e-4, "require_pow": True}]),
+    "recbole-SimpleX": _recbole(
+        lambda _: [
+            {
+                **_LEARNING,
+                "train_neg_sample_args": recbole.negatives(_SIMPLEX_NEGATIVES),
+                # RecBole counts pairs of a positive and a negative: 1,024 positives a step.
+                "train_batch_size": 1024 * _SIMPLEX_NEGATIVES,
+            }
+        ]
+    ),
+    "recbole-ItemKNN": _recbole(lambda _: _product(k=(100,), shrink=(0.0, 10.0)), learns=False),
+    # The matrix and one derived from it; the inverse is made in place (benchmarks.recbole.driver).
+    "recbole-EASE": _recbole(_ease_grid, learns=False, bytes_needed=lambda num_items: 2 * 4 * num_items**2),
+    "GF-CF": Model(
+        # The paper's rank is 256.
+        lambda _: _product(rank=(64, 256), weight=(0.0, 0.1, 0.3, 1.0)),
+        _start_here("benchmarks.peers.gfcf"),
+        learns=False,
+    ),
+}
+
+
+def ours(config: Path, overrides: tuple[str, ...]) -> Model:
+    """tf_hqgnn by a settings file."""
+    # Processes run in ROOT; results then name no path of this machine.
+    settings = {"config": os.path.relpath(config.resolve(), ROOT), "set": list(overrides)}
+    return Model(lambda _: [settings], _start_here("benchmarks.peers.ours"), stops_early=True)

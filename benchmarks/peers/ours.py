@@ -1,0 +1,63 @@
+"""tf_hqgnn in a process of its own, as its peers: `python -m benchmarks.peers.ours JOB`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from unittest import mock
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from benchmarks.peers.job import Job, Split, versions_of
+from tf_hqgnn import __version__, training
+from tf_hqgnn.config import Config
+from tf_hqgnn.data.split_dataset import SplitDataset
+from tf_hqgnn.logs import quieten_libraries
+from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.types import Interactions
+
+
+def main() -> None:
+    quieten_libraries()
+    job = Job.load(Path(sys.argv[1]))
+    split = Split.load(job.split)
+    dataset = SplitDataset(
+        _ids(split.num_users),
+        _ids(split.num_items),
+        **{name: Interactions(*np.ascontiguousarray(pairs.T)) for name, pairs in split.parts.items()},
+    )
+    epochs = () if job.epochs is None else (f"training.max_epochs={job.epochs}",)
+    overrides = (f"seed={job.seed}", *job.settings["set"], *epochs)
+    config = Config.load(job.settings["config"], overrides)
+    shutil.rmtree(job.folder / "run", ignore_errors=True)
+    shutil.rmtree(job.folder / "run.partial", ignore_errors=True)
+    # A page of plots is no part of training.
+    with mock.patch.object(training, "write_report"), job.measure():
+        result = training.train(dataset, config, job.folder / "run")
+    run = RunDirectory.load(result.run_dir)
+    users, items = run.user_embeddings, run.item_embeddings
+    item_bytes = 4.0 * items.shape[1]
+    if run.coded is not None:
+        users, items = run.coded.dequantize()
+        item_bytes = run.coded.items.bytes_per_item
+    job.save_rows(users, items)
+    shutil.rmtree(result.run_dir)
+    job.finish(
+        item_bytes=item_bytes,
+        versions=versions_of("tensorflow", "numpy", tf_hqgnn=__version__),
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+    )
+
+
+def _ids(count: int) -> np.ndarray:
+    """Sorted, so that rows stay what they are."""
+    return np.array([f"{row:09d}" for row in range(count)], object)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""From peers.csv to a table for each data set and a plot."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+_GROUP = ("data", "model", "config", "epochs_limit", "max_seconds", "refit")
+_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "Recall@20": ("recall@20", "{:.4f}".format),
+    "NDCG@20": ("ndcg@20", "{:.4f}".format),
+    "training s": ("seconds", "{:.1f}".format),
+    "CPU s": ("cpu_seconds", "{:.1f}".format),
+    "s of all fits": ("all_seconds", "{:.1f}".format),
+    "fits": ("fits", "{:.0f}".format),
+    "peak MiB": ("peak_bytes", lambda value: f"{value / 2**20:,.0f}"),
+    "bytes an item": ("item_bytes", "{:,.0f}".format),
+}
+
+
+def report(rows: Sequence[dict[str, str]], plot: Path) -> None:
+    """Prints the tables as Markdown, means over seeds, with the standard deviation where there are several."""
+    grouped: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        grouped.setdefault(tuple(row[name] for name in _GROUP), []).append(row)
+    for data, keys in itertools.groupby(sorted(grouped), key=lambda key: key[0]):
+        found = sorted(((label(key), grouped[key]) for key in keys), key=lambda pair: -_mean(pair[1], "ndcg@20"))
+        print(f"\n### {data}\n")
+        print("| model |", " | ".join(_COLUMNS), "| seeds |")
+        print("| --- |", "---: | " * (len(_COLUMNS) + 1))
+        for name, of_seeds in found:
+            cells = [_cell([float(row[column]) for row in of_seeds], text) for column, text in _COLUMNS.values()]
+            print(f"| {name} |", " | ".join(cells), f"| {len(of_seeds)} |")
+    machines = sorted({row["machine"].partition(", load")[0] for row in rows})
+    loads = [float(row["machine"].rpartition(" ")[2]) for row in rows]
+    versions = sorted({version for row in rows for version in row["versions"].split(", ")})
+    print(f"\nMachine: {'; '.join(machines)}; load when a training began {min(loads):.1f} to {max(loads):.1f}.")
+    print(f"Versions: {', '.join(versions)}. Commits: {', '.join(sorted({row['commit'] for row in rows}))}.")
+    _draw(grouped, plot)
+
+
+def label(key: tuple[str, ...]) -> str:
+    """Such as "implicit-als, refit" for the values of _GROUP."""
+    _, model, config, limit, seconds, refit = key
+    parts = [f"{model} ({config})" if config else model]
+    if limit:
+        parts.append(f"at most {limit} epochs")
+    if seconds:
+        parts.append(f"at most {float(seconds):,.0f} s")
+    if refit == "True":
+        parts.append("refit")
+    return ", ".join(parts)
+
+
+def _mean(rows: Sequence[dict[str, str]], column: str) -> float:
+    return float(np.mean([float(row[column]) for row in rows]))
+
+
+def _cell(values: Sequence[float], text: Callable[[float], str]) -> str:
+    if len(values) == 1 or np.ptp(values) == 0:
+        return text(values[0])
+    return f"{text(float(np.mean(values)))} ± {text(float(np.std(values, ddof=1)))}"
+
+
+def _draw(grouped: dict[tuple[str, ...], list[dict[str, str]]], plot: Path) -> None:
+    """NDCG against training time, a panel a data set; limits of one model and config make a line."""
+    panels = sorted({key[0] for key in grouped})
+    # Each model keeps its colour and marker in all panels.
+    lines = sorted({(key[1], key[2], key[5]) for key in grouped})
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.4), squeeze=False, layout="constrained")
+    for axis, data in zip(axes[0], panels):
+        for number, line in enumerate(lines):
+            points = [
+                (_mean(rows, "seconds"), _mean(rows, "ndcg@20"), float(np.std([float(row["ndcg@20"]) for row in rows])))
+                for key, rows in grouped.items()
+                if (key[0], key[1], key[2], key[5]) == (data, *line)
+            ]
+            if points:
+                _line(axis, sorted(points), number, label(("", line[0], line[1], "", "", line[2])))
+        axis.set_xscale("log")
+        axis.set_title(data)
+        axis.set_xlabel("training, seconds")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("NDCG@20 on test")
+    handles = {text: handle for axis in axes[0] for handle, text in zip(*axis.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
+    figure.savefig(plot, dpi=120)
+    plt.close(figure)
+
+
+def _line(axis: Any, points: Sequence[tuple[float, float, float]], number: int, name: str) -> None:
+    seconds, values, deviations = zip(*points)
+    ours = name.startswith("tf_hqgnn")
+    axis.errorbar(
+        # A hundredth of a second at least: popularity takes next to none.
+        np.maximum(seconds, 0.01),
+        values,
+        yerr=deviations,
+        color=f"C{number % 10}",
+        marker="*" if ours else "osD^vPX<>"[number % 9],
+        markersize=12 if ours else 6,
+        linestyle="-" if len(points) > 1 else "none",
+        capsize=2,
+        label=name,
+    )
