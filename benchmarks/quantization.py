@@ -222,8 +222,8 @@ def report(cells: Cells, plot: Path) -> None:
 def _cell(values: list[float]) -> str:
     if not values:
         return ""
-    deviation = 100 * np.std(values, ddof=1) if len(values) > 1 else float("nan")
-    return f"{100 * np.mean(values):.1f} ± {deviation:.1f} ({len(values)})"
+    deviation = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):.1f}{deviation} ({len(values)})"
 
 
 def _draw(axis: Any, found: dict[tuple[str, ...], tuple[float, list[float]]]) -> None:
