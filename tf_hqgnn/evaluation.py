@@ -256,6 +256,21 @@ def evaluate_popularity(
     return evaluate_embeddings(users, popularity, targets, seen, item_popularity, ks, chunk_size)
 
 
+def select_rows(csr: CSR, rows: np.ndarray | Sequence[int]) -> CSR:
+    """The CSR matrix with only these rows, in this order.
+
+    Example:
+      >>> indptr, indices = select_rows((np.array([0, 1, 1, 3]), np.array([7, 8, 9])), np.array([2, 0]))
+      >>> indptr.tolist(), indices.tolist()
+      ([0, 2, 3], [8, 9, 7])
+    """
+    indptr, indices = csr
+    parts = [indices[indptr[row] : indptr[row + 1]] for row in rows]
+    lengths = np.array([len(part) for part in parts], np.int64)
+    chosen = np.concatenate(parts) if parts else indices[:0]
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), chosen
+
+
 def _coordinates(csr: CSR, rows: np.ndarray, dtype: type = np.int32) -> np.ndarray:
     """[n, 2] of `dtype`: (place in `rows`, column) of every entry of these rows of a CSR, without a loop over rows."""
     indptr, indices = csr

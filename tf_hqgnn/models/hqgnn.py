@@ -101,7 +101,7 @@ class HQGNN(tfrs.Model):
     def call(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
         """Scores of the pairs."""
         users, items = self._encode(features["user_index"], features["item_index"])
-        users, items = _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
+        users, items = self._quantize(users, items)
         return tf.reduce_sum(users * items, axis=-1)
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
@@ -117,16 +117,15 @@ class HQGNN(tfrs.Model):
         inputs = (self.user_table, self.item_table, user_index, item_index)
         return self.encoder(inputs, training=training, step=step)
 
+    def _quantize(self, users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
+
     def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The loss of one batch; with `negative_index` [B, n] where the loss wants negatives."""
-        item_index = features["item_index"]
-        negative_index = features.get("negative_index")
-        wanted = item_index[:, tf.newaxis]
-        if negative_index is not None:
-            wanted = tf.concat([wanted, negative_index], axis=1)
+        item_index, wanted = features["item_index"], _wanted_items(features)
         users, items = self._encode(features["user_index"], wanted, training)
-        users, items = _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
-        negatives = None if negative_index is None else items[:, 1:]
+        users, items = self._quantize(users, items)
+        negatives = items[:, 1:] if "negative_index" in features else None
         log_popularity = tf.gather(self._log_popularity, item_index)
         decayed = None
         other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
@@ -155,20 +154,16 @@ class HQGNN(tfrs.Model):
         Returns:
           The new deltas by name, to be logged.
         """
-        item_index = features["item_index"]
-        negative_index = features.get("negative_index")
-        wanted = item_index[:, tf.newaxis]
-        if negative_index is not None:
-            wanted = tf.concat([wanted, negative_index], axis=1)
+        item_index, wanted = features["item_index"], _wanted_items(features)
         touched_users, user_place = tf.unique(features["user_index"])
         touched_items, item_place = tf.unique(tf.reshape(wanted, [-1]))
         users, items = self._encode(touched_users, touched_items)
-        coded_users, coded_items = _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
+        coded_users, coded_items = self._quantize(users, items)
         log_popularity = tf.gather(self._log_popularity, item_index)
 
         def batch_rows(users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
             of_batch = tf.gather(items, tf.reshape(item_place, tf.shape(wanted)))
-            negatives = None if negative_index is None else of_batch[:, 1:]
+            negatives = of_batch[:, 1:] if "negative_index" in features else None
             return tf.gather(users, user_place), of_batch[:, 0], negatives
 
         def loss(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
@@ -259,6 +254,14 @@ def make_model(
         optimizer = LazyAdam(config.quantization.learning_rate, factors=slower)
     model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
     return model
+
+
+def _wanted_items(features: dict[str, tf.Tensor]) -> tf.Tensor:
+    """int32 [B, 1 + n], the item of each pair and its negatives, if there are any."""
+    parts = [features["item_index"][:, tf.newaxis]]
+    if "negative_index" in features:
+        parts.append(features["negative_index"])
+    return tf.concat(parts, axis=1)
 
 
 def _quantized(quantizer: LowBitQuantizer | None, rows: tf.Tensor) -> tf.Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.evaluation import rank
+from tf_hqgnn.evaluation import rank, select_rows
 from tf_hqgnn.report.markup import name, paragraph, section, table, text
-from tf_hqgnn.report.validation_sample import select
 from tf_hqgnn.run_directory import RunDirectory
 
 _USERS, _SHOWN_HISTORY, _TOP = 10, 8, 10
@@ -35,7 +34,7 @@ def examples(run: RunDirectory) -> str:
     top = rank(*tables, users, run.graph.seen(), _TOP)
     valid = run.dataset.valid.to_csr(run.dataset.num_users)
     parts = [
-        _user(run, int(user), items[items >= 0], set(select(valid, [user])[1].tolist()), place == len(users) // 2)
+        _user(run, int(user), items[items >= 0], set(select_rows(valid, [user])[1].tolist()), place == len(users) // 2)
         for place, (user, items) in enumerate(zip(users, top))
     ]
     note = "Drawn by the seed, from few to many training interactions. "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tf_hqgnn.evaluation import CSR, rank, ranking_metrics
+from tf_hqgnn.evaluation import CSR, rank, ranking_metrics, select_rows
 from tf_hqgnn.run_directory import RunDirectory
 
 K = 20  # the cut-off that training watches
@@ -61,7 +60,7 @@ class ValidationSample:
         users = judged
         if len(judged) > size:
             users = np.sort(np.random.default_rng(run.config.seed).choice(judged, size, replace=False))
-        return ValidationSample(run, users, len(judged), select((indptr, indices), users))
+        return ValidationSample(run, users, len(judged), select_rows((indptr, indices), users))
 
     @property
     def described(self) -> str:
@@ -82,7 +81,7 @@ class ValidationSample:
     def ndcg(self, top: np.ndarray, rows: np.ndarray | None = None) -> float:
         """Mean NDCG@K of a ranking `top` [n, K], over the users at `rows`, or over all."""
         rows = np.arange(len(self.users)) if rows is None else rows
-        relevant = select(self.targets, rows)
+        relevant = select_rows(self.targets, rows)
         popularity = self.run.graph.item_degree
         values = ranking_metrics(top[rows], relevant, [K], len(popularity), popularity).values
         return values[f"ndcg@{K}"]
@@ -120,12 +119,3 @@ def popularity_groups(item_degree: np.ndarray, count: int = 10) -> np.ndarray:
     place = np.empty(len(item_degree), np.int64)
     place[np.argsort(-item_degree.astype(np.int64), kind="stable")] = np.arange(len(item_degree))
     return place * min(count, len(item_degree)) // max(len(item_degree), 1)
-
-
-def select(csr: CSR, rows: np.ndarray | Sequence[int]) -> CSR:
-    """The rows of a CSR, in that order, as another."""
-    indptr, indices = csr
-    parts = [indices[indptr[row] : indptr[row + 1]] for row in rows]
-    starts = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum([len(part) for part in parts], out=starts[1:])
-    return starts, np.concatenate([indices[:0], *parts])

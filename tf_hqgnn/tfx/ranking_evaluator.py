@@ -14,7 +14,7 @@ from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, 
 from tfx.utils import path_utils
 
 from tf_hqgnn.config import Config
-from tf_hqgnn.evaluation import evaluate_popularity, ranking_metrics
+from tf_hqgnn.evaluation import evaluate_popularity, ranking_metrics, select_rows
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
@@ -140,18 +140,3 @@ def write_blessing(blessing: Artifact, verdict: Verdict) -> None:
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, message)
     if not verdict.blessed:
         logging.warning("the model is not blessed: %s", message)
-
-
-def select_rows(csr: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The CSR matrix with only these rows, in this order.
-
-    Example:
-      >>> indptr, indices = select_rows((np.array([0, 1, 1, 3]), np.array([7, 8, 9])), np.array([2, 0]))
-      >>> indptr.tolist(), indices.tolist()
-      ([0, 2, 3], [8, 9, 7])
-    """
-    indptr, indices = csr
-    parts = [indices[indptr[row] : indptr[row + 1]] for row in rows]
-    lengths = np.array([len(part) for part in parts], np.int64)
-    chosen = np.concatenate(parts) if parts else indices[:0]
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), chosen
