@@ -132,6 +132,12 @@ def test_recommend_to_an_unknown_user(folder):
         (["train", "configs/smoke.yaml", "--out", "x"], "data.path"),
         (["train", "configs/smoke.yaml", "--out", "x", "--set", "data.path=absent.csv"], "absent.csv"),
         (["train", "configs/smoke.yaml", "--out", "x", "--set", "model.dim=3"], "unknown setting model.dim"),
+        (["tune", "configs/smoke.yaml", "--out", "x"], "data.path"),
+        (["tune", "configs/smoke.yaml", "--out", "tests"], "tests exists already and holds no study"),
+        (
+            ["tune", "configs/smoke.yaml", "--out", "x", "--set", "tune.ranges={loss.temp: {low: 1, high: 2}}"],
+            "tune.ranges.loss.temp: unknown setting loss.temp",
+        ),
         (["evaluate", "absent"], "absent is not the directory of a finished run"),
         (["evaluate", "absent", "--split", "train"], "--split train: expected valid or test"),
         (["evaluate", "absent", "--k", "a"], "--k a: expected whole numbers"),
@@ -149,6 +155,36 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_pat
     assert len(lines) == 1, result.stderr
     assert message in lines[0]
     assert result.stdout == ""
+
+
+def test_tune_prints_json_then_goes_on_and_prints_what_to_change(log_path, tmp_path, monkeypatch):
+    monkeypatch.setattr("tf_hqgnn.training.write_report", lambda run, path: None)
+    overrides = (f"data.path={log_path}", "training.max_epochs=1", "propagation.search=false", "loss.temperature=1")
+    settings = [part for value in overrides for part in ("--set", value)]
+    command = ("tune", "configs/smoke.yaml", "--out", tmp_path / "study", *settings)
+    first = run(*command, "--trials", 1, "--json")
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout)
+    start = result["start"]["ndcg@20"]
+    assert result == {
+        "best": str(tmp_path / "study" / "best.yaml"),
+        "trial": 0,
+        "valid": {"ndcg@20": start},
+        "start": {"ndcg@20": start},
+        "settings": {},
+        "trials": 1,
+        "failed": 0,
+    }
+    assert first.stderr.splitlines()[-1].startswith(f"trial 0  ndcg@20 {start:.4f}  best {start:.4f} (trial 0)")
+    assert run(*command).returncode == 2
+    second = run(*command, "--trials", 2, "--resume")
+    lines = second.stdout.splitlines()
+    assert lines[0].startswith("trial ")
+    assert lines[0].endswith(f"(start: {start:.4f})")
+    assert lines[-1] == result["best"]
+    head = (tmp_path / "study" / "best.yaml").read_text().splitlines()[0]
+    assert head.startswith("# tf-hqgnn tune configs/smoke.yaml --out ")
+    assert head.endswith("--trials 2 --resume")
 
 
 def test_ctrl_c_says_how_to_go_on(log_path, tmp_path):

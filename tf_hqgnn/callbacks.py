@@ -28,7 +28,15 @@ class DivergenceError(ArithmeticError):
 
 
 class StopOnDivergence(tf_keras.callbacks.Callback):
-    """Raises DivergenceError, naming the step, as soon as a loss was not finite."""
+    """Raises DivergenceError, naming the step, as soon as a loss was not finite.
+
+    Args:
+      learning_rate: of the settings, for the message; a schedule may have lowered it since.
+    """
+
+    def __init__(self, learning_rate: float) -> None:
+        super().__init__()
+        self._learning_rate = learning_rate
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Asks the model; Keras calls this once per `steps_per_execution` steps."""
@@ -37,7 +45,7 @@ class StopOnDivergence(tf_keras.callbacks.Callback):
         step = int(self.model.first_bad_step.numpy())
         raise DivergenceError(
             f"the loss became NaN or infinite at step {step}: lower training.learning_rate (now "
-            f"{float(self.model.optimizer.learning_rate.numpy()):g}), or go back to a milder loss"
+            f"{self._learning_rate:g}), or go back to a milder loss"
         )
 
 

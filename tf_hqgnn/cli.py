@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,6 +85,50 @@ def train(
     start_xla()
     result = train(dataset, settings, out, resume)
     print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}))
+
+
+@app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Settings to start from; `tune` has ranges.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The study's directory; best.yaml will be there.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trainings, all together.")] = 20,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at once, each a process.")] = 1,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted study, or to more trials.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search settings by NDCG@20 on the validation split.
+
+    Of full-precision rows. The first trial is CONFIG.yaml as it is. No trial has to be spent on propagation.solver,
+    t1 or num_steps: every training ends with a free search over them.
+    """
+    from tf_hqgnn.config import Config
+
+    settings = Config.load(config, tuple(overrides or ()))
+    from tf_hqgnn.tuning.search import changed_settings, check_tune, tune
+
+    check_tune(settings, out, resume)
+    from tf_hqgnn.data.loading import load_dataset
+
+    dataset = load_dataset(settings.data, settings.seed)
+    print(f"{dataset.report}", file=sys.stderr)
+    start_xla()
+    result = tune(dataset, settings, out, trials, jobs, resume, shlex.join(["tf-hqgnn", *sys.argv[1:]]))
+    best, start = result.best, result.trials[0].outcome.value
+    changed = changed_settings(settings, result.config)
+    failed = sum(trial.outcome.value is None for trial in result.trials)
+    if as_json:
+        answer = {"best": str(result.path), "trial": best.index, "valid": {"ndcg@20": best.outcome.value}}
+        answer |= {"start": {"ndcg@20": start}, "settings": changed, "trials": len(result.trials), "failed": failed}
+        print(json.dumps(answer))
+        return
+    at_start = "failed" if start is None else f"{start:.4f}"
+    print(f"trial {best.index} of {len(result.trials)}: valid ndcg@20 {best.outcome.value:.4f} (start: {at_start})")
+    for name, value in changed.items():
+        print(f"{name}: {value}")
+    print(result.path)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tf_keras
 
+from tf_hqgnn.callbacks import MONITOR
 from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.data.datasets import training_batches
 from tf_hqgnn.distillation import distill
@@ -19,6 +20,9 @@ from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer, make_quantizers
 from tf_hqgnn.models.hqgnn import HQGNN, make_model
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.types import Interactions
+from tf_hqgnn.validation import agreement_judge
+
+_AGREEMENT_USERS = 2048
 
 Validate = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
@@ -42,7 +46,8 @@ def make_codes(
       train: the training interactions.
       graph: of those.
       config: all settings.
-      validate: (user rows, item rows) -> metrics on the validation split; None without one.
+      validate: (user rows, item rows) -> metrics on the validation split. None without one: distillation then keeps
+        the codes that rank most as the full-precision rows do, fine-tuning those of the last epoch.
       folder: gets what the method logs: `history.csv` with delta, and what a resumed run needs.
     """
     method, user_bits = config.quantization.method, config.quantization.user_bits or 32
@@ -52,6 +57,10 @@ def make_codes(
     folder.mkdir(exist_ok=True)
     if method == "fine_tuning":
         return _fine_tune(model, train, graph, config, validate, folder)
+    name, judge = "valid_ndcg@20", validate
+    if judge is None:
+        name = "agreement_ndcg@20"
+        judge = agreement_judge(users, items, graph, config.evaluation, _AGREEMENT_USERS, config.seed)
     log = _History(folder / "history.csv", config.quantization.distillation.max_epochs)
     return distill(
         users,
@@ -59,8 +68,8 @@ def make_codes(
         graph.seen(),
         config.quantization,
         config.seed,
-        validate=None if validate is None else lambda users, items: validate(users, items)["ndcg@20"],
-        on_epoch=log.write,
+        validate=lambda users, items: judge(users, items)[MONITOR],
+        on_epoch=lambda row: log.write({name if key == "valid_ndcg@20" else key: row[key] for key in row}),
     )
 
 

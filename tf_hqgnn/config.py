@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -54,6 +55,9 @@ class ModelConfig(_Section):
     num_layers: int = Field(3, ge=1, description="of lightgcn and ngcf")
     layer_weights: Literal["uniform", "learned"] = Field("uniform", description="of lightgcn")
     message_dropout: float = Field(0.1, ge=0, lt=1, description="of ngcf: share of a layer's output that is dropped")
+    initializer: Literal["spectral", "random"] = Field(
+        "spectral", description="tables start at the graph's first singular vectors, or at random (Glorot)"
+    )
 
 
 class LossConfig(_Section):
@@ -70,24 +74,34 @@ class LossConfig(_Section):
 class TrainingConfig(_Section):
     """The optimisation loop."""
 
-    batch_size: int = Field(2048, ge=2)
+    batch_size: int = Field(512, ge=2)
     learning_rate: float = Field(3e-3, gt=0)
-    max_epochs: int = Field(100, ge=1)
-    evaluate_every: int = Field(1, ge=1, description="epochs between validations")
-    patience: int = Field(5, ge=1, description="validations without improvement before training stops")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="of the learning rate: falls to 0 at max_epochs, or stays"
+    )
+    max_epochs: int = Field(60, ge=1)
+    evaluate_every: int = Field(5, ge=1, description="epochs between validations")
+    patience: int = Field(12, ge=1, description="validations without improvement before training stops")
     checkpoint_seconds: float = Field(30.0, ge=0, description="at least this long between checkpoints")
     steps_per_execution: int = Field(32, ge=1)
     jit_compile: bool = True
+    refit: bool = Field(
+        False, description="once epochs and propagation are chosen, train anew on training and validation interactions"
+    )
 
 
 class PropagationConfig(_Section):
     """The post-training ODE dh/dt = A h + e from 0 to t1."""
 
     solver: Literal["none", "euler", "heun", "rk4", "exact", "adaptive"] = "euler"
-    t1: float = Field(1.0, ge=0)
+    t1: float = Field(0.25, ge=0)
     num_steps: int = Field(1, ge=1, description="of euler, heun and rk4")
     tolerance: float = Field(1e-6, gt=0, description="of exact and adaptive")
     normalize: bool = Field(True, description="rows are scaled to unit length before they are propagated")
+    search: bool = Field(
+        True,
+        description="after training, other solvers and times are tried on the validation split; not if solver: none",
+    )
 
 
 class DistillationConfig(_Section):
@@ -156,6 +170,36 @@ class ExportConfig(_Section):
     default_k: int = Field(10, ge=1, description="answers of serving_default and tf_example")
 
 
+class RangeConfig(_Section):
+    """Values of one setting that `tf-hqgnn tune` tries: from `low` to `high`, or `choices`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = Field(False, description="by orders of magnitude")
+    choices: tuple[bool | int | float | str | None, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RangeConfig:
+        if self.choices:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("give either low and high (and log) or choices, not both")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        # Not `low >= high`, which is false of NaN.
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 where log is true, got {self.low}")
+        return self
+
+
+class TuneConfig(_Section):
+    """What `tf-hqgnn tune` searches; a training takes no notice of it."""
+
+    ranges: dict[str, RangeConfig] = Field({}, description="by section.key; empty takes tf_hqgnn.tuning's defaults")
+
+
 class Config(_Section):
     """All settings of a run. `Config.load` reads YAML, `to_yaml` writes it back."""
 
@@ -169,6 +213,7 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     export: ExportConfig = ExportConfig()
+    tune: TuneConfig = TuneConfig()
 
     @model_validator(mode="after")
     def _fine_tuning_fits(self) -> Config:
@@ -249,7 +294,7 @@ def _explain(error: ValidationError) -> str:
             problems.append(
                 f"{where}: {message}, got {problem['input']!r}"
                 if where and "dict" not in type(problem["input"]).__name__
-                else message
+                else f"{where}: {message}".removeprefix(": ")
             )
     return "; ".join(problems)
 
@@ -257,5 +302,7 @@ def _explain(error: ValidationError) -> str:
 def _fields(location: tuple[int | str, ...]) -> list[str]:
     section: Any = Config
     for part in location:
-        section = section.model_fields[str(part)].annotation
+        # A mapping of names to sections, such as dict[str, RangeConfig], has any name.
+        fields = getattr(section, "model_fields", None)
+        section = fields[str(part)].annotation if fields else get_args(section)[1]
     return list(section.model_fields)

@@ -72,7 +72,7 @@ def fit(
                 epochs=training.max_epochs,
                 initial_epoch=state.epoch,
                 steps_per_epoch=steps_per_epoch(len(train), training.batch_size),
-                callbacks=[StopOnDivergence(), *callbacks, validation],
+                callbacks=[StopOnDivergence(training.learning_rate), *callbacks, validation],
                 verbose=0,
             )
         best_weights = validation.best_weights

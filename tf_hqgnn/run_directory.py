@@ -23,9 +23,9 @@ class RunDirectory:
 
     Args:
       path: its folder.
-      config: the settings that it was trained with.
+      config: the settings that it was trained with, and the propagation that was found.
       dataset: ids and splits.
-      graph: of the training interactions.
+      graph: of the training interactions, and those of validation if it was refitted.
       user_embeddings: float32 [U, d], propagated, in full precision.
       item_embeddings: float32 [I, d], likewise.
       coded: the codes of both, which are what is served; None if the settings ask for none.
@@ -78,9 +78,14 @@ class RunDirectory:
           ks: cut-offs.
 
         Raises:
-          InputError: The split is empty.
+          InputError: The split is empty, or the model was refitted on it.
         """
         dataset = self.dataset
+        if split == "valid" and self.config.training.refit:
+            raise InputError(
+                f"{self.path} was refitted on its validation split (training.refit), which can't judge it any more; "
+                "its metrics from before are in metrics.json: evaluate --split test"
+            )
         targets = dataset.valid if split == "valid" else dataset.test
         if not len(targets):
             raise InputError(f"the {split} split of {self.path} is empty; set data.split.{split} when training")

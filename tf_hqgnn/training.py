@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tf_keras
 
+from tf_hqgnn.callbacks import MONITOR, TrainingState
 from tf_hqgnn.coding import make_codes
-from tf_hqgnn.config import Config
+from tf_hqgnn.config import Config, PropagationConfig
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.fitting import fit
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.models.hqgnn import make_model
+from tf_hqgnn.propagation_search import search_propagation, write_candidates
+from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.report.page import write_report
 from tf_hqgnn.run_directory import RunDirectory, partial_path
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import InputError, Interactions, concatenate
+from tf_hqgnn.validation import Judge
+
+# Of the validation users, at most: a propagation is judged in half a second on Gowalla instead of three.
+_SEARCH_USERS = 4096
 
 
 @dataclass(frozen=True)
@@ -49,19 +56,26 @@ class TrainResult:
     popularity: dict[str, float]
 
 
-def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False) -> TrainResult:
-    """Trains, keeps the best epoch by validation NDCG@20 with the propagation applied, makes codes, and writes the
-    run directory.
+def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False, report: bool = True) -> TrainResult:
+    """From a dataset to a run directory.
+
+    1. Trains, and keeps the best epoch by validation NDCG@20 with the propagation of the settings applied.
+    2. Searches for a better propagation of it (`propagation.search`), on which no training depends.
+    3. Makes codes, if the settings ask for them.
+    4. With `training.refit`: all is measured now, so the validation interactions become training interactions, and 1
+       and 3 are done anew with the epochs and the propagation that were chosen. That is what is served.
 
     Everything is written to `OUT.partial`, which is renamed to `OUT` at the end. Killed at any moment, the same call
     with `resume` continues from the last checkpoint and ends with the same metrics as an uninterrupted run. Without
-    validation interactions the last epoch is the result.
+    validation interactions the last epoch is the result, and the propagation is that of the settings.
 
     Args:
       dataset: ids and splits.
       config: all settings; `config.data` is only recorded.
-      out: the run directory; must not exist.
+      out: the run directory; must not exist. Its config.yaml has the propagation that was found, given.yaml the
+        settings as they were given.
       resume: go on from `OUT.partial` if it is there.
+      report: whether to write report.html.
 
     Raises:
       InputError: `out` exists, an unfinished run is in the way, or it was made with other settings or data.
@@ -70,53 +84,112 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
     out = Path(out)
     partial = _prepare(dataset, config, out, resume)
     graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
-    (partial / "graph").mkdir(exist_ok=True)
-    graph.save(partial / "graph" / "graph.npz")
-
-    def validate(users: np.ndarray, items: np.ndarray) -> dict[str, float]:
-        """Metrics on the validation split, training items masked; none where the split is empty."""
-        if not len(dataset.valid):
-            return {}
-        chunk, popularity = config.evaluation.chunk_size, graph.item_degree
-        return evaluate_embeddings(users, items, dataset.valid, graph.seen(), popularity, ks, chunk_size=chunk).values
-
-    def embeddings() -> tuple[np.ndarray, np.ndarray]:
-        """The encoder's rows, with the post-training propagation (if any) applied."""
-        return propagate_embeddings(graph, *model.embeddings(), config.propagation)
-
-    ks = tuple(sorted({*config.evaluation.k, 20}))  # early stopping watches NDCG@20
-    tf_keras.utils.set_random_seed(config.seed)
-    model = make_model(config, graph)
-    state = fit(model, dataset.train, config.training, config.seed, lambda: validate(*embeddings()), partial)
-    users, items = embeddings()
-    np.savez(partial / "embeddings.npz", user=users, item=items)
-    valid, full_precision, coding_seconds = validate(users, items), None, 0.0
-    if config.quantization.bits is not None:
-        began = time.monotonic()
-        judge = validate if len(dataset.valid) else None
-        coded = make_codes(model, users, items, dataset.train, graph, config, judge, partial / "quantization")
-        (partial / "codes").mkdir(exist_ok=True)
-        coded.save(partial / "codes")
-        valid, full_precision = validate(*coded.dequantize()), valid
-        coding_seconds = time.monotonic() - began
-    popularity: dict[str, float] = {}
-    if len(dataset.valid):
-        chunk = config.evaluation.chunk_size
-        popularity = evaluate_popularity(dataset.valid, graph.seen(), graph.item_degree, ks, chunk_size=chunk).values
+    judge = Judge(dataset.valid, graph, config.evaluation)
+    model = _make(dataset.train, graph, config, judge, partial)
+    valid = judge(model.users, model.items)
     result = TrainResult(
         run_dir=out,
-        epochs=state.epoch,
-        best_epoch=state.best_epoch,
-        seconds=round(state.seconds + coding_seconds, 3),
-        valid=valid,
-        full_precision=full_precision,
-        popularity=popularity,
+        epochs=model.state.epoch,
+        best_epoch=model.state.best_epoch,
+        seconds=model.seconds,
+        valid=valid if model.coded is None else judge(*model.coded.dequantize()),
+        full_precision=None if model.coded is None else valid,
+        popularity=judge.popularity(),
     )
+    _save(model, graph, result, partial)
+    if report:
+        write_report(RunDirectory.load(partial), partial / "report.html")
+    if model.config.training.refit and valid:
+        everything = concatenate(dataset.train, dataset.valid)
+        graph = InteractionGraph.from_interactions(everything, dataset.num_users, dataset.num_items)
+        print(f"refit: {result.best_epoch} epochs on training and validation interactions", file=sys.stderr)
+        (partial / "refit").mkdir(exist_ok=True)
+        judge = Judge(dataset.valid.take(np.zeros(0, np.int64)), graph, config.evaluation)
+        model = _make(everything, graph, model.config, judge, partial / "refit", result.best_epoch)
+        _save(model, graph, replace(result, seconds=result.seconds + model.seconds), partial)
+    os.rename(partial, out)
+    return replace(result, seconds=json.loads((out / "metrics.json").read_text(encoding="utf-8"))["seconds"])
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A trained model: its rows, propagated; their codes; and how it came about."""
+
+    config: Config
+    users: np.ndarray
+    items: np.ndarray
+    coded: CodedEmbeddings | None
+    state: TrainingState
+    seconds: float
+
+
+def _make(
+    train: Interactions, graph: InteractionGraph, config: Config, judge: Judge, folder: Path, epochs: int | None = None
+) -> _Made:
+    """Tables, propagation and codes.
+
+    Args:
+      train: what is trained on.
+      graph: of that.
+      config: all settings; what is returned has the propagation that was found.
+      judge: of epochs, propagations and codes; without targets, the last epoch and the given propagation stand.
+      folder: gets checkpoints and logs.
+      epochs: to train for, where that is decided; the learning rate follows `config` all the same.
+    """
+    began = time.monotonic()
+    tf_keras.utils.set_random_seed(config.seed)
+    model = make_model(config, graph)
+    adjacency = None if config.propagation.solver == "none" else graph.normalized_adjacency()
+
+    def propagate(propagation: PropagationConfig) -> tuple[np.ndarray, np.ndarray]:
+        """The encoder's rows, with the post-training propagation (if any) applied."""
+        return propagate_embeddings(graph, *model.embeddings(), propagation, adjacency)
+
+    training = config.training if epochs is None else config.training.model_copy(update={"max_epochs": epochs})
+    prepared = time.monotonic() - began
+    state = fit(model, train, training, config.seed, lambda: judge(*propagate(config.propagation)), folder)
+    began = time.monotonic()
+    if config.propagation.search and config.propagation.solver != "none" and len(judge.targets):
+        found = _search(config, judge, propagate, folder / "propagation.csv")
+        config = config.model_copy(update={"propagation": found})
+    users, items = propagate(config.propagation)
+    coded = None
+    if config.quantization.bits is not None:
+        quality = judge if len(judge.targets) else None
+        coded = make_codes(model, users, items, train, graph, config, quality, folder / "quantization")
+    seconds = round(prepared + state.seconds + time.monotonic() - began, 3)
+    return _Made(config, users, items, coded, state, seconds)
+
+
+def _search(
+    config: Config,
+    judge: Judge,
+    propagate: Callable[[PropagationConfig], tuple[np.ndarray, np.ndarray]],
+    path: Path,
+) -> PropagationConfig:
+    """The propagation to serve: of the settings, unless another one is better on all validation users, too."""
+    sample = judge.sample(_SEARCH_USERS, config.seed)
+    found, tried = search_propagation(config.propagation, lambda one: sample(*propagate(one))[MONITOR])
+    write_candidates(path, tried)
+    if found != config.propagation and sample is not judge:
+        values = [judge(*propagate(one))[MONITOR] for one in (config.propagation, found)]
+        found = found if values[1] > values[0] else config.propagation
+    text = found.solver if found.solver == "none" else f"{found.solver} to t1 = {found.t1:.3g}"
+    print(f"propagation: {text}, the best of {len(tried)} on the validation split", file=sys.stderr)
+    return found
+
+
+def _save(model: _Made, graph: InteractionGraph, result: TrainResult, partial: Path) -> None:
+    """Writes what was made to the run directory, over what may be there of a model before it."""
+    (partial / "graph").mkdir(exist_ok=True)
+    graph.save(partial / "graph" / "graph.npz")
+    np.savez(partial / "embeddings.npz", user=model.users, item=model.items)
+    if model.coded is not None:
+        (partial / "codes").mkdir(exist_ok=True)
+        model.coded.save(partial / "codes")
+    (partial / "config.yaml").write_text(model.config.to_yaml(), encoding="utf-8")
     report = {name: value for name, value in vars(result).items() if name != "run_dir"}
     (partial / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    write_report(RunDirectory.load(partial), partial / "report.html")
-    os.rename(partial, out)
-    return result
 
 
 def check_out(out: Path, resume: bool) -> None:
@@ -134,11 +207,11 @@ def _prepare(dataset: SplitDataset, config: Config, out: Path, resume: bool) -> 
     if len(dataset.train) < 2:
         raise InputError(f"training needs at least 2 interactions, the train split has {len(dataset.train)}")
     partial = partial_path(out)
-    fingerprint = _fingerprint(dataset)
+    fingerprint = dataset.fingerprint()
     if (partial / "data.sha256").is_file():
-        if Config.load(partial / "config.yaml") != config:
+        if Config.load(partial / "given.yaml") != config:
             raise InputError(
-                f"{partial} was started with other settings (its config.yaml); resume with those, or delete it"
+                f"{partial} was started with other settings (its given.yaml); resume with those, or delete it"
             )
         if (partial / "data.sha256").read_text(encoding="utf-8") != fingerprint:
             raise InputError(f"{partial} was started on other data; resume with the same log, or delete it")
@@ -146,17 +219,7 @@ def _prepare(dataset: SplitDataset, config: Config, out: Path, resume: bool) -> 
     # Nothing, or a start that was killed before it was complete.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    (partial / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    (partial / "given.yaml").write_text(config.to_yaml(), encoding="utf-8")
     dataset.save(partial / "data")
     (partial / "data.sha256").write_text(fingerprint, encoding="utf-8")
     return partial
-
-
-def _fingerprint(dataset: SplitDataset) -> str:
-    digest = hashlib.sha256()
-    for ids in (dataset.user_ids, dataset.item_ids):
-        digest.update("\x00".join(ids).encode())
-    for part in (dataset.train, dataset.valid, dataset.test):
-        digest.update(part.user_index.tobytes())
-        digest.update(part.item_index.tobytes())
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,16 @@ class SplitDataset:
     def num_items(self) -> int:
         """I, those without training interactions included."""
         return len(self.item_ids)
+
+    def fingerprint(self) -> str:
+        """A digest of the ids and of the pairs of every part: equal data, equal fingerprint."""
+        digest = hashlib.sha256()
+        for ids in (self.user_ids, self.item_ids):
+            digest.update("\x00".join(ids).encode())
+        for part in (self.train, self.valid, self.test):
+            digest.update(part.user_index.tobytes())
+            digest.update(part.item_index.tobytes())
+        return digest.hexdigest()
 
     def save(self, directory: str | Path) -> None:
         """Writes Parquet files and `report.json` into `directory`, which is made if need be."""

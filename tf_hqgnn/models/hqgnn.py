@@ -9,8 +9,10 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tf_hqgnn.config import Config, LossConfig, QuantizationConfig
+from tf_hqgnn.config import Config, LossConfig, QuantizationConfig, TrainingConfig
+from tf_hqgnn.data.datasets import steps_per_epoch
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.initialization import spectral_embeddings
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.losses import make_loss
 from tf_hqgnn.models.encoder import Encoder, LookupEncoder, make_encoder
@@ -247,13 +249,26 @@ def make_model(
         seed=config.seed,
         jit_compile_loss=config.training.jit_compile,
     )
+    if config.model.initializer == "spectral":
+        tables = spectral_embeddings(graph, config.model.embedding_dim, config.seed)
+        for table, start in zip((model.user_table, model.item_table), tables):
+            # Rows without interactions keep a random direction.
+            table.assign_add(start)
     if quantizers is None:
-        optimizer = LazyAdam(config.training.learning_rate)
+        optimizer = LazyAdam(_learning_rate(config.training, graph))
     else:
         slower = dict.fromkeys(("alpha", "beta"), config.quantization.range_learning_rate)
         optimizer = LazyAdam(config.quantization.learning_rate, factors=slower)
     model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
     return model
+
+
+def _learning_rate(training: TrainingConfig, graph: InteractionGraph) -> Any:
+    """A constant, or a schedule over all steps."""
+    if training.schedule == "constant":
+        return training.learning_rate
+    steps = steps_per_epoch(graph.num_edges + graph.num_repeated, training.batch_size)
+    return tf_keras.optimizers.schedules.CosineDecay(training.learning_rate, training.max_epochs * steps)
 
 
 def _wanted_items(features: dict[str, tf.Tensor]) -> tf.Tensor:

@@ -1,0 +1,204 @@
+"""The search for settings: a directory with a study, its trials, and the best configuration so far."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tf_hqgnn.callbacks import MONITOR
+from tf_hqgnn.config import Config, TuneConfig
+from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.tuning.ranges import choose, current, search_space, trial_config
+from tf_hqgnn.tuning.study import Study, Trial, create_study, quiet_optuna
+from tf_hqgnn.tuning.trials import Outcome, Runner, make_runner, remove_trial
+from tf_hqgnn.types import InputError
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """How a search ended.
+
+    Args:
+      path: of the best configuration, DIR/best.yaml.
+      config: what it says.
+      best: the trial with the highest NDCG@20 on the validation split, the first of equals.
+      trials: all of them, by index.
+    """
+
+    path: Path
+    config: Config
+    best: Trial
+    trials: tuple[Trial, ...]
+
+
+def tune(
+    dataset: SplitDataset,
+    config: Config,
+    out: Path,
+    trials: int = 20,
+    jobs: int = 1,
+    resume: bool = False,
+    command: str = "tf_hqgnn.tuning.search.tune",
+) -> TuneResult:
+    """Searches settings by NDCG@20 on the validation split of the full-precision rows (TPE, seeded by `config`).
+
+    Trial 0 is `config` as given, so that the result is no worse on that split. What is searched is `config.tune`
+    (`tf_hqgnn.tuning.ranges`); solver, time and steps of the propagation needn't be, since every training ends with a
+    free search over them (`tf_hqgnn.propagation_search`). Codes aren't made; DIR/best.yaml keeps the quantization.
+
+    DIR holds `config.yaml`, `study.db` (Optuna's), `trials/N/` and `best.yaml`. Killed at any moment, the same call
+    with `resume` goes on after the last finished trial; with one job it ends with the same trials as if uninterrupted.
+    A training that diverges is a failed trial, with its reason; the search goes on.
+
+    Args:
+      dataset: ids and splits; each trial is trained and validated on these.
+      config: the start, and all that isn't searched.
+      out: DIR; must not exist.
+      trials: how many there shall be, failed and earlier ones included.
+      jobs: processes that train at once.
+      resume: go on with the study in DIR.
+      command: for the head of `best.yaml`.
+
+    Raises:
+      InputError: No validation interactions, a range that can't be searched, or DIR exists or is of another study.
+      DivergenceError: Every training diverged.
+    """
+    for name, value in (("trials", trials), ("jobs", jobs)):
+        if value < 1:
+            raise InputError(f"{name}: expected at least 1, got {value}")
+    check_tune(config, out, resume)
+    if not len(dataset.valid):
+        raise InputError("a search needs validation interactions: set data.split.valid above 0, such as 0.1")
+    with quiet_optuna():
+        if not out.exists():
+            _begin(dataset, config, out)
+        elif (out / "data.sha256").read_text(encoding="utf-8") != dataset.fingerprint():
+            raise InputError(f"{out} was begun on other data; resume with the same log, or choose another --out")
+        sizes = f"{dataset.num_users} users, {dataset.num_items} items, {len(dataset.valid)} validation interactions"
+        source = config.data.path or config.data.train_path or "given"
+        head = f"{command}\ndata: {source}: {sizes}\nseed: {config.seed}\n"
+        with _locked(out):
+            space = search_space(config)
+            study = Study(out / "study.db", space, {name: current(config, name) for name in space}, config.seed)
+            try:
+                with make_runner(dataset, min(jobs, trials)) as runner:
+                    _search(study, config, out, trials, runner, head)
+            except KeyboardInterrupt:
+                print(f"{len(study.trials)} finished trials are kept in {out}", file=sys.stderr)
+                raise
+            finally:
+                for index in study.give_up():
+                    remove_trial(_folder(out, index))
+            return _write_best(study, config, out, head)
+
+
+def check_tune(config: Config, out: Path, resume: bool) -> None:
+    """Raises InputError if nothing can come of the search, so that a caller learns it before reading data."""
+    search_space(config)
+    if not out.exists():
+        return
+    if not (out / "study.db").is_file():
+        raise InputError(f"{out} exists already and holds no study; choose another --out, or delete it")
+    if not resume:
+        raise InputError(f"{out} holds a study; add --resume to go on with it, or choose another --out")
+    if Config.load(out / "config.yaml") != config:
+        raise InputError(
+            f"{out} was begun with other settings (its config.yaml); resume with those, or choose another --out"
+        )
+
+
+def changed_settings(before: Config, after: Config) -> dict[str, object]:
+    """The settings of `after` that differ from those of `before`, by `section.key`; `tune` is left out.
+
+    Example:
+    >>> changed_settings(Config(), Config.from_yaml("loss: {temperature: 0.2}"))
+    {'loss.temperature': 0.2}
+    """
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    sections = [name for name in new if name != "tune" and isinstance(new[name], dict)]
+    return {
+        f"{section}.{key}": value
+        for section in sections
+        for key, value in new[section].items()
+        if value != old[section][key]
+    }
+
+
+def _folder(out: Path, index: int) -> Path:
+    return out / "trials" / str(index)
+
+
+def _search(study: Study, config: Config, out: Path, trials: int, runner: Runner, head: str) -> None:
+    """Asks, runs and tells until there are enough trials, `best.yaml` up to date after each."""
+
+    def tell(index: int, outcome: Outcome) -> None:
+        print(_line(study.tell(index, outcome), study), file=sys.stderr, flush=True)
+        if any(trial.outcome.value is not None for trial in study.trials):
+            _write_best(study, config, out, head)
+
+    running = 0
+    while len(study.trials) < trials:
+        while running < runner.slots and len(study.trials) + running < trials:
+            index, settings = study.ask()
+            try:
+                chosen = trial_config(choose(config, settings))
+            except InputError as error:  # each value was accepted alone, not all of them together
+                tell(index, Outcome(None, str(error), 0.0))
+                continue
+            runner.submit(index, chosen, _folder(out, index))
+            running += 1
+        if running:
+            tell(*runner.next())
+            running -= 1
+
+
+def _line(trial: Trial, study: Study) -> str:
+    outcome = trial.outcome
+    result = f"failed: {outcome.reason}" if outcome.value is None else f"{MONITOR} {outcome.value:.4f}"
+    so_far = ""
+    if any(trial.outcome.value is not None for trial in study.trials):
+        best = study.best()
+        so_far = f"  best {best.outcome.value:.4f} (trial {best.index})"
+    settings = trial.settings.items()
+    values = [f"{name}={f'{value:.4g}' if isinstance(value, float) else value}" for name, value in settings]
+    return f"trial {trial.index}  {result}{so_far}  {'  '.join(values)}  {outcome.seconds:.0f} s"
+
+
+def _write_best(study: Study, config: Config, out: Path, head: str) -> TuneResult:
+    best = study.best()
+    chosen = choose(config, best.settings).model_copy(update={"tune": TuneConfig()})
+    failed = sum(trial.outcome.value is None for trial in study.trials)
+    found = f"valid {MONITOR} {best.outcome.value:.6f}, trial {best.index} of {len(study.trials)} ({failed} failed)"
+    comment = "".join(f"# {line}\n" for line in f"{head}{found}".splitlines())
+    path, staged = out / "best.yaml", out / "best.yaml.partial"
+    staged.write_text(comment + chosen.to_yaml(), encoding="utf-8")
+    os.replace(staged, path)
+    return TuneResult(path, chosen, best, tuple(sorted(study.trials, key=lambda trial: trial.index)))
+
+
+def _begin(dataset: SplitDataset, config: Config, out: Path) -> None:
+    """Makes DIR under another name first, so that it is either there with all that --resume needs, or not at all."""
+    staged = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(staged, ignore_errors=True)
+    (staged / "trials").mkdir(parents=True)
+    (staged / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    (staged / "data.sha256").write_text(dataset.fingerprint(), encoding="utf-8")
+    create_study(staged / "study.db")
+    os.rename(staged, out)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """The system lets go of the lock when the process ends, however it ends."""
+    with open(out / "config.yaml", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another search is at work in {out}; wait for it, or choose another --out") from error
+        yield

@@ -1,0 +1,76 @@
+"""What decides while a model is made: metrics on the validation split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tf_hqgnn.config import EvaluationConfig
+from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity, rank
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.types import Interactions
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Ranks the whole catalogue with training items masked, and compares with held-out interactions.
+
+    Args:
+      targets: the held-out interactions; there may be none.
+      graph: of the training interactions.
+      config: cut-offs, to which 20 is added (everything is chosen by NDCG@20), and the size of chunks.
+    """
+
+    targets: Interactions
+    graph: InteractionGraph
+    config: EvaluationConfig
+
+    def __call__(self, users: np.ndarray, items: np.ndarray) -> dict[str, float]:
+        """Metrics by name of users float32 [U, d] and items float32 [I, d]; none without targets."""
+        if not len(self.targets):
+            return {}
+        graph, chunk = self.graph, self.config.chunk_size
+        return evaluate_embeddings(
+            users, items, self.targets, graph.seen(), graph.item_degree, self._ks(), chunk_size=chunk
+        ).values
+
+    def popularity(self) -> dict[str, float]:
+        """Of recommending what most users took."""
+        if not len(self.targets):
+            return {}
+        graph, chunk = self.graph, self.config.chunk_size
+        return evaluate_popularity(self.targets, graph.seen(), graph.item_degree, self._ks(), chunk_size=chunk).values
+
+    def sample(self, num_users: int, seed: int) -> Judge:
+        """The judge of a random sample of the users with targets."""
+        users = np.unique(self.targets.user_index)
+        if len(users) <= num_users:
+            return self
+        chosen = np.random.default_rng(seed).choice(users, num_users, replace=False)
+        return Judge(self.targets.take(np.isin(self.targets.user_index, chosen)), self.graph, self.config)
+
+    def _ks(self) -> tuple[int, ...]:
+        return tuple(sorted({*self.config.k, 20}))
+
+
+def agreement_judge(
+    users: np.ndarray, items: np.ndarray, graph: InteractionGraph, config: EvaluationConfig, num_users: int, seed: int
+) -> Judge:
+    """A judge without held-out interactions: how far other rows rank as these do.
+
+    The targets are the 20 best unseen items of a sample of users by these rows.
+
+    Args:
+      users: float32 [U, d].
+      items: float32 [I, d].
+      graph: of the training interactions.
+      config: as of `Judge`.
+      num_users: size of the sample, of users with training interactions.
+      seed: of the sample.
+    """
+    known = np.flatnonzero(graph.user_degree)
+    chosen = np.sort(np.random.default_rng(seed).choice(known, min(num_users, len(known)), replace=False))
+    top = rank(users, items, chosen, graph.seen(), 20, config.chunk_size)
+    place, _ = present = np.nonzero(top >= 0)
+    return Judge(Interactions(chosen[place].astype(np.int32), top[present]), graph, config)
