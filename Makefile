@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock bench clean
+.PHONY: help setup demo test lint format lock bench bench-small tables clean
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do \
@@ -15,7 +15,7 @@ OUT ?= demo
 help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv OUT=demo)"
 	@echo "make test   lint and all tests"
-	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, bench, clean"
+	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, bench-small (minutes), bench (hours), clean"
 
 setup: .venv/.installed
 
@@ -71,8 +71,29 @@ lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
 
-bench: .venv/.installed
-	@for b in data sparse_product ode_solvers evaluation training graph_training coded_retrieval; do echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b; done
+WORK ?= bench-results
+
+# The tables of README.md and benchmarks/README.md from the CSVs in benchmarks/results.
+tables: .venv/.installed
+	$(BIN)/python -m benchmarks.tables
+
+# Minutes: the parts that need no peer, and all models on MovieLens.
+bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
+	@for b in data sparse_product ode_solvers evaluation training graph_training coded_retrieval; do \
+		echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b || exit; done
+	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data ml-100k --max-seconds 150 && \
+		$(BIN)/python -m benchmarks.peers report --work $(WORK) --data ml-100k
+	$(BIN)/python -m benchmarks.scale run --work $(WORK) --sizes 1e6 && $(BIN)/python -m benchmarks.scale report --work $(WORK)
+
+# Hours. What is done is not done again: after an interruption the same command goes on. Results: $(WORK)/*.csv.
+bench: bench-small
+	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla
+	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data beauty toys --seeds 2020 2021 2022
+	$(BIN)/python -m benchmarks.peers report --work $(WORK)
+	$(BIN)/python -m benchmarks.scale run --work $(WORK) && $(BIN)/python -m benchmarks.scale report --work $(WORK)
+	$(BIN)/python -m benchmarks.lightgcn
+	$(BIN)/python -m benchmarks.quantization run --work $(WORK)/quantization && \
+		$(BIN)/python -m benchmarks.quantization report --work $(WORK)/quantization
 
 clean:
 	rm -rf .venv .venv-clients .venv-recbole .venv-implicit demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

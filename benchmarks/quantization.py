@@ -17,6 +17,7 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,21 +194,43 @@ def _last_deltas(path: Path) -> dict[str, float]:
 
 
 def report(cells: Cells, plot: Path) -> None:
-    """Prints the table as Markdown, means and standard deviations over seeds, and draws the plot."""
+    """Prints the table as Markdown and draws the plot."""
     if not cells.rows:
         sys.exit("no cells yet: `run` comes first")
+    print(markdown(cells.rows))
+    _plot(*_ratios(cells.rows), plot)
+    print(f"\n{plot}", file=sys.stderr)
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """The table: means and standard deviations over seeds."""
+    ratios, _ = _ratios(rows)
+    lines = [
+        "Test NDCG@20, percent of the same model in full precision: mean ± standard deviation (seeds)",
+        "",
+        f"| model | data | bits | range | {' | '.join(WAYS)} |",
+        "| --- " * (4 + len(WAYS)) + "|",
+    ]
+    for group, keys in itertools.groupby(sorted(ratios), key=lambda key: key[:4]):
+        found = {key[4]: ratios[key] for key in keys}
+        lines.append(f"| {' | '.join(group)} | {' | '.join(_cell(found.get(way, [])) for way in WAYS)} |")
+    return "\n".join(lines)
+
+
+def _ratios(
+    rows: Sequence[Mapping[str, str]],
+) -> tuple[dict[tuple[str, ...], list[float]], dict[tuple[str, ...], float]]:
+    """By (model, data, bits, mode, way): a ratio for each seed, and the bytes of an item."""
     ratios: dict[tuple[str, ...], list[float]] = {}
     size: dict[tuple[str, ...], float] = {}
-    for row in cells.rows:
+    for row in rows:
         key = tuple(row[name] for name in ("model", "data", "bits", "mode", "way"))
         ratios.setdefault(key, []).append(float(row["test_ndcg@20"]) / float(row["full_test_ndcg@20"]))
         size[key] = float(row["bytes_per_item"])
-    print("NDCG@20 on test, percent of the same model in full precision: mean and standard deviation (seeds)\n")
-    print("| model | data | bits | range |", " | ".join(WAYS), "|")
-    print("| --- " * (4 + len(WAYS)) + "|")
-    for group, keys in itertools.groupby(sorted(ratios), key=lambda key: key[:4]):
-        found = {key[4]: ratios[key] for key in keys}
-        print("|", " | ".join(group), "|", " | ".join(_cell(found.get(way, [])) for way in WAYS), "|")
+    return ratios, size
+
+
+def _plot(ratios: dict[tuple[str, ...], list[float]], size: dict[tuple[str, ...], float], path: Path) -> None:
     panels = sorted({key[:2] for key in ratios})
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4), squeeze=False, layout="constrained")
     for axis, panel in zip(axes[0], panels):
@@ -215,8 +238,7 @@ def report(cells: Cells, plot: Path) -> None:
         axis.set_title(" on ".join(panel))
     axes[0][0].set_ylabel("NDCG@20 / full precision")
     axes[0][-1].legend(fontsize="small")
-    figure.savefig(plot, dpi=120)
-    print(f"\n{plot}", file=sys.stderr)
+    figure.savefig(path, dpi=120)
 
 
 def _cell(values: list[float]) -> str:

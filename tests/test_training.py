@@ -151,6 +151,15 @@ def test_the_same_seed_gives_the_same_metrics(dataset, smoke_config, tmp_path):
     assert tests[0] == tests[1]
 
 
+def test_a_sample_of_users_judges_a_large_log(dataset, smoke_config, tmp_path):
+    evaluation = smoke_config.evaluation.model_copy(update={"validation_users": 50})
+    result = train(dataset, smoke_config.model_copy(update={"evaluation": evaluation}), tmp_path / "run")
+    everyone = train(dataset, smoke_config, tmp_path / "everyone")
+    assert result.popularity != everyone.popularity
+    assert result.valid["ndcg@20"] == pytest.approx(everyone.valid["ndcg@20"], rel=0.3)
+    assert RunDirectory.load(result.run_dir).evaluate("valid", (20,)).metrics.num_users > 50
+
+
 def test_refit_trains_on_validation_interactions_too(dataset, smoke_config, tmp_path):
     quantization = smoke_config.quantization.model_copy(
         update={"bits": 2, "distillation": smoke_config.quantization.distillation.model_copy(update={"max_epochs": 2})}

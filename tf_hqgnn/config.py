@@ -75,13 +75,13 @@ class TrainingConfig(_Section):
     """The optimisation loop."""
 
     batch_size: int = Field(512, ge=2)
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(0.01, gt=0)
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="of the learning rate: falls to 0 at max_epochs, or stays"
     )
-    max_epochs: int = Field(60, ge=1)
+    max_epochs: int = Field(30, ge=1)
     evaluate_every: int = Field(5, ge=1, description="epochs between validations")
-    patience: int = Field(12, ge=1, description="validations without improvement before training stops")
+    patience: int = Field(6, ge=1, description="validations without improvement before training stops")
     checkpoint_seconds: float = Field(30.0, ge=0, description="at least this long between checkpoints")
     steps_per_execution: int = Field(32, ge=1)
     jit_compile: bool = True
@@ -154,6 +154,9 @@ class EvaluationConfig(_Section):
 
     k: tuple[int, ...] = (10, 20, 50)
     chunk_size: int = Field(1024, ge=1, description="users scored at once")
+    validation_users: int = Field(
+        50_000, ge=1, description="users by whom a training is judged, at most: a sample; `evaluate` takes them all"
+    )
 
 
 class RetrievalConfig(_Section):

@@ -117,7 +117,13 @@ class Comparison:
         job, chosen = max(trials, key=lambda trial: trial[1]["valid"])
         fits, necessary = [result for _, result in trials], [chosen]
         if key["refit"]:
-            job = replace(job, folder=folder / "refit", split=self._paths["refit"], epochs=chosen["best_epoch"])
+            job = replace(
+                job,
+                folder=folder / "refit",
+                split=self._paths["refit"],
+                epochs=chosen["best_epoch"],
+                settings=job.settings | chosen.get("found", {}),
+            )
             refitted = _result(job, model)
             fits.append(refitted)
             # With the settings known, a refit still needs the number of epochs that a first fit finds.

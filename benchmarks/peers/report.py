@@ -27,24 +27,36 @@ _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
 
 
 def report(rows: Sequence[dict[str, str]], plot: Path) -> None:
-    """Prints the tables as Markdown, means over seeds, with the standard deviation where there are several."""
-    grouped: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for row in rows:
-        grouped.setdefault(tuple(row[name] for name in _GROUP), []).append(row)
+    """Prints the tables as Markdown and draws the plot."""
+    print(markdown(rows))
+    _draw(_grouped(rows), plot)
+
+
+def markdown(rows: Sequence[dict[str, str]]) -> str:
+    """A table for each data set: means over seeds, with the standard deviation where there are several."""
+    lines = []
+    grouped = _grouped(rows)
     for data, keys in itertools.groupby(sorted(grouped), key=lambda key: key[0]):
         found = sorted(((label(key), grouped[key]) for key in keys), key=lambda pair: -_mean(pair[1], "ndcg@20"))
-        print(f"\n### {data}\n")
-        print("| model |", " | ".join(_COLUMNS), "| seeds |")
-        print("| --- |", "---: | " * (len(_COLUMNS) + 1))
+        lines += [f"**{data}**", "", f"| model | {' | '.join(_COLUMNS)} | seeds |"]
+        lines.append("| --- |" + " ---: |" * (len(_COLUMNS) + 1))
         for name, of_seeds in found:
             cells = [_cell([float(row[column]) for row in of_seeds], text) for column, text in _COLUMNS.values()]
-            print(f"| {name} |", " | ".join(cells), f"| {len(of_seeds)} |")
+            lines.append(f"| {name} | {' | '.join(cells)} | {len(of_seeds)} |")
+        lines.append("")
     machines = sorted({row["machine"].partition(", load")[0] for row in rows})
     loads = [float(row["machine"].rpartition(" ")[2]) for row in rows]
     versions = sorted({version for row in rows for version in row["versions"].split(", ")})
-    print(f"\nMachine: {'; '.join(machines)}; load when a training began {min(loads):.1f} to {max(loads):.1f}.")
-    print(f"Versions: {', '.join(versions)}. Commits: {', '.join(sorted({row['commit'] for row in rows}))}.")
-    _draw(grouped, plot)
+    lines.append(f"Machine: {'; '.join(machines)}; load when a training began {min(loads):.1f} to {max(loads):.1f}.")
+    lines.append(f"Versions: {', '.join(versions)}. Commits: {', '.join(sorted({row['commit'] for row in rows}))}.")
+    return "\n".join(lines)
+
+
+def _grouped(rows: Sequence[dict[str, str]]) -> dict[tuple[str, ...], list[dict[str, str]]]:
+    grouped: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        grouped.setdefault(tuple(row[name] for name in _GROUP), []).append(row)
+    return grouped
 
 
 def label(key: tuple[str, ...]) -> str:

@@ -46,6 +46,13 @@ def test_the_seed_matters():
     )
 
 
+def test_the_order_is_the_seeds_permutation():
+    train = interactions()
+    order = np.random.default_rng((3, 1)).permutation(100)
+    found = pairs(take(training_batches(train, 11, 10, seed=3, first_epoch=1), 10))
+    assert found == list(zip(train.user_index[order].tolist(), train.item_index[order].tolist()))
+
+
 def test_a_batch_larger_than_the_log_is_the_log():
     assert steps_per_epoch(5, 100) == 1
     (batch,) = take(training_batches(interactions(n=5), 11, 100, 0), 1)

@@ -1,5 +1,7 @@
 """Generated logs: exact, reproducible, long-tailed, and hard enough that popularity alone doesn't do."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data import synthetic
 from tf_hqgnn.data.interactions import read_interactions
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.loading import load_dataset
@@ -62,6 +65,39 @@ def test_written_logs_are_read_back(tmp_path, extension, timestamps):
     np.testing.assert_array_equal(items.title, log.titles)
     np.testing.assert_array_equal(items.category, log.categories)
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"log.{extension}"]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 40), st.integers(1, 60), st.floats(0, 1), st.integers(0, 2**31), st.integers(1, 50))
+def test_the_log_does_not_depend_on_how_many_draws_are_made_at_once(users, items, density, seed, draws_at_once):
+    interactions = users + int(density * (users * items - users))
+    whole = generate_log(users, items, interactions, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "_DRAWS_AT_ONCE", draws_at_once)
+        parts = generate_log(users, items, interactions, seed)
+    np.testing.assert_array_equal(parts.user_index, whole.user_index)
+    np.testing.assert_array_equal(parts.item_index, whole.item_index)
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_logs_of_several_batches(tmp_path, monkeypatch, extension):
+    log = generate_log(30, 40, 300, seed=3)
+    write_log(log, tmp_path / f"whole.{extension}")
+    monkeypatch.setattr(synthetic, "_ROWS_PER_BATCH", 70)
+    write_log(log, tmp_path / f"parts.{extension}")
+    whole, parts = (read_interactions(tmp_path / f"{name}.{extension}") for name in ("whole", "parts"))
+    np.testing.assert_array_equal(parts.user_ids, whole.user_ids)
+    for name in ("user_index", "item_index", "timestamp"):
+        np.testing.assert_array_equal(getattr(parts.interactions, name), getattr(whole.interactions, name))
+
+
+def test_memory_of_a_log_is_a_few_numbers_an_interaction(monkeypatch):
+    monkeypatch.setattr(synthetic, "_DRAWS_AT_ONCE", 1 << 12)
+    tracemalloc.start()
+    generate_log(4_000, 1_000, 200_000, seed=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 50 * 200_000 + 2_000_000
 
 
 def test_places_that_cannot_be_written(tmp_path):

@@ -48,14 +48,17 @@ def training_batches(
     batch_size = min(batch_size, len(train))
     steps = steps_per_epoch(len(train), batch_size)
     users, items = tf.constant(train.user_index), tf.constant(train.item_index)
-    seen = tf.constant(np.sort(train.user_index.astype(np.int64) * num_items + train.item_index))
+    seen = tf.constant(_sorted_pairs(train, num_items)) if num_negatives else None
+    # For a hundred million interactions an order is 400 MB in int32; the positions are int64 only where they must be.
+    row_type = np.int32 if len(train) <= np.iinfo(np.int32).max else np.int64
 
     def shuffled(epoch: np.int64) -> np.ndarray:
-        order = np.random.default_rng((seed, int(epoch))).permutation(len(train))
+        order = np.arange(len(train), dtype=row_type)
+        np.random.default_rng((seed, int(epoch))).shuffle(order)
         return order[: steps * batch_size].reshape(steps, batch_size)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.numpy_function(shuffled, [epoch], tf.int64, stateful=False)
+        order = tf.numpy_function(shuffled, [epoch], row_type, stateful=False)
         order.set_shape([steps, batch_size])
         numbers = tf.range(steps, dtype=tf.int64) + epoch * steps
         return tf.data.Dataset.from_tensor_slices((order, numbers))
@@ -63,12 +66,21 @@ def training_batches(
     def batch(rows: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
         user_index = tf.gather(users, rows)
         features = {"user_index": user_index, "item_index": tf.gather(items, rows)}
-        if num_negatives:
+        if seen is not None:
             features["negative_index"] = _sample_negatives(user_index, seen, num_items, num_negatives, seed, number)
         return features
 
     epochs = tf.data.Dataset.counter(first_epoch)
     return epochs.flat_map(one_epoch).map(batch, num_parallel_calls=2, deterministic=True).prefetch(64)
+
+
+def _sorted_pairs(train: Interactions, num_items: int) -> np.ndarray:
+    """int64 [n], user * num_items + item of each interaction, ascending."""
+    pairs = train.user_index.astype(np.int64)
+    pairs *= num_items
+    pairs += train.item_index
+    pairs.sort()
+    return pairs
 
 
 def _sample_negatives(

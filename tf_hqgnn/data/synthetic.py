@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _TASTES_PER_USER = 2
 _ROUNDS = 8
 _START, _SECONDS = 1_577_836_800, 2 * 365 * 86_400  # two years from 2020-01-01
 _ROWS_PER_BATCH = 1 << 20
+_DRAWS_AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def generate_log(
     user_index, item_position = _draw_pairs(rng, home, degree, community, taste, weight)
     # The position of an item tells its taste and popularity: its id must not.
     shuffle = rng.permutation(num_items)
-    item_index = shuffle[item_position]
+    item_index = shuffle.astype(np.int32)[item_position]
+    del item_position
     timestamp, order = _times(rng, user_index, num_users)
     inverse = np.argsort(shuffle)
     genres = np.array(GENRES, object)[rng.permutation(len(GENRES))]
@@ -99,8 +102,8 @@ def generate_log(
     return GeneratedLog(
         _make_ids("u", num_users, 6),
         _make_ids("i", num_items, 5),
-        user_index[order].astype(np.int32),
-        item_index[order].astype(np.int32),
+        user_index[order],
+        item_index[order],
         timestamp[order] if timestamps else None,
         titles[inverse],
         genres[community][inverse],
@@ -193,38 +196,53 @@ def _draw_pairs(
     num_cells = np.diff(np.append(first_cell, cell[-1] + 1))
     likes = first_cell[home] + (rng.random((_TASTES_PER_USER, num_users)) * num_cells[home]).astype(np.int64)
 
-    pairs = np.empty(0, np.int64)
-    missing = degree
+    pairs, missing = np.empty(0, np.int64), degree.copy()
     for attempt in range(_ROUNDS):
         # A user who has seen all of a taste looks further: each attempt draws more from the whole catalogue.
-        user = np.repeat(np.arange(num_users), missing + missing // 4 + (missing > 0))
-        source = rng.random(len(user))
+        draws = missing + missing // 4 + (missing > 0)
+        source = rng.random(draws.sum())
+        choice = rng.integers(_TASTES_PER_USER, size=len(source)).astype(np.int8)
         by_taste = _TASTE_SHARE * 0.8**attempt
         by_community = by_taste + _COMMUNITY_SHARE * 0.8**attempt
-        liked = likes[rng.integers(_TASTES_PER_USER, size=len(user)), user]
-        start = np.where(source < by_taste, taste_start[liked], community_start[home[user]])
-        stop = np.where(source < by_taste, taste_start[liked + 1], community_start[home[user] + 1])
-        start[source >= by_community] = 0
-        stop[source >= by_community] = num_items
-        low, high = cumulative[start], cumulative[stop]
-        item = np.searchsorted(cumulative, low + rng.random(len(user)) * (high - low), side="right") - 1
-        drawn = user * num_items + np.clip(item, start, stop - 1)
-        pairs = np.sort(np.concatenate([pairs, _new_pairs(drawn, pairs, missing, num_items)]))
-        missing = degree - np.bincount(pairs // num_items, minlength=num_users)
+        merged = []
+        for users, rows in _groups(draws):
+            user = np.repeat(np.arange(users.start, users.stop), draws[users])
+            liked, where = likes[choice[rows], user], source[rows]
+            start = np.where(where < by_taste, taste_start[liked], community_start[home[user]])
+            stop = np.where(where < by_taste, taste_start[liked + 1], community_start[home[user] + 1])
+            start[where >= by_community] = 0
+            stop[where >= by_community] = num_items
+            low, high = cumulative[start], cumulative[stop]
+            item = np.searchsorted(cumulative, low + rng.random(len(user)) * (high - low), side="right") - 1
+            drawn = user * num_items + np.clip(item, start, stop - 1)
+            known = pairs[slice(*np.searchsorted(pairs, [users.start * num_items, users.stop * num_items]))]
+            new = _new_pairs(drawn, known, missing[users], users.start, num_items)
+            missing[users] -= np.bincount(new // num_items - users.start, minlength=users.stop - users.start)
+            merged.append(np.sort(np.concatenate([known, new])))
+        pairs = np.concatenate(merged)
         if not missing.any():
             break
     filled = [_fill(rng, pairs, user, missing[user], num_items) for user in np.flatnonzero(missing)]
-    pairs = np.concatenate([pairs, *filled])
-    return pairs // num_items, pairs % num_items
+    pairs = np.concatenate([pairs, *filled]) if filled else pairs
+    return (pairs // num_items).astype(np.int32), (pairs % num_items).astype(np.int32)
 
 
-def _new_pairs(drawn: np.ndarray, pairs: np.ndarray, missing: np.ndarray, num_items: int) -> np.ndarray:
-    """The first `missing` distinct draws of each user that aren't in `pairs` (sorted); `drawn` is grouped by user."""
+def _groups(draws: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Users with about `_DRAWS_AT_ONCE` draws together, and the rows of these among all: bounds temporary arrays."""
+    ends = np.concatenate([[0], np.cumsum(draws)])
+    wanted = np.arange(_DRAWS_AT_ONCE, ends[-1], _DRAWS_AT_ONCE)
+    edges = np.unique(np.concatenate([[0], np.searchsorted(ends, wanted), [len(draws)]]))
+    for first, last in itertools.pairwise(edges):
+        yield slice(int(first), int(last)), slice(int(ends[first]), int(ends[last]))
+
+
+def _new_pairs(drawn: np.ndarray, pairs: np.ndarray, missing: np.ndarray, first: int, num_items: int) -> np.ndarray:
+    """The first `missing` distinct draws of each user from `first` on that aren't in `pairs` (sorted), by user."""
     drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
     if len(pairs):
         place = np.minimum(np.searchsorted(pairs, drawn), len(pairs) - 1)
         drawn = drawn[pairs[place] != drawn]
-    user = drawn // num_items
+    user = drawn // num_items - first
     count = np.bincount(user, minlength=len(missing))
     position = np.arange(len(drawn)) - np.repeat(np.cumsum(count) - count, count)
     return drawn[position < missing[user]]
@@ -247,9 +265,18 @@ def _times(rng: np.random.Generator, user_index: np.ndarray, num_users: int) -> 
     """Unix seconds of each pair, and the order of time; a user is active from some day on, for some while."""
     start = rng.random(num_users) * 0.8
     length = (1 - start) * rng.beta(1.0, 2.0, num_users)
-    share = start[user_index] + length[user_index] * rng.random(len(user_index))
-    timestamp = _START + (share * _SECONDS).astype(np.int64)
-    return timestamp, np.argsort(timestamp, kind="stable")
+    share = rng.random(len(user_index))
+    share *= length[user_index]
+    share += start[user_index]
+    share *= _SECONDS
+    seconds = share.astype(np.int64)
+    # Time and row in one number: sorting these is several times as fast as a stable argsort.
+    row_bits = len(seconds).bit_length()
+    order = (seconds << row_bits) | np.arange(len(seconds))
+    order.sort()
+    order &= (1 << row_bits) - 1
+    seconds += _START
+    return seconds, order
 
 
 def _make_ids(prefix: str, number: int, width: int) -> np.ndarray:
@@ -268,36 +295,37 @@ def _write(writer: Callable[[GeneratedLog, Path], None], log: GeneratedLog, path
         raise InputError(f"{path}: can't be written ({error.strerror}); expected a place for a file") from error
 
 
-def _batches(log: GeneratedLog) -> list[slice]:
-    return [slice(start, start + _ROWS_PER_BATCH) for start in range(0, len(log.user_index), _ROWS_PER_BATCH)]
-
-
-def _table(log: GeneratedLog, rows: slice) -> pa.Table:
-    columns = {
-        "user_id": pa.DictionaryArray.from_arrays(log.user_index[rows], pa.array(log.user_ids, pa.utf8())),
-        "item_id": pa.DictionaryArray.from_arrays(log.item_index[rows], pa.array(log.item_ids, pa.utf8())),
-    }
-    if log.timestamp is not None:
-        columns["timestamp"] = pa.array(log.timestamp[rows])
-    return pa.table(columns)
+def _tables(log: GeneratedLog) -> Iterator[pa.Table]:
+    """The log in parts, with ids spelt out."""
+    user_ids, item_ids = pa.array(log.user_ids, pa.utf8()), pa.array(log.item_ids, pa.utf8())
+    for start in range(0, len(log.user_index), _ROWS_PER_BATCH):
+        rows = slice(start, start + _ROWS_PER_BATCH)
+        columns = {
+            "user_id": user_ids.take(pa.array(log.user_index[rows])),
+            "item_id": item_ids.take(pa.array(log.item_index[rows])),
+        }
+        if log.timestamp is not None:
+            columns["timestamp"] = pa.array(log.timestamp[rows])
+        yield pa.table(columns)
 
 
 def _write_csv(log: GeneratedLog, path: Path) -> None:
     with open(path, "wb") as file:
         file.write(b"user_id,item_id,timestamp\n" if log.timestamp is not None else b"user_id,item_id\n")
-        for rows in _batches(log):
+        for table in _tables(log):
             # Arrow's own writer would quote every id, and they need none.
-            columns = [column.cast(pa.utf8()).combine_chunks() for column in _table(log, rows).columns]
+            columns = [column.cast(pa.utf8()).combine_chunks() for column in table.columns]
             lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*columns, ","), "", "\n")
             offsets = np.frombuffer(lines.buffers()[1], np.int32)
             file.write(memoryview(lines.buffers()[2])[offsets[0] : offsets[len(lines)]])
 
 
 def _write_parquet(log: GeneratedLog, path: Path) -> None:
-    batches = _batches(log)
-    with pq.ParquetWriter(path, _table(log, batches[0]).schema) as writer:
-        for rows in batches:
-            writer.write_table(_table(log, rows))
+    tables = _tables(log)
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table)
 
 
 def _write_items(log: GeneratedLog, path: Path) -> None:
