@@ -181,7 +181,7 @@ def _configure(options: argparse.Namespace) -> Config:
     if options.data and data.train_path:
         raise InputError("--data and data.train_path both name a log; give one of them")
     given = {"path": options.data or data.path, "items_path": options.items or data.items_path}
-    given |= {"train_path": data.train_path, "test_path": data.test_path, "quarantine_path": data.quarantine_path}
+    given |= {name: getattr(data, name) for name in ("train_path", "valid_path", "test_path", "quarantine_path")}
     if not (given["path"] or given["train_path"]):
         raise InputError("no log to read; give --data FILE, or data.path in the config")
     absolute = {name: os.path.abspath(path) if path else None for name, path in given.items()}
@@ -199,7 +199,7 @@ def _thresholds(options: argparse.Namespace) -> Thresholds:
 
 def _fingerprint(data: DataConfig) -> str:
     digest = hashlib.sha256()
-    for path in (data.path, data.train_path, data.test_path, data.items_path):
+    for path in (data.path, data.train_path, data.valid_path, data.test_path, data.items_path):
         if not path:
             continue
         try:

@@ -30,6 +30,7 @@ def test_overrides_reach_nested_settings():
         ("training: {max_epochs: 0}", (), r"training.max_epochs: .*greater than or equal to 1, got 0"),
         ("propagation: {solver: magic}", (), r"propagation.solver: .*'euler'.*got 'magic'"),
         ("data: {path: a, train_path: b, test_path: c}", (), "either data.path or data.train_path"),
+        ("data: {path: a, valid_path: b}", (), "data.valid_path goes with data.train_path"),
         ("data: {train_path: b}", (), "go together: one of them is missing"),
         ("quantization: {estimator: ewgs}", (), "delta must be above 0 with the estimator ewgs"),
         ("quantization: {delta: 0.1}", (), "delta must be above 0 with the estimator ewgs, and 0 otherwise; got 0.1"),

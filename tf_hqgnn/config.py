@@ -29,6 +29,7 @@ class DataConfig(_Section):
 
     path: str | None = None
     train_path: str | None = None
+    valid_path: str | None = Field(None, description="optional; without it, split.valid of train_path is held out")
     test_path: str | None = None
     items_path: str | None = None
     format: Literal["auto", "csv", "parquet", "inter", "adjacency", "tfrecord"] = "auto"
@@ -44,6 +45,8 @@ class DataConfig(_Section):
             raise ValueError("give either data.path or data.train_path with data.test_path, not both")
         if bool(self.train_path) != bool(self.test_path):
             raise ValueError("data.train_path and data.test_path go together: one of them is missing")
+        if self.valid_path and not self.train_path:
+            raise ValueError("data.valid_path goes with data.train_path and data.test_path, which are missing")
         return self
 
 
@@ -65,7 +68,7 @@ class LossConfig(_Section):
 
     name: Literal["alignment_uniformity", "bpr", "softmax"] = "softmax"
     gamma: float = Field(0.5, ge=0, description="weight of uniformity in alignment_uniformity")
-    temperature: float = Field(0.12, gt=0, description="of the in-batch softmax")
+    temperature: float = Field(0.15, gt=0, description="of the in-batch softmax")
     popularity_correction: float = Field(0.5, ge=0, description="softmax: this times log(item share) is subtracted")
     num_negatives: int = Field(1, ge=1, description="bpr: uniform negatives per pair")
     weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")

@@ -108,6 +108,19 @@ def test_given_files(tmp_path):
         load_dataset(strict, seed=5)
 
 
+def test_given_validation_file(tmp_path):
+    train = [(user, item) for user in range(4) for item in range(10)]
+    files = {"train": train, "valid": [(0, 10), (1, 3), (9, 1)], "test": [(0, 11), (0, 10), (2, 5)]}
+    config = DataConfig(**{f"{name}_path": log(tmp_path / f"{name}.csv", rows) for name, rows in files.items()})
+    dataset = load_dataset(config, seed=5)
+    # A pair belongs to the first file that has it.
+    assert named(dataset, "train") == {(str(user), str(item)) for user, item in train}
+    assert named(dataset, "valid") == {("0", "10"), ("9", "1")}
+    assert named(dataset, "test") == {("0", "11")}
+    report = dataset.report
+    assert (report.rows_read, report.kept, report.duplicate, report.num_bad) == (46, 43, 3, 0)
+
+
 def test_bad_rows_of_two_files_count_together(tmp_path):
     paths = {}
     for name in ("train", "test"):

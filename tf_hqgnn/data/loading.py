@@ -14,6 +14,7 @@ from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.data.splits import (
     TEST,
     TRAIN,
+    VALID,
     divide,
     k_core,
     k_core_mask,
@@ -27,9 +28,10 @@ from tf_hqgnn.types import InputError, Interactions
 def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
     """Reads, validates, filters and splits the interactions that `config` names, and reads the items.
 
-    With `path` the split is by `config.split`. With `train_path` and `test_path` it is given: the share
-    `config.split.valid` of each user's training interactions is held out at random for validation, and a pair of the
-    test file that is in the training file counts as a duplicate. `k_core` then looks at all interactions together.
+    With `path` the split is by `config.split`. With `train_path` and `test_path` it is given: validation is
+    `valid_path`, or else the share `config.split.valid` of each user's training interactions, held out at random. A
+    pair that is in an earlier file (train, valid, test) counts as a duplicate. `k_core` then looks at all interactions
+    together.
 
     Args:
       config: the section `data` of a run's settings.
@@ -38,15 +40,15 @@ def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
     Raises:
       InputError: The input or the settings can't be used; one line says what, where and how to mend it.
     """
-    if config.path is None and config.train_path is None:
-        raise InputError("no input: set data.path, or data.train_path with data.test_path")
     with BadRowLog(config.max_bad_rows, config.quarantine_path) as log:
         if config.path is not None:
             table = read_table(config.path, config.format, log, config.min_rating)
             table = k_core(table, config.k_core)
             part = _split(table, config, seed)
+        elif config.train_path is not None and config.test_path is not None:
+            table, part = _read_given(config.train_path, config.test_path, config, log, seed)
         else:
-            table, part = _read_given(config, log, seed)
+            raise InputError("no input: set data.path, or data.train_path with data.test_path")
     train, valid, test = divide(table.interactions, part)
     if not len(train):
         raise InputError("no interaction is left for training; check data.split and data.k_core")
@@ -63,16 +65,22 @@ def _split(table: InteractionTable, config: DataConfig, seed: int) -> np.ndarray
     return split_temporal(table, split.valid, split.test)
 
 
-def _read_given(config: DataConfig, log: BadRowLog, seed: int) -> tuple[InteractionTable, np.ndarray]:
-    """The union of the two files, and the part of each interaction."""
-    train, test = (
-        read_table(path, config.format, log, config.min_rating)
-        for path in (config.train_path, config.test_path)
-        if path is not None
-    )
-    held_out = split_random(train, config.split.valid, 0.0, seed)
-    table, row_in_train = _union(train, test, log)
-    part = np.where(row_in_train >= 0, held_out[row_in_train], TEST).astype(np.int8)
+def _read_given(
+    train_path: str, test_path: str, config: DataConfig, log: BadRowLog, seed: int
+) -> tuple[InteractionTable, np.ndarray]:
+    """The union of the files, and the part of each interaction."""
+
+    def read(path: str) -> InteractionTable:
+        return read_table(path, config.format, log, config.min_rating)
+
+    known = read(train_path)
+    if config.valid_path is None:
+        part = split_random(known, config.split.valid, 0.0, seed)
+    else:
+        known, row_in_train = _union(known, read(config.valid_path), log)
+        part = np.where(row_in_train >= 0, TRAIN, VALID)
+    table, row_in_known = _union(known, read(test_path), log)
+    part = np.where(row_in_known >= 0, part[row_in_known], TEST).astype(np.int8)
     mask = k_core_mask(table.interactions, config.k_core)
     if not (part[mask] == TRAIN).any():
         raise InputError(f"k_core={config.k_core}: no interaction is left for training; lower data.k_core")

@@ -112,6 +112,8 @@ def _split(config: Config) -> str:
     split = config.data.split
     if split.method == "leave_last_out":
         return "the last two interactions of each user"
+    if config.data.valid_path:
+        return "files of their own for validation and testing"
     test = "a file of its own" if config.data.test_path else f"{split.test:g}"
     return f"{split.method}, {split.valid:g} for validation, {test} for testing"
 
