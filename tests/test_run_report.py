@@ -17,6 +17,7 @@ from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
+from tf_hqgnn.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.report import charts, curves, discrepancy, overview, validation_sample
 from tf_hqgnn.report.examples import choose_users, examples
 from tf_hqgnn.report.page import render_report, write_report
@@ -329,6 +330,16 @@ def test_without_validation_there_are_curves_and_users_but_no_accuracy(tmp_path)
     tables = [table for table in page.tables if table[0] == ["", "item"]]
     assert len(tables) == 10
     assert tables[0][1][0] == "1"
+
+
+def test_propagations_that_were_tried_are_drawn(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert "after other propagations" not in render_report(run)
+    _, tried = search_propagation(run.config.propagation, lambda one: 0.3 - abs(one.t1 - 0.25))
+    write_candidates(run.path / "propagation.csv", tried)
+    page = render_report(run)
+    assert "after other propagations" in page
+    assert "served: euler" in page
 
 
 def test_a_tiny_catalogue(tmp_path):

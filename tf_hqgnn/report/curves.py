@@ -29,6 +29,7 @@ def training_curves(run: RunDirectory) -> str:
         figures.append(_curve("valid", history, _NDCG, f"NDCG@{K}", caption, marked))
     if {"train_seconds", "validation_seconds"} <= history.keys():
         figures.append(_seconds(history))
+    figures += _propagations(run)
     return section("Training", plots(*figures)) + _coding_curves(run)
 
 
@@ -46,6 +47,29 @@ def _seconds(history: dict[str, np.ndarray]) -> str:
     if shown.start:
         caption += f" Left out: the first, {number(history['train_seconds'][0], 1)} s with compilation."
     return figure(svg, caption)
+
+
+def _propagations(run: RunDirectory) -> list[str]:
+    """NDCG by time of the propagations that were tried after training."""
+    path = run.path / "propagation.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    series = []
+    for solver, color in zip(("euler", "exact"), COLORS):
+        # No propagation is where all begin.
+        tried = {float(row["t1"]): float(row[_NDCG]) for row in rows if row["solver"] in (solver, "none")}
+        times = sorted(tried)
+        series.append(Series(solver, times, [tried[t1] for t1 in times], color))
+    found = run.config.propagation
+    marked = (0.0 if found.solver == "none" else found.t1, f"served: {found.solver}")
+    svg = line_chart("propagation", f"NDCG@{K} by time of propagation", ("time t1", f"NDCG@{K}"), series, marked=marked)
+    caption = (
+        f"NDCG@{K} of the same trained tables after other propagations, on the validation split or a sample of it. "
+        "No training depends on the propagation, so this search is free."
+    )
+    return [figure(svg, caption)]
 
 
 def _coding_curves(run: RunDirectory) -> str:
