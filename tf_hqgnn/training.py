@@ -106,9 +106,10 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
         (partial / "refit").mkdir(exist_ok=True)
         judge = Judge(dataset.valid.take(np.zeros(0, np.int64)), graph, config.evaluation)
         model = _make(everything, graph, model.config, judge, partial / "refit", result.best_epoch)
-        _save(model, graph, replace(result, seconds=result.seconds + model.seconds), partial)
+        result = replace(result, seconds=round(result.seconds + model.seconds, 3))
+        _save(model, graph, result, partial)
     os.rename(partial, out)
-    return replace(result, seconds=json.loads((out / "metrics.json").read_text(encoding="utf-8"))["seconds"])
+    return result
 
 
 @dataclass(frozen=True)

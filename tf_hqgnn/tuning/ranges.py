@@ -31,7 +31,7 @@ def default_ranges(config: Config) -> dict[str, RangeConfig]:
         ranges["loss.popularity_correction"] = RangeConfig(low=0.0, high=1.0)
     if config.loss.name == "alignment_uniformity":
         ranges["loss.gamma"] = RangeConfig(low=0.1, high=3.0, log=True)
-    ranges["training.learning_rate"] = RangeConfig(low=1e-3, high=1e-2, log=True)
+    ranges["training.learning_rate"] = RangeConfig(low=1e-3, high=3e-2, log=True)
     ranges["training.batch_size"] = RangeConfig(choices=(256, 512, 1024, 2048))
     return ranges
 
