@@ -62,9 +62,9 @@ def test_trial_0_is_the_configuration_and_the_best_is_no_worse(finished, config)
     first = result.trials[0]
     assert choose(config, first.settings) == config
     assert first.settings == {
-        "loss.temperature": 0.12,
-        "loss.popularity_correction": 0.5,
-        "training.batch_size": 512,
+        "loss.temperature": config.loss.temperature,
+        "loss.popularity_correction": config.loss.popularity_correction,
+        "training.batch_size": config.training.batch_size,
     }
     values = [trial.outcome.value for trial in result.trials]
     assert [trial.index for trial in result.trials] == [0, 1, 2]

@@ -117,8 +117,8 @@ def changed_settings(before: Config, after: Config) -> dict[str, object]:
     """The settings of `after` that differ from those of `before`, by `section.key`; `tune` is left out.
 
     Example:
-    >>> changed_settings(Config(), Config.from_yaml("loss: {temperature: 0.2}"))
-    {'loss.temperature': 0.2}
+    >>> changed_settings(Config(), Config.from_yaml("loss: {temperature: 0.3}"))
+    {'loss.temperature': 0.3}
     """
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     sections = [name for name in new if name != "tune" and isinstance(new[name], dict)]
