@@ -185,7 +185,7 @@ class _Progress:
             text += f"  best valid {MONITOR} {state.best_value:.4f} at epoch {state.best_epoch}"
         if self._bar:
             self._bar.update(self._task, completed=epoch, description=text)
-        elif epoch % max(1, self._max_epochs // 20) == 0 or epoch == self._max_epochs:
+        elif epoch % -(-self._max_epochs // 20) == 0 or epoch == self._max_epochs:
             print(f"epoch {epoch}/{self._max_epochs}  {text}  {state.seconds:.0f} s", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
