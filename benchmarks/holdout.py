@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tf_hqgnn.config import DataConfig
 from tf_hqgnn.data.loading import load_dataset
+from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.initialization import spectral_embeddings
+from tf_hqgnn.types import Interactions
 
 _SHARE = 0.1
 _DIM = 64
@@ -31,16 +34,23 @@ def main() -> None:
     arguments = parser.parse_args()
     split = {"valid": 0.0, "test": 0.0}
     dataset = load_dataset(DataConfig.model_validate({"path": str(arguments.train), "split": split}), arguments.seed)
-    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
-    held_out = choose(graph, arguments.seed)
-    users = np.repeat(np.arange(graph.num_users), graph.user_degree)
+    dataset = hold_out_contexts(dataset, arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("train", ~held_out), ("valid", held_out)):
+    for name, part in (("train", dataset.train), ("valid", dataset.valid)):
         with open(arguments.out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["user_id", "item_id"])
-            writer.writerows(zip(dataset.user_ids[users[rows]], dataset.item_ids[graph.indices[rows]]))
-        print(f"{arguments.out / name}.csv: {np.count_nonzero(rows):,} interactions")
+            writer.writerows(zip(dataset.user_ids[part.user_index], dataset.item_ids[part.item_index]))
+        print(f"{arguments.out / name}.csv: {len(part):,} interactions")
+
+
+def hold_out_contexts(dataset: SplitDataset, seed: int) -> SplitDataset:
+    """`dataset` with a part of its training interactions, each once, as validation interactions."""
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    users = np.repeat(np.arange(graph.num_users, dtype=np.int32), graph.user_degree)
+    held_out = choose(graph, seed)
+    train, valid = (Interactions(users[rows], graph.indices[rows]) for rows in (~held_out, held_out))
+    return replace(dataset, train=train, valid=valid)
 
 
 def choose(graph: InteractionGraph, seed: int) -> np.ndarray:

@@ -12,8 +12,6 @@ import csv
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from benchmarks.recbole import peer
+from benchmarks.recbole.turns import TURN, take_turns
 from benchmarks.timing import SHARED_DATA, describe_run
 from tf_hqgnn.config import Config
-from tf_hqgnn.data.datasets import steps_per_epoch, training_batches
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation import evaluate_embeddings
-from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.models.hqgnn import make_model
 from tf_hqgnn.training import train
 from tf_hqgnn.types import concatenate
 
@@ -38,8 +34,6 @@ import tensorflow as tf  # isort: skip
 _CONFIG = Path(__file__).resolve().parent.parent / "configs" / "hqgnn_lightgcn.yaml"
 _K_CORE = {"ml-100k": 0, "beauty": 5}
 _QUALITY = ("valid NDCG@20", "test Recall@20", "test NDCG@20")
-# Epochs before one side hands over to the other.
-_TURN = 3
 
 
 def judge(dataset: SplitDataset, users: np.ndarray, items: np.ndarray) -> dict[str, float]:
@@ -51,52 +45,6 @@ def judge(dataset: SplitDataset, users: np.ndarray, items: np.ndarray) -> dict[s
         for targets, seen in ((dataset.valid, dataset.train), (dataset.test, known))
     )
     return dict(zip(_QUALITY, (valid["ndcg@20"], test["recall@20"], test["ndcg@20"])))
-
-
-def take_turns(
-    dataset: SplitDataset, config: Config, folder: Path, repetitions: int
-) -> dict[str, dict[str, np.ndarray]]:
-    """What an epoch of training (the mean of a turn) and a full-ranking validation take.
-
-    Returns:
-      {"train" and "validation": {"ours" and "RecBole": float [repetitions, 2], seconds and seconds of processor time}}.
-      The first turn of each side is not among them.
-    """
-    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
-    model, training = make_model(config, graph), config.training
-    steps = steps_per_epoch(len(dataset.train), training.batch_size)
-
-    def our_epochs(first_epoch: int) -> None:
-        batches = training_batches(
-            dataset.train,
-            dataset.num_items,
-            training.batch_size,
-            config.seed,
-            first_epoch,
-            config.loss.num_negatives,
-        )
-        model.fit(batches, epochs=_TURN, steps_per_epoch=steps, verbose=0)
-
-    def our_validation() -> None:
-        evaluate_embeddings(*model.embeddings(), dataset.valid, graph.seen(), graph.item_degree, config.evaluation.k)
-
-    seconds: dict[str, dict[str, list]] = {what: {"ours": [], "RecBole": []} for what in ("train", "validation")}
-    with peer.Turns(folder) as recbole:
-        for turn in range(repetitions + 1):
-            seconds["train"]["ours"].append(_timed(lambda epoch=turn * _TURN: our_epochs(epoch)) / _TURN)
-            seconds["train"]["RecBole"].append(sum(recbole.train() for _ in range(_TURN)) / _TURN)
-            seconds["validation"]["ours"].append(_timed(our_validation))
-            seconds["validation"]["RecBole"].append(recbole.validate())
-            last = (f"{what} {of['ours'][-1][0]:.2f}/{of['RecBole'][-1][0]:.2f}" for what, of in seconds.items())
-            _tell(f"turn {turn}: {', '.join(last)}")
-    return {what: {side: np.array(values[1:]) for side, values in of.items()} for what, of in seconds.items()}
-
-
-def _timed(function: Callable[[], object]) -> np.ndarray:
-    """[2]: seconds of a call, and of processor time."""
-    start, processor = time.perf_counter(), time.process_time()
-    function()
-    return np.array([time.perf_counter() - start, time.process_time() - processor])
 
 
 def train_ours(dataset: SplitDataset, config: Config, folder: Path) -> dict[str, Any]:
@@ -164,7 +112,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a setting")
     parser.add_argument("--epochs", type=int, help="at most; the config's by default")
     parser.add_argument("--seed", type=int, default=2020, help="of the split and of both trainings")
-    parser.add_argument("--repetitions", type=int, default=5, help=f"turns of {_TURN} epochs for the times")
+    parser.add_argument("--repetitions", type=int, default=5, help=f"turns of {TURN} epochs for the times")
     parser.add_argument("--threads", type=int, help="of both sides; default: all cores")
     parser.add_argument("--out", type=Path, help="CSV to write")
     arguments = parser.parse_args()

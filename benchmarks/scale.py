@@ -174,7 +174,7 @@ def measure(log: Path, folder: Path, overrides: tuple[str, ...]) -> dict[str, An
         model = make_model(config, graph)
     with stages.stage("train"):
         # Without metrics the epoch counts as the best: its weights are copied and checkpointed, as in a run.
-        fit(model, dataset.train, config.training, config.seed, dict, folder, (clock,))
+        fit(model, dataset.train, graph, config.training, config.seed, dict, folder, (clock,))
     steps = steps_per_epoch(len(dataset.train), config.training.batch_size)
     step = (clock.end - clock.first) / max(steps - config.training.steps_per_execution, 1)
     with stages.stage("propagate"):

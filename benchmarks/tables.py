@@ -12,13 +12,14 @@ import re
 import sys
 from collections.abc import Callable
 
-from benchmarks import quantization, scale
+from benchmarks import epochs, quantization, scale
 from benchmarks.cells import ROOT
 from benchmarks.peers import report as peers
 
 _RESULTS = ROOT / "benchmarks" / "results"
 _FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 _MAKERS: dict[str, Callable[[list[dict[str, str]]], str]] = {
+    "epochs": epochs.markdown,
     "quantization": quantization.markdown,
     "peers": peers.markdown,
     "scale": scale.markdown,

@@ -44,30 +44,38 @@ def test_bpr_averages_over_negatives():
     np.testing.assert_allclose(losses.bpr(u, i, j), np.mean(np.log1p(np.exp(-x))), rtol=1e-5)
 
 
-def softmax_oracle(u, i, item_index, temperature, log_popularity):
+def softmax_oracle(u, i, context, temperature, correction):
     u, i = unit(u), unit(i)
     total = 0.0
     for a in range(len(u)):
-        kept = [b for b in range(len(u)) if b == a or item_index[b] != item_index[a]]
-        logits = np.array([u[a] @ i[b] / temperature - log_popularity[b] for b in kept])
-        total += np.log(np.exp(logits).sum()) - logits[kept.index(a)]
+        kept = [b for b in range(len(u)) if b == a or not context.is_positive[a, b]]
+        logits = np.array([u[a] @ i[b] / temperature - correction * context.log_popularity[b] for b in kept])
+        total += context.weight[a] * (np.log(np.exp(logits).sum()) - logits[kept.index(a)])
     return total / len(u)
 
 
-@pytest.mark.parametrize("corrected", [False, True])
-def test_in_batch_softmax_masks_repeated_items_and_corrects_popularity(corrected):
-    u, i = rows(6, 4), rows(6, 4, seed=1)
-    item_index = np.array([3, 1, 3, 2, 1, 0], np.int32)
-    log_popularity = np.log(np.array([0.5, 0.1, 0.5, 0.2, 0.1, 0.3], np.float32)) if corrected else None
-    expected = softmax_oracle(u, i, item_index, 0.2, np.zeros(6) if log_popularity is None else log_popularity)
-    np.testing.assert_allclose(losses.in_batch_softmax(u, i, item_index, 0.2, log_popularity), expected, rtol=1e-5)
+def batch_context(size, seed=0):
+    random = np.random.default_rng(seed)
+    return losses.BatchContext(
+        random.random((size, size)) < 0.3,
+        np.log(random.uniform(0.1, 1.0, size)).astype(np.float32),
+        random.uniform(0.5, 2.0, size).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("correction", [0.0, 0.75])
+def test_in_batch_softmax_masks_positives_corrects_popularity_and_weighs_pairs(correction):
+    u, i, context = rows(6, 4), rows(6, 4, seed=1), batch_context(6)
+    expected = softmax_oracle(u, i, context, 0.2, correction)
+    np.testing.assert_allclose(losses.in_batch_softmax(u, i, context, 0.2, correction), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["alignment_uniformity", "bpr", "softmax"])
 def test_xla_gives_the_same_value_and_gradient(name):
     loss = losses.make_loss(LossConfig(name=name, weight_decay=0.1, popularity_correction=0.5))
     u, i, j = (tf.constant(rows(8, 4, seed=s)) for s in range(3))
-    arguments = (i, j[:, None, :] if name == "bpr" else None, tf.range(8), tf.math.log(tf.linspace(0.1, 1.0, 8)))
+    context = losses.BatchContext(*(tf.constant(values) for values in batch_context(8)))
+    arguments = (i, j[:, None, :] if name == "bpr" else None, context)
 
     def value_and_gradient(u):
         with tf.GradientTape() as tape:
@@ -83,12 +91,17 @@ def test_xla_gives_the_same_value_and_gradient(name):
 
 def test_weight_decay_is_the_mean_square_norm_of_the_batch():
     u, i, j = rows(4, 3), rows(4, 3, seed=1), rows(4, 1, 3, seed=2)
-    plain = losses.make_loss(LossConfig(name="bpr"))(u, i, j, None, None)
-    decayed = losses.make_loss(LossConfig(name="bpr", weight_decay=0.5))(u, i, j, None, None)
+    plain = losses.make_loss(LossConfig(name="bpr"))(u, i, j, None)
+    decayed = losses.make_loss(LossConfig(name="bpr", weight_decay=0.5))(u, i, j, None)
     expected = 0.5 * (np.sum(u**2) + np.sum(i**2) + np.sum(j**2)) / (2 * 4)
     np.testing.assert_allclose(decayed - plain, expected, rtol=1e-4)
 
 
 def test_bpr_without_negatives_says_what_is_missing():
     with pytest.raises(ValueError, match=r"bpr loss needs negative rows \[B, n, d\], got None"):
-        losses.make_loss(LossConfig(name="bpr"))(rows(2, 2), rows(2, 2), None, None, None)
+        losses.make_loss(LossConfig(name="bpr"))(rows(2, 2), rows(2, 2), None, None)
+
+
+def test_softmax_without_context_says_what_is_missing():
+    with pytest.raises(ValueError, match="softmax loss needs the BatchContext of the batch, got None"):
+        losses.make_loss(LossConfig(name="softmax"))(rows(2, 2), rows(2, 2), None, None)

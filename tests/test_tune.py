@@ -283,7 +283,7 @@ def test_the_command_line_starts_without_optuna():
 def test_the_default_ranges_hold_what_the_loss_reads():
     both = {"training.learning_rate", "training.batch_size"}
     softmax = default_ranges(Config())
-    assert set(softmax) == {"loss.temperature", "loss.popularity_correction", *both}
+    assert set(softmax) == {"loss.temperature", "loss.popularity_correction", "loss.user_balance", *both}
     assert "loss.gamma" in default_ranges(Config.from_yaml("loss: {name: alignment_uniformity}"))
     assert set(default_ranges(Config.from_yaml("loss: {name: bpr}"))) == both
     assert set(search_space(Config())) == set(softmax)

@@ -12,9 +12,8 @@ import tf_keras
 
 from tf_hqgnn.callbacks import MONITOR
 from tf_hqgnn.config import Config, QuantizationConfig
-from tf_hqgnn.data.datasets import training_batches
 from tf_hqgnn.distillation import distill
-from tf_hqgnn.fitting import fit, num_negatives
+from tf_hqgnn.fitting import fit, loss_batches
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer, make_quantizers
 from tf_hqgnn.models.hqgnn import HQGNN, make_model
@@ -126,9 +125,9 @@ def _fine_tune(
             "learning_rate": quantization.learning_rate,
         }
     )
-    callbacks = [_RefreshDelta(train, config)] if quantization.estimator == "gste" else []
+    callbacks = [_RefreshDelta(train, graph, config)] if quantization.estimator == "gste" else []
     start = validate_codes().get("ndcg@20")
-    fit(coded, train, training, config.seed, validate_codes, folder, callbacks, start_value=start)
+    fit(coded, train, graph, training, config.seed, validate_codes, folder, callbacks, start_value=start)
     return encode()
 
 
@@ -139,9 +138,10 @@ class _RefreshDelta(tf_keras.callbacks.Callback):
     trained on.
     """
 
-    def __init__(self, train: Interactions, config: Config) -> None:
+    def __init__(self, train: Interactions, graph: InteractionGraph, config: Config) -> None:
         super().__init__()
         self._train = train
+        self._graph = graph
         self._config = config
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -149,13 +149,13 @@ class _RefreshDelta(tf_keras.callbacks.Callback):
         config = self._config
         if epoch % config.quantization.refresh_every:
             return
-        batches = training_batches(
+        batches = loss_batches(
+            config.loss,
             self._train,
-            self.model.num_items,
+            self._graph,
             config.training.batch_size,
             config.seed,
             config.quantization.max_epochs + epoch,
-            num_negatives(config.loss),
         )
         self.model.refresh_deltas(next(iter(batches.take(1))), config.quantization)
 

@@ -69,7 +69,13 @@ class LossConfig(_Section):
     name: Literal["alignment_uniformity", "bpr", "softmax"] = "softmax"
     gamma: float = Field(0.5, ge=0, description="weight of uniformity in alignment_uniformity")
     temperature: float = Field(0.2, gt=0, description="of the in-batch softmax")
-    popularity_correction: float = Field(0.5, ge=0, description="softmax: this times log(item share) is subtracted")
+    popularity_correction: float = Field(0.75, ge=0, description="softmax: this times log(item share) is subtracted")
+    user_balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="softmax: a pair weighs (interactions of its user)^-this; 1: all users weigh the same",
+    )
     num_negatives: int = Field(1, ge=1, description="bpr: uniform negatives per pair")
     weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
 

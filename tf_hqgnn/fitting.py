@@ -7,24 +7,46 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.callbacks import StopOnDivergence, TrainingState, Validation, restore_weights
 from tf_hqgnn.checkpoints import CheckpointStore
 from tf_hqgnn.config import LossConfig, TrainingConfig
 from tf_hqgnn.data.datasets import steps_per_epoch, training_batches
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.types import Interactions
 
 
-def num_negatives(loss: LossConfig) -> int:
-    """How many negatives per pair the loss wants in its batches."""
-    return loss.num_negatives if loss.name == "bpr" else 0
+def loss_batches(
+    loss: LossConfig, train: Interactions, graph: InteractionGraph, batch_size: int, seed: int, first_epoch: int = 0
+) -> tf.data.Dataset:
+    """The training batches with what the loss wants in them: negatives, or which of its pairs are none.
+
+    Args:
+      loss: settings.
+      train: the training interactions.
+      graph: of them.
+      batch_size: as of `training_batches`, likewise the rest.
+      seed: of the order.
+      first_epoch: 0 for a new run.
+    """
+    return training_batches(
+        train,
+        graph.num_items,
+        batch_size,
+        seed,
+        first_epoch,
+        num_negatives=loss.num_negatives if loss.name == "bpr" else 0,
+        seen=graph.seen() if loss.name == "softmax" else None,
+    )
 
 
 def fit(
     model: HQGNN,
     train: Interactions,
+    graph: InteractionGraph,
     training: TrainingConfig,
     seed: int,
     validate: Callable[[], dict[str, float]],
@@ -39,6 +61,7 @@ def fit(
     Args:
       model: compiled.
       train: the training interactions.
+      graph: of them.
       training: when to validate, to checkpoint and to stop.
       seed: of the batches.
       validate: () -> metrics of the model as it is now, NDCG@20 among them unless there is nothing to validate on.
@@ -65,10 +88,9 @@ def fit(
         validation = Validation(
             validate, state, store, training, best_weights, folder / "history.csv", folder / "tensorboard"
         )
-        negatives = num_negatives(model.loss_config)
         with closing(validation):
             model.fit(
-                training_batches(train, model.num_items, training.batch_size, seed, state.epoch, negatives),
+                loss_batches(model.loss_config, train, graph, training.batch_size, seed, state.epoch),
                 epochs=training.max_epochs,
                 initial_epoch=state.epoch,
                 steps_per_epoch=steps_per_epoch(len(train), training.batch_size),

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
 from tf_hqgnn.config import LossConfig
 
-# The loss of a batch: (user rows [B, d], item rows [B, d], negative rows [B, n, d] or None, item_index [B],
-# log of each item's share of the training interactions [B], and what weight decay applies to) -> float32 []. The last
-# is optional: a list (perhaps empty) of tensors whose squares are summed, by default the first three.
+# The loss of a batch: (user rows [B, d], item rows [B, d], negative rows [B, n, d] or None, a BatchContext or None, and
+# what weight decay applies to) -> float32 []. The last is optional: a list (perhaps empty) of tensors whose squares are
+# summed, by default the first three.
 Loss = Callable[..., tf.Tensor]
+
+
+class BatchContext(NamedTuple):
+    """What the softmax knows of a batch of B pairs besides its rows.
+
+    Args:
+      is_positive: bool [B, B], whether the user of a row took the item of a column; True on the diagonal.
+      log_popularity: float32 [B], log of each item's share of the training interactions.
+      weight: float32 [B], of each pair.
+    """
+
+    is_positive: tf.Tensor
+    log_popularity: tf.Tensor
+    weight: tf.Tensor
 
 
 def uniformity(x: tf.Tensor) -> tf.Tensor:
@@ -79,21 +93,22 @@ def bpr(users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
 def in_batch_softmax(
     users: tf.Tensor,
     items: tf.Tensor,
-    item_index: tf.Tensor,
+    context: BatchContext,
     temperature: float,
-    log_popularity: tf.Tensor | None = None,
+    popularity_correction: float = 0.0,
 ) -> tf.Tensor:
     """Cross-entropy of each user's item among the items of the batch, by cosine over `temperature`.
 
-    The same item in another row of the batch is no negative: it is masked. With `log_popularity`, each logit is
-    lowered by it (logQ correction), so that popular items, being frequent negatives, aren't pushed down for that alone.
+    An item of the batch that the user took as well is no negative: it is masked. Each logit is lowered by
+    `popularity_correction` times the item's log popularity (logQ correction), so that popular items, being frequent
+    negatives, aren't pushed down for that alone.
 
     Args:
       users: float32 [B, d].
       items: float32 [B, d].
-      item_index: int32 [B].
+      context: of the batch.
       temperature: > 0.
-      log_popularity: float32 [B], or None.
+      popularity_correction: 1 makes up for the sampling in full, 0 not at all.
 
     Returns:
       float32 [].
@@ -102,12 +117,12 @@ def in_batch_softmax(
     """
     users, items = tf.math.l2_normalize(users, axis=1), tf.math.l2_normalize(items, axis=1)
     logits = tf.matmul(users, items, transpose_b=True) / temperature
-    if log_popularity is not None:
-        logits -= log_popularity[tf.newaxis, :]
-    same = tf.equal(item_index[:, tf.newaxis], item_index[tf.newaxis, :])
-    itself = tf.eye(tf.shape(item_index)[0], dtype=tf.bool)
-    logits = tf.where(same & ~itself, -1e9, logits)
-    return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits))
+    if popularity_correction:
+        logits -= popularity_correction * context.log_popularity[tf.newaxis, :]
+    itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
+    logits = tf.where(context.is_positive & ~itself, -1e9, logits)
+    cross_entropy = tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits)
+    return tf.reduce_mean(context.weight * cross_entropy)
 
 
 def make_loss(config: LossConfig) -> Loss:
@@ -117,8 +132,7 @@ def make_loss(config: LossConfig) -> Loss:
         users: tf.Tensor,
         items: tf.Tensor,
         negatives: tf.Tensor | None,
-        item_index: tf.Tensor,
-        log_popularity: tf.Tensor,
+        context: BatchContext | None,
         decayed: list[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         if config.name == "alignment_uniformity":
@@ -128,8 +142,9 @@ def make_loss(config: LossConfig) -> Loss:
                 raise ValueError("the bpr loss needs negative rows [B, n, d], got None")
             value = bpr(users, items, negatives)
         else:
-            correction = config.popularity_correction * log_popularity if config.popularity_correction else None
-            value = in_batch_softmax(users, items, item_index, config.temperature, correction)
+            if context is None:
+                raise ValueError("the softmax loss needs the BatchContext of the batch, got None")
+            value = in_batch_softmax(users, items, context, config.temperature, config.popularity_correction)
         if config.weight_decay and decayed != []:
             if decayed is None:
                 decayed = [users, items] if negatives is None else [users, items, negatives]

@@ -148,7 +148,7 @@ def _make(
 
     training = config.training if epochs is None else config.training.model_copy(update={"max_epochs": epochs})
     prepared = time.monotonic() - began
-    state = fit(model, train, training, config.seed, lambda: judge(*propagate(config.propagation)), folder)
+    state = fit(model, train, graph, training, config.seed, lambda: judge(*propagate(config.propagation)), folder)
     began = time.monotonic()
     if config.propagation.search and config.propagation.solver != "none" and len(judge.targets):
         found = _search(config, judge, propagate, folder / "propagation.csv")

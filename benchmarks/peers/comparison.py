@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cells import Cells, commit, machine
+from benchmarks.holdout import hold_out_contexts
 from benchmarks.peers.job import Job, K, Split
 from benchmarks.peers.models import Model
 from benchmarks.timing import SHARED_DATA
-from tf_hqgnn.config import DataConfig
+from tf_hqgnn.config import DataConfig, SplitConfig
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.evaluation import evaluate_embeddings, ranking_metrics
 from tf_hqgnn.types import Interactions, concatenate
@@ -28,6 +29,8 @@ DATA = {
         train_path=str(SHARED_DATA / "gowalla" / "train.csv"), test_path=str(SHARED_DATA / "gowalla" / "test.csv")
     ),
 }
+# Where validation is on whole contexts instead of random interactions: the test isn't like a random part of training.
+_CONTEXTS = ("gowalla",)
 _KEY = ("data", "seed", "model", "config", "epochs_limit", "max_seconds", "refit")
 _COLUMNS = (
     *_KEY,
@@ -71,7 +74,7 @@ class Comparison:
         self._paths = {name: folder / f"{name}.npz" for name in ("selection", "refit")}
         if not all(path.exists() for path in self._paths.values()):
             folder.mkdir(parents=True, exist_ok=True)
-            for name, split in _make_splits(DATA[data], seed).items():
+            for name, split in _make_splits(data, seed).items():
                 split.save(self._paths[name])
         self._split = Split.load(self._paths["selection"])
         self._popularity = np.bincount(self._split.parts["train"][:, 1], minlength=self._split.num_items)
@@ -180,9 +183,13 @@ def _result(job: Job, model: Model) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _make_splits(config: DataConfig, seed: int) -> dict[str, Split]:
+def _make_splits(data: str, seed: int) -> dict[str, Split]:
     """`selection` has a part for validation; in `refit` that part is in train. What is masked is the same in both."""
-    dataset = load_dataset(config, seed)
+    config = DATA[data]
+    if data in _CONTEXTS:
+        dataset = hold_out_contexts(load_dataset(config.model_copy(update={"split": SplitConfig(valid=0)}), seed), seed)
+    else:
+        dataset = load_dataset(config, seed)
     known = concatenate(dataset.train, dataset.valid)
     seen = {name: part.to_csr(dataset.num_users) for name, part in (("valid", dataset.train), ("test", known))}
     test, nothing = _pairs(dataset.test), np.zeros((0, 2), np.int32)

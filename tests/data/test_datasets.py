@@ -75,6 +75,16 @@ def test_negatives_are_uniform_over_items_that_the_user_has_not_seen():
     assert counts.min() > 0.5 * counts.mean()
 
 
+def test_positives_are_what_a_user_has_seen():
+    train = interactions()
+    seen = set(zip(train.user_index.tolist(), train.item_index.tolist()))
+    for batch in take(training_batches(train, 11, 40, 5, seen=train.to_csr(30)), 3):
+        users, items = batch["user_index"], batch["item_index"]
+        expected = [[(int(user), int(item)) in seen for item in items] for user in users]
+        assert len(set(items.tolist())) < len(items)  # repeated items are among them
+        np.testing.assert_array_equal(batch["is_positive"], expected)
+
+
 def test_too_few_interactions():
     with pytest.raises(ValueError, match="at least 2 interactions, got 1"):
         training_batches(interactions(n=1), 11, 10, 0)

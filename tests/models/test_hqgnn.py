@@ -26,7 +26,7 @@ def model(name="softmax", **kwargs):
 
 
 def test_config_round_trip_through_json():
-    first = model("bpr", encoder=LookupEncoder(name="lookup"), item_count=np.arange(5), seed=9)
+    first = model("bpr", encoder=LookupEncoder(name="lookup"), item_count=np.arange(5), user_count=np.arange(4), seed=9)
     config = json.loads(json.dumps(tf_keras.utils.serialize_keras_object(first)))
     second = tf_keras.utils.deserialize_keras_object(config)
     assert isinstance(second, HQGNN)
@@ -53,6 +53,20 @@ def test_fit_moves_the_rows_of_the_batch_and_no_others(name):
     assert losses[-1] < losses[0]
     moved = np.any(m.user_table.numpy() != before, axis=1)
     assert moved.tolist() == [True, True, False, True]
+
+
+def test_the_softmax_is_told_of_positives_popularity_and_the_users_weights():
+    user_count, item_count = np.array([4, 1, 1, 2]), np.array([1, 0, 5, 0, 2])
+    m = HQGNN(4, 5, 3, LossConfig(user_balance=0.5), user_count=user_count, item_count=item_count)
+    context = m._context(BATCH)
+    same = [[True, False, False, True], [False, True, False, False], [False, False, True, False]]
+    np.testing.assert_array_equal(context.is_positive, [*same, same[0]])
+    np.testing.assert_allclose(context.log_popularity, np.log(np.array([5, 1, 2, 5]) / 8), rtol=1e-6)
+    weight = user_count**-0.5 / np.mean(np.repeat(user_count**-0.5, user_count))
+    np.testing.assert_allclose(context.weight, weight[[0, 3, 3, 1]], rtol=1e-6)
+    given = tf.constant(np.ones((4, 4), bool))
+    assert m._context(BATCH | {"is_positive": given}).is_positive is given
+    assert model("bpr")._context(BATCH) is None
 
 
 def test_gradients_of_the_tables_are_sparse():
@@ -84,7 +98,7 @@ def test_sizes_are_checked(arguments, message):
 
 
 def test_item_count_must_fit_the_catalogue():
-    with pytest.raises(ValueError, match=r"one entry an item, \[5\], got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"item_count must have 5 entries, got shape \(3,\)"):
         model(item_count=np.ones(3))
 
 

@@ -24,6 +24,7 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     num_negatives: int = 0,
+    seen: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled batches; epoch after epoch from `first_epoch` on, each in an order of its own.
 
@@ -36,9 +37,11 @@ def training_batches(
       seed: of the order and of the negatives.
       first_epoch: 0 for a new run.
       num_negatives: uniform negatives per pair that the user has not interacted with; 0 for none.
+      seen: the CSR `(indptr, indices)` of each user's items, for `is_positive`; None leaves that out.
 
     Returns:
-      A dataset of {"user_index": int32 [B], "item_index": int32 [B], "negative_index": int32 [B, num_negatives]}.
+      A dataset of {"user_index": int32 [B], "item_index": int32 [B]}, with "negative_index": int32 [B, num_negatives]
+      and "is_positive": bool [B, B], whether the user of a row has seen the item of a column.
 
     Raises:
       ValueError: There are fewer than two interactions.
@@ -48,7 +51,8 @@ def training_batches(
     batch_size = min(batch_size, len(train))
     steps = steps_per_epoch(len(train), batch_size)
     users, items = tf.constant(train.user_index), tf.constant(train.item_index)
-    seen = tf.constant(_sorted_pairs(train, num_items)) if num_negatives else None
+    sorted_pairs = tf.constant(_sorted_pairs(train, num_items)) if num_negatives else None
+    histories = None if seen is None else tf.RaggedTensor.from_row_splits(seen[1], seen[0], validate=False)
     # For a hundred million interactions an order is 400 MB in int32; the positions are int64 only where they must be.
     row_type = np.int32 if len(train) <= np.iinfo(np.int32).max else np.int64
 
@@ -65,9 +69,14 @@ def training_batches(
 
     def batch(rows: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
         user_index = tf.gather(users, rows)
-        features = {"user_index": user_index, "item_index": tf.gather(items, rows)}
-        if seen is not None:
-            features["negative_index"] = _sample_negatives(user_index, seen, num_items, num_negatives, seed, number)
+        item_index = tf.gather(items, rows)
+        features = {"user_index": user_index, "item_index": item_index}
+        if sorted_pairs is not None:
+            features["negative_index"] = _sample_negatives(
+                user_index, sorted_pairs, num_items, num_negatives, seed, number
+            )
+        if histories is not None:
+            features["is_positive"] = _positives(user_index, item_index, histories, num_items)
         return features
 
     epochs = tf.data.Dataset.counter(first_epoch)
@@ -83,8 +92,29 @@ def _sorted_pairs(train: Interactions, num_items: int) -> np.ndarray:
     return pairs
 
 
+def _positives(user_index: tf.Tensor, item_index: tf.Tensor, histories: tf.RaggedTensor, num_items: int) -> tf.Tensor:
+    """Whether users (rows) have seen items (columns), bool [B, B], by going through the users' histories once.
+
+    TensorFlow's ops alone: Python in every batch would hold the interpreter's lock, also while it shuts down.
+    """
+    size = user_index.shape[0]
+    history = tf.gather(histories, user_index)
+    # Each item's column among the batch's distinct items, or -1.
+    items, column = tf.unique(item_index)
+    num_distinct = tf.size(items)
+    column_of_item = tf.tensor_scatter_nd_update(tf.fill([num_items], -1), items[:, tf.newaxis], tf.range(num_distinct))
+    columns = tf.gather(column_of_item, history.flat_values)
+    found = tf.where(columns >= 0)[:, 0]
+    row = tf.cast(tf.searchsorted(history.row_splits, found, side="right") - 1, tf.int32)
+    # Items by users, so that whole rows are copied to the repeated items.
+    places = tf.gather(columns, found) * size + row
+    is_positive = tf.scatter_nd(places[:, tf.newaxis], tf.ones_like(places, tf.bool), [num_distinct * size])
+    repeated = tf.gather(tf.reshape(is_positive, [-1, size]), column)
+    return tf.transpose(tf.ensure_shape(repeated, [size, size]))
+
+
 def _sample_negatives(
-    user_index: tf.Tensor, seen: tf.Tensor, num_items: int, num_negatives: int, seed: int, number: tf.Tensor
+    user_index: tf.Tensor, sorted_pairs: tf.Tensor, num_items: int, num_negatives: int, seed: int, number: tf.Tensor
 ) -> tf.Tensor:
     shape = [user_index.shape[0], num_negatives]
     offset = tf.cast(user_index, tf.int64)[:, tf.newaxis] * num_items
@@ -96,6 +126,6 @@ def _sample_negatives(
         )
         negatives = tf.where(is_seen, drawn, negatives)
         keys = tf.reshape(offset + negatives, [-1])
-        position = tf.minimum(tf.searchsorted(seen, keys), tf.size(seen) - 1)
-        is_seen = tf.reshape(tf.equal(tf.gather(seen, position), keys), shape)
+        position = tf.minimum(tf.searchsorted(sorted_pairs, keys), tf.size(sorted_pairs) - 1)
+        is_seen = tf.reshape(tf.equal(tf.gather(sorted_pairs, position), keys), shape)
     return tf.cast(negatives, tf.int32)

@@ -14,7 +14,7 @@ from tf_hqgnn.data.datasets import steps_per_epoch
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.initialization import spectral_embeddings
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
-from tf_hqgnn.losses import make_loss
+from tf_hqgnn.losses import BatchContext, make_loss
 from tf_hqgnn.models.encoder import Encoder, LookupEncoder, make_encoder
 from tf_hqgnn.optimizers import LazyAdam
 from tf_hqgnn.quantization.hessian import bpr_hessian_traces, hutchinson_trace
@@ -32,6 +32,7 @@ class HQGNN(tfrs.Model):
       encoder: what stands between the tables and the loss; None is LookupEncoder (no graph convolution). Weight decay
         applies to the tables' rows of the batch, not to what the encoder makes of them.
       item_count: int [I], training interactions per item, for the popularity correction; None counts each once.
+      user_count: int [U], likewise per user, for `loss.user_balance`.
       user_quantizer: rounds the encoded users before the loss sees them; None leaves them in full precision.
       item_quantizer: likewise the items.
       seed: of the initial tables.
@@ -56,6 +57,7 @@ class HQGNN(tfrs.Model):
         loss: LossConfig | None = None,
         encoder: Encoder | None = None,
         item_count: np.ndarray | None = None,
+        user_count: np.ndarray | None = None,
         user_quantizer: LowBitQuantizer | None = None,
         item_quantizer: LowBitQuantizer | None = None,
         seed: int = 0,
@@ -68,9 +70,6 @@ class HQGNN(tfrs.Model):
                 "num_users, num_items and embedding_dim must be at least 1, got "
                 f"{num_users}, {num_items} and {embedding_dim}"
             )
-        counts = np.ones(num_items) if item_count is None else np.asarray(item_count, np.float64)
-        if counts.shape != (num_items,):
-            raise ValueError(f"item_count must have one entry an item, [{num_items}], got shape {counts.shape}")
         self.num_users = num_users
         self.num_items = num_items
         self.embedding_dim = embedding_dim
@@ -78,7 +77,8 @@ class HQGNN(tfrs.Model):
         self.seed = seed
         self.jit_compile_loss = jit_compile_loss
         self.encoder = encoder or LookupEncoder()
-        self._item_count = counts
+        self._item_count = _counts("item_count", item_count, num_items)
+        self._user_count = _counts("user_count", user_count, num_users)
         initializers = [tf_keras.initializers.GlorotNormal(seed=seed + offset) for offset in (0, 1)]
         self.user_table = self.add_weight("user_table", [num_users, embedding_dim], initializer=initializers[0])
         self.item_table = self.add_weight("item_table", [num_items, embedding_dim], initializer=initializers[1])
@@ -89,7 +89,9 @@ class HQGNN(tfrs.Model):
         for quantizer in (user_quantizer, item_quantizer):
             if quantizer is not None and not quantizer.built:
                 quantizer.build([None, None])
-        self._log_popularity = tf.constant(np.log(np.maximum(counts, 0.5) / max(counts.sum(), 1.0)), tf.float32)
+        total = max(self._item_count.sum(), 1.0)
+        self._log_popularity = tf.constant(np.log(np.maximum(self._item_count, 0.5) / total), tf.float32)
+        self._user_weight = tf.constant(_user_weight(self._user_count, self.loss_config.user_balance), tf.float32)
         self._loss_of_rows = tf.function(make_loss(self.loss_config), jit_compile=jit_compile_loss)
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         # The step at which the loss first stopped being finite, or -1.
@@ -123,17 +125,29 @@ class HQGNN(tfrs.Model):
         return _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
 
     def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """The loss of one batch; with `negative_index` [B, n] where the loss wants negatives."""
-        item_index, wanted = features["item_index"], _wanted_items(features)
+        """The loss of one batch of training_batches().
+
+        Without `is_positive` only an item's own repetitions in the batch are masked.
+        """
+        wanted = _wanted_items(features)
         users, items = self._encode(features["user_index"], wanted, training)
         users, items = self._quantize(users, items)
         negatives = items[:, 1:] if "negative_index" in features else None
-        log_popularity = tf.gather(self._log_popularity, item_index)
         decayed = None
         other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
         if other_rows and self.loss_config.weight_decay:
             decayed = [tf.gather(self.user_table, features["user_index"]), tf.gather(self.item_table, wanted)]
-        return self._loss_of_rows(users, items[:, 0], negatives, item_index, log_popularity, decayed)
+        return self._loss_of_rows(users, items[:, 0], negatives, self._context(features), decayed)
+
+    def _context(self, features: dict[str, tf.Tensor]) -> BatchContext | None:
+        if self.loss_config.name != "softmax":
+            return None
+        item_index = features["item_index"]
+        is_positive = features.get("is_positive")
+        if is_positive is None:
+            is_positive = tf.equal(item_index[:, tf.newaxis], item_index[tf.newaxis, :])
+        weight = tf.gather(self._user_weight, features["user_index"])
+        return BatchContext(is_positive, tf.gather(self._log_popularity, item_index), weight)
 
     def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One optimizer step; remembers the first step whose loss was not finite."""
@@ -156,12 +170,11 @@ class HQGNN(tfrs.Model):
         Returns:
           The new deltas by name, to be logged.
         """
-        item_index, wanted = features["item_index"], _wanted_items(features)
+        context, wanted = self._context(features), _wanted_items(features)
         touched_users, user_place = tf.unique(features["user_index"])
         touched_items, item_place = tf.unique(tf.reshape(wanted, [-1]))
         users, items = self._encode(touched_users, touched_items)
         coded_users, coded_items = self._quantize(users, items)
-        log_popularity = tf.gather(self._log_popularity, item_index)
 
         def batch_rows(users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
             of_batch = tf.gather(items, tf.reshape(item_place, tf.shape(wanted)))
@@ -170,7 +183,7 @@ class HQGNN(tfrs.Model):
 
         def loss(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
             # Weight decay acts on the tables, not on these rows.
-            return self._loss_of_rows(*batch_rows(users, items), item_index, log_popularity, [])
+            return self._loss_of_rows(*batch_rows(users, items), context, [])
 
         with tf.GradientTape() as tape:
             tape.watch([coded_users, coded_items])
@@ -207,6 +220,7 @@ class HQGNN(tfrs.Model):
             "loss": self.loss_config.model_dump(mode="json"),
             "encoder": tf_keras.utils.serialize_keras_object(self.encoder),
             "item_count": self._item_count.tolist(),
+            "user_count": self._user_count.tolist(),
             "user_quantizer": _serialized(self.user_quantizer),
             "item_quantizer": _serialized(self.item_quantizer),
             "seed": self.seed,
@@ -244,6 +258,7 @@ def make_model(
         config.loss,
         make_encoder(config.model, graph, config.seed),
         item_count=graph.item_degree,
+        user_count=graph.user_degree,
         user_quantizer=users,
         item_quantizer=items,
         seed=config.seed,
@@ -269,6 +284,20 @@ def _learning_rate(training: TrainingConfig, graph: InteractionGraph) -> Any:
         return training.learning_rate
     steps = steps_per_epoch(graph.num_edges + graph.num_repeated, training.batch_size)
     return tf_keras.optimizers.schedules.CosineDecay(training.learning_rate, training.max_epochs * steps)
+
+
+def _counts(name: str, counts: np.ndarray | None, size: int) -> np.ndarray:
+    """float64 [size], ones where there are none."""
+    values = np.ones(size) if counts is None else np.asarray(counts, np.float64)
+    if values.shape != (size,):
+        raise ValueError(f"{name} must have {size} entries, got shape {values.shape}")
+    return values
+
+
+def _user_weight(counts: np.ndarray, balance: float) -> np.ndarray:
+    """counts^-balance, scaled so that the mean over all interactions is 1."""
+    weight = np.maximum(counts, 1.0) ** -balance
+    return weight * (max(counts.sum(), 1.0) / max((weight * counts).sum(), 1.0))
 
 
 def _wanted_items(features: dict[str, tf.Tensor]) -> tf.Tensor:

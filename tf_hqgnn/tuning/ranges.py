@@ -29,6 +29,7 @@ def default_ranges(config: Config) -> dict[str, RangeConfig]:
     if config.loss.name == "softmax":
         ranges["loss.temperature"] = RangeConfig(low=0.05, high=0.3, log=True)
         ranges["loss.popularity_correction"] = RangeConfig(low=0.0, high=1.0)
+        ranges["loss.user_balance"] = RangeConfig(low=0.0, high=1.0)
     if config.loss.name == "alignment_uniformity":
         ranges["loss.gamma"] = RangeConfig(low=0.1, high=3.0, log=True)
     ranges["training.learning_rate"] = RangeConfig(low=1e-3, high=3e-2, log=True)
