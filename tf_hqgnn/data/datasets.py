@@ -61,12 +61,15 @@ def training_batches(
         np.random.default_rng((seed, int(epoch))).shuffle(order)
         return order[: steps * batch_size].reshape(steps, batch_size)
 
+    # No Python control flow over tensors in either: converting them would cost half a second.
+    @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.numpy_function(shuffled, [epoch], row_type, stateful=False)
         order.set_shape([steps, batch_size])
         numbers = tf.range(steps, dtype=tf.int64) + epoch * steps
         return tf.data.Dataset.from_tensor_slices((order, numbers))
 
+    @tf.autograph.experimental.do_not_convert
     def batch(rows: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
         user_index = tf.gather(users, rows)
         item_index = tf.gather(items, rows)

@@ -92,7 +92,7 @@ class HQGNN(tfrs.Model):
         total = max(self._item_count.sum(), 1.0)
         self._log_popularity = tf.constant(np.log(np.maximum(self._item_count, 0.5) / total), tf.float32)
         self._user_weight = tf.constant(_user_weight(self._user_count, self.loss_config.user_balance), tf.float32)
-        self._loss_of_rows = tf.function(make_loss(self.loss_config), jit_compile=jit_compile_loss)
+        self._loss_of_rows = tf.function(make_loss(self.loss_config), jit_compile=jit_compile_loss, autograph=False)
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         # The step at which the loss first stopped being finite, or -1.
         self.first_bad_step = tf.Variable(-1, dtype=tf.int64, trainable=False, name="first_bad_step")
@@ -149,6 +149,8 @@ class HQGNN(tfrs.Model):
         weight = tf.gather(self._user_weight, features["user_index"])
         return BatchContext(is_positive, tf.gather(self._log_popularity, item_index), weight)
 
+    # Nothing here is Python control flow over tensors, and converting it would take longer than an epoch of a small log.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One optimizer step; remembers the first step whose loss was not finite."""
         logs = super().train_step(features)
@@ -274,6 +276,8 @@ def make_model(
     else:
         slower = dict.fromkeys(("alpha", "beta"), config.quantization.range_learning_rate)
         optimizer = LazyAdam(config.quantization.learning_rate, factors=slower)
+    # Now, not in the first step: variables that appear while it is traced make Keras trace it again.
+    optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
     return model
 
