@@ -35,6 +35,12 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-clients/bin/python --require-hashes -r tests/clients/requirements.lock
 	@touch $@
 
+# Checks of serving/ offline: Kubernetes' schemas and hadolint.
+.venv-serving/.installed: serving/requirements-tools.lock .venv/.installed
+	@test -x .venv-serving/bin/python || $(BIN)/python -m venv --without-pip .venv-serving
+	@$(BIN)/uv pip install --quiet --python .venv-serving/bin/python --require-hashes -r serving/requirements-tools.lock
+	@touch $@
+
 # The peer of benchmarks/lightgcn.py. torch isn't locked: it comes from pip's own settings, and a CPU build will do.
 .venv-recbole/.installed: benchmarks/recbole/requirements.lock .venv/.installed
 	@test -x .venv-recbole/bin/python || $(BIN)/python -m venv --without-pip .venv-recbole
@@ -51,7 +57,7 @@ setup: .venv/.installed
 demo: .venv/.installed
 	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
 
-test: lint .venv-clients/.installed
+test: lint .venv-clients/.installed .venv-serving/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed

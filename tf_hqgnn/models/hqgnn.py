@@ -149,7 +149,7 @@ class HQGNN(tfrs.Model):
         weight = tf.gather(self._user_weight, features["user_index"])
         return BatchContext(is_positive, tf.gather(self._log_popularity, item_index), weight)
 
-    # Nothing here is Python control flow over tensors, and converting it would take longer than an epoch of a small log.
+    # Nothing here is Python control flow over tensors; converting it would take longer than an epoch of a small log.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One optimizer step; remembers the first step whose loss was not finite."""
