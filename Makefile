@@ -76,6 +76,8 @@ lock: .venv/.installed
 		--excludes benchmarks/recbole/excludes.txt benchmarks/recbole/requirements.in -o benchmarks/recbole/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		serving/requirements-tools.in -o serving/requirements-tools.lock
 
 WORK ?= bench-results
 
@@ -102,4 +104,4 @@ bench: bench-small
 		$(BIN)/python -m benchmarks.quantization report --work $(WORK)/quantization
 
 clean:
-	rm -rf .venv .venv-clients .venv-recbole .venv-implicit demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-clients .venv-serving .venv-recbole .venv-implicit demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

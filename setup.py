@@ -28,6 +28,8 @@ setup(
         "tfx": ["tfx[kfp]==1.16.0", "apache-beam[gcp,dill]==2.72.0", "scann==1.3.2"],
         "serving": [
             "tensorflow-serving-api~=2.16.1",
+            "grpcio-health-checking",
+            "grpcio-reflection",
             "scann==1.3.2",
             "fastapi",
             "uvicorn",

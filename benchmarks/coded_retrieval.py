@@ -25,16 +25,21 @@ from tf_hqgnn.retrieval.rows import RowTable
 import tensorflow as tf  # isort: skip  The package comes first, it chooses Keras 2.
 
 DIM, NUM_USERS, K = 64, 1000, 100
-# Bits of items and of users; None is float32.
-PAIRS: tuple[tuple[int | None, int | None], ...] = (
-    (None, None),
-    (8, 8),
-    (4, 8),
-    (4, 4),
-    (2, 8),
-    (1, 8),
-    (1, None),
-    (1, 1),
+# Bits of items and of users, None is float32; and whether XLA fuses the search (export.jit_compile).
+Pair = tuple[int | None, int | None, bool]
+PAIRS: tuple[Pair, ...] = (
+    (None, None, False),
+    (8, 8, False),
+    (4, 8, False),
+    (4, 4, False),
+    (2, 8, False),
+    (1, 8, False),
+    (1, None, False),
+    (1, 1, False),
+    (4, 4, True),
+    (2, 8, True),
+    (1, 8, True),
+    (1, 1, True),
 )
 BATCHES = (1, 32)
 
@@ -60,11 +65,12 @@ class Retrieval(tf.Module):
     Args:
       users: table of users.
       items: table of items.
+      jit_compile: of the search.
     """
 
-    def __init__(self, users: RowTable, items: RowTable) -> None:
+    def __init__(self, users: RowTable, items: RowTable, jit_compile: bool) -> None:
         super().__init__()
-        self._users, self._items, self._top_k = users, items, ExactTopK(items)
+        self._users, self._items, self._top_k = users, items, ExactTopK(items, jit_compile)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
     def scores(self, user_index: tf.Tensor) -> tf.Tensor:
@@ -77,9 +83,9 @@ class Retrieval(tf.Module):
         return self._top_k.call(self._users.queries(user_index), tf.constant(K))
 
 
-def measure(num_items: int, bits: int | None, user_bits: int | None, repetitions: int) -> Row:
+def measure(num_items: int, pair: Pair, repetitions: int) -> Row:
     """One pair of bits, in a process of its own (`--pair`): tables of generated rows, saved, loaded and timed."""
-    rng = np.random.default_rng(0)
+    rng, (bits, user_bits, jit_compile) = np.random.default_rng(0), pair
 
     def table(num_rows: int, num_bits: int | None) -> RowTable:
         rows = rng.normal(size=(num_rows, DIM)).astype(np.float32)
@@ -87,7 +93,7 @@ def measure(num_items: int, bits: int | None, user_bits: int | None, repetitions
 
     items = table(num_items, bits)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(Retrieval(table(NUM_USERS, user_bits), items), folder)
+        tf.saved_model.save(Retrieval(table(NUM_USERS, user_bits), items, jit_compile), folder)
         megabytes = sum(file.stat().st_size for file in Path(folder, "variables").iterdir()) / 1e6
         loaded = tf.saved_model.load(folder)
     requests = [tf.range(batch, dtype=tf.int64) for batch in BATCHES]
@@ -105,11 +111,12 @@ def main() -> None:
     parser.add_argument("--num-items", type=int, default=1_000_000)
     parser.add_argument("--repetitions", type=int, default=15)
     parser.add_argument("--rounds", type=int, default=2, help="processes a row; the best time of all counts")
-    parser.add_argument("--pair", help="a pair alone, as JSON, for instance [1, 8] or [null, null]; prints JSON")
+    parser.add_argument(
+        "--pair", help="a pair alone, as JSON, for instance [1, 8, true] or [null, null, false]; prints JSON"
+    )
     arguments = parser.parse_args()
     if arguments.pair:
-        bits, user_bits = json.loads(arguments.pair)
-        row = measure(arguments.num_items, bits, user_bits, arguments.repetitions)
+        row = measure(arguments.num_items, tuple(json.loads(arguments.pair)), arguments.repetitions)
         print(json.dumps(dataclasses.asdict(row)))
         return
     print(describe_run("benchmarks.coded_retrieval"))
@@ -124,13 +131,13 @@ def main() -> None:
         for pair in PAIRS:
             results[pair].append(_in_a_process(pair, arguments))
     reference = _best_times(results[PAIRS[0]])
-    for (bits, user_bits), rows in results.items():
-        name = f"{bits or 'float32'} x {user_bits or 'float32'}"
+    for (bits, user_bits, jit_compile), rows in results.items():
+        name = f"{bits or 'float32'} x {user_bits or 'float32'}{', XLA' if jit_compile else ''}"
         times = "".join(f"{ms:9.1f} ({float32 / ms:6.2f}x)" for ms, float32 in zip(_best_times(rows), reference))
         print(f"{name:>18}{rows[0].bytes_per_item:7.0f}{rows[0].megabytes:8.1f}{times}")
 
 
-def _in_a_process(pair: tuple[int | None, int | None], arguments: argparse.Namespace) -> Row:
+def _in_a_process(pair: Pair, arguments: argparse.Namespace) -> Row:
     options = ["--pair", json.dumps(pair), "--num-items", str(arguments.num_items)]
     command = [sys.executable, "-m", "benchmarks.coded_retrieval", *options]
     command += ["--repetitions", str(arguments.repetitions)]

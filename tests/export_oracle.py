@@ -11,9 +11,15 @@ from tf_hqgnn.quantization.codes import Codes
 # Any UTF-8 is an id, also what would end a line of a vocabulary file.
 ODD_IDS = ["a\nb", "tab\there", "007", "7", " ", "日本", "é", "e\u0301", "", "NULL"]
 
+CATEGORIES = ["", "film", "book", "日本"]
+UNAVAILABLE = (5, 9)
+
 
 def make_bundle(num_users=30, num_items=40, dim=6, seed=0) -> ServingBundle:
-    """Random embeddings; user 0 has seen nothing, user 1 everything, user 2 all but two; items 3 and 4 are twins."""
+    """Random embeddings; user 0 has seen nothing, user 1 everything, user 2 all but two; items 3 and 4 are twins.
+
+    Items 5 and 9 aren't available.
+    """
     rng = np.random.default_rng(seed)
     seen = [rng.choice(num_items, rng.integers(1, 12), replace=False) for _ in range(num_users)]
     seen[:3] = [np.array([], int), np.arange(num_items), np.arange(2, num_items)]
@@ -27,6 +33,8 @@ def make_bundle(num_users=30, num_items=40, dim=6, seed=0) -> ServingBundle:
         items=items,
         seen=to_csr(seen),
         item_popularity=rng.integers(0, 5, num_items).astype(np.float32),
+        item_categories=np.array(CATEGORIES, object)[rng.integers(0, len(CATEGORIES), num_items)],
+        item_available=~np.isin(np.arange(num_items), UNAVAILABLE),
     )
 
 
@@ -65,9 +73,19 @@ class Oracle:
         self.user_rows = {name: row for row, name in enumerate(bundle.user_ids)}
         self.item_rows = {name: row for row, name in enumerate(bundle.item_ids)}
 
-    def recommend(self, user_id, k, exclude=()):
-        bundle, row = self.bundle, self.user_rows.get(user_id)
+    def blocked(self, exclude, category):
+        """Rows that may not come back whoever asks."""
+        bundle = self.bundle
         blocked = {self.item_rows[name] for name in exclude if name in self.item_rows}
+        if bundle.item_available is not None:
+            blocked |= set(np.flatnonzero(~bundle.item_available).tolist())
+        if category:
+            blocked |= set(np.flatnonzero(bundle.item_categories != category).tolist())
+        return blocked
+
+    def recommend(self, user_id, k, exclude=(), category=""):
+        bundle, row = self.bundle, self.user_rows.get(user_id)
+        blocked = self.blocked(exclude, category)
         if row is None:
             return self._answer(bundle.item_popularity, blocked, k)
         indptr, indices = bundle.seen
@@ -78,15 +96,41 @@ class Oracle:
             scores = _products(values(bundle.items), values(bundle.users)[row])
         return self._answer(scores, blocked, k)
 
+    def for_history(self, history, k, exclude=(), category=""):
+        bundle = self.bundle
+        rows = sorted({self.item_rows[name] for name in history if name in self.item_rows})
+        blocked = self.blocked(exclude, category) | set(rows)
+        if not rows:
+            return self._answer(bundle.item_popularity, blocked, k)
+        items = values(bundle.items).astype(np.float64)
+        query = (items[rows].sum(axis=0) / np.sqrt(len(rows))) @ self.user_map()
+        return self._answer(_products(items, query), blocked, k)
+
+    def user_map(self):
+        """By least squares over augmented rows, as ridge regression can be written."""
+        bundle = self.bundle
+        indptr, indices = bundle.seen
+        hops, targets = [], []
+        for row, user in enumerate(values(bundle.users)):
+            seen = indices[indptr[row] : indptr[row + 1]]
+            if len(seen):
+                hops.append(values(bundle.items)[seen].astype(np.float64).sum(axis=0) / np.sqrt(len(seen)))
+                targets.append(user)
+        hops, targets = np.array(hops), np.array(targets)
+        dim = hops.shape[1]
+        ridge = np.sqrt(1e-3 * np.square(hops).sum() / dim) * np.eye(dim)
+        augmented = np.concatenate([hops, ridge]), np.concatenate([targets, np.zeros((dim, dim))])
+        return np.linalg.lstsq(*augmented, rcond=None)[0]
+
     def similar(self, item_id, k):
         row = self.item_rows.get(item_id)
         if row is None:
             return [], []
-        items = self.bundle.items
+        items, blocked = self.bundle.items, self.blocked((), "") | {row}
         if isinstance(items, Codes):
-            return self._answer([rounded(score) for score in exact_cosines(items, row)], {row}, k)
+            return self._answer([rounded(score) for score in exact_cosines(items, row)], blocked, k)
         unit = items / np.linalg.norm(items, axis=1, keepdims=True)
-        return self._answer(_products(unit, unit[row]), {row}, k)
+        return self._answer(_products(unit, unit[row]), blocked, k)
 
     def _answer(self, scores, blocked, k):
         allowed = [row for row in range(len(scores)) if row not in blocked]

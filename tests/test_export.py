@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_oracle import Oracle, check_row, make_bundle
+from export_oracle import CATEGORIES, UNAVAILABLE, Oracle, check_row, make_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export import METADATA_FILE, export_exact, export_scann
 from tf_hqgnn.retrieval.exact import ExactTopK
+from tf_hqgnn.retrieval.filters import ItemFilter
+from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.rows import Float32Rows
 from tf_hqgnn.serving_module import MAX_PADDED_K, ServingModule
 from tf_hqgnn.warmup import load_saved_model
@@ -21,6 +23,7 @@ CONFIG = ExportConfig(default_k=DEFAULT_K)
 BUNDLE = make_bundle()
 ORACLE = Oracle(BUNDLE)
 USERS = st.lists(st.sampled_from([*BUNDLE.user_ids, "nobody", "", "u0 "]), max_size=5)
+WANTED = st.sampled_from(["", "", *CATEGORIES, "no such"])
 EXCLUDED = st.sampled_from([*BUNDLE.item_ids, "nothing", "", ""])
 
 
@@ -51,12 +54,19 @@ def _example(user_id):
     return tf.train.Example(features=features).SerializeToString()
 
 
-def recommend(signatures, users, k, excluded):
+def padded(lists):
+    """Lists of ids of any lengths as string [B, longest]."""
+    width = max(map(len, lists), default=0)
+    return strings([name for names in lists for name in names + [""] * (width - len(names))], len(lists), width)
+
+
+def recommend(signatures, users, k, excluded, categories=None):
     """Calls `recommend`; `excluded` are lists of ids of any lengths."""
-    width = max(map(len, excluded), default=0)
-    padded = [name for names in excluded for name in names + [""] * (width - len(names))]
     return signatures["recommend"](
-        user_id=strings(users, len(users)), k=tf.constant(k), exclude_item_id=strings(padded, len(users), width)
+        user_id=strings(users, len(users)),
+        k=tf.constant(k),
+        exclude_item_id=padded(excluded),
+        category=tf.constant(categories or [""] * len(users), tf.string),
     )
 
 
@@ -64,11 +74,33 @@ def recommend(signatures, users, k, excluded):
 @given(USERS, st.sampled_from([0, 1, 5, 40, 55]), st.data())
 def test_recommend_is_brute_force_without_seen_and_excluded(signatures, users, k, data):
     excluded = [data.draw(st.lists(EXCLUDED, max_size=8)) for _ in users]
-    outputs = recommend(signatures, users, k, excluded)
+    categories = [data.draw(WANTED) for _ in users]
+    outputs = recommend(signatures, users, k, excluded, categories)
     assert outputs["score"].shape == outputs["item_id"].shape == (len(users), k)
     assert outputs["known_user"].numpy().tolist() == [user in ORACLE.user_rows for user in users]
-    for row, (user, names) in enumerate(zip(users, excluded)):
-        check_row(outputs, row, k, ORACLE.recommend(user, k, names))
+    for row, (user, names, category) in enumerate(zip(users, excluded, categories)):
+        check_row(outputs, row, k, ORACLE.recommend(user, k, names, category))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.lists(EXCLUDED, max_size=7), st.lists(EXCLUDED, max_size=3), WANTED), max_size=4),
+    st.sampled_from([0, 1, 6, 55]),
+)
+def test_recommend_for_history_is_one_hop_and_the_map_of_least_squares(signatures, asked, k):
+    histories, excluded, categories = zip(*asked) if asked else ((), (), ())
+    outputs = signatures["recommend_for_history"](
+        history_item_id=padded(histories),
+        k=tf.constant(k),
+        exclude_item_id=padded(excluded),
+        category=strings(categories, len(asked)),
+    )
+    known = [[name for name in names if name in ORACLE.item_rows] for names in histories]
+    assert outputs["known_user"].numpy().tolist() == [bool(names) for names in known]
+    unknown = [sum(name not in ("", *names) for name in history) for history, names in zip(histories, known)]
+    assert outputs["num_unknown"].numpy().tolist() == unknown
+    for row, (history, names, category) in enumerate(asked):
+        check_row(outputs, row, k, ORACLE.for_history(history, k, names, category))
 
 
 def test_every_user_by_default(signatures):
@@ -105,7 +137,9 @@ def test_similar_items(signatures, k):
     assert outputs["known_item"].numpy().tolist() == [True] * len(BUNDLE.item_ids) + [False, False]
     for row, item in enumerate(items):
         check_row(outputs, row, k, ORACLE.similar(item, k))
-    assert (outputs["num_valid"].numpy()[:-2] == min(k, len(BUNDLE.item_ids) - 1)).all()
+    available = len(BUNDLE.item_ids) - len(UNAVAILABLE)
+    others = [available - (row not in UNAVAILABLE) for row in range(len(BUNDLE.item_ids))]
+    assert outputs["num_valid"].numpy()[:-2].tolist() == [min(k, count) for count in others]
 
 
 def test_the_searchers_of_models_in_one_process_are_not_mixed_up(export_dir):
@@ -130,6 +164,9 @@ def test_no_rows_at_all(signatures):
     for name, outputs in {
         "serving_default": signatures["serving_default"](user_id=nobody),
         "recommend": recommend(signatures, [], 3, []),
+        "recommend_for_history": signatures["recommend_for_history"](
+            history_item_id=padded([]), k=tf.constant(3), exclude_item_id=padded([]), category=nobody
+        ),
         "similar_items": signatures["similar_items"](item_id=nobody, k=tf.constant(3)),
         "embed_user": signatures["embed_user"](user_id=nobody),
         "tf_example": signatures["tf_example"](examples=nobody),
@@ -147,10 +184,11 @@ def test_k_out_of_range(signatures, k):
 
 
 def test_excluded_items_for_another_number_of_users(signatures):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="exclude_item_id must have a row for each user_id"):
-        signatures["recommend"](
-            user_id=strings(["u0", "u1"], 2), k=tf.constant(2), exclude_item_id=strings(["i0"], 1, 1)
-        )
+    message = "exclude_item_id must have a row for each row of user_id"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        recommend(signatures, ["u0", "u1"], 2, [["i0"]])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="category must have a row for each row of user_id"):
+        recommend(signatures, ["u0", "u1"], 2, [[], []], ["film"] * 3)
 
 
 def test_one_trace_serves_every_batch_size():
@@ -162,18 +200,22 @@ def test_one_trace_serves_every_batch_size():
         top_k=ExactTopK(items),
         seen=BUNDLE.seen,
         popularity=BUNDLE.item_popularity,
+        history=HistoryEncoder(items, BUNDLE.user_hop_map),
+        item_filter=ItemFilter(items.num_rows),
         default_k=DEFAULT_K,
     )
     for batch in (1, 7, 0, 3):
         users, excluded = tf.fill([batch], "u1"), tf.fill([batch, batch + 1], "i1")
         module.serving_default(users)
-        module.recommend(users, tf.constant(batch), excluded)
+        module.recommend(users, tf.constant(batch), excluded, users)
+        module.recommend_for_history(excluded, tf.constant(batch), excluded, users)
         module.similar_items(users, tf.constant(batch))
         module.embed_user(users)
         module.tf_example(tf.fill([batch], b""))
     assert {name: f.experimental_get_tracing_count() for name, f in module.signatures().items()} == {
         "serving_default": 1,
         "recommend": 1,
+        "recommend_for_history": 1,
         "similar_items": 1,
         "embed_user": 1,
         "tf_example": 1,
@@ -197,4 +239,5 @@ def test_metadata(export_dir):
         "num_leaves": 5,
         "num_leaves_to_search": 5,
         "reorder": 1,
+        "recall@100": 1.0,
     }

@@ -71,7 +71,12 @@ def _check(signatures, bundle, oracle):
         for outputs, exclude in (
             (signatures["serving_default"](user_id=strings(some)), ()),
             (signatures["tf_example"](examples=tf.constant([_example(user) for user in some])), ()),
-            (signatures["recommend"](user_id=strings(some), k=tf.constant(K), exclude_item_id=padded), excluded),
+            (
+                signatures["recommend"](
+                    user_id=strings(some), k=tf.constant(K), exclude_item_id=padded, category=strings([""] * len(some))
+                ),
+                excluded,
+            ),
         ):
             for row, user in enumerate(some):
                 check_row(outputs, row, K, oracle.recommend(user, K, exclude))

@@ -53,7 +53,9 @@ class Run:
 
 RUN = Run(
     config=Config.from_yaml("export: {default_k: 3}"),
-    dataset=SimpleNamespace(user_ids=BUNDLE.user_ids, item_ids=BUNDLE.item_ids),
+    dataset=SimpleNamespace(
+        user_ids=BUNDLE.user_ids, item_ids=BUNDLE.item_ids, categories=BUNDLE.item_categories, available=None
+    ),
     graph=SimpleNamespace(seen=lambda: BUNDLE.seen, item_degree=BUNDLE.item_popularity.astype(np.int32)),
     user_embeddings=BUNDLE.users,
     item_embeddings=BUNDLE.items,
@@ -77,7 +79,7 @@ def test_killed_half_way_through_and_exported_again(tmp_path):
 
     path = export_exact(BUNDLE, tmp_path, ExportConfig(), version=7)
     assert list(model_dir.iterdir()) == [path]
-    assert replay_warmup(path) == 10
+    assert replay_warmup(path) == 12
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
@@ -96,7 +98,7 @@ def test_a_run_is_exported_as_both_models_under_the_next_number(tmp_path):
     assert versions(tmp_path / "hqgnn") == [5]
     assert versions(tmp_path / "hqgnn_scann") == [4, 5]
     for model in ("hqgnn", "hqgnn_scann"):
-        assert replay_warmup(tmp_path / model / "5") == 10
+        assert replay_warmup(tmp_path / model / "5") == 12
 
 
 def test_a_version_that_either_model_has_is_refused_before_anything_is_written(tmp_path):

@@ -63,7 +63,7 @@ def test_every_signature_is_warmed_up_at_two_batch_sizes(tmp_path, model):
     for request in requests:
         signature = signatures[request.model_spec.signature_name]
         assert set(request.inputs) == set(signature.structured_input_signature[1])
-    assert replay_warmup(path) == len(requests) == 10
+    assert replay_warmup(path) == len(requests) == 12
 
 
 def test_requests_repeat_what_there_is_and_end_with_an_unknown_user():
@@ -71,6 +71,8 @@ def test_requests_repeat_what_there_is_and_end_with_an_unknown_user():
     assert requests["serving_default"]["user_id"].tolist() == ["ann", "bob", "ann", ""]
     assert requests["recommend"]["k"] == 3
     assert requests["recommend"]["exclude_item_id"].tolist() == [["x"]] * 4
+    assert requests["recommend"]["category"].tolist() == [""] * 4
+    assert requests["recommend_for_history"]["history_item_id"].tolist() == [["x"]] * 4
 
 
 def test_replay_answers_each_record(model_dir):

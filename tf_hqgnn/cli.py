@@ -184,39 +184,88 @@ def export(
     print(f"version {number} in {out}: hqgnn (exact), hqgnn_scann (approximate)")
 
 
+@app.command("add-items")
+def add_items(
+    export: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `export` wrote.")],
+    interactions: Annotated[Path, typer.Option(metavar="FILE", help="A log with the first interactions of new items.")],
+    items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="Their categories and availability.")] = None,
+) -> None:
+    """Add new items to an exported model without training, as a new version."""
+    from tf_hqgnn.new_items import add_items
+
+    added = add_items(export, interactions, items)
+    print(
+        f"version {added.version} in {export}: {added.num_added:,} items added, {added.num_updated:,} known ones "
+        f"updated; {added.num_skipped:,} new items skipped (no interaction of a known user), "
+        f"{added.num_unknown_users:,} unknown users ignored"
+    )
+
+
 @app.command()
 def serve(
-    export_dir: Annotated[Path, typer.Argument(metavar="EXPORT_DIR", help="Folder with one folder per model.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    export_dir: Annotated[
+        Path | None, typer.Argument(metavar="[EXPORT_DIR]", help="Folder with one folder per model.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
     grpc_port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
     rest_port: Annotated[int, typer.Option(min=0, max=65535)] = 8501,
+    model_config_file: Annotated[
+        Path | None, typer.Option("--model_config_file", help="TF Serving's ModelServerConfig, in place of EXPORT_DIR.")
+    ] = None,
+    batching_parameters_file: Annotated[
+        Path | None, typer.Option("--batching_parameters_file", help="TF Serving's BatchingParameters.")
+    ] = None,
+    monitoring_config_file: Annotated[
+        Path | None, typer.Option("--monitoring_config_file", help="TF Serving's MonitoringConfig.")
+    ] = None,
+    ssl_config_file: Annotated[
+        Path | None, typer.Option("--ssl_config_file", help="TF Serving's SSLConfig: TLS for gRPC.")
+    ] = None,
 ) -> None:
-    """Serve a folder of models over TF Serving's gRPC and REST until Ctrl-C."""
+    """Serve models over TF Serving's gRPC and REST until Ctrl-C. Files are as TF Serving's of the same option."""
     from tf_hqgnn.serving.server import serve
 
-    serve(export_dir, host=host, grpc_port=grpc_port, rest_port=rest_port)
+    serve(
+        export_dir,
+        host=host,
+        grpc_port=grpc_port,
+        rest_port=rest_port,
+        model_config_file=model_config_file,
+        batching_parameters_file=batching_parameters_file,
+        monitoring_config_file=monitoring_config_file,
+        ssl_config_file=ssl_config_file,
+    )
 
 
 @app.command()
 def recommend(
-    user: Annotated[str, typer.Option(metavar="ID", help="Whom for.")],
+    user: Annotated[str | None, typer.Option(metavar="ID", help="Whom for.")] = None,
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Ask a running server (gRPC).")] = None,
     model: Annotated[
         Path | None, typer.Option(metavar="SAVED_MODEL", help="Or load a version, such as EXPORT_DIR/hqgnn/1.")
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Never this item; repeatable.")] = None,
+    category: Annotated[str, typer.Option(metavar="NAME", help="Items of this category only.")] = "",
+    history: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Instead of --user: an item that was taken; repeatable.")
+    ] = None,
     items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="For titles.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend items to a user."""
     if (server is None) == (model is None):
         raise InputError("say whom to ask: either --server HOST:PORT or --model SAVED_MODEL")
+    if (user is None) == (not history):
+        raise InputError("say whom for: either --user ID or --history ID, once for each item that was taken")
     from tf_hqgnn.serving.client import Client, LocalModel
 
     excluded = tuple(exclude or ())
     with Client(server) if server is not None else LocalModel(Path(str(model))) as source:
-        (answer,) = source.recommend([user], k=k, exclude=excluded)
+        if user is None:
+            (answer,) = source.recommend_for_history([history or []], k=k, exclude=excluded, category=category)
+        else:
+            (answer,) = source.recommend([user], k=k, exclude=excluded, category=category)
     titles = _titles(items)
     if as_json:
         rows: list[dict[str, Any]] = []
@@ -227,6 +276,7 @@ def recommend(
         return
     from rich.table import Table
 
+    who = f"a history of {len(history or [])} items" if user is None else f"user {user}"
     known = "" if answer.known_user else " (unknown: popular items)"
     table = Table()
     for column in ("", "item", "title", "score") if titles else ("", "item", "score"):
@@ -234,7 +284,7 @@ def recommend(
     for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
         title = (titles.get(item_id, ""),) if titles else ()
         table.add_row(str(rank), item_id, *title, f"{score:.4f}")
-    _print(f"user {user}{known}", table)
+    _print(f"{who}{known}", table)
 
 
 def _cut_offs(text: str) -> tuple[int, ...]:

@@ -76,6 +76,9 @@ class LossConfig(_Section):
         le=1,
         description="softmax: a pair weighs (interactions of its user)^-this; 1: all users weigh the same",
     )
+    mask_positives: bool = Field(
+        True, description="softmax: what its user took is no negative of a pair; else only the pair's own item isn't"
+    )
     num_negatives: int = Field(1, ge=1, description="bpr: uniform negatives per pair")
     weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
 
@@ -169,17 +172,23 @@ class EvaluationConfig(_Section):
 
 
 class RetrievalConfig(_Section):
-    """ScaNN's index; None means chosen from the catalogue's size."""
+    """ScaNN's index; what is None is chosen: leaves by the catalogue's size, the others by the recall they reach."""
 
     num_leaves: int | None = Field(None, ge=1)
     num_leaves_to_search: int | None = Field(None, ge=1)
-    reorder: int | None = Field(None, ge=1)
+    reorder: int | None = Field(None, ge=1, description="candidates at least that the rows themselves score")
+    target_recall: float = Field(0.98, gt=0, le=1, description="of the exact 100 best items, for a sample of users")
 
 
 class ExportConfig(_Section):
     """What the SavedModels answer; `quantization.bits` says what they hold."""
 
     default_k: int = Field(10, ge=1, description="answers of serving_default and tf_example")
+    jit_compile: bool = Field(
+        False,
+        description="exact search of codes by XLA, 2 to 3 times as fast; TF Serving on CPU then needs "
+        "--xla_cpu_compilation_enabled=true",
+    )
 
 
 class RangeConfig(_Section):

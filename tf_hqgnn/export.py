@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
+from tf_hqgnn.retrieval.filters import ItemFilter
+from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.scann import ScannTopK
 from tf_hqgnn.retrieval.top_k import TopK
@@ -30,12 +35,15 @@ SCANN_MODEL = "hqgnn_scann"
 METADATA_FILE = Path("assets.extra") / "metadata.json"
 
 _WARMUP_BATCHES = (1, 16)
+# Users whose queries the index is tuned by.
+_SAMPLE = 256
 
 __all__ = [
     "EXACT_MODEL",
     "METADATA_FILE",
     "SCANN_MODEL",
     "ServingBundle",
+    "export_bundle",
     "export_exact",
     "export_run",
     "export_scann",
@@ -55,6 +63,8 @@ class ServingBundle:
       seen: `(indptr, indices)`, int64 [U + 1] and int32 [nnz], strictly ascending within a user: the items that never
         come back to it.
       item_popularity: float32 [N], finite: the score of an item for users nobody knows.
+      item_categories: object [N] of str, "" for an item without one; None if none has one.
+      item_available: bool [N], False for items that never come back; None if all may.
 
     Raises:
       ValueError: The parts don't fit together; the message says which.
@@ -66,6 +76,8 @@ class ServingBundle:
     items: Codes | np.ndarray
     seen: tuple[np.ndarray, np.ndarray]
     item_popularity: np.ndarray
+    item_categories: np.ndarray | None = None
+    item_available: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check_ids("user_ids", self.user_ids)
@@ -79,7 +91,22 @@ class ServingBundle:
                 f"item_popularity must be a finite number for each of the {len(self.item_ids)} items, got shape "
                 f"{self.item_popularity.shape}"
             )
+        for name in ("item_categories", "item_available"):
+            values = getattr(self, name)
+            if values is not None and values.shape != self.item_ids.shape:
+                raise ValueError(f"{name} must have {len(self.item_ids)} entries, one an item, got {values.shape}")
         _check_seen(*self.seen, len(self.user_ids), len(self.item_ids))
+
+    @cached_property
+    def user_hop_map(self) -> np.ndarray:
+        """What makes a user's row of the rows of its items, float32 [d, d]."""
+        return fit_hop_map(self.seen_matrix(), as_float32(self.items), as_float32(self.users))
+
+    def seen_matrix(self) -> scipy.sparse.csr_matrix:
+        """float32 [U, N], 1 for every seen item."""
+        indptr, indices = self.seen
+        shape = (len(self.user_ids), len(self.item_ids))
+        return scipy.sparse.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape)
 
     @staticmethod
     def from_run(run: RunDirectory) -> ServingBundle:
@@ -92,6 +119,8 @@ class ServingBundle:
             items=run.item_embeddings if coded is None else coded.items,
             seen=run.graph.seen(),
             item_popularity=run.graph.item_degree.astype(np.float32),
+            item_categories=run.dataset.categories,
+            item_available=run.dataset.available,
         )
 
 
@@ -130,9 +159,7 @@ def export_scann(
 
 
 def export_run(run: RunDirectory, out_dir: str | Path, version: int | None = None) -> int:
-    """Writes both models of a training run under the same version number.
-
-    Both are written before the first of them appears.
+    """Writes both models of a training run under the same version number; see `export_bundle`.
 
     Args:
       run: what to export, with the settings to export it by.
@@ -145,32 +172,75 @@ def export_run(run: RunDirectory, out_dir: str | Path, version: int | None = Non
     Raises:
       InputError: The version exists in either model.
     """
-    exact_dir, scann_dir = Path(out_dir) / EXACT_MODEL, Path(out_dir) / SCANN_MODEL
+    config = run.config
+    return export_bundle(lambda: ServingBundle.from_run(run), out_dir, config.export, config.retrieval, version)
+
+
+def export_bundle(
+    make_bundle: Callable[[], ServingBundle],
+    out_dir: str | Path,
+    config: ExportConfig,
+    retrieval: RetrievalConfig,
+    version: int | None = None,
+    models: tuple[str, ...] = (EXACT_MODEL, SCANN_MODEL),
+) -> int:
+    """Writes models under the same version number, all of them before the first appears.
+
+    Args:
+      make_bundle: what they hold; called once it is known that the version is free.
+      out_dir: gets a folder for each model.
+      config: of the answers.
+      retrieval: of the index.
+      version: by default the next above every version of them.
+      models: which to write.
+
+    Returns:
+      The version.
+
+    Raises:
+      InputError: The version exists in one of them.
+    """
+    folders = [Path(out_dir) / name for name in models]
     if version is None:
-        version = 1 + max(versions(exact_dir) + versions(scann_dir), default=0)
-    for model_dir in (exact_dir, scann_dir):
-        check_free(model_dir, version)
-    bundle = ServingBundle.from_run(run)
+        version = 1 + max((number for folder in folders for number in versions(folder)), default=0)
+    for folder in folders:
+        check_free(folder, version)
+    bundle = make_bundle()
     with ExitStack() as stack:
-        exact = stack.enter_context(staged_version(exact_dir, version))
-        scann = stack.enter_context(staged_version(scann_dir, version))
-        _write_exact(bundle, exact, run.config.export)
-        _write_scann(bundle, scann, run.config.export, run.config.retrieval)
+        for name, folder in zip(models, folders):
+            staged = stack.enter_context(staged_version(folder, version))
+            if name == SCANN_MODEL:
+                _write_scann(bundle, staged, config, retrieval)
+            else:
+                _write_exact(bundle, staged, config)
     return version
 
 
 def _write_exact(bundle: ServingBundle, model_dir: Path, config: ExportConfig) -> None:
     items = make_rows(bundle.items)
-    _write(bundle, model_dir, EXACT_MODEL, config, items, ExactTopK(items))
+    _write(bundle, model_dir, EXACT_MODEL, config, items, _item_filter(bundle), ExactTopK(items, config.jit_compile))
 
 
 def _write_scann(bundle: ServingBundle, model_dir: Path, config: ExportConfig, retrieval: RetrievalConfig) -> None:
     items = make_rows(bundle.items)
-    _write(bundle, model_dir, SCANN_MODEL, config, items, ScannTopK(items, retrieval))
+    item_filter = _item_filter(bundle)
+    chosen = np.linspace(0, len(bundle.user_ids) - 1, min(_SAMPLE, len(bundle.user_ids))).astype(np.int64)
+    top_k = ScannTopK(items, retrieval, item_filter, make_rows(bundle.users).queries(tf.constant(chosen)))
+    _write(bundle, model_dir, SCANN_MODEL, config, items, item_filter, top_k)
+
+
+def _item_filter(bundle: ServingBundle) -> ItemFilter:
+    return ItemFilter(len(bundle.item_ids), bundle.item_available, bundle.item_categories)
 
 
 def _write(
-    bundle: ServingBundle, model_dir: Path, name: str, config: ExportConfig, items: RowTable, top_k: TopK
+    bundle: ServingBundle,
+    model_dir: Path,
+    name: str,
+    config: ExportConfig,
+    items: RowTable,
+    item_filter: ItemFilter,
+    top_k: TopK,
 ) -> None:
     users = make_rows(bundle.users)
     module = ServingModule(
@@ -181,6 +251,8 @@ def _write(
         top_k=top_k,
         seen=bundle.seen,
         popularity=bundle.item_popularity,
+        history=HistoryEncoder(items, bundle.user_hop_map),
+        item_filter=item_filter,
         default_k=config.default_k,
     )
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
@@ -201,6 +273,11 @@ def _write(
         **top_k.describe(),
     }
     (model_dir / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+
+
+def as_float32(rows: Codes | np.ndarray) -> np.ndarray:
+    """What rows stand for, float32 [n, d]."""
+    return rows.dequantize() if isinstance(rows, Codes) else rows
 
 
 def _check_ids(name: str, ids: np.ndarray) -> None:

@@ -39,7 +39,7 @@ def loss_batches(
         seed,
         first_epoch,
         num_negatives=loss.num_negatives if loss.name == "bpr" else 0,
-        seen=graph.seen() if loss.name == "softmax" else None,
+        seen=graph.seen() if loss.name == "softmax" and loss.mask_positives else None,
     )
 
 

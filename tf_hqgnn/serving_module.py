@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.retrieval.filters import Blocked, SeenItems, block_any, block_listed
+from tf_hqgnn.retrieval.filters import Blocked, ItemFilter, SeenItems, block_any, block_listed
+from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.popular import PopularItems
+from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, pad_to
 
@@ -36,6 +38,8 @@ class ServingModule(tf.Module):
       top_k: an index over `items`.
       seen: `(indptr, indices)`, the items of each user that must not be recommended to it.
       popularity: float32 [N], the score of items for unknown users.
+      history: makes queries of histories, over `items`.
+      item_filter: which items may come back, and their categories.
       default_k: answers of the signatures without k.
     """
 
@@ -48,6 +52,8 @@ class ServingModule(tf.Module):
         top_k: TopK,
         seen: tuple[np.ndarray, np.ndarray],
         popularity: np.ndarray,
+        history: HistoryEncoder,
+        item_filter: ItemFilter,
         default_k: int,
     ) -> None:
         super().__init__(name="hqgnn")
@@ -57,7 +63,9 @@ class ServingModule(tf.Module):
         self._items = items
         self._top_k = top_k
         self._seen = SeenItems(*seen, num_items=items.num_rows)
-        self._popular = PopularItems(popularity)
+        self._popular = PopularItems(popularity, item_filter.available)
+        self._history = history
+        self._filter = item_filter
         self._default_k = default_k
         self._num_items = items.num_rows
 
@@ -66,6 +74,7 @@ class ServingModule(tf.Module):
         return {
             "serving_default": self.serving_default,
             "recommend": self.recommend,
+            "recommend_for_history": self.recommend_for_history,
             "similar_items": self.similar_items,
             "embed_user": self.embed_user,
             "tf_example": self.tf_example,
@@ -74,14 +83,51 @@ class ServingModule(tf.Module):
     @tf.function(input_signature=[_STRINGS])
     def serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best `default_k` items for each user."""
-        return self._recommend(user_id, tf.constant(self._default_k), None)
+        return self._recommend(user_id, tf.constant(self._default_k))
 
-    @tf.function(input_signature=[_STRINGS, _K, _STRING_LISTS])
-    def recommend(self, user_id: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The best k items for each user, without those in its row of `exclude_item_id` (padded with "")."""
-        with tf.control_dependencies([self._check_k(k), _check_same_batch(user_id, exclude_item_id)]):
+    @tf.function(input_signature=[_STRINGS, _K, _STRING_LISTS, _STRINGS])
+    def recommend(
+        self, user_id: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor, category: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The best k items for each user, of its `category` ("" for any), without those in its `exclude_item_id`.
+
+        Rows of `exclude_item_id` are padded with "".
+        """
+        checks = [
+            self._check_k(k),
+            _check_same_batch("exclude_item_id", exclude_item_id, "user_id", user_id),
+            _check_same_batch("category", category, "user_id", user_id),
+        ]
+        with tf.control_dependencies(checks):
             excluded = block_listed(self._item_ids.lookup(exclude_item_id), self._num_items)
-            return self._recommend(user_id, tf.identity(k), excluded)
+            return self._recommend(user_id, tf.identity(k), excluded, self._filter.wanted(category))
+
+    @tf.function(input_signature=[_STRING_LISTS, _K, _STRING_LISTS, _STRINGS])
+    def recommend_for_history(
+        self, history_item_id: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor, category: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """As `recommend`, for users of whom nothing is known but the items they took (rows padded with "").
+
+        Those items don't come back. Unknown ones are ignored; `num_unknown` int32 [B] says how many. Without a known
+        one the answer is what is popular, and `known_user` is False.
+        """
+        checks = [
+            self._check_k(k),
+            _check_same_batch("exclude_item_id", exclude_item_id, "history_item_id", history_item_id),
+            _check_same_batch("category", category, "history_item_id", history_item_id),
+        ]
+        with tf.control_dependencies(checks):
+            item_index = self._item_ids.lookup(history_item_id)
+        excluded = block_listed(self._item_ids.lookup(exclude_item_id), self._num_items)
+        blocked = block_any(block_listed(item_index, self._num_items), excluded)
+        unknown = tf.not_equal(history_item_id, "") & (item_index < 0)
+        answer = self._answer_queries(
+            self._history.call(item_index),
+            tf.reduce_any(item_index >= 0, axis=1),
+            tf.identity(k),
+            blocked.within(self._filter, self._filter.wanted(category)),
+        )
+        return {**answer, "num_unknown": tf.reduce_sum(tf.cast(unknown, tf.int32), axis=1)}
 
     @tf.function(input_signature=[_STRINGS, _K])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -91,7 +137,7 @@ class ServingModule(tf.Module):
         item_index = self._item_ids.lookup(item_id)
         known = item_index >= 0
         queries = self._items.queries(tf.maximum(item_index, 0)).to_unit_length()
-        itself = block_listed(item_index[:, tf.newaxis], self._num_items)
+        itself = block_listed(item_index[:, tf.newaxis], self._num_items).within(self._filter)
         scores, similar = self._top_k.call(queries, k, itself, cosine=True)
         scores = tf.where(known[:, tf.newaxis], scores, -np.inf)
         return {**self._answer(scores, similar, k), "known_item": known}
@@ -109,19 +155,26 @@ class ServingModule(tf.Module):
         """As `serving_default`, from serialized tf.Examples with a feature `user_id`; without it, an unknown user."""
         feature = tf.io.FixedLenFeature([], tf.string, default_value="")
         return self._recommend(
-            tf.io.parse_example(examples, {"user_id": feature})["user_id"], tf.constant(self._default_k), None
+            tf.io.parse_example(examples, {"user_id": feature})["user_id"], tf.constant(self._default_k)
         )
 
-    def _recommend(self, user_id: tf.Tensor, k: tf.Tensor, excluded: Blocked | None) -> dict[str, tf.Tensor]:
+    def _recommend(
+        self, user_id: tf.Tensor, k: tf.Tensor, excluded: Blocked | None = None, wanted: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         user_index = self._user_ids.lookup(user_id)
-        known = user_index >= 0
         blocked = self._seen.blocked(user_index)
         if excluded is not None:
             blocked = block_any(blocked, excluded)
-        scores, item_index = self._top_k.call(self._users.queries(tf.maximum(user_index, 0)), k, blocked)
+        queries = self._users.queries(tf.maximum(user_index, 0))
+        return self._answer_queries(queries, user_index >= 0, k, blocked.within(self._filter, wanted))
+
+    def _answer_queries(
+        self, queries: Queries, known: tf.Tensor, k: tf.Tensor, blocked: Blocked
+    ) -> dict[str, tf.Tensor]:
+        """The best items of known queries, and the popular ones for the others."""
+        scores, item_index = self._top_k.call(queries, k, blocked)
         # Known users' answers from here aren't used: they need no depth.
-        counts = tf.where(known, tf.constant(0, tf.int64), blocked.counts)
-        popularity, popular = self._popular.call(k, Blocked(blocked.keys, counts, self._num_items))
+        popularity, popular = self._popular.call(k, blocked.only_for(~known))
         column = known[:, tf.newaxis]
         scores = tf.where(column, pad_to(scores, k, -np.inf), pad_to(popularity, k, -np.inf))
         item_index = tf.where(column, pad_to(item_index, k, 0), pad_to(popular, k, 0))
@@ -142,11 +195,7 @@ class ServingModule(tf.Module):
         return tf.debugging.Assert((k >= 0) & (k <= highest), message)
 
 
-def _check_same_batch(user_id: tf.Tensor, exclude_item_id: tf.Tensor) -> tf.Operation:
-    users, lists = tf.shape(user_id)[0], tf.shape(exclude_item_id)[0]
-    message = [
-        "exclude_item_id must have a row for each user_id (pad with empty strings), got rows, users:",
-        lists,
-        users,
-    ]
-    return tf.debugging.Assert(tf.equal(users, lists), message)
+def _check_same_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Tensor) -> tf.Operation:
+    size, batch = tf.shape(values)[0], tf.shape(of)[0]
+    message = [f"{name} must have a row for each row of {of_name} (pad with empty strings), got", size, "for", batch]
+    return tf.debugging.Assert(tf.equal(size, batch), message)

@@ -31,10 +31,13 @@ def warmup_requests(user_ids: np.ndarray, item_ids: np.ndarray, k: int, batch_si
         items = np.resize(np.asarray(item_ids, object), size)
         if size > 1:
             users[-1] = ""
+        any_category = np.full(size, "", object)
+        request = {"k": np.int32(k), "exclude_item_id": items[:, None], "category": any_category}
         examples = np.array([_example(user_id) for user_id in users], object)
         requests += [
             ("serving_default", {"user_id": users}),
-            ("recommend", {"user_id": users, "k": np.int32(k), "exclude_item_id": items[:, None]}),
+            ("recommend", {"user_id": users, **request}),
+            ("recommend_for_history", {"history_item_id": items[:, None], **request}),
             ("similar_items", {"item_id": items, "k": np.int32(k)}),
             ("embed_user", {"user_id": users}),
             ("tf_example", {"examples": examples}),

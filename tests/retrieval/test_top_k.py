@@ -10,7 +10,7 @@ from tf_hqgnn.config import RetrievalConfig
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import block_listed
+from tf_hqgnn.retrieval.filters import ItemFilter, block_listed
 from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries
@@ -93,7 +93,7 @@ def test_blocked_is_optional():
 
 def test_scann_pads_with_item_0_and_the_index_masks_it():
     top_k = ScannTopK(Float32Rows(VALUES), FEW_LEAVES)
-    distances, raw = top_k._searcher.search(ASKED.rows, tf.constant(100))
+    distances, raw = top_k._searcher.search(ASKED.rows, tf.constant(100), 2)
     padding = np.isnan(distances.numpy())
     assert padding.any(), "the trap isn't there: give the index fewer leaves to search"
     assert (raw.numpy()[padding] == 0).all()
@@ -101,14 +101,16 @@ def test_scann_pads_with_item_0_and_the_index_masks_it():
     scores, item_index = traced(top_k)(QUERIES, 100, tf.zeros([4, 0], tf.int64))
     assert not top_k.is_exact()
     assert scores.shape == (4, 100)
-    found = np.isfinite(scores.numpy())
-    assert (found.sum(axis=1) < 100).all()
-    assert found.any(axis=1).all()
-    for row in range(4):
-        rows = item_index.numpy()[row][found[row]]
-        assert len(set(rows)) == len(rows)
-        np.testing.assert_allclose(scores.numpy()[row][found[row]], VALUES[rows] @ QUERIES[row], rtol=1e-4, atol=1e-5)
-        assert (np.diff(scores.numpy()[row][found[row]]) <= 0).all()
+    # The leaves hold fewer than 100: every row is scored.
+    assert item_index.numpy().tolist() == [rows for _, rows in oracle(QUERIES, 100, [[]] * 4)]
+
+    # They hold 5: candidates are all there is.
+    scores, item_index = traced(top_k)(QUERIES, 5, tf.zeros([4, 0], tf.int64))
+    for row, rows in enumerate(item_index.numpy()):
+        candidates = raw.numpy()[row][~padding[row]]
+        expected = sorted(candidates, key=lambda item: (-VALUES[item].astype(np.float64) @ QUERIES[row], item))[:5]
+        assert rows.tolist() == expected
+        np.testing.assert_allclose(scores.numpy()[row], VALUES[rows] @ QUERIES[row], rtol=1e-4, atol=1e-5)
 
 
 def test_scann_searches_deeper_for_what_is_blocked():
@@ -133,6 +135,44 @@ def test_scann_with_hashes_finds_most_of_the_best_items():
         np.testing.assert_allclose(scores, top_k.rows.score_at(ASKED, found, cosine), rtol=1e-5)
 
 
+def test_scann_reaches_the_recall_that_is_wanted_at_the_least_cost():
+    values = np.random.default_rng(0).normal(size=(4000, D)).astype(np.float32)
+    items, sample = Float32Rows(values), Queries(tf.constant(np.random.default_rng(1).normal(size=(64, D)), tf.float32))
+    exact = ExactTopK(items).call(sample, tf.constant(100))[1].numpy()
+    searched = []
+    for wanted in (0.5, 0.9, 1.0):
+        top_k = ScannTopK(items, RetrievalConfig(num_leaves=40, target_recall=wanted), sample=sample)
+        found = top_k.call(sample, tf.constant(100))[1].numpy()
+        recall = np.mean([len(np.intersect1d(a, b)) / 100 for a, b in zip(found, exact)])
+        assert top_k.describe()["recall@100"] == pytest.approx(recall, abs=1e-3)
+        assert recall >= wanted
+        searched.append(top_k.sizing.num_leaves_to_search)
+    assert searched[0] < searched[1] <= searched[2] <= 40
+    fixed = RetrievalConfig(num_leaves=40, num_leaves_to_search=1, reorder=100, target_recall=1.0)
+    top_k = ScannTopK(items, fixed, sample=sample)
+    assert (top_k.sizing.num_leaves_to_search, top_k.sizing.reorder) == (1, 100)
+    assert 0 < top_k.recall < 0.9
+
+
+@pytest.mark.parametrize("num_leaves_to_search", [1, 12])
+def test_scann_answers_for_rare_categories_and_what_is_available(num_leaves_to_search):
+    categories = np.where(np.arange(N) % 50 == 7, "rare", "common")
+    available = np.arange(N) % 3 > 0
+    item_filter = ItemFilter(N, available, categories)
+    config = RetrievalConfig(num_leaves=12, num_leaves_to_search=num_leaves_to_search)
+    top_k = ScannTopK(Float32Rows(VALUES), config, item_filter)
+    wanted = item_filter.wanted(tf.constant(["rare", "", "common", "none"]))
+    blocked = block_listed(tf.constant([[57], [1], [2], [4]], tf.int64), N).within(item_filter, wanted)
+    scores, item_index = top_k.call(ASKED, tf.constant(9), blocked)
+    listed = [{57} | set(np.flatnonzero(categories == "common")), {1}, {2} | set(np.flatnonzero(categories == "rare"))]
+    listed = [names | set(np.flatnonzero(~available)) for names in [*listed, set(range(N))]]
+    for row, (expected, rows) in enumerate(oracle(QUERIES, 9, listed)):
+        # A query of the batch found too little: the answer is the exact one.
+        assert item_index.numpy()[row, : len(rows)].tolist() == rows
+        np.testing.assert_allclose(scores.numpy()[row, : len(rows)], expected, rtol=1e-5, atol=1e-5)
+        assert (scores.numpy()[row, len(rows) :] == -np.inf).all()
+
+
 def test_scann_sizing_follows_the_catalogue_and_the_config():
     assert ScannSizing.choose(BRUTE_FORCE_BELOW - 1, RetrievalConfig()).num_leaves == 0
     assert ScannSizing.choose(250_000, RetrievalConfig()) == ScannSizing(500, 50, 200)
@@ -145,7 +185,8 @@ def test_scann_sizing_follows_the_catalogue_and_the_config():
 
 
 def test_scann_says_what_it_is_built_with():
-    expected = {"index": "ScannTopK", "exact": False, "num_leaves": 20, "num_leaves_to_search": 2, "reorder": 200}
+    sizes = {"num_leaves": 20, "num_leaves_to_search": 2, "reorder": 200, "recall@100": None}
+    expected = {"index": "ScannTopK", "exact": False, **sizes}
     assert ScannTopK(Float32Rows(VALUES), FEW_LEAVES).describe() == expected
 
 

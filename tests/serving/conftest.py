@@ -18,25 +18,28 @@ from tf_hqgnn.serving.server import Server
 
 IDS = tf.TensorSpec([None], tf.string)
 K = tf.TensorSpec([], tf.int32)
+LISTS = tf.TensorSpec([None, None], tf.string)
 
 
 class Recommender(tf.Module):
     """Answers items "<mark>-0", "<mark>-1".. with scores mark, mark - 1..; the user "new" is unknown.
 
-    `mark` tells versions apart.
+    `mark` tells versions apart. The items of even rank are of the category "even".
     """
 
     def __init__(self, mark: int) -> None:
         super().__init__()
         self.mark = tf.Variable(float(mark))
 
-    def _answer(self, user_id, k, exclude):
+    def _answer(self, user_id, k, exclude, category=None):
         batch = tf.shape(user_id)[0]
         with tf.control_dependencies([tf.debugging.assert_positive(k, message="k must be positive")]):
             ranks = tf.range(k)
         ids = tf.strings.join([tf.as_string(tf.cast(self.mark, tf.int32)), tf.as_string(ranks)], "-")
         ids = tf.repeat(ids[None], batch, 0)
         excluded = tf.reduce_any(ids[:, :, None] == exclude[:, None, :], -1)
+        if category is not None:
+            excluded |= (category[:, None] == "even") & (ranks % 2 == 1)
         order = tf.argsort(tf.cast(excluded, tf.int32), axis=-1, stable=True)
         excluded = tf.gather(excluded, order, batch_dims=1)
         scores = tf.repeat(self.mark - tf.cast(ranks, tf.float32)[None], batch, 0)
@@ -51,9 +54,15 @@ class Recommender(tf.Module):
     def serving_default(self, user_id):
         return self._answer(user_id, 3, tf.zeros([tf.shape(user_id)[0], 0], tf.string))
 
-    @tf.function(input_signature=[IDS, K, tf.TensorSpec([None, None], tf.string)])
-    def recommend(self, user_id, k, exclude_item_id):
-        return self._answer(user_id, k, exclude_item_id)
+    @tf.function(input_signature=[IDS, K, LISTS, IDS])
+    def recommend(self, user_id, k, exclude_item_id, category):
+        return self._answer(user_id, k, exclude_item_id, category)
+
+    @tf.function(input_signature=[LISTS, K, LISTS, IDS])
+    def recommend_for_history(self, history_item_id, k, exclude_item_id, category):
+        """Whoever has a history is known."""
+        users = tf.where(tf.reduce_any(history_item_id != "", -1), "known", "new")
+        return self._answer(users, k, tf.concat([history_item_id, exclude_item_id], -1), category)
 
     @tf.function(input_signature=[IDS, K])
     def similar_items(self, item_id, k):
@@ -76,7 +85,15 @@ class Recommender(tf.Module):
         return {"steps": tf.while_loop(lambda i: i < steps, lambda i: [i + 1], [tf.constant(0, tf.int64)])[0]}
 
 
-NAMES = ("serving_default", "recommend", "similar_items", "embed_user", "one_output", "spin")
+NAMES = (
+    "serving_default",
+    "recommend",
+    "recommend_for_history",
+    "similar_items",
+    "embed_user",
+    "one_output",
+    "spin",
+)
 
 
 @pytest.fixture(scope="session")

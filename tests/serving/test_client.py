@@ -32,6 +32,22 @@ def test_only_real_answers_come_back(client):
     assert second.item_ids == ("100-0", "100-1")
 
 
+def test_categories(client):
+    for answers in (
+        client.recommend(["a", "b"], k=3, category=["even", ""]),
+        client.recommend_for_history([["x"], ["x", "y"]], k=3, category=["even", ""]),
+    ):
+        assert [answer.item_ids for answer in answers] == [("100-0", "100-2"), ("100-0", "100-1", "100-2")]
+    assert client.recommend(["a"], k=3, category="even")[0].item_ids == ("100-0", "100-2")
+
+
+def test_recommend_for_history(client):
+    first, second = client.recommend_for_history([["100-0"], []], k=2, exclude=["100-1"])
+    assert (first.user_id, first.known_user, first.item_ids) == ("", True, ())
+    assert (second.known_user, second.item_ids) == (False, ("100-0",))
+    assert client.recommend_for_history([]) == []
+
+
 def test_similar_items(client):
     [answer] = client.similar_items(["100-1"], k=3)
     assert (answer.item_id, answer.item_ids, answer.scores.tolist()) == ("100-1", ("100-0", "100-2"), [100, 98])
@@ -60,6 +76,7 @@ def test_status_and_metadata(client):
         (lambda client: client.recommend(["a"], exclude=[["x"], ["y"]]), "one list for each of the 1 users, got 2"),
         (lambda client: client.recommend(["a"], exclude=["x", ["y"]]), "not both at once"),
         (lambda client: client.recommend(["a"], exclude=[1]), "exclude: expected a list of strings, got 1"),
+        (lambda client: client.recommend(["a"], category=["x", "y"]), "category: expected one for each of the 1 users"),
         (lambda client: client.similar_items(["a"], k=-1), "k: expected at least 1, got -1"),
         (lambda client: client.recommend(["a"], model="x"), r"Servable not found for request: Latest\(x\)"),
         (lambda client: client.recommend(["a"], version=9), r"Specific\(hqgnn, 9\)"),

@@ -1,8 +1,13 @@
 """The official stubs against the server: answers, codes and messages as from TF Serving 2.16."""
 
+from concurrent import futures
+
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import proto_reflection_descriptor_database
 
 import tf_hqgnn  # noqa: F401
 
@@ -12,12 +17,13 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
+
+from tf_hqgnn.serving.server import Server
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +69,15 @@ def test_predict_answers_and_names_what_answered(prediction):
 
 def test_predict_with_signature_version_and_filter(prediction):
     response = prediction.Predict(
-        request("recommend", version=7, outputs=["item_id"], user_id=["a"], k=2, exclude_item_id=[["100-0", ""]]),
+        request(
+            "recommend",
+            version=7,
+            outputs=["item_id"],
+            user_id=["a"],
+            k=2,
+            exclude_item_id=[["100-0", ""]],
+            category=[""],
+        ),
         timeout=30,
     )
     assert list(response.outputs) == ["item_id"]
@@ -121,7 +135,7 @@ def test_wrong_requests_get_tf_servings_code_and_message(prediction, wrong, code
 
 def test_an_error_inside_the_graph_keeps_its_code_and_message(prediction):
     with pytest.raises(grpc.RpcError) as caught:
-        prediction.Predict(request("recommend", user_id=["a"], k=-2, exclude_item_id=[[""]]), timeout=30)
+        prediction.Predict(request("recommend", user_id=["a"], k=-2, exclude_item_id=[[""]], category=[""]), timeout=30)
     assert caught.value.code().name == "INVALID_ARGUMENT"
     assert "k must be positive" in caught.value.details()
     assert "Traceback" not in caught.value.details()
@@ -157,7 +171,7 @@ def test_metadata_holds_every_signature(prediction):
     assert response.metadata["signature_def"].Unpack(definitions)
     recommend = definitions.signature_def["recommend"]
     assert recommend.method_name == "tensorflow/serving/predict"
-    assert set(recommend.inputs) == {"user_id", "k", "exclude_item_id"}
+    assert set(recommend.inputs) == {"user_id", "k", "exclude_item_id", "category"}
     assert recommend.inputs["k"].dtype == tf.int32.as_datatype_enum
 
 
@@ -212,15 +226,50 @@ def test_wrong_status_requests(model_service, wrong, code, message):
     assert (caught.value.code().name, caught.value.details()) == (code, message)
 
 
-def test_what_is_not_offered_says_so(prediction, model_service):
+def test_what_is_not_offered_says_so(prediction):
     calls = [
         (prediction.Classify, classification_pb2.ClassificationRequest()),
         (prediction.Regress, regression_pb2.RegressionRequest()),
         (prediction.MultiInference, inference_pb2.MultiInferenceRequest()),
-        (model_service.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest()),
     ]
     for method, message in calls:
         with pytest.raises(grpc.RpcError) as caught:
             method(message, timeout=30)
         assert caught.value.code().name == "UNIMPLEMENTED"
         assert "is not implemented" in caught.value.details()
+
+
+def test_health_is_serving_for_the_server_and_each_service(channel):
+    stub = health_pb2_grpc.HealthStub(channel)
+    for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Check(health_pb2.HealthCheckRequest(service="x"), timeout=30)
+    assert caught.value.code().name == "NOT_FOUND"
+
+
+def test_health_says_when_the_server_stops(export_dir):
+    server = Server(export_dir, grpc_port=0, rest_port=0).start()
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(states).status == health_pb2.HealthCheckResponse.SERVING
+        with futures.ThreadPoolExecutor(1) as pool:
+            stopping = pool.submit(server.stop)
+            assert next(states).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            states.cancel()
+            stopping.result(60)
+
+
+def test_reflection_describes_both_services(channel):
+    """With a pool that knows nothing but what the server tells."""
+    database = proto_reflection_descriptor_database.ProtoReflectionDescriptorDatabase(channel)
+    wanted = {f"tensorflow.serving.{name}" for name in ("PredictionService", "ModelService")}
+    assert wanted <= set(database.get_services())
+    pool = descriptor_pool.DescriptorPool(database)
+    predict = pool.FindServiceByName("tensorflow.serving.PredictionService").FindMethodByName("Predict")
+    assert predict.input_type.fields_by_name["inputs"].message_type.fields_by_name["value"].message_type.full_name == (
+        "tensorflow.TensorProto"
+    )
+    reload = pool.FindServiceByName("tensorflow.serving.ModelService").FindMethodByName("HandleReloadConfigRequest")
+    assert reload.output_type.full_name == "tensorflow.serving.ReloadConfigResponse"

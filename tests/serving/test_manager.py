@@ -5,7 +5,11 @@ from concurrent import futures
 import grpc
 import numpy as np
 import pytest
-from tensorflow_serving.apis import get_model_status_pb2
+
+import tf_hqgnn  # noqa: F401
+
+import tensorflow as tf  # isort: skip
+from tensorflow_serving.apis import get_model_status_pb2, prediction_log_pb2
 
 from tf_hqgnn.serving import loader
 from tf_hqgnn.serving.errors import ServingError
@@ -94,6 +98,20 @@ def test_a_broken_version_leaves_the_old_one_and_is_tried_again_when_mended(
     eventually(lambda: manager.served() == {"hqgnn": 2}, "the mended version 2 is served")
     assert best_score(manager) == 200
     assert failure(manager, 2) is None
+
+
+def test_a_version_whose_warm_up_fails_leaves_the_old_one(manager, publish, export_dir, eventually):
+    """A record that asks for a signature that isn't there."""
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.signature_name = "x"
+    target = publish(".held", mark=200)
+    (target / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(target / loader.WARM_UP_FILE)) as writer:
+        writer.write(log.SerializeToString())
+    os.rename(target, export_dir / "hqgnn" / "2")
+    eventually(lambda: states(manager).get(2) == "END", "version 2 has failed")
+    assert 'warm-up record 1 of tf_serving_warmup_requests: Serving signature key "x"' in failure(manager, 2).message
+    assert best_score(manager) == 100
 
 
 def test_a_version_that_arrives_file_by_file_is_served_once_complete(manager, saved_models, export_dir, eventually):

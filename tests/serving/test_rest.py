@@ -3,8 +3,18 @@
 import http.client
 import json
 import math
+import urllib.error
+import urllib.request
+from concurrent import futures
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tf_hqgnn.serving import rest
+from tf_hqgnn.serving.batching import Batcher
+from tf_hqgnn.serving.client import Client
+from tf_hqgnn.serving.server import Server
+from tf_hqgnn.types import InputError
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +50,10 @@ def test_rows(call):
 
 
 def test_columns(call):
-    body = {"signature_name": "recommend", "inputs": {"user_id": ["a"], "k": 2, "exclude_item_id": [["100-0"]]}}
+    body = {
+        "signature_name": "recommend",
+        "inputs": {"user_id": ["a"], "k": 2, "exclude_item_id": [["100-0"]], "category": [""]},
+    }
     status, answer = predict(call, body)
     assert status == 200
     assert answer["outputs"]["item_id"] == [["100-1", ""]]
@@ -108,3 +121,76 @@ def test_metadata(call):
     assert recommend["inputs"]["k"]["dtype"] == "DT_INT32"
     assert recommend["inputs"]["user_id"]["tensor_shape"]["dim"] == [{"size": "-1", "name": ""}]
     assert call("GET", "/v1/models/x/metadata")[0] == 404
+
+
+def samples(server, path="/monitoring/prometheus/metrics"):
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{path}", timeout=30) as response:
+        assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        text = response.read().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_prometheus_counts_what_was_asked(export_dir):
+    with Server(export_dir, grpc_port=0, rest_port=0) as server:
+        with Client(f"127.0.0.1:{server.grpc_port}") as client:
+            for _ in range(3):
+                client.recommend(["a", "b"])
+            for name in ("x", "y"):
+                with pytest.raises(InputError):
+                    client.recommend(["a"], model=name)
+        urllib.request.urlopen(
+            f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn:predict", b'{"instances": ["a"]}', timeout=30
+        ).close()
+        found = samples(server)
+    prefix = ":tensorflow:serving:"
+    count = f"{prefix}request_count_total"
+    assert found[count, (("model_name", "hqgnn"), ("status", "OK"))] == 4
+    # Names that clients make up don't become labels.
+    assert found[count, (("model_name", ""), ("status", "NOT_FOUND"))] == 2
+    for entrypoint, number in (("GRPC", 3), ("REST", 1)):
+        labels = (("API", "Predict"), ("entrypoint", entrypoint), ("model_name", "hqgnn"))
+        assert found[f"{prefix}request_latency_count", labels] == number
+    assert found[f"{prefix}batching:processed_batch_size_sum", (("model_name", "hqgnn"),)] == 7
+    path = (("model_path", str(export_dir / "hqgnn" / "1")),)
+    attempts = ":tensorflow:cc:saved_model:load_attempt_count_total"
+    assert found[attempts, (*path, ("status", "success"))] == 1
+
+
+def test_the_metrics_are_where_the_monitoring_config_wants_them(export_dir):
+    for path, other in (("/m", "/monitoring/prometheus/metrics"), (None, "/monitoring/prometheus/metrics")):
+        with Server(export_dir, grpc_port=0, rest_port=0, metrics_path=path) as server:
+            if path is not None:
+                assert samples(server, path)
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                samples(server, other)
+
+
+def test_a_call_that_takes_too_long_is_504(call, monkeypatch):
+    monkeypatch.setattr(rest, "REQUEST_SECONDS", 0.0)
+    assert predict(call, {"instances": ["a"]}) == (
+        504,
+        {"error": "the deadline passed before the request was run"},
+    )
+
+
+def test_more_calls_at_once_than_there_is_memory_for_are_503(call, monkeypatch):
+    gate, begun = futures.Future(), futures.Future()
+    submit = Batcher.submit
+
+    def held(*arguments, **options):
+        begun.set_result(None)
+        gate.result(30)
+        return submit(*arguments, **options)
+
+    monkeypatch.setattr(rest, "MAX_UNDER_WAY", 1)
+    monkeypatch.setattr(Batcher, "submit", held)
+    with futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict, call, {"instances": ["a"]})
+        begun.result(30)
+        assert predict(call, {"instances": ["a"]}) == (503, {"error": "1 requests are under way: try later"})
+        gate.set_result(None)
+        assert first.result()[0] == 200

@@ -64,13 +64,15 @@ def test_stop_lets_a_request_under_way_end(export_dir, eventually):
     with client_of(server, timeout=60) as client, futures.ThreadPoolExecutor(2) as pool:
         answer = pool.submit(client.predict, "spin", {"steps": np.array(100_000, np.int64)})
         model = server.manager._models["hqgnn"]
-        eventually(lambda: model._current.in_flight == 1 or answer.done(), "the request is under way")
+        eventually(lambda: model._newest.in_flight == 1 or answer.done(), "the request is under way")
         stopping = pool.submit(server.stop)
         assert answer.result()["steps"] == 100_000
         stopping.result()
     server.wait()
     server.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("model", "rest"))]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith(("model", "rest", "grpc", "batch"))
+    ]
 
 
 @pytest.mark.parametrize("kind", ["grpc", "rest"])
@@ -100,7 +102,7 @@ def test_no_model_that_loads_is_explained(export_dir):
 
 
 def test_settings_out_of_range_are_explained(export_dir):
-    with pytest.raises(InputError, match="expected poll_seconds > 0, num_threads >= 1 and grace_seconds >= 0, got 0"):
+    with pytest.raises(InputError, match="expected poll_seconds > 0 and grace_seconds >= 0, got 0 and 10"):
         Server(export_dir, poll_seconds=0)
 
 
@@ -129,6 +131,33 @@ def test_serve_says_when_it_is_ready_and_ends_on_a_signal(export_dir, capfd, eve
         r"http://127\.0\.0\.1:\d+/v1/models/hqgnn\n",
         "".join(printed),
     )
+
+
+def test_serve_takes_tf_servings_files(export_dir, tmp_path, monkeypatch):
+    """Each file reaches the part it is for; `serve` itself is ended before it begins."""
+    files = {
+        "model_config_file": f'model_config_list {{ config {{ name: "m" base_path: "{export_dir}/hqgnn" }} }}',
+        "batching_parameters_file": "max_batch_size { value: 7 }",
+        "monitoring_config_file": 'prometheus_config { enable: true path: "/m" }',
+        "ssl_config_file": 'server_key: "-----BEGIN X" server_cert: "-----BEGIN Y"',
+    }
+    paths = {}
+    for name, text in files.items():
+        paths[name] = tmp_path / name
+        paths[name].write_text(text)
+    started = []
+
+    def start(server):
+        started.append(server)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Server, "start", start)
+    serve(grpc_port=0, rest_port=0, **paths)
+    [server] = started
+    assert list(server.manager.known()) == ["m"]
+    assert server._batching.max_batch_size == 7
+    assert server._metrics_path == "/m"
+    assert server._tls_keys.server_cert == "-----BEGIN Y"
 
 
 def test_a_signal_while_models_load_ends_it(export_dir, monkeypatch):

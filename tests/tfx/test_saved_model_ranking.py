@@ -15,7 +15,8 @@ class Recommender:
         self.items = items
         self.requests = []
 
-    def __call__(self, user_id, k, exclude_item_id):
+    def __call__(self, user_id, k, exclude_item_id, category):
+        assert category.numpy().tolist() == [b""] * len(user_id)
         users, excluded = user_id.numpy(), exclude_item_id.numpy()
         self.requests.append((users.tolist(), excluded.tolist()))
         answers = [[item for item in self.items if item.encode() not in row][: int(k)] for row in excluded]

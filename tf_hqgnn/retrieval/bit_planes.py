@@ -80,7 +80,8 @@ class PlaneBlock:
     """Rows as bit planes, and the integers that scores are made of.
 
     Args:
-      words: `words[p][k]`, word k of plane p of each row, uint8 [n, bytes of a word].
+      words: `words[p][k]`, word k of plane p of each row, uint8 [n, bytes of a word], the same rows for each query; or
+        [B, n, bytes of a word], its own for each.
       dim: d.
     """
 
@@ -96,14 +97,16 @@ class PlaneBlock:
         if query.codes is None:
             raise ValueError("bit planes multiply codes, but the queries are floats: score them with a CodeBlock")
         asked, num_bits = as_words(pack_query(query.codes)), query.codes.num_bits
-        batch, rows = tf.shape(asked)[2], tf.shape(self.words[0][0])[0]
+        batch, rows = tf.shape(asked)[2], tf.shape(self.words[0][0])[-2]
         weights = tf.constant([[float(2**q) for q in range(num_bits)]])
         total = tf.zeros([], query.dtype)
         for p, plane in enumerate(self.words):
             for k, word in enumerate(plane):
-                flat = tf.reshape(asked[:, k], [num_bits * batch, 1])
-                differing = tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(flat, as_words(word)[tf.newaxis]))
-                if num_bits > 1:
+                column = asked[:, k, :, tf.newaxis]
+                differing = tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(column, as_words(word)[tf.newaxis]))
+                if num_bits == 1:
+                    differing = differing[0]
+                else:
                     # At most 64 times at most 255: exact, whatever a matrix product multiplies by.
                     planes = tf.reshape(tf.cast(differing, tf.float32), [num_bits, batch * rows])
                     differing = tf.reshape(tf.matmul(weights, planes), [batch, rows])
@@ -128,7 +131,8 @@ class PlaneBlock:
         self, dtype: tf.DType, pairs: Sequence[tuple[float, Sequence[tf.Tensor], Sequence[tf.Tensor]]]
     ) -> tf.Tensor:
         """The sum over `pairs` of weight times the product of two planes of signs, [1, n]."""
-        total = tf.zeros([1, tf.shape(self.words[0][0])[0]], dtype)
+        word = self.words[0][0]
+        total = tf.zeros([1, tf.shape(word)[0]] if len(word.shape) == 2 else tf.shape(word)[:-1], dtype)
         for weight, one, two in pairs:
             for a, b in zip(one, two):
                 differing = tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(as_words(a), as_words(b)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -42,3 +43,17 @@ def over_blocks(
     head = tf.reshape(tf.transpose(scores[:-1], [1, 0, 2]), [batch, (count - 1) * size])
     whole = tf.concat([head, scores[-1][:, count * size - num_rows :]], axis=1)
     return tf.ensure_shape(whole, [None, num_rows])
+
+
+def best_of(scores: tf.Tensor, allowed: tf.Tensor | None, size: int) -> tf.Tensor:
+    """The highest score of each `size` consecutive columns, float32 [B, n / size].
+
+    Args:
+      scores: float32 [B, n].
+      allowed: bool [B or 1, n], False for columns that don't count; None if all do.
+      size: divides n.
+    """
+    if allowed is not None:
+        scores = tf.where(allowed, scores, -np.inf)
+    shape = tf.shape(scores)
+    return tf.reduce_max(tf.reshape(scores, [shape[0], shape[1] // size, size]), axis=2)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.bit_planes import PlaneBlock, pack_words, unpack_words
-from tf_hqgnn.retrieval.blocks import over_blocks
+from tf_hqgnn.retrieval.blocks import best_of, over_blocks
 from tf_hqgnn.retrieval.coded_scores import Block, CodeBlock, QueryTerms, score_block
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
+from tf_hqgnn.retrieval.variables import gather
 
 # Rows of up to so many bits, and words, are multiplied as bit planes where queries are coded, too.
 _MOST_PLANES = 4
@@ -20,6 +23,11 @@ _MOST_QUERY_PLANES = 16
 # Numbers that a block works on at once: few enough for a cache, many enough to be worth the block's overhead.
 _PLANE_BLOCK = 2**19
 _CODE_BLOCK = 2**18
+# Sizes of a batch that XLA compiles for.
+_BATCHES = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024], np.int32)
+
+# Scores of the rows from one to another.
+Score = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class CodedRows(RowTable):
@@ -66,34 +74,94 @@ class CodedRows(RowTable):
 
     def score_all(self, queries: Queries, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
-        query, codes, batch = QueryTerms.of(queries), queries.codes, tf.shape(queries.rows)[0]
+        batch, (by_codes, by_planes) = tf.shape(queries.rows)[0], self._scorers(queries, cosine)
+        return self._by_planes_or_codes(
+            queries,
+            lambda rows_at_once: over_blocks(by_planes, batch, self.num_rows, rows_at_once),
+            lambda rows_at_once: over_blocks(by_codes, batch, self.num_rows, rows_at_once),
+        )
 
-        def by_codes() -> tf.Tensor:
-            def score(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-                rows = CodeBlock(self._codes_between(start, end), self._highest)
-                return self._score(rows, query, *self._ranges_between(start, end), cosine)
+    def best_of_blocks(
+        self, queries: Queries, size: int, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool
+    ) -> tf.Tensor:
+        """See `RowTable`; with XLA in one pass that keeps nothing but the maxima."""
+        batch, count = tf.shape(queries.rows)[0], self.num_rows // size
 
-            return over_blocks(score, batch, self.num_rows, tf.constant(_CODE_BLOCK // self.embedding_dim + 1))
+        def within(score: Score) -> Score:
+            def best(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+                part = slice(start * size, end * size)
+                return best_of(score(part.start, part.stop), None if allowed is None else allowed[:, part], size)
 
-        if codes is None or not self._has_planes():
-            return by_codes()
-        num_planes = batch * codes.num_bits
+            return best
 
-        def by_planes() -> tf.Tensor:
-            def score(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-                rows = PlaneBlock(self._words_between(start, end), self.embedding_dim)
-                return self._score(rows, query, *self._ranges_between(start, end), cosine)
+        if jit_compile and queries.codes is not None and self._has_planes():
+            return self._fused(queries, size, cosine, allowed)
+        by_codes, by_planes = self._scorers(queries, cosine)
+        return self._by_planes_or_codes(
+            queries,
+            lambda rows_at_once: over_blocks(within(by_planes), batch, count, rows_at_once // size + 1),
+            lambda rows_at_once: over_blocks(within(by_codes), batch, count, rows_at_once // size + 1),
+        )
 
-            return over_blocks(score, batch, self.num_rows, _PLANE_BLOCK // tf.maximum(num_planes, 1) + 1)
+    def _fused(self, queries: Queries, size: int, cosine: bool, allowed: tf.Tensor | None) -> tf.Tensor:
+        codes, batch = queries.codes, tf.shape(queries.rows)[0]
+        if codes is None:
+            raise ValueError("bit planes multiply codes, but the queries are floats")
+        rows = self.num_rows // size * size
 
-        if self._bits * codes.num_bits == 1:
-            return by_planes()
-        return tf.cond(num_planes <= _MOST_QUERY_PLANES, by_planes, by_codes)
+        @tf.function(jit_compile=True, autograph=False)
+        def best(values: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor | None, allowed: tf.Tensor | None) -> tf.Tensor:
+            asked = Queries.of_codes(QueryCodes(values, codes.num_bits, scale, offset))
+            _, by_planes = self._scorers(asked, cosine)
+            return best_of(by_planes(0, rows), allowed, size)
+
+        # XLA compiles for every size of a batch anew: a few sizes have to do.
+        padded = tf.reduce_min(tf.where(batch <= _BATCHES, _BATCHES, tf.maximum(batch, _BATCHES[-1])))
+        offset = None if codes.offset is None else _pad(codes.offset, padded)
+        if allowed is not None:
+            allowed = allowed[:, :rows]
+            allowed = allowed if allowed.shape[0] == 1 else _pad(allowed, padded)
+        return best(_pad(codes.codes, padded), _pad(codes.scale, padded), offset, allowed)[:batch]
 
     def score_at(self, queries: Queries, index: tf.Tensor, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
-        rows = CodeBlock(self._codes_at(index), self._highest)
+        rows: Block = (
+            CodeBlock(self._codes_at(index), self._highest)
+            if not self._multiplies_planes(queries)
+            else (PlaneBlock([[gather(word, index) for word in plane] for plane in self._words], self.embedding_dim))
+        )
         return self._score(rows, QueryTerms.of(queries), *self._ranges_at(index), cosine)
+
+    def _scorers(self, queries: Queries, cosine: bool) -> tuple[Score, Score]:
+        """What scores the rows from one to another, by codes and by bit planes."""
+        query = QueryTerms.of(queries)
+
+        def by_codes(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+            rows = CodeBlock(self._codes_between(start, end), self._highest)
+            return self._score(rows, query, *self._ranges_between(start, end), cosine)
+
+        def by_planes(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+            rows = PlaneBlock(self._words_between(start, end), self.embedding_dim)
+            return self._score(rows, query, *self._ranges_between(start, end), cosine)
+
+        return by_codes, by_planes
+
+    def _by_planes_or_codes(
+        self, queries: Queries, by_planes: Callable[[tf.Tensor], tf.Tensor], by_codes: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
+        """The result of one of them, given how many rows to work on at once."""
+        codes = queries.codes
+        code_rows = tf.constant(_CODE_BLOCK // self.embedding_dim + 1)
+        if codes is None or not self._has_planes():
+            return by_codes(code_rows)
+        num_planes = tf.shape(queries.rows)[0] * codes.num_bits
+        plane_rows = _PLANE_BLOCK // tf.maximum(num_planes, 1) + 1
+        if self._bits * codes.num_bits == 1:
+            return by_planes(plane_rows)
+        return tf.cond(num_planes <= _MOST_QUERY_PLANES, lambda: by_planes(plane_rows), lambda: by_codes(code_rows))
+
+    def _multiplies_planes(self, queries: Queries) -> bool:
+        return queries.codes is not None and self._has_planes() and self._bits * queries.codes.num_bits == 1
 
     def to_numpy(self) -> np.ndarray:
         """See `RowTable`."""
@@ -113,8 +181,8 @@ class CodedRows(RowTable):
 
     def _codes_at(self, index: tf.Tensor) -> tf.Tensor:
         if self._codes is not None:
-            return tf.gather(self._codes, index)
-        return unpack_words([[tf.gather(word, index) for word in plane] for plane in self._words], self.embedding_dim)
+            return gather(self._codes, index)
+        return unpack_words([[gather(word, index) for word in plane] for plane in self._words], self.embedding_dim)
 
     def _codes_between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         if self._codes is not None:
@@ -127,8 +195,8 @@ class CodedRows(RowTable):
     def _ranges_at(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """The scales and offsets of the rows at `index`, float32 of its shape."""
         place = index if self._scale.shape[0] == self.num_rows else tf.zeros_like(index)
-        offset = None if self._offset is None else tf.cast(tf.gather(self._offset, place), tf.float32)
-        return tf.cast(tf.gather(self._scale, place), tf.float32), offset
+        offset = None if self._offset is None else tf.cast(gather(self._offset, place), tf.float32)
+        return tf.cast(gather(self._scale, place), tf.float32), offset
 
     def _ranges_between(self, start: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """The scales and offsets of the rows from `start` to `end`, float16 [1, n], or [1, 1] if all share them."""
@@ -139,6 +207,12 @@ class CodedRows(RowTable):
 def make_rows(values: Codes | np.ndarray) -> RowTable:
     """A table of codes, or of float32 [N, d]."""
     return CodedRows(values) if isinstance(values, Codes) else Float32Rows(values)
+
+
+def _pad(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """`values` with zeros after them, up to `size` along the first axis."""
+    missing = tf.concat([[size - tf.shape(values)[0]], tf.shape(values)[1:]], axis=0)
+    return tf.concat([values, tf.zeros(missing, values.dtype)], axis=0)
 
 
 def _variable(name: str, values: np.ndarray) -> tf.Variable:

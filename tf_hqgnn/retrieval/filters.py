@@ -1,16 +1,84 @@
-"""Which (query, item) pairs must not come back: items a user has seen, and items excluded by the request.
+"""Which (query, item) pairs must not come back: items a user has seen, items excluded by the request, items of another
+category than the one asked for, and items that aren't available.
 
 A blocked pair is one int64 key, `query * num_items + item`, with `query` a row of the batch. Such a key is at once
 the position of the pair in a flattened [B, N] score matrix (the exact index scatters -inf there) and something that a
-binary search finds (an approximate index looks its few candidates up), and no [B, N] mask is ever made.
+binary search finds (an approximate index looks its few candidates up), and no [B, N] mask is ever made. Category and
+availability are a number an item, which a query's number is compared with.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
+
+from tf_hqgnn.retrieval.ids import IdTable
+from tf_hqgnn.retrieval.variables import gather
+
+_ANY = -1
+_UNAVAILABLE = -1
+
+
+class ItemFilter(tf.Module):
+    """Which items may come back at all, and what category each is of.
+
+    Args:
+      num_items: N.
+      available: bool [N], False for items that never come back; None if all may.
+      categories: N strings, "" for an item without one; None if none has one.
+
+    Example:
+      >>> only = ItemFilter(3, categories=["film", "", "book"])
+      >>> only.wanted(tf.constant(["", "book", "game"])).numpy().tolist()
+      [-1, 0, 3]
+    """
+
+    def __init__(
+        self, num_items: int, available: np.ndarray | None = None, categories: Sequence[str] | np.ndarray | None = None
+    ) -> None:
+        super().__init__(name="filter")
+        given = [""] * num_items if categories is None else [str(category) for category in categories]
+        names = sorted(set(given) - {""})
+        # A hash table wants a key; "" is looked up before.
+        self._names = IdTable(names or [""])
+        self._num_names = len(names)
+        # An item without a category matches no category that can be asked for.
+        number = {name: place for place, name in enumerate(names)} | {"": len(names) + 2}
+        codes = np.array([number[category] for category in given], np.int32)
+        if available is not None:
+            codes[~np.asarray(available, bool)] = _UNAVAILABLE
+        self.available = codes != _UNAVAILABLE
+        self._codes = tf.Variable(codes, trainable=False, name="codes")
+
+    @property
+    def blocks_some(self) -> bool:
+        """Whether there are items that never come back."""
+        return not self.available.all()
+
+    def wanted(self, category: tf.Tensor) -> tf.Tensor:
+        """The numbers of categories (string [B]), int32 [B]: -1 for "", which is any; unknown ones match nothing."""
+        number = tf.cast(self._names.lookup(category), tf.int32)
+        return tf.where(tf.equal(category, ""), _ANY, tf.where(number < 0, self._num_names + 1, number))
+
+    def allows(self, wanted: tf.Tensor | None, items: tf.Tensor | None) -> tf.Tensor:
+        """Whether queries may be answered with items.
+
+        Args:
+          wanted: int32 [B] of `wanted`; None for any.
+          items: int32 or int64 [B, F], rows; None for all of them.
+
+        Returns:
+          bool [B, F], or [B or 1, N] for all.
+        """
+        codes = self._codes.read_value()[tf.newaxis] if items is None else gather(self._codes, items)
+        allowed = codes != _UNAVAILABLE
+        if wanted is not None:
+            column = wanted[:, tf.newaxis]
+            allowed &= tf.equal(column, _ANY) | tf.equal(codes, column)
+        return allowed
 
 
 @dataclass(frozen=True)
@@ -21,15 +89,46 @@ class Blocked:
       keys: vectors of ascending int64 keys; a pair is blocked if its key is in any of them.
       counts: int64 [B], at least as many as a query's blocked items: how much deeper to search for it.
       num_items: N.
+      items: which of the items may come back to all queries, and their categories; None if all may.
+      wanted: int32 [B], the category each query asks for, as of `ItemFilter.wanted`; None for any.
     """
 
     keys: tuple[tf.Tensor, ...]
     counts: tf.Tensor
     num_items: int
+    items: ItemFilter | None = None
+    wanted: tf.Tensor | None = None
+
+    def within(self, items: ItemFilter, wanted: tf.Tensor | None = None) -> Blocked:
+        """Blocks what isn't available, too, and what is of another category than wanted."""
+        return replace(self, items=items if items.blocks_some or wanted is not None else None, wanted=wanted)
+
+    def only_for(self, queries: tf.Tensor) -> Blocked:
+        """The same for the queries where bool [B] says so; for others there is nothing to search deeper for."""
+        wanted = None if self.wanted is None else tf.where(queries, self.wanted, _ANY)
+        return replace(self, counts=tf.where(queries, self.counts, 0), wanted=wanted)
+
+    def mask_shared(self, scores: tf.Tensor) -> tf.Tensor:
+        """`scores` float32 [B, N] with -inf at what isn't available or of another category: the keys left alone."""
+        items, wanted = self.items, self.wanted
+        if items is None:
+            return scores
+
+        def masked() -> tf.Tensor:
+            return tf.where(items.allows(wanted, None), scores, -np.inf)
+
+        if items.blocks_some or wanted is None:
+            return masked()
+        # Most requests ask for no category: no pass over all scores for them.
+        return tf.cond(self.asks_for_a_category(), masked, lambda: scores)
+
+    def asks_for_a_category(self) -> tf.Tensor:
+        """Whether any query does, bool []."""
+        return tf.constant(False) if self.wanted is None else tf.reduce_any(self.wanted != _ANY)
 
     def mask_all(self, scores: tf.Tensor) -> tf.Tensor:
         """`scores` float32 [B, N] with -inf at the blocked pairs."""
-        flat = tf.reshape(scores, [tf.size(scores)])
+        flat = tf.reshape(self.mask_shared(scores), [tf.size(scores)])
         for keys in self.keys:
             flat = tf.tensor_scatter_nd_update(flat, keys[:, tf.newaxis], tf.fill(tf.shape(keys), -np.inf))
         return tf.reshape(flat, tf.shape(scores))
@@ -44,7 +143,8 @@ class Blocked:
             ends = tf.concat([keys, [tf.int64.max]], axis=0)
             place = tf.raw_ops.LowerBound(sorted_inputs=ends[tf.newaxis], values=wanted)
             blocked |= tf.equal(tf.gather(ends, place), wanted)
-        return tf.reshape(blocked, tf.shape(items))
+        blocked = tf.reshape(blocked, tf.shape(items))
+        return blocked if self.items is None else blocked | ~self.items.allows(self.wanted, items)
 
 
 class SeenItems(tf.Module):
@@ -65,15 +165,14 @@ class SeenItems(tf.Module):
     def blocked(self, user_index: tf.Tensor) -> Blocked:
         """Blocks the seen items of the users `user_index` (int64 [B], -1: unknown, has seen nothing)."""
         known = tf.maximum(user_index, 0)
-        start = tf.gather(self._indptr, known)
-        length = tf.where(user_index >= 0, tf.gather(self._indptr, known + 1) - start, 0)
+        start = gather(self._indptr, known)
+        length = tf.where(user_index >= 0, gather(self._indptr, known + 1) - start, 0)
         end = tf.cumsum(length)
         # A ragged gather of operations that all have GPU kernels, which RaggedRange and its like don't.
         position = tf.range(tf.reduce_sum(length))
         row = tf.raw_ops.UpperBound(sorted_inputs=end[tf.newaxis], values=position[tf.newaxis], out_type=tf.int64)[0]
         source = tf.gather(start + length - end, row) + position
-        # Read, then gathered: ResourceGather has no GPU kernel for int32, GatherV2 has.
-        items = tf.gather(self._indices.read_value(), source)
+        items = gather(self._indices, source)
         keys = row * self._num_items + tf.cast(items, tf.int64)
         return Blocked((keys,), length, self._num_items)
 

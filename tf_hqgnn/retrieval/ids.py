@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.retrieval.variables import gather
+
 
 class IdTable(tf.Module):
     """The row of an id and the id of a row, inside the graph.
@@ -38,7 +40,7 @@ class IdTable(tf.Module):
 
     def ids(self, index: tf.Tensor) -> tf.Tensor:
         """The ids of the rows `index` (in range, any shape), string of the same shape."""
-        return tf.gather(self._ids, index)
+        return gather(self._ids, index)
 
 
 class _RowNumbers(tf.lookup.KeyValueTensorInitializer):

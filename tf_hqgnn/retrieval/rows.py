@@ -7,7 +7,12 @@ import abc
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.retrieval.blocks import best_of, over_blocks
 from tf_hqgnn.retrieval.queries import Queries
+from tf_hqgnn.retrieval.variables import gather
+
+# A part of a table that is multiplied at once: its scores stay in a cache.
+_ROWS_AT_ONCE = 65_536
 
 
 class RowTable(tf.Module, abc.ABC):
@@ -45,6 +50,23 @@ class RowTable(tf.Module, abc.ABC):
         """Products of B queries with the rows at `index` [B, F], float32 [B, F]."""
 
     @abc.abstractmethod
+    def best_of_blocks(
+        self, queries: Queries, size: int, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool
+    ) -> tf.Tensor:
+        """The highest score of every `size` consecutive rows, without a matrix of all scores.
+
+        Args:
+          queries: B of them.
+          size: rows of a block; those that are left at the end, N % size, belong to none.
+          cosine: as of `score_all`.
+          allowed: bool [B or 1, N], False for rows that don't count; None if all do.
+          jit_compile: whether XLA fuses the passes, where there is something to fuse.
+
+        Returns:
+          float32 [B, N // size]; -inf for a block without an allowed row.
+        """
+
+    @abc.abstractmethod
     def to_numpy(self) -> np.ndarray:
         """All rows as float32 [N, d]: what an index that wants full precision is built over."""
 
@@ -74,17 +96,31 @@ class Float32Rows(RowTable):
 
     def gather(self, index: tf.Tensor) -> tf.Tensor:
         """See `RowTable`."""
-        return tf.gather(self._values, index)
+        return gather(self._values, index)
 
     def score_all(self, queries: Queries, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
         scores = tf.matmul(queries.rows, self._values, transpose_b=True)
         return scores * self._inverse_norm if cosine else scores
 
+    def best_of_blocks(
+        self, queries: Queries, size: int, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool
+    ) -> tf.Tensor:
+        """See `RowTable`; a matrix product a part, which XLA wouldn't make faster."""
+
+        def best(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+            part = slice(start * size, end * size)
+            scores = tf.matmul(queries.rows, self._values[part], transpose_b=True)
+            scores = scores * self._inverse_norm[part] if cosine else scores
+            return best_of(scores, None if allowed is None else allowed[:, part], size)
+
+        batch = tf.shape(queries.rows)[0]
+        return over_blocks(best, batch, self.num_rows // size, tf.constant(max(1, _ROWS_AT_ONCE // size)))
+
     def score_at(self, queries: Queries, index: tf.Tensor, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
         scores = _inner(self.gather(index), queries.rows)
-        return scores * tf.gather(self._inverse_norm, index) if cosine else scores
+        return scores * gather(self._inverse_norm, index) if cosine else scores
 
     def to_numpy(self) -> np.ndarray:
         """See `RowTable`."""

@@ -68,6 +68,7 @@ class Recommender(abc.ABC):
         exclude: Sequence[str] | Sequence[Sequence[str]] = (),
         model: str = DEFAULT_MODEL,
         version: int | None = None,
+        category: str | Sequence[str] = "",
     ) -> list[Recommendation]:
         """The best unseen items of each user.
 
@@ -77,6 +78,7 @@ class Recommender(abc.ABC):
           exclude: Items never to return: ids for all users, or one list of ids per user.
           model: Which model answers.
           version: Which of its versions; None is the one served.
+          category: Of items to return, for all users or one for each; "" for any.
 
         Raises:
           InputError: The arguments are wrong, or the server says so.
@@ -85,11 +87,28 @@ class Recommender(abc.ABC):
         users = _ids("user_ids", user_ids)
         if not len(users):
             return []
-        inputs = {"user_id": users, "k": _check_k(k), "exclude_item_id": _exclusions(exclude, len(users))}
-        outputs = self.predict("recommend", inputs, model, version)
-        known = outputs["known_user"]
-        rows = _valid_rows(outputs)
-        return [Recommendation(user, bool(known[row]), *rows[row]) for row, user in enumerate(user_ids)]
+        inputs = {"user_id": users, **_wishes(len(users), k, exclude, category)}
+        return _recommendations(user_ids, self.predict("recommend", inputs, model, version))
+
+    def recommend_for_history(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        exclude: Sequence[str] | Sequence[Sequence[str]] = (),
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        category: str | Sequence[str] = "",
+    ) -> list[Recommendation]:
+        """As `recommend`, for users of whom nothing is known but the ids of items they took; `user_id` is "" then.
+
+        Unknown items count for nothing; a user without a known one gets popular items, and `known_user` False.
+        """
+        if not len(histories):
+            return []
+        inputs = {"history_item_id": _padded([_ids("histories", one) for one in histories])}
+        inputs |= _wishes(len(histories), k, exclude, category)
+        outputs = self.predict("recommend_for_history", inputs, model, version)
+        return _recommendations([""] * len(histories), outputs)
 
     def similar_items(
         self, item_ids: Sequence[str], k: int = 10, model: str = DEFAULT_MODEL, version: int | None = None
@@ -130,10 +149,30 @@ def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int
         raise InputError("exclude: expected item ids or lists of them, not both at once")
     if len(lists) != num_users:
         raise InputError(f"exclude: expected one list for each of the {num_users} users, got {len(lists)}")
-    padded = np.full((num_users, max(1, *map(len, lists))), b"", object)
+    return _padded(lists)
+
+
+def _padded(lists: list[np.ndarray]) -> np.ndarray:
+    """[len(lists), longest] ids as bytes, at least one column, padded with ""."""
+    padded = np.full((len(lists), max(1, *map(len, lists))), b"", object)
     for row, ids in enumerate(lists):
         padded[row, : len(ids)] = ids
     return padded
+
+
+def _wishes(
+    num_users: int, k: int, exclude: Sequence[str] | Sequence[Sequence[str]], category: str | Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The inputs that are the same in both ways to recommend."""
+    categories = _ids("category", [category] * num_users if isinstance(category, str) else category)
+    if len(categories) != num_users:
+        raise InputError(f"category: expected one for each of the {num_users} users, got {len(categories)}")
+    return {"k": _check_k(k), "exclude_item_id": _exclusions(exclude, num_users), "category": categories}
+
+
+def _recommendations(user_ids: Sequence[str], outputs: dict[str, np.ndarray]) -> list[Recommendation]:
+    known, rows = outputs["known_user"], _valid_rows(outputs)
+    return [Recommendation(user, bool(known[row]), *rows[row]) for row, user in enumerate(user_ids)]
 
 
 def _check_k(k: int) -> np.ndarray:

@@ -1,36 +1,61 @@
-"""The models of an export directory: finds them, and leads each request to the version that is served."""
+"""The models of a server: finds them or is told them, and leads each request to the version that is asked for."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from pathlib import Path
-from typing import Iterator
+from typing import Collection, Iterator, Sequence
+
+import grpc
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from tf_hqgnn.serving.directory import find_models
-from tf_hqgnn.serving.errors import not_found
+from tf_hqgnn.serving.errors import ServingError, invalid_argument, not_found
 from tf_hqgnn.serving.loader import LoadedVersion
-from tf_hqgnn.serving.model import ServedModel, VersionStatus
+from tf_hqgnn.serving.metrics import Metrics
+from tf_hqgnn.serving.model import ServedModel, VersionPolicy, VersionStatus
 
 
 class ModelManager:
-    """Watches `base_path` and serves the newest loadable version of every model in it.
+    """Serves the models of a directory, or those of a list of configs.
 
     Args:
-      base_path: Holds one folder per model, each with numbered version folders. Models that appear later are picked up.
-      poll_seconds: Time between two looks at the directory, > 0.
+      base_path: Holds one folder per model, each with numbered version folders: the newest loadable version of each is
+        served. Models that appear later are picked up. None if there are `configs`.
+      poll_seconds: Time between two looks for models and versions, > 0.
+      configs: TF Serving's ModelConfig of each model.
+      metrics: Where loads are counted.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT for configs that contradict each other or lack something.
     """
 
-    def __init__(self, base_path: Path, poll_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        base_path: Path | None,
+        poll_seconds: float = 1.0,
+        configs: Sequence[ModelConfig] = (),
+        metrics: Metrics | None = None,
+    ) -> None:
+        _check(configs)
         self._base_path = base_path
         self._poll_seconds = poll_seconds
+        self._metrics = metrics or Metrics()
+        # The only paths ever opened, by what a reload may call them.
+        self._paths = {os.path.normpath(config.base_path): Path(config.base_path) for config in configs}
         self._lock = threading.Lock()
-        self._models: dict[str, ServedModel] = {}
+        self._models = {config.name: self._new(config) for config in configs}
+        self._labels = {config.name: dict(config.version_labels) for config in configs}
+        self._reloading = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
 
     def start(self) -> None:
         """Begins to load every model and returns once each has a version that answers, or none that loads."""
+        for model in self._models.values():
+            model.start()
         self._look()
         for model in self._snapshot().values():
             model.wait_settled()
@@ -50,7 +75,7 @@ class ModelManager:
 
         Args:
           name: The model.
-          version: The one wanted, or None for the one served.
+          version: The one wanted, or None for the newest one served.
 
         Raises:
           ServingError: NOT_FOUND if the model, or that version of it, isn't served.
@@ -64,6 +89,51 @@ class ModelManager:
             yield leased.loaded
         finally:
             model.release(leased)
+
+    def labelled(self, name: str, label: str) -> int:
+        """The version that a label stands for.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT if the model has no such label.
+        """
+        version = self._labels.get(name, {}).get(label)
+        if version is None:
+            raise invalid_argument(f"Unrecognized servable version label: {label}")
+        return version
+
+    def reload(self, configs: Sequence[ModelConfig]) -> None:
+        """Serves these models in place of those before, and no others; returns when they are loaded, or can't be.
+
+        Models that stay are served without a gap. No path of `configs` is opened: a base_path must be one that the
+        server has been started with, and stands for that.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT for a wrong config, PERMISSION_DENIED for an unknown base_path,
+            FAILED_PRECONDITION for a label on a version that isn't loaded; nothing has changed then. NOT_FOUND if
+            something wanted can't be served, while the rest is.
+        """
+        with self._reloading:
+            _check(configs)
+            before = self._snapshot()
+            for config in configs:
+                self._check_known(config)
+                _check_labels(config, before.get(config.name))
+            models = {config.name: self._renewed(config, before.get(config.name)) for config in configs}
+            for name, model in models.items():
+                if model is not before.get(name):
+                    model.start()
+                model.wait_settled()
+            with self._lock:
+                # From now on the models are listed, not looked for.
+                self._base_path = None
+                self._models = models
+                self._labels = {config.name: dict(config.version_labels) for config in configs}
+            for name, model in before.items():
+                if model is not models.get(name):
+                    model.stop()
+            missing = [text for config in configs for text in _missing(config, models[config.name])]
+            if missing:
+                raise not_found(f"not served: {', '.join(missing)}: {self.failures() or 'there are no such versions'}")
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The state of every known version of a model, newest first, or of one version.
@@ -81,14 +151,47 @@ class ModelManager:
             raise not_found(f"Could not find any versions of model {name}")
         return known
 
+    def failures(self) -> str:
+        """Why versions aren't served, and which models have none."""
+        found = []
+        for name, model in sorted(self._snapshot().items()):
+            known = model.status()
+            found += [f"{name} version {one.version}: {one.error.message}" for one in known if one.error is not None]
+            if not known:
+                found.append(f"{name} has no version in {model.path}")
+        return "; ".join(found)
+
     def served(self) -> dict[str, int]:
         """The version that answers now, of each model that has one."""
         versions = {name: model.served_version for name, model in self._snapshot().items()}
         return {name: version for name, version in sorted(versions.items()) if version is not None}
 
-    def names(self) -> list[str]:
-        """All models seen so far, served or not."""
-        return sorted(self._snapshot())
+    def is_served(self, name: str, version: int) -> bool:
+        """Whether requests for this version of a model are answered."""
+        model = self._models.get(name)
+        return model is not None and model.is_served(version)
+
+    def known(self) -> Collection[str]:
+        """The names of all models, served or not."""
+        return self._models.keys()
+
+    def _new(self, config: ModelConfig) -> ServedModel:
+        path = self._paths[os.path.normpath(config.base_path)]
+        return ServedModel(config.name, path, self._poll_seconds, _policy(config), self._metrics)
+
+    def _renewed(self, config: ModelConfig, model: ServedModel | None) -> ServedModel:
+        if model is None or self._paths[os.path.normpath(config.base_path)] != model.path:
+            return self._new(config)
+        model.set_policy(_policy(config))
+        return model
+
+    def _check_known(self, config: ModelConfig) -> None:
+        if os.path.normpath(config.base_path) not in self._paths:
+            raise ServingError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"model {config.name}: base_path {config.base_path} isn't one that this server was started with: name "
+                "it in --model_config_file and start again",
+            )
 
     def _snapshot(self) -> dict[str, ServedModel]:
         with self._lock:
@@ -99,9 +202,53 @@ class ModelManager:
             self._look()
 
     def _look(self) -> None:
-        for name in find_models(self._base_path):
+        base_path = self._base_path
+        for name in [] if base_path is None else find_models(base_path):
             with self._lock:
-                if name in self._models:
+                if name in self._models or self._base_path is None:
                     continue
-                self._models[name] = model = ServedModel(name, self._base_path / name, self._poll_seconds)
+                config = ModelConfig(name=name, base_path=os.path.abspath(self._base_path / name))
+                self._paths[config.base_path] = self._base_path / name
+                model = self._new(config)
+                # A new dictionary: requests read the old one without a lock.
+                self._models = {**self._models, name: model}
             model.start()
+
+
+def _check(configs: Sequence[ModelConfig]) -> None:
+    names: set[str] = set()
+    for config in configs:
+        if not config.name:
+            raise invalid_argument(f"a model config has no name (base_path {config.base_path!r})")
+        if config.name in names:
+            raise invalid_argument(f"Illegal to list model {config.name} multiple times in config list")
+        names.add(config.name)
+        if not os.path.isabs(config.base_path):
+            raise invalid_argument(
+                f"Expected model {config.name} to have an absolute path; got base_path()={config.base_path}"
+            )
+        if config.model_platform not in ("", "tensorflow"):
+            raise invalid_argument(
+                f'model {config.name}: expected model_platform "tensorflow", got "{config.model_platform}"'
+            )
+
+
+def _missing(config: ModelConfig, model: ServedModel) -> list[str]:
+    """What the config wants in so many words, and isn't served."""
+    specific = config.model_version_policy.specific.versions
+    missing = [f"{config.name} version {version}" for version in specific if not model.is_served(version)]
+    return missing or ([config.name] if model.served_version is None else [])
+
+
+def _policy(config: ModelConfig) -> VersionPolicy | None:
+    return config.model_version_policy if config.HasField("model_version_policy") else None
+
+
+def _check_labels(config: ModelConfig, model: ServedModel | None) -> None:
+    for version in config.version_labels.values():
+        if model is None or not model.is_served(version):
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"Request to assign label to version {version} of model {config.name}, which is not currently "
+                "available for inference",
+            )

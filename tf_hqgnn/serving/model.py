@@ -5,18 +5,23 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
 
 from tf_hqgnn.serving.directory import Fingerprint, find_versions, fingerprint, is_settled
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.loader import LoadedVersion, load_version
+from tf_hqgnn.serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+VersionPolicy: TypeAlias = FileSystemStoragePathSourceConfig.ServableVersionPolicy
 _State = get_model_status_pb2.ModelVersionStatus
 _REMEMBERED = 16
 
@@ -45,32 +50,46 @@ class Lease:
 
 
 class ServedModel:
-    """Serves the newest version of a folder that loads.
+    """Serves the versions of a folder that its policy wants and that load.
 
-    The rule at every look, newest first: the version served stays if nothing newer loads; a version that failed is
-    tried again when a file of it changes; a version whose files are still being written waits. So a broken new version
-    leaves the old one in place, a deleted version gives way to the one before it, and a start with a broken newest
-    version serves the one before it (where TF Serving would serve none). A model that was served stays served even if
-    its folder vanishes. What is overwritten in place while it is served isn't noticed: give it a new number.
+    The policy is TF Serving's: the newest (`latest { num_versions: n }`, one if it says nothing), `all`, or `specific`
+    ones. The rule at every look, newest first: a version that failed is tried again when a file of it changes; one
+    whose files are still being written waits; if a wanted version doesn't load, the next one takes its place. So a
+    broken new version leaves the old one in place, a deleted version gives way to the one before it, and a start with a
+    broken newest version serves the one before it (where TF Serving would serve none). A version goes only when another
+    is there: a model that was served stays served even if its folder vanishes. What is overwritten in place while it is
+    served isn't noticed: give it a new number.
 
     Args:
       name: The model's name.
       path: Its folder.
       poll_seconds: Time between two looks.
+      policy: Which versions; None is the newest one.
+      metrics: Where loads are counted.
     """
 
-    def __init__(self, name: str, path: Path, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        poll_seconds: float,
+        policy: VersionPolicy | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.name = name
-        self._path = path
+        self.path = path
         self._poll_seconds = poll_seconds
+        self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
-        self._current: Lease | None = None
+        self._loaded: dict[int, Lease] = {}
+        self._newest: Lease | None = None
         self._retiring: list[Lease] = []
         self._status: dict[int, VersionStatus] = {}
         self._failed: dict[int, Fingerprint] = {}
         self._seen: dict[int, Fingerprint] = {}
         self._stopping = False
-        self._settled = threading.Event()
+        # What is wanted, and what to set once it is there, or can't be.
+        self._wanted = (policy or VersionPolicy(), threading.Event())
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
 
@@ -82,18 +101,29 @@ class ServedModel:
         """Ends the thread, after the load it may be in."""
         self._stopping = True
         self._wake.set()
-        self._thread.join()
-        self._settled.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._wanted[1].set()
+
+    def set_policy(self, policy: VersionPolicy | None) -> None:
+        """Wants other versions from now on; `wait_settled` waits for them."""
+        self._wanted[1].set()
+        self._wanted = (policy or VersionPolicy(), threading.Event())
+        self._wake.set()
 
     def wait_settled(self) -> None:
-        """Returns once a version answers or every version that is there has failed."""
-        self._settled.wait()
+        """Returns once the wanted versions answer, or those that are there have failed."""
+        self._wanted[1].wait()
 
     @property
     def served_version(self) -> int | None:
-        """The version that answers now."""
-        current = self._current
-        return None if current is None else current.loaded.version
+        """The version that answers a request that names none: the newest one loaded."""
+        newest = self._newest
+        return None if newest is None else newest.loaded.version
+
+    def is_served(self, version: int) -> bool:
+        """Whether requests for this version are answered."""
+        return version in self._loaded
 
     def status(self) -> list[VersionStatus]:
         """All known versions, newest first."""
@@ -101,54 +131,67 @@ class ServedModel:
             return [self._status[version] for version in sorted(self._status, reverse=True)]
 
     def acquire(self, version: int | None) -> Lease | None:
-        """A hold on the version served, if it is `version` (None: whichever); every hold needs a `release`."""
+        """A hold on a loaded version (None: the newest); every hold needs a `release`."""
         with self._lock:
-            current = self._current
-            if current is None or (version is not None and version != current.loaded.version):
-                return None
-            current.in_flight += 1
-            return current
+            lease = self._newest if version is None else self._loaded.get(version)
+            if lease is not None:
+                lease.in_flight += 1
+            return lease
 
     def release(self, lease: Lease) -> None:
         """Gives a hold back; the last one of a retired version lets the model's thread unload it."""
         with self._lock:
             lease.in_flight -= 1
-            drained = lease.in_flight == 0 and lease is not self._current
+            drained = lease.in_flight == 0 and self._loaded.get(lease.loaded.version) is not lease
         if drained:
             self._wake.set()
 
     def _run(self) -> None:
         while not self._stopping:
-            waiting = self._look()
-            if not waiting or self._current is not None:
-                self._settled.set()
+            policy, settled = self._wanted
+            waiting = self._look(policy)
+            if not waiting or self._newest is not None:
+                settled.set()
             self._unload_drained()
             self._wake.wait(self._poll_seconds)
             self._wake.clear()
 
-    def _look(self) -> bool:
-        """Loads the newest version that should be served and isn't. True if one is still being written."""
-        waiting = False
-        found = find_versions(self._path)
+    def _look(self, policy: VersionPolicy) -> bool:
+        """Loads what should be served and isn't, retires what shouldn't be. True if one is still being written."""
+        waiting: set[int] = set()
+        found = find_versions(self.path)
         self._forget(set(found))
+        if policy.HasField("specific"):
+            found = {version: path for version, path in found.items() if version in policy.specific.versions}
+        chosen: set[int] = set()
         for version, path in found.items():
-            if self._stopping or version == self.served_version:
+            if self._stopping or len(chosen) == _number_wanted(policy):
                 break
+            if version in self._loaded:
+                chosen.add(version)
+                continue
             now = fingerprint(path)
             if self._failed.get(version) == now:
                 continue
             before, self._seen[version] = self._seen.get(version), now
             if not is_settled(now, before, self._poll_seconds):
                 self._set_status(version, _State.START)
-                waiting = True
-                continue
-            if self._load(version, path, now):
-                break
-        return waiting
+                waiting.add(version)
+            elif self._load(version, path, now):
+                chosen.add(version)
+        if chosen and not self._stopping:
+            self._retire_all_but(chosen)
+        with self._lock:
+            # What waited at an earlier look and isn't wanted any more, since a newer one is there.
+            for version in [one.version for one in self._status.values() if one.state == _State.START]:
+                if version not in waiting:
+                    del self._status[version]
+        return bool(waiting)
 
     def _load(self, version: int, path: Path, before: Fingerprint) -> bool:
         self._set_status(version, _State.LOADING)
         log.info("%s version %d: loading", self.name, version)
+        start = time.monotonic()
         try:
             loaded = load_version(path, version)
             if fingerprint(path) != before:
@@ -156,21 +199,26 @@ class ServedModel:
         except ServingError as error:
             # Content that changed meanwhile differs from `before`, so it is tried again at the next look.
             self._failed[version] = before
+            self._metrics.load_attempts.add(str(path), "fail")
             self._set_status(version, _State.END, error)
             log.error("%s version %d: not served: %s: %s", self.name, version, error.code.name, error.message)
             return False
         self._failed.pop(version, None)
-        self._swap(Lease(loaded))
+        self._metrics.load_attempts.add(str(path), "success")
+        self._metrics.load_latency.add(str(path), amount=(time.monotonic() - start) * 1e6)
+        with self._lock:
+            self._loaded[version] = Lease(loaded)
+            self._newest = self._loaded[max(self._loaded)]
+            self._status[version] = VersionStatus(version, _State.AVAILABLE)
+        log.info("%s version %d: available", self.name, version)
         return True
 
-    def _swap(self, new: Lease) -> None:
+    def _retire_all_but(self, chosen: set[int]) -> None:
         with self._lock:
-            old, self._current = self._current, new
-            self._status[new.loaded.version] = VersionStatus(new.loaded.version, _State.AVAILABLE)
-            if old is not None:
-                self._retiring.append(old)
-                self._status[old.loaded.version] = VersionStatus(old.loaded.version, _State.UNLOADING)
-        log.info("%s version %d: available", self.name, new.loaded.version)
+            for version in set(self._loaded) - chosen:
+                self._retiring.append(self._loaded.pop(version))
+                self._status[version] = VersionStatus(version, _State.UNLOADING)
+            self._newest = self._loaded[max(self._loaded)]
 
     def _unload_drained(self) -> None:
         with self._lock:
@@ -208,3 +256,8 @@ class ServedModel:
             )
             for version in waiting + ended[:-_REMEMBERED]:
                 del self._status[version]
+
+
+def _number_wanted(policy: VersionPolicy) -> int | None:
+    """None is all of those that remain."""
+    return None if policy.HasField("all") or policy.HasField("specific") else max(1, policy.latest.num_versions)

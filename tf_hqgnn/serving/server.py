@@ -6,75 +6,94 @@ import gc
 import logging
 import signal
 import threading
-from concurrent import futures
 from pathlib import Path
+from typing import Sequence
 
-import grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from tf_hqgnn.serving.batching import Batcher, BatchingParameters
+from tf_hqgnn.serving.config_files import (
+    PROMETHEUS_PATH,
+    TlsKeys,
+    read_batching_parameters,
+    read_model_configs,
+    read_monitoring_path,
+    read_tls_keys,
+)
 from tf_hqgnn.serving.directory import check_base_path
-from tf_hqgnn.serving.grpc_service import ModelService, PredictionService
+from tf_hqgnn.serving.errors import ServingError
+from tf_hqgnn.serving.grpc_server import GrpcServer
 from tf_hqgnn.serving.http_server import HttpServer
+from tf_hqgnn.serving.limits import Limits
 from tf_hqgnn.serving.manager import ModelManager
+from tf_hqgnn.serving.metrics import Metrics
 from tf_hqgnn.serving.rest import create_app
+from tf_hqgnn.serving.service import Service
 from tf_hqgnn.types import InputError
 
 log = logging.getLogger(__name__)
 
-_MAX_REQUEST_BYTES = 64 << 20
-_GRPC_OPTIONS = [
-    # Without this Linux lets a second server share the port, and each gets half of the requests.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", -1),
-]
-
 
 class Server:
-    """Serves every model of a directory, and goes over to new versions while it answers.
+    """Serves the models of a directory or of a list, and goes over to new versions while it answers.
 
     Args:
-      base_path: One folder per model, each with numbered versions (an export directory).
-      host: The address listened on; 127.0.0.1 is this machine only. There is no encryption and no login.
+      base_path: One folder per model, each with numbered versions (an export directory); None if there are `models`.
+      host: The address listened on; 127.0.0.1 is this machine only. There is no login, and REST isn't encrypted.
       grpc_port: 0 picks a free one; `grpc_port` then tells which.
       rest_port: Likewise.
       poll_seconds: Time between two looks for new versions, > 0.
-      num_threads: gRPC calls answered at once; the others wait.
       grace_seconds: How long `stop` lets requests under way go on.
+      models: TF Serving's ModelConfig of each model, in place of `base_path`.
+      batching: How requests are joined; None for the defaults.
+      limits: What one request may ask for; None for the defaults.
+      metrics_path: Where Prometheus reads, on the REST port; None for nowhere.
+      tls_keys: Encrypts gRPC; None is plain text.
 
     Raises:
-      InputError: `base_path` holds no model.
+      InputError: `base_path` holds no model, or `models` are wrong.
 
     `with Server(path) as server:` starts it and stops it.
     """
 
     def __init__(
         self,
-        base_path: Path | str,
+        base_path: Path | str | None,
         host: str = "127.0.0.1",
         grpc_port: int = 8500,
         rest_port: int = 8501,
         poll_seconds: float = 1.0,
-        num_threads: int = 16,
         grace_seconds: float = 10.0,
+        models: Sequence[ModelConfig] = (),
+        batching: BatchingParameters | None = None,
+        limits: Limits | None = None,
+        metrics_path: str | None = PROMETHEUS_PATH,
+        tls_keys: TlsKeys | None = None,
     ) -> None:
-        if poll_seconds <= 0 or num_threads < 1 or grace_seconds < 0:
+        if poll_seconds <= 0 or grace_seconds < 0:
             raise InputError(
-                f"expected poll_seconds > 0, num_threads >= 1 and grace_seconds >= 0, got {poll_seconds}, "
-                f"{num_threads} and {grace_seconds}"
+                f"expected poll_seconds > 0 and grace_seconds >= 0, got {poll_seconds} and {grace_seconds}"
             )
-        self.base_path = Path(base_path)
+        if (base_path is None) == (not models):
+            raise InputError("expected either an export directory or a model config file, got both or neither")
+        self.base_path = None if base_path is None else Path(base_path)
         self.host = host
         self.grpc_port = grpc_port
         self.rest_port = rest_port
         self._grace_seconds = grace_seconds
-        check_base_path(self.base_path)
-        self.manager = ModelManager(self.base_path, poll_seconds)
-        self._grpc = grpc.server(
-            futures.ThreadPoolExecutor(num_threads, thread_name_prefix="grpc"), options=_GRPC_OPTIONS
-        )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self.manager), self._grpc)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.manager), self._grpc)
+        self._metrics_path = metrics_path
+        self._tls_keys = tls_keys
+        if self.base_path is not None:
+            check_base_path(self.base_path)
+        self.metrics = Metrics()
+        try:
+            self.manager = ModelManager(self.base_path, poll_seconds, models, self.metrics)
+        except ServingError as error:
+            raise InputError(error.message) from error
+        self._batching = batching
+        self._limits = limits or Limits()
+        self._batcher: Batcher | None = None
+        self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
         self._stopped = threading.Event()
 
@@ -82,17 +101,20 @@ class Server:
         """Takes the ports, loads the models, and returns when requests are answered.
 
         Raises:
-          InputError: A port is in use, or not one model can be loaded.
+          InputError: A port is in use, the TLS keys aren't usable, or not one model can be loaded.
         """
         try:
-            self.grpc_port = self._bind_grpc()
+            self._batcher = Batcher(self._batching, self.metrics)
+            service = Service(self.manager, self._batcher, self._limits, self.metrics)
+            self._grpc = GrpcServer(service, f"{_url_host(self.host)}:{self.grpc_port}", self._tls_keys)
+            self.grpc_port = self._grpc.port
             self._http = HttpServer(self.host, self.rest_port)
             self.rest_port = self._http.port
             self.manager.start()
             if not self.manager.served():
-                raise InputError(f"{self.base_path}: no model can be served: {self._failures()}")
+                raise InputError(f"{self._source()}: no model can be served: {self.manager.failures()}")
             self._grpc.start()
-            self._http.start(create_app(self.manager))
+            self._http.start(create_app(service, self._metrics_path))
         except BaseException:
             self.stop()
             raise
@@ -100,11 +122,13 @@ class Server:
 
     def stop(self) -> None:
         """Takes no new requests, lets those under way end, and ends every thread. More than one call does no harm."""
-        grpc_stopped = self._grpc.stop(self._grace_seconds)
+        if self._grpc is not None:
+            self._grpc.stop(self._grace_seconds)
         if self._http is not None:
             self._http.stop(self._grace_seconds)
             self._http = None
-        grpc_stopped.wait()
+        if self._batcher is not None:
+            self._batcher.stop()
         if not self._stopped.is_set():
             self.manager.stop()
         self._stopped.set()
@@ -123,57 +147,61 @@ class Server:
         served = ", ".join(f"{name} version {version}" for name, version in self.manager.served().items())
         host = _url_host(self.host)
         return (
-            f"Serving {served} from {self.base_path}: gRPC {host}:{self.grpc_port}, REST "
+            f"Serving {served} from {self._source()}: gRPC {host}:{self.grpc_port}, REST "
             f"http://{host}:{self.rest_port}/v1/models/{next(iter(self.manager.served()), '')}"
         )
 
-    def _bind_grpc(self) -> int:
-        address = f"{_url_host(self.host)}:{self.grpc_port}"
-        try:
-            port = self._grpc.add_insecure_port(address)
-        except (RuntimeError, OverflowError, ValueError) as error:
-            raise InputError(
-                f"gRPC can't listen on {address}: it is in use, or not an address of this machine; choose another port "
-                "with --grpc-port"
-            ) from error
-        return port
-
-    def _failures(self) -> str:
-        return "; ".join(
-            f"{name} version {status.version}: {status.error.message}"
-            for name in self.manager.names()
-            for status in self.manager.status(name)
-            if status.error is not None
-        )
+    def _source(self) -> str:
+        return "the model config file" if self.base_path is None else str(self.base_path)
 
 
 def serve(
-    base_path: Path | str,
+    base_path: Path | str | None = None,
     host: str = "127.0.0.1",
     grpc_port: int = 8500,
     rest_port: int = 8501,
     poll_seconds: float = 1.0,
+    model_config_file: Path | None = None,
+    batching_parameters_file: Path | None = None,
+    monitoring_config_file: Path | None = None,
+    ssl_config_file: Path | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM, then lets requests under way end and returns; a second signal ends at once.
 
     Prints one line with models and addresses when it is ready; loads, failures and unloads go to standard error.
 
     Args:
-      base_path: See `Server`, as for the rest.
+      base_path: See `Server`, as for the other three; None if there is a `model_config_file`.
       host: The address listened on.
       grpc_port: 0 picks a free one.
       rest_port: 0 picks a free one.
       poll_seconds: Time between two looks for new versions.
+      model_config_file: TF Serving's ModelServerConfig: names, folders, version policies and labels of the models.
+      batching_parameters_file: TF Serving's BatchingParameters.
+      monitoring_config_file: TF Serving's MonitoringConfig; without it the metrics are at TF Serving's usual path.
+      ssl_config_file: TF Serving's SSLConfig: TLS, or mutual TLS, for gRPC.
 
     Raises:
-      InputError: The directory holds no model, none can be loaded, or a port is in use.
+      InputError: The directory holds no model, none can be loaded, a file is wrong, or a port is in use.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tf_hqgnn.serving").setLevel(logging.INFO)
     # An unload collects garbage; what is there before any model (TensorFlow's modules, mostly) needn't be searched.
     gc.collect()
     gc.freeze()
-    server = Server(base_path, host, grpc_port, rest_port, poll_seconds)
+    server = Server(
+        base_path,
+        host,
+        grpc_port,
+        rest_port,
+        poll_seconds,
+        models=[] if model_config_file is None else read_model_configs(model_config_file),
+        batching=None if batching_parameters_file is None else read_batching_parameters(batching_parameters_file),
+        metrics_path=(
+            PROMETHEUS_PATH if monitoring_config_file is None else read_monitoring_path(monitoring_config_file)
+        ),
+        tls_keys=None if ssl_config_file is None else read_tls_keys(ssl_config_file),
+    )
     asked_to_stop = threading.Event()
     ready = False
     originals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,17 +1,87 @@
-"""What a request means, whichever protocol it came by: resolve the model, answer status and metadata."""
+"""What a request means, whichever protocol it came by: find the model, queue the call, answer status and metadata."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from typing import Iterator
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
+import grpc
+import numpy as np
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
-from tf_hqgnn.serving.errors import invalid_argument
+from tf_hqgnn.serving.batching import Batcher, Outputs
+from tf_hqgnn.serving.errors import from_exception, invalid_argument
+from tf_hqgnn.serving.limits import Limits
 from tf_hqgnn.serving.loader import LoadedVersion
 from tf_hqgnn.serving.manager import ModelManager
+from tf_hqgnn.serving.metrics import Metrics
+from tf_hqgnn.serving.signature import Signature, select
 
 SIGNATURE_DEF = "signature_def"
+
+
+@dataclass(frozen=True)
+class Service:
+    """What answers requests.
+
+    Args:
+      manager: Holds the models.
+      batcher: Runs their signatures.
+      limits: What one request may ask for.
+      metrics: Where requests are counted.
+    """
+
+    manager: ModelManager
+    batcher: Batcher
+    limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def submit(
+        self,
+        model: str,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        finish: Callable[[Outputs], Any],
+        output_filter: Sequence[str] = (),
+        deadline: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Any:
+        """Checks a call and queues it; `finish` makes the answer of the outputs wanted. See `Batcher.submit`.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT for inputs that don't fit or ask for too much, UNAVAILABLE for a full queue.
+        """
+        arrays = signature.check(inputs, output_filter)
+        self.limits.check(inputs)
+        if output_filter:
+            names = tuple(output_filter)
+            return self.batcher.submit(
+                model, signature, arrays, lambda outputs: finish(select(outputs, names)), deadline, loop
+            )
+        return self.batcher.submit(model, signature, arrays, finish, deadline, loop)
+
+    @contextlib.contextmanager
+    def observed(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
+        """Counts what the block does as one request."""
+        start = time.monotonic()
+        status = grpc.StatusCode.OK
+        try:
+            yield
+        except Exception as error:
+            status = from_exception(error).code
+            raise
+        except BaseException:
+            status = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            # Names come from clients: unknown ones share a label, or the list of them would have no end.
+            label = model if model in self.manager.known() else ""
+            self.metrics.request_count.add(label, status.name)
+            if status is grpc.StatusCode.OK:
+                self.metrics.request_latency.observe((time.monotonic() - start) * 1e6, label, api, entrypoint)
 
 
 @contextlib.contextmanager
@@ -31,15 +101,15 @@ def requested_version(manager: ModelManager, spec: model_pb2.ModelSpec) -> int |
     """The version number in `spec`, None if it leaves the choice to the server.
 
     OpenVINO's client (ovmsclient) writes version 0 for "whichever is served", and so it is read, unless there is a
-    version 0. Labels come from a model config file in TF Serving; there is none here, so every label is unknown.
+    version 0. Labels come from the model config file, or a reload.
     """
     choice = spec.WhichOneof("version_choice")
     if choice == "version_label":
-        raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
+        return manager.labelled(spec.name, spec.version_label)
     if choice is None:
         return None
     version = spec.version.value
-    if version == 0 and manager.served().get(spec.name) != 0:
+    if version == 0 and not manager.is_served(spec.name, 0):
         return None
     return version
 
@@ -70,9 +140,9 @@ def model_metadata(
         raise invalid_argument("Missing ModelSpec")
     if not request.metadata_field:
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
-    for field in request.metadata_field:
-        if field != SIGNATURE_DEF:
-            raise invalid_argument(f"Metadata field {field} is not supported: the only one is {SIGNATURE_DEF}")
+    for name in request.metadata_field:
+        if name != SIGNATURE_DEF:
+            raise invalid_argument(f"Metadata field {name} is not supported: the only one is {SIGNATURE_DEF}")
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     definitions = get_model_metadata_pb2.SignatureDefMap()
     with lease(manager, request.model_spec) as loaded:

@@ -1,8 +1,8 @@
-"""One signature of a SavedModel: checks a request against it as TF Serving does, then calls it."""
+"""One signature of a SavedModel: checks a request against it as TF Serving does, then runs it."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from typing import Any, Callable, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -17,58 +17,95 @@ class Signature:
 
     Args:
       definition: The SignatureDef from saved_model.pb.
-      function: Takes the inputs as keyword tensors, returns a dict of tensors. Never traced again: its graph is fixed.
+      function: Takes the inputs as arrays in the order of their names, returns the outputs likewise.
 
     Reference: TF Serving, servables/tensorflow/predict_util.cc (PreProcessPrediction) and, for a missing input,
       tensorflow/cc/saved_model/util.cc (GetInputValues). Beyond them, a shape that contradicts the signature is refused
       here with INVALID_ARGUMENT; TF Serving leaves that to whichever op fails on it.
     """
 
-    def __init__(
-        self, definition: meta_graph_pb2.SignatureDef, function: Callable[..., Mapping[str, tf.Tensor]]
-    ) -> None:
+    def __init__(self, definition: meta_graph_pb2.SignatureDef, function: Callable[..., Sequence[np.ndarray]]) -> None:
         self.inputs: dict[str, meta_graph_pb2.TensorInfo] = dict(definition.inputs)
         self.outputs: dict[str, meta_graph_pb2.TensorInfo] = dict(definition.outputs)
         self._function = function
         self._order = sorted(self.inputs)
-        self._shapes = {name: tf.TensorShape(info.tensor_shape) for name, info in self.inputs.items()}
-        self._dtypes = {name: tf.as_dtype(info.dtype) for name, info in self.inputs.items()}
+        self._output_order = sorted(self.outputs)
+        shapes = {name: tf.TensorShape(info.tensor_shape) for name, info in self.inputs.items()}
+        self._dimensions: dict[str, tuple[int | None, ...] | None] = {
+            name: None if shape.rank is None else tuple(shape.as_list()) for name, shape in shapes.items()
+        }
         self._defaults = {name: decode_tensor(name, value) for name, value in definition.defaults.items()}
+        self._has_rows = (
+            all(shape.rank == 0 or (shape.rank and shape[0] is None) for shape in shapes.values())
+            and any(shape.rank for shape in shapes.values())
+            and all(_may_have_rows(tf.TensorShape(info.tensor_shape)) for info in self.outputs.values())
+        )
 
-    def __call__(self, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()) -> dict[str, np.ndarray]:
-        """Runs the function.
+    def check(self, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()) -> list[np.ndarray]:
+        """The arrays for `run`.
 
         Args:
           inputs: One array for every input that has no default.
-          output_filter: The outputs wanted; none named means all.
-
-        Returns:
-          The outputs as arrays; strings as object arrays of bytes.
+          output_filter: The outputs wanted.
 
         Raises:
-          ServingError: INVALID_ARGUMENT for a wrong name, type, shape or filter; TensorFlow's own code if an op fails.
+          ServingError: INVALID_ARGUMENT for a wrong name, type, shape or filter.
         """
         self._check_names(inputs)
         self._check_filter(output_filter)
-        feeds = {name: self._feed(position, name, inputs) for position, name in enumerate(self._order)}
+        return [self._feed(position, name, inputs) for position, name in enumerate(self._order)]
+
+    def run(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs, strings as object arrays of bytes, for what `check` returned.
+
+        Raises:
+          ServingError: TensorFlow's own code if an op fails.
+        """
         try:
-            results = self._function(**feeds)
-            return {name: _array(results[name]) for name in output_filter or results}
+            results = self._function(*arrays)
         except tf.errors.OpError as error:
             raise from_exception(error) from error
+        return {name: _array(value) for name, value in zip(self._output_order, results, strict=True)}
 
-    def _feed(self, position: int, name: str, inputs: Mapping[str, np.ndarray]) -> tf.Tensor:
+    def __call__(self, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """`check`, then `run`; the outputs of `output_filter`, none named means all."""
+        outputs = self.run(self.check(inputs, output_filter))
+        return select(outputs, output_filter)
+
+    def batch_kind(self, arrays: Sequence[np.ndarray], pad: bool) -> Hashable | None:
+        """Requests of the same kind may be joined by their first dimension; None may not be joined with any.
+
+        Args:
+          arrays: From `check`.
+          pad: Whether lists of strings of different lengths may be joined.
+        """
+        sizes = {len(array) for array in arrays if array.ndim}
+        if not self._has_rows or len(sizes) != 1 or 0 in sizes:
+            return None
+        kind: list[Hashable] = []
+        for name, array in zip(self._order, arrays, strict=True):
+            if array.ndim == 0:
+                kind.append(array.item())
+            elif pad and array.dtype == object and None in (self._dimensions[name] or ())[1:]:
+                kind.append(None)
+            else:
+                kind.append(array.shape[1:])
+        return tuple(kind)
+
+    def _feed(self, position: int, name: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         value = inputs[name] if name in inputs else self._defaults[name]
-        expected = self._dtypes[name]
-        if dtype_of(value) != expected.as_datatype_enum:
+        expected = self.inputs[name].dtype
+        if dtype_of(value) != expected:
             raise invalid_argument(
-                f'Expects arg[{position}] to be {expected.name} but {_dtype_name(value)} is provided (input "{name}")'
+                f"Expects arg[{position}] to be {tf.as_dtype(expected).name} but {_dtype_name(value)} is provided "
+                f'(input "{name}")'
             )
-        if not self._shapes[name].is_compatible_with(value.shape):
+        if not _fits(value.shape, self._dimensions[name]):
             raise invalid_argument(
-                f'input "{name}" has shape {_shape(value.shape)}, the signature expects {_shape(self._shapes[name])}'
+                f'input "{name}" has shape {_shape(value.shape)}, the signature expects '
+                f"{_shape(self._dimensions[name])}"
             )
-        return tf.constant(value, expected)
+        return value
 
     def _check_names(self, inputs: Iterable[str]) -> None:
         sent = set(inputs)
@@ -102,8 +139,23 @@ class Signature:
             seen.add(name)
 
 
-def _array(tensor: tf.Tensor) -> np.ndarray:
-    value = tensor.numpy()
+def select(outputs: Mapping[str, np.ndarray], output_filter: Sequence[str]) -> dict[str, np.ndarray]:
+    """The outputs named, in that order; all if none is."""
+    return {name: outputs[name] for name in output_filter or outputs}
+
+
+def _fits(shape: tuple[int, ...], dimensions: tuple[int | None, ...] | None) -> bool:
+    return dimensions is None or (
+        len(shape) == len(dimensions)
+        and all(wanted is None or size == wanted for size, wanted in zip(shape, dimensions, strict=True))
+    )
+
+
+def _may_have_rows(shape: tf.TensorShape) -> bool:
+    return shape.rank is None or (shape.rank > 0 and shape[0] is None)
+
+
+def _array(value: Any) -> np.ndarray:
     # A scalar string comes as bytes, of which NumPy's own string type would drop trailing zeros.
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 

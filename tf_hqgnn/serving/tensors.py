@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -29,6 +30,15 @@ _FIELDS = {
     types_pb2.DT_BOOL: "bool_val",
     types_pb2.DT_STRING: "string_val",
 }
+# Those whose field can't hold a value out of range; `tf.make_ndarray` knows the others.
+_PLAIN = {
+    types_pb2.DT_FLOAT: np.float32,
+    types_pb2.DT_DOUBLE: np.float64,
+    types_pb2.DT_INT32: np.int32,
+    types_pb2.DT_INT64: np.int64,
+    types_pb2.DT_BOOL: np.bool_,
+    types_pb2.DT_STRING: object,
+}
 
 
 def decode_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
@@ -44,10 +54,18 @@ def decode_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     sizes = [dimension.size for dimension in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise invalid_argument(f"tensor parsing error: {name}: its shape must be fully known, got {sizes or 'no rank'}")
-    if math.prod(sizes) > MAX_ELEMENTS:
+    count = math.prod(sizes)
+    if count > MAX_ELEMENTS:
         raise invalid_argument(
-            f"tensor parsing error: {name}: shape {sizes} has {math.prod(sizes)} elements, allowed: {MAX_ELEMENTS}"
+            f"tensor parsing error: {name}: shape {sizes} has {count} elements, allowed: {MAX_ELEMENTS}"
         )
+    plain = _PLAIN.get(proto.dtype)
+    if plain is not None:
+        values = getattr(proto, _FIELDS[proto.dtype])
+        if count == len(values) > 0 and not proto.tensor_content:
+            array = np.empty(count, plain)
+            array[:] = values
+            return array.reshape(sizes)
     try:
         return tf.make_ndarray(proto)
     except (TypeError, ValueError, KeyError) as error:
@@ -79,9 +97,14 @@ def dtype_of(array: np.ndarray) -> Any:
     >>> dtype_of(np.array([b"a"], object)) == types_pb2.DT_STRING
     True
     """
-    if array.dtype.kind in "OSU":
+    return _number_of(array.dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _number_of(dtype: Any) -> Any:
+    if dtype.kind in "OSU":
         return types_pb2.DT_STRING
     try:
-        return tf.as_dtype(array.dtype).as_datatype_enum
+        return tf.as_dtype(dtype).as_datatype_enum
     except TypeError:
         return types_pb2.DT_INVALID

@@ -63,6 +63,7 @@ def rank_items(
             user_id=tf.constant(user_ids[start:stop].tolist()),
             k=tf.constant(k, tf.int32),
             exclude_item_id=tf.constant(exclude.tolist()),
+            category=tf.fill([stop - start], ""),
         )
         items, num_valid = answer["item_id"].numpy(), answer["num_valid"].numpy()
         for row, valid in enumerate(num_valid):

@@ -1,0 +1,230 @@
+"""New items in a served model without training: rows from their first interactions, codes and index like all others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+
+from tf_hqgnn.config import DataConfig, ExportConfig, RetrievalConfig
+from tf_hqgnn.data.interactions import InteractionTable, read_table
+from tf_hqgnn.data.items import ItemCatalogue, read_items
+from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.export import EXACT_MODEL, METADATA_FILE, SCANN_MODEL, ServingBundle, as_float32, export_bundle
+from tf_hqgnn.quantization.codes import Codes
+from tf_hqgnn.quantization.packing import from_bit_planes, pack
+from tf_hqgnn.retrieval.histories import fit_hop_map, hop
+from tf_hqgnn.types import InputError
+from tf_hqgnn.versions import versions
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@dataclass(frozen=True)
+class AddedItems:
+    """What became of the interactions.
+
+    Args:
+      version: that holds the new items.
+      num_added: items that the model didn't know.
+      num_skipped: new items without an interaction of a user that the model knows: nothing can be said of them.
+      num_updated: known items with new interactions, which count for what a user has seen and for popularity.
+      num_unknown_users: users that the model doesn't know; `recommend_for_history` is for them.
+    """
+
+    version: int
+    num_added: int
+    num_skipped: int
+    num_updated: int
+    num_unknown_users: int
+
+
+def add_items(export_dir: Path, interactions: Path, items: Path | None = None) -> AddedItems:
+    """Writes the next version of every model in `export_dir`, with the new items of a log.
+
+    A new item's row is one hop over the rows of the users who took it, through the map that leads from such hops to
+    the rows of the items that were trained. Its length, which is its popularity, grows with the interactions. Rows of
+    known users and items stay as they are; pairs of the log count as seen from now on.
+
+    Args:
+      export_dir: of `tf-hqgnn export`; its newest version is read.
+      interactions: a log as of training.
+      items: a file of items, for categories and availability of the new ones.
+
+    Raises:
+      InputError: There is no export or it is from an older release, or the log can't be read or has no new item.
+    """
+    version_dir = _newest(export_dir)
+    bundle = read_bundle(version_dir)
+    with BadRowLog(0, None) as log:
+        table = read_table(interactions, DataConfig().format, log, None)
+    catalogue = None if items is None else read_items(items)
+    extended, counts = extend(bundle, table, catalogue)
+    metadata = _metadata(version_dir)
+    models = [name for name in (EXACT_MODEL, SCANN_MODEL) if versions(export_dir / name)]
+    config = ExportConfig(default_k=metadata["default_k"])
+    version = export_bundle(lambda: extended, export_dir, config, RetrievalConfig(), models=tuple(models))
+    return AddedItems(version, **counts)
+
+
+def extend(
+    bundle: ServingBundle, table: InteractionTable, catalogue: ItemCatalogue | None = None
+) -> tuple[ServingBundle, dict[str, int]]:
+    """`bundle` with the new items and pairs of `table`, and how many there were, as `AddedItems` counts.
+
+    Raises:
+      InputError: No item of the log is new and of a known user.
+    """
+    users, items = _rows_of(bundle.user_ids, table.user_ids), _rows_of(bundle.item_ids, table.item_ids)
+    user_index, item_index = users[table.interactions.user_index], table.interactions.item_index
+    known = user_index >= 0
+    user_index, item_index = user_index[known], item_index[known]
+    is_new = np.zeros(len(items), bool)
+    is_new[item_index] = True
+    is_new &= items < 0
+    counts = {
+        "num_added": int(is_new.sum()),
+        "num_skipped": int((items < 0).sum() - is_new.sum()),
+        "num_updated": len(np.unique(item_index[items[item_index] >= 0])),
+        "num_unknown_users": int((users < 0).sum()),
+    }
+    if not is_new.any():
+        raise InputError(
+            f"nothing to add: of the log's {len(items):,} items {int((items >= 0).sum()):,} are known, and "
+            f"{counts['num_skipped']:,} have no interaction of a user that the model knows"
+        )
+    new_ids = table.item_ids[is_new]
+    items[is_new] = len(bundle.item_ids) + np.arange(len(new_ids))
+    pairs = user_index, items[item_index]
+    shape = (len(bundle.user_ids), len(bundle.item_ids) + len(new_ids))
+    added = scipy.sparse.csr_matrix((np.ones(len(user_index), np.float32), pairs), shape)
+    before = bundle.seen_matrix()
+    before.resize(shape)
+    seen = (before + added).tocsr()
+    seen.sum_duplicates()
+    seen.data[:] = 1
+    first_new = len(bundle.item_ids)
+    rows = _new_rows(bundle, seen.T.tocsr()[first_new:])
+    popularity = np.pad(bundle.item_popularity, (0, len(new_ids)))
+    popularity += np.asarray(added.sum(axis=0), np.float32).ravel()
+    about = (catalogue or ItemCatalogue(new_ids)).align(new_ids)
+    extended = replace(
+        bundle,
+        item_ids=np.concatenate([bundle.item_ids, new_ids]),
+        items=_append(bundle.items, rows),
+        seen=(seen.indptr.astype(np.int64), seen.indices.astype(np.int32)),
+        item_popularity=popularity,
+        item_categories=_append_column(bundle.item_categories, about.category, "", first_new, len(new_ids)),
+        item_available=_append_column(bundle.item_available, about.available, True, first_new, len(new_ids)),
+    )
+    return extended, counts
+
+
+def read_bundle(version_dir: Path) -> ServingBundle:
+    """What a version of the model `hqgnn` was made from, read from its variables.
+
+    Of items that aren't available, category and popularity aren't kept in a model.
+
+    Raises:
+      InputError: The version lacks variables: it was written by an older release.
+    """
+    reader = tf.train.load_checkpoint(str(version_dir / "variables" / "variables"))
+    names = reader.get_variable_to_shape_map()
+
+    def read(name: str) -> np.ndarray:
+        if name + _VALUE not in names:
+            raise InputError(f"{version_dir} has no variable {name}: it is of another release; export the run again")
+        return reader.get_tensor(name + _VALUE)
+
+    def ids(name: str) -> np.ndarray:
+        return np.array([value.decode("utf-8") for value in read(name)], object)
+
+    def rows(name: str, num_bits: int | None, dim: int) -> Codes | np.ndarray:
+        if num_bits is None:
+            return read(f"{name}/_values")
+        if num_bits == 8:
+            codes = read(f"{name}/_codes")
+        else:
+            num_words = sum(f"{name}/_words/0/{word}{_VALUE}" in names for word in range(dim))
+            planes = [
+                np.concatenate([read(f"{name}/_words/{plane}/{word}") for word in range(num_words)], axis=1)
+                for plane in range(num_bits)
+            ]
+            codes = from_bit_planes(np.stack(planes)[..., : -(-dim // 8)], dim)
+        offset = read(f"{name}/_offset") if f"{name}/_offset{_VALUE}" in names else None
+        return Codes(pack(codes, num_bits), read(f"{name}/_scale"), offset, num_bits, dim)
+
+    metadata = _metadata(version_dir)
+    dim = metadata["embedding_dim"]
+    item_ids, codes = ids("_item_ids/_ids"), read("_filter/_codes")
+    popularity = np.zeros(len(item_ids), np.float32)
+    popularity[read("_popular/_order")] = read("_popular/_popularity")
+    categories = np.append(ids("_filter/_names/_ids"), "")
+    return ServingBundle(
+        user_ids=ids("_user_ids/_ids"),
+        item_ids=item_ids,
+        users=rows("_users", metadata["user_bits"], dim),
+        items=rows("_items", metadata["bits"], dim),
+        seen=(read("_seen/_indptr"), read("_seen/_indices")),
+        item_popularity=popularity,
+        item_categories=categories[np.where((codes >= 0) & (codes < len(categories)), codes, len(categories) - 1)],
+        item_available=codes >= 0,
+    )
+
+
+def _new_rows(bundle: ServingBundle, neighbours: scipy.sparse.csr_matrix) -> np.ndarray:
+    users, items = as_float32(bundle.users), as_float32(bundle.items)
+    return hop(neighbours, users) @ fit_hop_map(bundle.seen_matrix().T.tocsr(), users, items)
+
+
+def _append(items: Codes | np.ndarray, rows: np.ndarray) -> Codes | np.ndarray:
+    """`items` with `rows` after them, in codes of the same bits and kind of range if they are codes."""
+    if not isinstance(items, Codes):
+        return np.concatenate([items, rows.astype(np.float32)])
+    shared = len(items.scale) == 1 and len(items) > 1
+    scale = items.scale.astype(np.float32)
+    offset = np.float32(0) if items.offset is None else items.offset.astype(np.float32)
+    ranges = (offset - scale, offset + scale) if shared else None
+    new = Codes.quantize(rows, items.num_bits, symmetric=items.offset is None, ranges=ranges)
+    if shared:
+        joined, middle = items.scale, items.offset
+    else:
+        joined = np.concatenate([items.scale, new.scale])
+        middle = None if items.offset is None else np.concatenate([items.offset, new.offset])
+    return Codes(np.concatenate([items.packed, new.packed]), joined, middle, items.num_bits, items.dim)
+
+
+def _append_column(
+    before: np.ndarray | None, new: np.ndarray | None, default: object, num_before: int, num_new: int
+) -> np.ndarray | None:
+    """A column of all items; None if there is neither part."""
+    if before is None and new is None:
+        return None
+    kind = bool if isinstance(default, bool) else object
+    first = np.full(num_before, default, kind) if before is None else before
+    return np.concatenate([first, np.full(num_new, default, kind) if new is None else new])
+
+
+def _rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The places of `wanted` in `ids`, int64, -1 where it isn't there."""
+    place = {name: number for number, name in enumerate(ids)}
+    return np.array([place.get(name, -1) for name in wanted], np.int64)
+
+
+def _newest(export_dir: Path) -> Path:
+    found = versions(Path(export_dir) / EXACT_MODEL)
+    if not found:
+        raise InputError(f"{export_dir} has no version of {EXACT_MODEL}: expected a folder of `tf-hqgnn export`")
+    return Path(export_dir) / EXACT_MODEL / str(found[-1])
+
+
+def _metadata(version_dir: Path) -> dict[str, Any]:
+    path = version_dir / METADATA_FILE
+    if not path.is_file():
+        raise InputError(f"{path} is missing: expected a version written by `tf-hqgnn export`")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,305 @@
+"""Adaptive batching: requests that wait while all workers are busy are joined into one call of the model.
+
+Reference: TF Serving, servables/tensorflow/session_bundle_config.proto (the settings), batching/batching_session.cc.
+  Beyond it: a failure of a joined call is laid to the request that causes it, the others are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Callable, Hashable, Mapping, Sequence
+
+import grpc
+import numpy as np
+
+from tf_hqgnn.serving.errors import ServingError
+from tf_hqgnn.serving.metrics import Metrics
+from tf_hqgnn.serving.signature import Signature
+from tf_hqgnn.types import InputError
+
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class BatchingParameters:
+    """TF Serving's settings of the same names.
+
+    Args:
+      max_batch_size: Rows of one call at most; a larger request runs alone.
+      batch_timeout_micros: How long a request may wait for others though a worker is free. With 0 none ever does.
+      max_enqueued_batches: Full batches that may wait; a request beyond them is refused.
+      num_batch_threads: Calls of models at once. Half the cores by default: each call uses all of them where it can,
+        and protocols need some.
+      thread_pool_name: A label of the metrics.
+      pad_variable_length_inputs: Whether lists of strings of different lengths are joined, padded with "".
+
+    Raises:
+      InputError: A number is out of range.
+    """
+
+    max_batch_size: int = 64
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 16
+    num_batch_threads: int = field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2))
+    thread_pool_name: str = "batch_threads"
+    pad_variable_length_inputs: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.batch_timeout_micros < 0:
+            raise InputError(f"batch_timeout_micros: expected at least 0, got {self.batch_timeout_micros}")
+
+
+@dataclass(eq=False)
+class _Task:
+    """One request: checked arrays in the signature's order, and what makes an answer of the outputs.
+
+    Its future belongs to `loop`, and is set there; to any thread if that is None.
+    """
+
+    model: str
+    signature: Signature
+    arrays: Sequence[np.ndarray]
+    rows: int
+    finish: Callable[[Outputs], Any]
+    deadline: float | None
+    loop: asyncio.AbstractEventLoop | None
+    future: Any
+    enqueued: float = field(default_factory=time.monotonic)
+    answer: Any = None
+    error: Exception | None = None
+
+    def is_too_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def run(self, outputs: Outputs) -> None:
+        try:
+            self.answer = self.finish(outputs)
+        except Exception as error:  # Whatever it is, the client is told and the worker goes on.
+            self.error = error
+
+    def resolve(self) -> None:
+        if self.future.done():
+            return  # Cancelled: nobody waits any more.
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.answer)
+
+
+class _Queue:
+    """Requests that can be joined."""
+
+    def __init__(self) -> None:
+        self.tasks: deque[_Task] = deque()
+        self.rows = 0
+
+    def put(self, task: _Task) -> None:
+        self.tasks.append(task)
+        self.rows += task.rows
+
+    def take(self, max_rows: int) -> list[_Task]:
+        """The oldest tasks that fit into a batch, at least one."""
+        taken = [self.tasks.popleft()]
+        rows = taken[0].rows
+        while self.tasks and rows + self.tasks[0].rows <= max_rows:
+            taken.append(self.tasks.popleft())
+            rows += taken[-1].rows
+        self.rows -= rows
+        return taken
+
+
+class Batcher:
+    """Runs requests in worker threads; safe to call from any thread.
+
+    A request goes at once when a worker is free, and so does whatever has queued up meanwhile when one becomes free:
+    the busier the server, the larger the batches. Queues, one for each kind of request, take turns.
+
+    Args:
+      parameters: Sizes of batches and queue.
+      metrics: Where batches are counted.
+    """
+
+    def __init__(self, parameters: BatchingParameters | None = None, metrics: Metrics | None = None) -> None:
+        self._parameters = parameters or BatchingParameters()
+        self._metrics = metrics or Metrics()
+        self._max_rows = self._parameters.max_batch_size * self._parameters.max_enqueued_batches
+        self._changed = threading.Condition()
+        self._queues: dict[Hashable, _Queue] = {}
+        self._rows = 0
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
+            for number in range(self._parameters.num_batch_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(
+        self,
+        model: str,
+        signature: Signature,
+        arrays: Sequence[np.ndarray],
+        finish: Callable[[Outputs], Any],
+        deadline: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Any:
+        """Queues a request.
+
+        Args:
+          model: Its name, for the metrics.
+          signature: What to call.
+          arrays: From `signature.check`.
+          finish: Makes the answer of the outputs, in the worker.
+          deadline: The `time.monotonic()` after which nobody wants the answer.
+          loop: The event loop that waits; None if a thread does.
+
+        Returns:
+          The answer to come: what `finish` returned, or a ServingError. An asyncio.Future of `loop`; if it is cancelled
+          before its turn, the request isn't run. Without a loop a concurrent.futures.Future.
+
+        Raises:
+          ServingError: UNAVAILABLE if the queue is full or the server stops.
+        """
+        kind = signature.batch_kind(arrays, self._parameters.pad_variable_length_inputs)
+        rows = max([1, *(len(array) for array in arrays if array.ndim)])
+        future: Any = Future() if loop is None else loop.create_future()
+        task = _Task(model, signature, arrays, rows, finish, deadline, loop, future)
+        with self._changed:
+            if self._stopping:
+                raise ServingError(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            if self._rows and self._rows + rows > self._max_rows:
+                raise ServingError(
+                    grpc.StatusCode.UNAVAILABLE,
+                    "The batch scheduling queue to which this task was submitted is full: "
+                    f"{self._rows} rows wait, {self._max_rows} may; try again later",
+                )
+            self._queues.setdefault(task if kind is None else (signature, kind), _Queue()).put(task)
+            self._rows += rows
+            self._changed.notify()
+        return future
+
+    def stop(self) -> None:
+        """Answers what is queued and ends the threads."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while batch := self._take():
+            wanted = [task for task in batch if not task.future.cancelled()]
+            late = [task for task in wanted if task.is_too_late()]
+            for task in late:
+                task.error = deadline_exceeded()
+            in_time = [task for task in wanted if task.error is None]
+            if in_time:
+                self._run(in_time)
+            _resolve_all(wanted)
+            # Nothing of an unloaded version may be held while the thread waits.
+            del batch, wanted, late, in_time
+
+    def _take(self) -> list[_Task]:
+        """Waits for a batch; empty when there will be none any more."""
+        patience = self._parameters.batch_timeout_micros / 1e6
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                wait: float | None = None
+                for kind, queue in self._queues.items():
+                    left = queue.tasks[0].enqueued + patience - now
+                    if left <= 0 or queue.rows >= self._parameters.max_batch_size or self._stopping:
+                        return self._take_from(kind, queue)
+                    wait = left if wait is None else min(wait, left)
+                if self._stopping:
+                    return []
+                self._changed.wait(wait)
+
+    def _take_from(self, kind: Hashable, queue: _Queue) -> list[_Task]:
+        batch = queue.take(self._parameters.max_batch_size)
+        self._rows -= sum(task.rows for task in batch)
+        # The next queue is next, whatever arrives in this one.
+        del self._queues[kind]
+        if queue.tasks:
+            self._queues[kind] = queue
+        return batch
+
+    def _run(self, tasks: list[_Task]) -> None:
+        signature, rows = tasks[0].signature, sum(task.rows for task in tasks)
+        start = time.monotonic()
+        for task in tasks:
+            self._metrics.queuing_latency.observe((start - task.enqueued) * 1e6, self._parameters.thread_pool_name)
+        self._metrics.run_count.add()
+        self._metrics.batch_size.observe(rows, tasks[0].model)
+        try:
+            if len(tasks) == 1:
+                outputs = signature.run(tasks[0].arrays)
+            else:
+                outputs = signature.run([_join(arrays) for arrays in zip(*(task.arrays for task in tasks))])
+                _check_rows(outputs, rows)
+        except Exception as error:  # A joined call may fail for the sake of one request.
+            if len(tasks) == 1:
+                tasks[0].error = error
+            else:
+                for task in tasks:
+                    self._run([task])
+            return
+        self._metrics.runtime_latency.observe((time.monotonic() - start) * 1e6, tasks[0].model, "Predict", "TF1")
+        if len(tasks) == 1:
+            tasks[0].run(outputs)
+            return
+        end = 0
+        for task in tasks:
+            begin, end = end, end + task.rows
+            task.run({name: array[begin:end] for name, array in outputs.items()})
+
+
+def deadline_exceeded() -> ServingError:
+    """The error of a request whose time was over before it was answered."""
+    return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request was run")
+
+
+def _resolve_all(tasks: list[_Task]) -> None:
+    """Wakes each event loop once, however many answers it gets."""
+    for loop in {task.loop for task in tasks}:
+        mine = [task for task in tasks if task.loop is loop]
+        if loop is None:
+            _resolve(mine)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, mine)
+
+
+def _resolve(tasks: list[_Task]) -> None:
+    for task in tasks:
+        task.resolve()
+
+
+def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """One input of many requests: scalars are the same in all; lists get the width of the widest, padded with ""."""
+    first = arrays[0]
+    if first.ndim == 0:
+        return first
+    if all(array.shape[1:] == first.shape[1:] for array in arrays):
+        return np.concatenate(arrays)
+    widths = np.max([array.shape[1:] for array in arrays], axis=0)
+    joined = np.full((sum(map(len, arrays)), *widths), b"", object)
+    end = 0
+    for array in arrays:
+        begin, end = end, end + len(array)
+        joined[(slice(begin, end), *map(slice, array.shape[1:]))] = array
+    return joined
+
+
+def _check_rows(outputs: Outputs, rows: int) -> None:
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != rows:
+            raise ValueError(f"output {name} has the shape {array.shape}, expected {rows} rows")
