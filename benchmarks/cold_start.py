@@ -21,6 +21,7 @@ from benchmarks.peers.comparison import DATA
 from benchmarks.timing import describe_run
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.interactions import InteractionTable
+from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.split_dataset import SplitDataset
@@ -105,9 +106,8 @@ def _with_items(bundle: ServingBundle, dataset: SplitDataset, pairs: Interaction
 
 def _in_order(bundle: ServingBundle, dataset: SplitDataset) -> np.ndarray:
     """The items' rows in the order of `dataset`; zeros for what the bundle doesn't know."""
-    place = {item_id: row for row, item_id in enumerate(dataset.item_ids)}
     rows = np.zeros((dataset.num_items, as_float32(bundle.items).shape[1]), np.float32)
-    rows[[place[item_id] for item_id in bundle.item_ids]] = as_float32(bundle.items)
+    rows[rows_of(dataset.item_ids, bundle.item_ids)] = as_float32(bundle.items)
     return rows
 
 

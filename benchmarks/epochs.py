@@ -44,11 +44,8 @@ def measure(data: str, model: str, config: Config, repetitions: int) -> dict[str
     dataset = load_dataset(DATA[data], config.seed)
     (settings,) = PEERS[f"recbole-{model}"].grid(dataset.num_items)
     settings = peer.base_settings(model, config.seed, config.evaluation.chunk_size) | settings
-    parts = {name: getattr(dataset, name) for name in ("train", "valid", "test")}
     with tempfile.TemporaryDirectory() as folder:
-        peer.write(
-            Path(folder), settings, {name: np.stack([p.user_index, p.item_index], axis=1) for name, p in parts.items()}
-        )
+        peer.write_dataset(Path(folder), settings, dataset)
         found = take_turns(dataset, config, Path(folder), repetitions)
     return {
         f"{what}_{side}_{unit}": float(value)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tf_hqgnn.config import DataConfig, ExportConfig, RetrievalConfig
 from tf_hqgnn.data.interactions import InteractionTable, read_table
-from tf_hqgnn.data.items import ItemCatalogue, read_items
+from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
 from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.export import EXACT_MODEL, METADATA_FILE, SCANN_MODEL, ServingBundle, as_float32, export_bundle
 from tf_hqgnn.quantization.codes import Codes
@@ -80,7 +80,7 @@ def extend(
     Raises:
       InputError: No item of the log is new and of a known user.
     """
-    users, items = _rows_of(bundle.user_ids, table.user_ids), _rows_of(bundle.item_ids, table.item_ids)
+    users, items = rows_of(bundle.user_ids, table.user_ids), rows_of(bundle.item_ids, table.item_ids)
     user_index, item_index = users[table.interactions.user_index], table.interactions.item_index
     known = user_index >= 0
     user_index, item_index = user_index[known], item_index[known]
@@ -208,12 +208,6 @@ def _append_column(
     kind = bool if isinstance(default, bool) else object
     first = np.full(num_before, default, kind) if before is None else before
     return np.concatenate([first, np.full(num_new, default, kind) if new is None else new])
-
-
-def _rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The places of `wanted` in `ids`, int64, -1 where it isn't there."""
-    place = {name: number for number, name in enumerate(ids)}
-    return np.array([place.get(name, -1) for name in wanted], np.int64)
 
 
 def _newest(export_dir: Path) -> Path:

@@ -93,12 +93,7 @@ class ServingModule(tf.Module):
 
         Rows of `exclude_item_id` are padded with "".
         """
-        checks = [
-            self._check_k(k),
-            _check_same_batch("exclude_item_id", exclude_item_id, "user_id", user_id),
-            _check_same_batch("category", category, "user_id", user_id),
-        ]
-        with tf.control_dependencies(checks):
+        with tf.control_dependencies(self._check_wishes("user_id", user_id, k, exclude_item_id, category)):
             excluded = block_listed(self._item_ids.lookup(exclude_item_id), self._num_items)
             return self._recommend(user_id, tf.identity(k), excluded, self._filter.wanted(category))
 
@@ -111,11 +106,7 @@ class ServingModule(tf.Module):
         Those items don't come back. Unknown ones are ignored; `num_unknown` int32 [B] says how many. Without a known
         one the answer is what is popular, and `known_user` is False.
         """
-        checks = [
-            self._check_k(k),
-            _check_same_batch("exclude_item_id", exclude_item_id, "history_item_id", history_item_id),
-            _check_same_batch("category", category, "history_item_id", history_item_id),
-        ]
+        checks = self._check_wishes("history_item_id", history_item_id, k, exclude_item_id, category)
         with tf.control_dependencies(checks):
             item_index = self._item_ids.lookup(history_item_id)
         excluded = block_listed(self._item_ids.lookup(exclude_item_id), self._num_items)
@@ -188,6 +179,13 @@ class ServingModule(tf.Module):
             "score": scores,
             "num_valid": tf.reduce_sum(tf.cast(valid, tf.int32), axis=1),
         }
+
+    def _check_wishes(
+        self, name: str, asked: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor, category: tf.Tensor
+    ) -> list[tf.Operation]:
+        """K is in range, and there is a wish for each row of the input `name`."""
+        wishes = {"exclude_item_id": exclude_item_id, "category": category}
+        return [self._check_k(k), *(_check_same_batch(wish, values, name, asked) for wish, values in wishes.items())]
 
     def _check_k(self, k: tf.Tensor) -> tf.Operation:
         highest = max(self._num_items, MAX_PADDED_K)

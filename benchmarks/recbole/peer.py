@@ -51,8 +51,7 @@ def prepare(dataset: SplitDataset, config: Config, folder: Path) -> None:
         # RecBole stops at the first validation beyond this number of bad ones, tf_hqgnn at the last of them.
         "stopping_step": training.patience - 1,
     }
-    parts = {name: getattr(dataset, name) for name in ("train", "valid", "test")}
-    write(folder, settings, {name: np.stack([p.user_index, p.item_index], axis=1) for name, p in parts.items()})
+    write_dataset(folder, settings, dataset)
 
 
 def base_settings(model: str, seed: int, users_per_batch: int) -> dict[str, Any]:
@@ -80,6 +79,12 @@ def base_settings(model: str, seed: int, users_per_batch: int) -> dict[str, Any]
 def negatives(count: int) -> dict[str, Any]:
     """RecBole's settings for `count` uniform negatives."""
     return {"distribution": "uniform", "sample_num": count, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
+
+
+def write_dataset(folder: Path, settings: Mapping[str, Any], dataset: SplitDataset) -> None:
+    """As `write`, with the pairs of a dataset."""
+    parts = {name: getattr(dataset, name) for name in ("train", "valid", "test")}
+    write(folder, settings, {name: np.stack([p.user_index, p.item_index], axis=1) for name, p in parts.items()})
 
 
 def write(folder: Path, settings: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> None:

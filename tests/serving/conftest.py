@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
+import grpc
 import pytest
 
 import tf_hqgnn  # noqa: F401  (before TensorFlow)
@@ -142,6 +143,13 @@ def shared_server(saved_models, tmp_path_factory):
     shutil.copytree(saved_models[100], export / "hqgnn" / "7")
     with Server(export, grpc_port=0, rest_port=0) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def channel(shared_server):
+    """To its gRPC port."""
+    with grpc.insecure_channel(f"127.0.0.1:{shared_server.grpc_port}") as channel:
+        yield channel
 
 
 def eventually(condition: Callable[[], object], what: str, seconds: float = 30.0):

@@ -30,12 +30,6 @@ SPIN = {"steps": np.array(30_000, np.int64)}
 
 
 @pytest.fixture(scope="module")
-def channel(shared_server):
-    with grpc.insecure_channel(f"127.0.0.1:{shared_server.grpc_port}") as channel:
-        yield channel
-
-
-@pytest.fixture(scope="module")
 def send(channel):
     """Sends bytes as a PredictRequest; returns the code."""
     method = channel.unary_unary(PREDICT)

@@ -27,12 +27,6 @@ from tf_hqgnn.serving.server import Server
 
 
 @pytest.fixture(scope="module")
-def channel(shared_server):
-    with grpc.insecure_channel(f"127.0.0.1:{shared_server.grpc_port}") as channel:
-        yield channel
-
-
-@pytest.fixture(scope="module")
 def prediction(channel):
     return prediction_service_pb2_grpc.PredictionServiceStub(channel)
 

@@ -37,14 +37,23 @@ class ItemCatalogue:
         >>> catalogue.align(np.array(["a", "b"], object)).title.tolist()
         ['', 'Babe']
         """
-        row = {item_id: number for number, item_id in enumerate(self.item_ids)}
-        rows = np.array([row.get(item_id, -1) for item_id in item_ids], np.int64)
+        rows = rows_of(self.item_ids, item_ids)
         return ItemCatalogue(
             item_ids,
             None if self.title is None else np.append(self.title, "")[rows],
             None if self.category is None else np.append(self.category, "")[rows],
             None if self.available is None else np.append(self.available, True)[rows],
         )
+
+
+def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The places of `wanted` in the distinct `ids`, int64; -1 where it isn't there.
+
+    >>> rows_of(np.array(["b", "a"], object), np.array(["a", "c"], object)).tolist()
+    [1, -1]
+    """
+    place = {name: number for number, name in enumerate(ids)}
+    return np.array([place.get(name, -1) for name in wanted], np.int64)
 
 
 def read_items(path: str | Path) -> ItemCatalogue:

@@ -64,21 +64,13 @@ class ExactTopK(TopK):
         self, queries: Queries, k: tf.Tensor, depth: tf.Tensor, blocked: Blocked | None, cosine: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         num_rows = self.rows.num_rows
-        allowed = None if blocked is None or blocked.items is None else blocked.items
 
-        def blocks(mask: tf.Tensor | None) -> tf.Tensor:
-            highest = self.rows.best_of_blocks(queries, BLOCK_SIZE, cosine, mask, self._jit_compile)
+        def blocks(allowed: tf.Tensor | None) -> tf.Tensor:
+            highest = self.rows.best_of_blocks(queries, BLOCK_SIZE, cosine, allowed, self._jit_compile)
             # In the order of the rows, so that ties among candidates go to the lower one.
             return tf.sort(tf.math.top_k(highest, depth, sorted=False).indices, axis=1)
 
-        if blocked is None or allowed is None:
-            chosen = blocks(None)
-        elif allowed.blocks_some:
-            chosen = blocks(allowed.allows(blocked.wanted, None))
-        else:
-            # Most requests ask for no category: nothing is masked for them.
-            asks, wanted = blocked.asks_for_a_category(), blocked.wanted
-            chosen = tf.cond(asks, lambda: blocks(allowed.allows(wanted, None)), lambda: blocks(None))
+        chosen = blocks(None) if blocked is None else blocked.with_allowed(blocks)
         shape = tf.stack([tf.shape(chosen)[0], depth * BLOCK_SIZE])
         items = tf.reshape(chosen[..., tf.newaxis] * BLOCK_SIZE + tf.range(BLOCK_SIZE), shape)
         tail = tf.range(num_rows // BLOCK_SIZE * BLOCK_SIZE, num_rows)

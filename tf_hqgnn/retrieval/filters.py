@@ -9,7 +9,7 @@ availability are a number an item, which a query's number is compared with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,17 +110,21 @@ class Blocked:
 
     def mask_shared(self, scores: tf.Tensor) -> tf.Tensor:
         """`scores` float32 [B, N] with -inf at what isn't available or of another category: the keys left alone."""
+        return self.with_allowed(lambda allowed: scores if allowed is None else tf.where(allowed, scores, -np.inf))
+
+    def with_allowed(self, compute: Callable[[tf.Tensor | None], tf.Tensor]) -> tf.Tensor:
+        """`compute(allowed)`: bool [B or 1, N], what is available and of the wanted category; None if all is."""
         items, wanted = self.items, self.wanted
         if items is None:
-            return scores
+            return compute(None)
 
         def masked() -> tf.Tensor:
-            return tf.where(items.allows(wanted, None), scores, -np.inf)
+            return compute(items.allows(wanted, None))
 
         if items.blocks_some or wanted is None:
             return masked()
-        # Most requests ask for no category: no pass over all scores for them.
-        return tf.cond(self.asks_for_a_category(), masked, lambda: scores)
+        # Most requests ask for no category: no pass over all items for them.
+        return tf.cond(self.asks_for_a_category(), masked, lambda: compute(None))
 
     def asks_for_a_category(self) -> tf.Tensor:
         """Whether any query does, bool []."""

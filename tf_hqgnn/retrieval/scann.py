@@ -117,15 +117,15 @@ class ScannTopK(TopK):
         self.rows = rows
         self._exact = ExactTopK(rows)
         self.recall: float | None = None
-        values = rows.to_numpy()
-        self._rows_of: tf.Variable | None = None
+        indexed = None
         if item_filter is not None and item_filter.blocks_some:
             indexed = np.flatnonzero(item_filter.available).astype(np.int32)
-            self._rows_of, values = tf.Variable(indexed, trainable=False, name="rows_of"), values[indexed]
-        self._num_indexed = len(values)
-        self.sizing = ScannSizing.choose(len(values), config)
+        self._num_indexed = rows.num_rows if indexed is None else len(indexed)
+        self.sizing = ScannSizing.choose(self._num_indexed, config)
         if self.is_exact():
             return
+        values = rows.to_numpy() if indexed is None else rows.to_numpy()[indexed]
+        self._rows_of = None if indexed is None else tf.Variable(indexed, trainable=False, name="rows_of")
         self._searcher = _Searcher(values, self.sizing)
         lengths = np.linalg.norm(values, axis=1, keepdims=True)
         values = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)

@@ -244,17 +244,12 @@ class ServedModel:
             self._seen.pop(version)
             self._failed.pop(version, None)
         with self._lock:
-            waiting = [
-                version
-                for version, status in self._status.items()
-                if version not in present and status.state in (_State.START, _State.LOADING)
-            ]
             ended = sorted(
                 version
                 for version, status in self._status.items()
                 if version not in present and status.state == _State.END
             )
-            for version in waiting + ended[:-_REMEMBERED]:
+            for version in ended[:-_REMEMBERED]:
                 del self._status[version]
 
 
