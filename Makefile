@@ -54,6 +54,12 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-implicit/bin/python --require-hashes -r benchmarks/implicit/requirements.lock
 	@touch $@
 
+# FAISS and usearch, peers of benchmarks.ann.
+.venv-ann/.installed: benchmarks/ann/requirements.lock .venv/.installed
+	@test -x .venv-ann/bin/python || $(BIN)/python -m venv --without-pip .venv-ann
+	@$(BIN)/uv pip install --quiet --python .venv-ann/bin/python --require-hashes -r benchmarks/ann/requirements.lock
+	@touch $@
+
 demo: .venv/.installed
 	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
 
@@ -77,6 +83,8 @@ lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		benchmarks/ann/requirements.in -o benchmarks/ann/requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		serving/requirements-tools.in -o serving/requirements-tools.lock
 
 WORK ?= bench-results
@@ -94,7 +102,8 @@ bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) --sizes 1e6 && $(BIN)/python -m benchmarks.scale report --work $(WORK)
 
 # Hours. What is done is not done again: after an interruption the same command goes on. Results: $(WORK)/*.csv.
-bench: bench-small
+bench: bench-small .venv-ann/.installed
+	$(BIN)/python -m benchmarks.ann run --work $(WORK)
 	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla
 	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data beauty toys --seeds 2020 2021 2022
 	$(BIN)/python -m benchmarks.peers report --work $(WORK)
@@ -104,4 +113,4 @@ bench: bench-small
 		$(BIN)/python -m benchmarks.quantization report --work $(WORK)/quantization
 
 clean:
-	rm -rf .venv .venv-clients .venv-serving .venv-recbole .venv-implicit demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-clients .venv-serving .venv-recbole .venv-implicit .venv-ann demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

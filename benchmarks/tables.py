@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import epochs, quantization, scale
+from benchmarks.ann import __main__ as ann
 from benchmarks.cells import ROOT
 from benchmarks.peers import report as peers
 
 _RESULTS = ROOT / "benchmarks" / "results"
 _FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 _MAKERS: dict[str, Callable[[list[dict[str, str]]], str]] = {
+    "ann": ann.markdown,
     "epochs": epochs.markdown,
     "quantization": quantization.markdown,
     "peers": peers.markdown,

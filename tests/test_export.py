@@ -233,6 +233,7 @@ def test_metadata(export_dir):
         "bytes_per_item": 28,
         "bytes_per_user": 28,
         "scoring": "float32",
+        "by_blocks": False,
         "default_k": DEFAULT_K,
         "index": "ScannTopK",
         "exact": False,

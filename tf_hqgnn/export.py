@@ -16,13 +16,10 @@ import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.quantization.codes import Codes
+from tf_hqgnn.retrieval.choose import Device, choose_index
 from tf_hqgnn.retrieval.coded_rows import make_rows
-from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
-from tf_hqgnn.retrieval.rows import RowTable
-from tf_hqgnn.retrieval.scann import ScannTopK
-from tf_hqgnn.retrieval.top_k import TopK
 from tf_hqgnn.serving_module import ServingModule
 from tf_hqgnn.versions import check_free, staged_version, versions
 from tf_hqgnn.warmup import replay_warmup, warmup_requests, write_warmup
@@ -136,7 +133,7 @@ def export_exact(bundle: ServingBundle, directory: str | Path, config: ExportCon
     """
     model_dir = Path(directory) / EXACT_MODEL
     with staged_version(model_dir, version) as staged:
-        _write_exact(bundle, staged, config)
+        _write(bundle, staged, EXACT_MODEL, config, RetrievalConfig())
     return model_dir / str(version)
 
 
@@ -154,7 +151,7 @@ def export_scann(
     """
     model_dir = Path(directory) / SCANN_MODEL
     with staged_version(model_dir, version) as staged:
-        _write_scann(bundle, staged, config, retrieval)
+        _write(bundle, staged, SCANN_MODEL, config, retrieval)
     return model_dir / str(version)
 
 
@@ -209,40 +206,20 @@ def export_bundle(
     with ExitStack() as stack:
         for name, folder in zip(models, folders):
             staged = stack.enter_context(staged_version(folder, version))
-            if name == SCANN_MODEL:
-                _write_scann(bundle, staged, config, retrieval)
-            else:
-                _write_exact(bundle, staged, config)
+            _write(bundle, staged, name, config, retrieval)
     return version
-
-
-def _write_exact(bundle: ServingBundle, model_dir: Path, config: ExportConfig) -> None:
-    items = make_rows(bundle.items)
-    _write(bundle, model_dir, EXACT_MODEL, config, items, _item_filter(bundle), ExactTopK(items, config.jit_compile))
-
-
-def _write_scann(bundle: ServingBundle, model_dir: Path, config: ExportConfig, retrieval: RetrievalConfig) -> None:
-    items = make_rows(bundle.items)
-    item_filter = _item_filter(bundle)
-    chosen = np.linspace(0, len(bundle.user_ids) - 1, min(_SAMPLE, len(bundle.user_ids))).astype(np.int64)
-    top_k = ScannTopK(items, retrieval, item_filter, make_rows(bundle.users).queries(tf.constant(chosen)))
-    _write(bundle, model_dir, SCANN_MODEL, config, items, item_filter, top_k)
 
 
 def _item_filter(bundle: ServingBundle) -> ItemFilter:
     return ItemFilter(len(bundle.item_ids), bundle.item_available, bundle.item_categories)
 
 
-def _write(
-    bundle: ServingBundle,
-    model_dir: Path,
-    name: str,
-    config: ExportConfig,
-    items: RowTable,
-    item_filter: ItemFilter,
-    top_k: TopK,
-) -> None:
-    users = make_rows(bundle.users)
+def _write(bundle: ServingBundle, model_dir: Path, name: str, config: ExportConfig, retrieval: RetrievalConfig) -> None:
+    users, items = make_rows(bundle.users, by_blocks=False), make_rows(bundle.items)
+    item_filter = _item_filter(bundle)
+    sample = np.linspace(0, users.num_rows - 1, min(_SAMPLE, users.num_rows)).astype(np.int64)
+    device: Device = "cpu" if name == SCANN_MODEL else "any"
+    top_k = choose_index(items, device, config, retrieval, item_filter, users.queries(tf.constant(sample)))
     module = ServingModule(
         user_ids=bundle.user_ids,
         item_ids=bundle.item_ids,
@@ -269,6 +246,7 @@ def _write(
         "bytes_per_item": items.bytes_per_row,
         "bytes_per_user": users.bytes_per_row,
         "scoring": "integer" if items.num_bits and users.num_bits else "float32",
+        "by_blocks": items.by_blocks,
         "default_k": config.default_k,
         **top_k.describe(),
     }

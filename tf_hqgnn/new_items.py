@@ -18,7 +18,9 @@ from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.export import EXACT_MODEL, METADATA_FILE, SCANN_MODEL, ServingBundle, as_float32, export_bundle
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.packing import from_bit_planes, pack
+from tf_hqgnn.retrieval.bit_planes import unpack_planes
 from tf_hqgnn.retrieval.histories import fit_hop_map, hop
+from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.types import InputError
 from tf_hqgnn.versions import versions
 
@@ -144,22 +146,24 @@ def read_bundle(version_dir: Path) -> ServingBundle:
     def ids(name: str) -> np.ndarray:
         return np.array([value.decode("utf-8") for value in read(name)], object)
 
-    def rows(name: str, num_bits: int | None, dim: int) -> Codes | np.ndarray:
+    def rows(name: str, num_bits: int | None, dim: int, by_blocks: bool) -> Codes | np.ndarray:
         if num_bits is None:
             return read(f"{name}/_values")
         if num_bits == 8:
             codes = read(f"{name}/_codes")
         else:
             num_words = sum(f"{name}/_words/0/{word}{_VALUE}" in names for word in range(dim))
-            planes = [
-                np.concatenate([read(f"{name}/_words/{plane}/{word}") for word in range(num_words)], axis=1)
-                for plane in range(num_bits)
-            ]
-            codes = from_bit_planes(np.stack(planes)[..., : -(-dim // 8)], dim)
-        offset = read(f"{name}/_offset") if f"{name}/_offset{_VALUE}" in names else None
-        return Codes(pack(codes, num_bits), read(f"{name}/_scale"), offset, num_bits, dim)
+            words = [[read(f"{name}/_words/{p}/{word}") for word in range(num_words)] for p in range(num_bits)]
+            codes = from_bit_planes(unpack_planes(np.array(words)), dim)
+        stripes = Stripes(len(codes), by_blocks)
+        scale, offset = read(f"{name}/_scale"), read(f"{name}/_offset") if f"{name}/_offset{_VALUE}" in names else None
+        if len(scale) == len(codes):
+            scale, offset = stripes.restore(scale), None if offset is None else stripes.restore(offset)
+        return Codes(pack(stripes.restore(codes), num_bits), scale, offset, num_bits, dim)
 
     metadata = _metadata(version_dir)
+    if "by_blocks" not in metadata:
+        raise InputError(f"{version_dir} doesn't say how its rows are stored: it is of another release; export again")
     dim = metadata["embedding_dim"]
     item_ids, codes = ids("_item_ids/_ids"), read("_filter/_codes")
     popularity = np.zeros(len(item_ids), np.float32)
@@ -168,8 +172,8 @@ def read_bundle(version_dir: Path) -> ServingBundle:
     return ServingBundle(
         user_ids=ids("_user_ids/_ids"),
         item_ids=item_ids,
-        users=rows("_users", metadata["user_bits"], dim),
-        items=rows("_items", metadata["bits"], dim),
+        users=rows("_users", metadata["user_bits"], dim, by_blocks=False),
+        items=rows("_items", metadata["bits"], dim, metadata["by_blocks"]),
         seen=(read("_seen/_indptr"), read("_seen/_indices")),
         item_popularity=popularity,
         item_categories=categories[np.where((codes >= 0) & (codes < len(categories)), codes, len(categories) - 1)],

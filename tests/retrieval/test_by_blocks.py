@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.retrieval import exact
 from tf_hqgnn.retrieval.coded_rows import make_rows
+from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter, block_listed
 from tf_hqgnn.retrieval.queries import Queries
+from tf_hqgnn.retrieval.stripes import Stripes
 
 N, D = 64 * 50 + 7, 16
 RNG = np.random.default_rng(3)
@@ -28,25 +29,27 @@ KINDS = {
     "1 bit": (1, 1, False),
     "1 bit, XLA": (1, 1, True),
     "2 bits, 8 bits, offsets, XLA": (2, 8, True),
+    "4 bits, XLA": (4, 4, True),
     "4 bits, float32": (4, None, True),
 }
 
 
-def tables(item_bits, user_bits):
-    def rows(values, bits):
-        return make_rows(values if bits is None else Codes.quantize(values, bits, symmetric=item_bits != 2))
+def tables(item_bits, user_bits, by_blocks=True):
+    def rows(values, bits, by_blocks):
+        codes = values if bits is None else Codes.quantize(values, bits, symmetric=item_bits != 2)
+        return make_rows(codes, by_blocks)
 
-    return rows(VALUES, item_bits), rows(USERS, user_bits)
+    return rows(VALUES, item_bits, by_blocks), rows(USERS, user_bits, False)
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def searches(request):
     """`search(by_blocks, cosine)` of one kind of rows, as graphs."""
     item_bits, user_bits, jit_compile = KINDS[request.param]
-    items, users = tables(item_bits, user_bits)
 
     def make(by_blocks, cosine, name):
-        top_k = exact.ExactTopK(items, jit_compile)
+        items, users = tables(item_bits, user_bits, by_blocks)
+        top_k = ExactTopK(items, jit_compile)
 
         @tf.function(
             input_signature=[
@@ -63,11 +66,6 @@ def searches(request):
             blocked = block_listed(listed, N).within(item_filter, item_filter.wanted(category))
             return top_k.call(queries, k, blocked, cosine)
 
-        before, exact.BY_BLOCKS_FROM = exact.BY_BLOCKS_FROM, 1 if by_blocks else N + 1
-        try:
-            search.get_concrete_function()
-        finally:
-            exact.BY_BLOCKS_FROM = before
         return search
 
     both_coded = {"exact": item_bits is not None and user_bits is not None}
@@ -104,14 +102,10 @@ def test_the_two_stages_are_taken():
     items, users = tables(1, 1)
     calls = []
     items.best_of_blocks = lambda *args: calls.append(args) or tf.zeros([1, N // 64])
-    before, exact.BY_BLOCKS_FROM = exact.BY_BLOCKS_FROM, 1
-    try:
-        exact.ExactTopK(items).call(users.queries(tf.constant([0])), tf.constant(6))
-        assert len(calls) == 1
-        exact.ExactTopK(items).call(users.queries(tf.constant([0])), tf.constant(N))
-        assert len(calls) == 1
-    finally:
-        exact.BY_BLOCKS_FROM = before
+    ExactTopK(items).call(users.queries(tf.constant([0])), tf.constant(6))
+    assert len(calls) == 1
+    ExactTopK(items).call(users.queries(tf.constant([0])), tf.constant(N))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("bits", [None, 1, 3, 8])
@@ -120,6 +114,42 @@ def test_best_of_blocks(bits):
     allowed = tf.constant(RNG.random((1, N)) < 0.02)
     queries = Queries(tf.constant(USERS))
     scores = np.where(allowed.numpy(), items.score_all(queries).numpy(), -np.inf)[:, : N // 64 * 64]
-    found = items.best_of_blocks(queries, 64, False, allowed, False)
+    found = items.best_of_blocks(queries, False, allowed, False)
     np.testing.assert_allclose(found, scores.reshape(5, -1, 64).max(axis=2), rtol=1e-5, atol=1e-5)
     assert not np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 8])
+@pytest.mark.parametrize("dim", [16, 24, 64])
+def test_the_order_in_which_rows_are_stored_is_not_seen(bits, dim):
+    codes = Codes.quantize(RNG.normal(size=(64 * 3 + 5, dim)).astype(np.float32), bits)
+    stored, plain = make_rows(codes, by_blocks=True), make_rows(codes, by_blocks=False)
+    np.testing.assert_array_equal(stored.to_numpy(), codes.dequantize())
+    assert stored.bytes_per_row == plain.bytes_per_row
+    index = tf.constant([[0, 1, 64], [130, 191, 196]])
+    np.testing.assert_array_equal(stored.gather(index), codes.dequantize()[index.numpy()])
+    queries = plain.queries(tf.constant([3, 77]))
+    np.testing.assert_array_equal(stored.score_all(queries), plain.score_all(queries))
+    np.testing.assert_array_equal(stored.score_at(queries, index), plain.score_at(queries, index))
+    own = stored.queries(tf.constant([3, 77]))
+    np.testing.assert_array_equal(own.codes.codes, queries.codes.codes)
+
+
+def test_rows_that_are_not_stored_by_blocks():
+    rows = make_rows(Codes.quantize(VALUES, 1), by_blocks=False)
+    with pytest.raises(ValueError, match="make the table with by_blocks=True"):
+        rows.best_of_blocks(Queries(tf.constant(USERS)), False, None, False)
+
+
+@pytest.mark.parametrize("n", [0, 63, 64, 200])
+def test_stripes(n):
+    stripes, values = Stripes(n, by_blocks=True), np.arange(2 * n).reshape(n, 2)
+    stored = stripes.store(values)
+    assert sorted(stored[:, 0]) == values[:, 0].tolist()
+    np.testing.assert_array_equal(stripes.restore(stored), values)
+    np.testing.assert_array_equal(stored[stripes.place(tf.range(n))], values)
+    columns = stripes.store_columns(tf.constant(values.T))
+    np.testing.assert_array_equal(columns, stored.T)
+    np.testing.assert_array_equal(stripes.restore_columns(columns), values.T)
+    blocks = stored[: n // 64 * 64, 0].reshape(64, -1)
+    assert (blocks // 2 // 64 == np.arange(n // 64)).all()

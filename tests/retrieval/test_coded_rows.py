@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from retrieval.exact_scores import exact_cosines, exact_scores, ranking, rounded
 
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.quantization.packing import pack
+from tf_hqgnn.quantization.packing import pack, to_bit_planes
 from tf_hqgnn.retrieval import coded_rows
-from tf_hqgnn.retrieval.bit_planes import PlaneBlock, pack_words, unpack_words, word_bytes
+from tf_hqgnn.retrieval.bit_planes import PlaneBlock, pack_words, unpack_planes, unpack_words, word_bytes
 from tf_hqgnn.retrieval.blocks import over_blocks
 from tf_hqgnn.retrieval.coded_rows import CodedRows
 from tf_hqgnn.retrieval.coded_scores import QueryTerms
@@ -92,7 +92,8 @@ def test_both_ways_to_the_integers_agree(both):
     levels, asked = (2 * codes.unpack().astype(int) - (2**codes.num_bits - 1) for codes in (items, users))
     planes = PlaneBlock(pack_words(items.unpack(), items.num_bits), items.dim)
     codes = coded_rows.CodeBlock(tf.constant(items.unpack()), 2**items.num_bits - 1)
-    for block in (planes, codes):
+    fused = PlaneBlock(planes.words, items.dim, fused=True)
+    for block in (planes, fused, codes):
         np.testing.assert_array_equal(block.inner(query), asked @ levels.T)
         np.testing.assert_array_equal(block.sums(tf.float64), levels.sum(axis=1)[None])
         np.testing.assert_array_equal(block.squares(tf.float64), (levels**2).sum(axis=1)[None])
@@ -139,8 +140,9 @@ def test_a_table_holds_its_codes_and_no_more(both):
 def test_words_round_trip(num_bits, dim, seed):
     codes = np.random.default_rng(seed).integers(0, 2**num_bits, (4, dim)).astype(np.uint8)
     words = pack_words(codes, num_bits)
-    assert words.shape[1] * words.shape[3] == -(-dim // 8)
+    assert words.shape[1] * words.itemsize == -(-dim // 8)
     np.testing.assert_array_equal(unpack_words(words, dim), codes)
+    np.testing.assert_array_equal(unpack_planes(words), to_bit_planes(codes, num_bits))
 
 
 def test_words_are_as_wide_as_the_dimension_allows():
@@ -152,9 +154,9 @@ def test_words_are_as_wide_as_the_dimension_allows():
 def test_blocks_cover_every_row_once(num_rows, block_rows, batch):
     seen = []
 
-    def score(start, end):
-        seen.append(int(end - start))
-        return tf.tile(tf.cast(tf.range(start, end), tf.float32)[None], [batch, 1])
+    def score(start, size):
+        seen.append(int(size))
+        return tf.tile(tf.cast(start + tf.range(size), tf.float32)[None], [batch, 1])
 
     scores = over_blocks(score, tf.constant(batch), num_rows, tf.constant(block_rows))
     np.testing.assert_array_equal(scores, np.tile(np.arange(num_rows), (batch, 1)))

@@ -1,13 +1,16 @@
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from tf_hqgnn.config import RetrievalConfig
+from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.quantization.codes import Codes
+from tf_hqgnn.retrieval import choose
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter, block_listed
@@ -49,12 +52,11 @@ def oracle(queries, k, listed, values=VALUES):
     return answers
 
 
-@pytest.fixture(scope="module", params=["exact float32", "exact 8", "scann float32", "scann 3"])
+@pytest.fixture(scope="module", params=["float32", "8", "3"])
 def index(request):
-    """`(call, call for cosines, the rows it holds)` of every index that must be exact at this size."""
-    kind, precision = request.param.split()
-    rows = make_rows(VALUES if precision == "float32" else Codes.quantize(VALUES, int(precision)))
-    top_k = ExactTopK(rows) if kind == "exact" else ScannTopK(rows, RetrievalConfig())
+    """`(call, call for cosines, the rows it holds)` of the exact index."""
+    rows = make_rows(VALUES if request.param == "float32" else Codes.quantize(VALUES, int(request.param)))
+    top_k = ExactTopK(rows)
     assert top_k.is_exact()
     return traced(top_k), traced(top_k, cosine=True), rows.to_numpy()
 
@@ -86,7 +88,8 @@ def test_cosine(index):
 
 
 def test_blocked_is_optional():
-    for top_k in (ExactTopK(Float32Rows(VALUES)), ScannTopK(Float32Rows(VALUES), RetrievalConfig())):
+    all_leaves = RetrievalConfig(num_leaves=10, num_leaves_to_search=10)
+    for top_k in (ExactTopK(Float32Rows(VALUES)), ScannTopK(Float32Rows(VALUES), all_leaves)):
         _, item_index = top_k.call(ASKED, tf.constant(5))
         assert item_index.numpy().tolist() == [rows for _, rows in oracle(QUERIES, 5, [[]] * 4)]
 
@@ -174,7 +177,6 @@ def test_scann_answers_for_rare_categories_and_what_is_available(num_leaves_to_s
 
 
 def test_scann_sizing_follows_the_catalogue_and_the_config():
-    assert ScannSizing.choose(BRUTE_FORCE_BELOW - 1, RetrievalConfig()).num_leaves == 0
     assert ScannSizing.choose(250_000, RetrievalConfig()) == ScannSizing(500, 50, 200)
     given_sizes = RetrievalConfig(num_leaves=30, num_leaves_to_search=7, reorder=9)
     assert ScannSizing.choose(1000, given_sizes) == ScannSizing(30, 7, 9)
@@ -182,6 +184,37 @@ def test_scann_sizing_follows_the_catalogue_and_the_config():
         ScannSizing.choose(10, RetrievalConfig(num_leaves=11))
     with pytest.raises(InputError, match=r"num_leaves_to_search is 31, more than the 30 leaves"):
         ScannSizing.choose(1000, RetrievalConfig(num_leaves=30, num_leaves_to_search=31))
+
+
+@pytest.mark.parametrize(
+    ("device", "config", "num_items", "expected"),
+    [
+        ("any", RetrievalConfig(index="scann"), N, ExactTopK),
+        ("cpu", RetrievalConfig(), N, ExactTopK),
+        ("cpu", RetrievalConfig(num_leaves=4), N, ScannTopK),
+        ("cpu", RetrievalConfig(index="scann"), N, ScannTopK),
+        ("cpu", RetrievalConfig(), BRUTE_FORCE_BELOW, ScannTopK),
+        ("cpu", RetrievalConfig(index="exact"), BRUTE_FORCE_BELOW, ExactTopK),
+        ("any", RetrievalConfig(), BRUTE_FORCE_BELOW, ExactTopK),
+    ],
+)
+def test_the_index_follows_device_catalogue_and_config(monkeypatch, device, config, num_items, expected):
+    monkeypatch.setattr(choose, "ScannTopK", lambda rows, *_: SimpleNamespace(kind=ScannTopK))
+    rows = Float32Rows(np.zeros((num_items, 2)))
+    chosen = choose.choose_index(rows, device, ExportConfig(), config, ItemFilter(num_items))
+    assert getattr(chosen, "kind", type(chosen)) == expected
+
+
+def test_items_that_are_not_available_do_not_count_for_the_choice(monkeypatch):
+    monkeypatch.setattr(choose, "ScannTopK", lambda *_: pytest.fail("there are too few items"))
+    rows = Float32Rows(np.zeros((BRUTE_FORCE_BELOW, 2)))
+    item_filter = ItemFilter(BRUTE_FORCE_BELOW, np.arange(BRUTE_FORCE_BELOW) > 0)
+    assert choose.choose_index(rows, "cpu", ExportConfig(), RetrievalConfig(), item_filter).is_exact()
+
+
+def test_an_exact_index_has_no_leaves():
+    with pytest.raises(ValidationError, match="num_leaves is of ScaNN, but index is exact: leave one of them out"):
+        RetrievalConfig(index="exact", num_leaves=3)
 
 
 def test_scann_says_what_it_is_built_with():

@@ -20,7 +20,7 @@ from tf_hqgnn.quantization.packing import to_bit_planes
 from tf_hqgnn.retrieval.coded_scores import QueryTerms
 from tf_hqgnn.retrieval.queries import QueryCodes
 
-# Word k of plane p of some rows, uint8 [..., bytes of a word], is `words[p][k]`.
+# Word k of plane p of some rows, integers [...] as wide as a word, is `words[p][k]`.
 Words = Sequence[Sequence[tf.Tensor]]
 
 _WORDS = {1: tf.uint8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
@@ -33,20 +33,26 @@ def word_bytes(dim: int) -> int:
 
 
 def pack_words(codes: np.ndarray, num_bits: int) -> np.ndarray:
-    """The bit planes of codes uint8 [n, d], cut into words: uint8 [num_bits, K, n, bytes of a word].
+    """The bit planes of codes uint8 [n, d], cut into words: integers [num_bits, K, n].
 
-    A word's place comes before the row, so that a pass over the rows reads one run of memory.
+    A word's place comes before the row, so that a pass over the rows reads one run of memory. They are kept as
+    integers and not as bytes, since XLA would put every word together from its bytes again, at each pass.
 
     >>> pack_words(np.array([[1, 2, 3]], np.uint8), num_bits=2).tolist()
-    [[[[5]]], [[[6]]]]
+    [[[5]], [[6]]]
     """
-    size = word_bytes(codes.shape[1])
     planes = to_bit_planes(codes, num_bits)
-    return np.ascontiguousarray(planes.reshape(num_bits, len(codes), -1, size).transpose(0, 2, 1, 3))
+    words = planes.view(_WORDS[word_bytes(codes.shape[1])].as_numpy_dtype)
+    return np.ascontiguousarray(words.transpose(0, 2, 1))
+
+
+def unpack_planes(words: np.ndarray) -> np.ndarray:
+    """The bit planes, uint8 [num_bits, n, bytes of a row], of `pack_words`."""
+    return np.ascontiguousarray(words.transpose(0, 2, 1)).view(np.uint8)
 
 
 def pack_query(codes: QueryCodes) -> tf.Tensor:
-    """What `pack_words` makes of the codes of queries, in the graph."""
+    """What `pack_words` makes of the codes of queries, in the graph: integers [num_bits, K, B]."""
     dim = codes.codes.shape[1]
     size = word_bytes(dim)
     place = tf.range(codes.num_bits)[:, tf.newaxis, tf.newaxis]
@@ -56,11 +62,12 @@ def pack_query(codes: QueryCodes) -> tf.Tensor:
     groups = tf.reshape(bits, [codes.num_bits, batch, -(-dim // 8), 8])
     planes = tf.cast(tf.reduce_sum(groups * [float(2**bit) for bit in range(8)], axis=3), tf.uint8)
     words = tf.reshape(planes, [codes.num_bits, batch, -(-dim // 8) // size, size])
-    return tf.transpose(words, [0, 2, 1, 3])
+    words = words[..., 0] if size == 1 else tf.bitcast(words, _WORDS[size])
+    return tf.transpose(words, [0, 2, 1])
 
 
 def unpack_words(words: Words, dim: int) -> tf.Tensor:
-    """The codes, uint8 [..., dim], of words uint8 [..., bytes of a word].
+    """The codes, uint8 [..., dim], of words, integers [...].
 
     Each byte of a plane becomes eight bytes by a table of 256 words; planes are added as whole words, since no code
     exceeds a byte.
@@ -68,7 +75,7 @@ def unpack_words(words: Words, dim: int) -> tf.Tensor:
     spread = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.int64)[:, 0]
     parts = []
     for word in zip(*words):
-        eights = [tf.gather(tf.constant(spread << p), tf.cast(plane, tf.int32)) for p, plane in enumerate(word)]
+        eights = [tf.gather(tf.constant(spread << p), tf.cast(_bytes(plane), tf.int32)) for p, plane in enumerate(word)]
         parts.append(tf.bitcast(tf.add_n(eights), tf.uint8))  # [..., bytes of a word, 8]
     rows = tf.concat(parts, axis=-2)
     width = rows.shape[-2] * 8
@@ -80,13 +87,16 @@ class PlaneBlock:
     """Rows as bit planes, and the integers that scores are made of.
 
     Args:
-      words: `words[p][k]`, word k of plane p of each row, uint8 [n, bytes of a word], the same rows for each query; or
-        [B, n, bytes of a word], its own for each.
+      words: `words[p][k]`, word k of plane p of each row, integers [n], the same rows for each query; or [B, n], its
+        own for each.
       dim: d.
+      fused: whether XLA compiles this: planes are then added one by one, in the pass that counts their bits, where
+        TensorFlow's own operations are faster with a matrix product.
     """
 
     words: Words
     dim: int
+    fused: bool = False
 
     def inner(self, query: QueryTerms) -> tf.Tensor:
         """See `coded_scores.Block`.
@@ -96,14 +106,18 @@ class PlaneBlock:
         """
         if query.codes is None:
             raise ValueError("bit planes multiply codes, but the queries are floats: score them with a CodeBlock")
-        asked, num_bits = as_words(pack_query(query.codes)), query.codes.num_bits
-        batch, rows = tf.shape(asked)[2], tf.shape(self.words[0][0])[-2]
+        asked, num_bits = pack_query(query.codes), query.codes.num_bits
+        batch, rows = tf.shape(asked)[2], tf.shape(self.words[0][0])[-1]
         weights = tf.constant([[float(2**q) for q in range(num_bits)]])
         total = tf.zeros([], query.dtype)
         for p, plane in enumerate(self.words):
             for k, word in enumerate(plane):
                 column = asked[:, k, :, tf.newaxis]
-                differing = tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(column, as_words(word)[tf.newaxis]))
+                if self.fused:
+                    counts = [_differing(column[q], word) for q in range(num_bits)]
+                    total += tf.add_n([tf.cast(count, query.dtype) * 2.0 ** (p + q) for q, count in enumerate(counts)])
+                    continue
+                differing = _differing(column, word[tf.newaxis])
                 if num_bits == 1:
                     differing = differing[0]
                 else:
@@ -132,16 +146,19 @@ class PlaneBlock:
     ) -> tf.Tensor:
         """The sum over `pairs` of weight times the product of two planes of signs, [1, n]."""
         word = self.words[0][0]
-        total = tf.zeros([1, tf.shape(word)[0]] if len(word.shape) == 2 else tf.shape(word)[:-1], dtype)
+        total = tf.zeros([1, tf.shape(word)[0]] if len(word.shape) == 1 else tf.shape(word), dtype)
         for weight, one, two in pairs:
             for a, b in zip(one, two):
-                differing = tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(as_words(a), as_words(b)))
-                total -= 2.0 * weight * tf.cast(differing, dtype)
+                total -= 2.0 * weight * tf.cast(_differing(a, b), dtype)
             total += weight * self.dim
         return total
 
 
-def as_words(values: tf.Tensor) -> tf.Tensor:
-    """uint8 [..., bytes of a word] as integers [...]."""
-    dtype = _WORDS[values.shape[-1]]
-    return tf.squeeze(values, -1) if dtype == tf.uint8 else tf.bitcast(values, dtype)
+def _differing(one: tf.Tensor, two: tf.Tensor) -> tf.Tensor:
+    """In how many bits words differ, uint8."""
+    return tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(one, two))
+
+
+def _bytes(words: tf.Tensor) -> tf.Tensor:
+    """Integers [...] as uint8 [..., bytes of a word]."""
+    return words[..., tf.newaxis] if words.dtype == tf.uint8 else tf.bitcast(words, tf.uint8)

@@ -7,14 +7,18 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+# Rows of a block, a power of two; and from how many rows on a catalogue is searched by blocks.
+BLOCK_SIZE = 64
+BY_BLOCKS_FROM = 65_536
+
 
 def over_blocks(
     score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch: tf.Tensor, num_rows: int, block_rows: tf.Tensor
 ) -> tf.Tensor:
-    """`score(0, num_rows)`, block after block, so that what scoring a row takes besides its score stays small.
+    """`score(0, num_rows)`, part after part, so that what scoring a row takes besides its score stays small.
 
     Args:
-      score: `(start, end)`, int32 scalars with start <= end, to float32 [B, end - start].
+      score: `(start, size)`, int32 scalars, to float32 [B, size].
       batch: B, int32 scalar.
       num_rows: N.
       block_rows: int32 scalar >= 1, the rows of a block.
@@ -23,7 +27,7 @@ def over_blocks(
       float32 [B, N].
 
     Example:
-      >>> over_blocks(lambda start, end: tf.cast(tf.range(start, end), tf.float32)[None], 1, 5, 2).numpy().tolist()
+      >>> over_blocks(lambda start, size: tf.cast(start + tf.range(size), tf.float32)[None], 1, 5, 2).numpy().tolist()
       [[0.0, 1.0, 2.0, 3.0, 4.0]]
     """
     if not num_rows:
@@ -35,7 +39,7 @@ def over_blocks(
 
     def body(number: tf.Tensor, blocks: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         start = tf.minimum(number * size, num_rows - size)
-        return number + 1, blocks.write(number, score(start, start + size))
+        return number + 1, blocks.write(number, score(start, size))
 
     # One after the other: in parallel, blocks would share neither a cache nor a limit on memory.
     _, blocks = tf.while_loop(lambda number, _: number < count, body, (tf.constant(0), blocks), parallel_iterations=1)
@@ -45,15 +49,14 @@ def over_blocks(
     return tf.ensure_shape(whole, [None, num_rows])
 
 
-def best_of(scores: tf.Tensor, allowed: tf.Tensor | None, size: int) -> tf.Tensor:
-    """The highest score of each `size` consecutive columns, float32 [B, n / size].
+def best_of(scores: tf.Tensor, allowed: tf.Tensor | None) -> tf.Tensor:
+    """The highest score of each block of consecutive columns, float32 [B, n / 64].
 
     Args:
-      scores: float32 [B, n].
+      scores: float32 [B, n], n divisible by 64.
       allowed: bool [B or 1, n], False for columns that don't count; None if all do.
-      size: divides n.
     """
     if allowed is not None:
         scores = tf.where(allowed, scores, -np.inf)
     shape = tf.shape(scores)
-    return tf.reduce_max(tf.reshape(scores, [shape[0], shape[1] // size, size]), axis=2)
+    return tf.reduce_max(tf.reshape(scores, [shape[0], shape[1] // BLOCK_SIZE, BLOCK_SIZE]), axis=2)

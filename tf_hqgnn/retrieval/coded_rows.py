@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.bit_planes import PlaneBlock, pack_words, unpack_words
-from tf_hqgnn.retrieval.blocks import best_of, over_blocks
+from tf_hqgnn.retrieval.blocks import BY_BLOCKS_FROM, over_blocks
 from tf_hqgnn.retrieval.coded_scores import Block, CodeBlock, QueryTerms, score_block
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
-from tf_hqgnn.retrieval.variables import gather
+from tf_hqgnn.retrieval.stripes import Stripes
+from tf_hqgnn.retrieval.variables import gather, rows_from
 
 # Rows of up to so many bits, and words, are multiplied as bit planes where queries are coded, too.
 _MOST_PLANES = 4
@@ -23,10 +24,13 @@ _MOST_QUERY_PLANES = 16
 # Numbers that a block works on at once: few enough for a cache, many enough to be worth the block's overhead.
 _PLANE_BLOCK = 2**19
 _CODE_BLOCK = 2**18
-# Sizes of a batch that XLA compiles for.
-_BATCHES = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024], np.int32)
+# Products of planes that XLA is given at once: more take longer to compile, and the pass is no faster.
+_FUSED_PRODUCTS = 16
 
-# Scores of the rows from one to another.
+# Sizes of a batch that XLA compiles for.
+FUSED_BATCHES = np.array([1, 4, 16, 64, 256, 1024], np.int32)
+
+# Scores of the stored rows from one on, so many of them.
 Score = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
@@ -40,6 +44,7 @@ class CodedRows(RowTable):
 
     Args:
       codes: N rows.
+      by_blocks: see `RowTable`; by default where there are many rows. They are then stored as `Stripes`.
 
     Example:
       >>> items = CodedRows(Codes.quantize(np.array([[1.0, -1.0], [2.0, 2.0]]), num_bits=1))
@@ -47,102 +52,107 @@ class CodedRows(RowTable):
       ([[2.0, 0.0]], 3.0)
     """
 
-    def __init__(self, codes: Codes) -> None:
+    def __init__(self, codes: Codes, by_blocks: bool | None = None) -> None:
         super().__init__(name="rows")
         self.num_rows, self.embedding_dim, self.num_bits = len(codes), codes.dim, codes.num_bits
+        self.by_blocks = self.num_rows >= BY_BLOCKS_FROM if by_blocks is None else by_blocks
         self._bits = codes.num_bits
-        values = codes.unpack()
+        self._stripes = Stripes(len(codes), self.by_blocks)
+        values = self._stripes.store(codes.unpack())
         if codes.num_bits == 8:
             self._codes, self._words = _variable("codes", values), []
         else:
-            # A variable for each word: its rows are sliced and gathered as they are, and uint8 along the first axis is
-            # what can be gathered on a GPU.
+            # A variable for each word: its rows are sliced and gathered as they are.
             packed = pack_words(values, codes.num_bits)
             self._codes, self._words = None, [[_variable("planes", word) for word in plane] for plane in packed]
-        self._scale = _variable("scale", codes.scale)
-        self._offset = None if codes.offset is None else _variable("offset", codes.offset)
+
+        def ranges(name: str, values: np.ndarray) -> tf.Variable:
+            return _variable(name, self._stripes.store(values) if len(values) == len(codes) else values)
+
+        self._scale = ranges("scale", codes.scale)
+        self._offset = None if codes.offset is None else ranges("offset", codes.offset)
         num_bytes = sum(variable.dtype.size * variable.shape.num_elements() for variable in self.variables)
         self.bytes_per_row = num_bytes / max(len(codes), 1)
 
     def gather(self, index: tf.Tensor) -> tf.Tensor:
         """See `RowTable`."""
-        return dequantize(self._codes_at(index), self._bits, *self._ranges_at(index))
+        place = self._stripes.place(index)
+        return dequantize(self._codes_at(place), self._bits, *self._ranges_at(place))
 
     def queries(self, index: tf.Tensor) -> Queries:
         """See `RowTable`; in both forms."""
-        return Queries.of_codes(QueryCodes(self._codes_at(index), self._bits, *self._ranges_at(index)))
+        place = self._stripes.place(index)
+        return Queries.of_codes(QueryCodes(self._codes_at(place), self._bits, *self._ranges_at(place)))
 
     def score_all(self, queries: Queries, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
         batch, (by_codes, by_planes) = tf.shape(queries.rows)[0], self._scorers(queries, cosine)
-        return self._by_planes_or_codes(
+        scores = self._by_planes_or_codes(
             queries,
             lambda rows_at_once: over_blocks(by_planes, batch, self.num_rows, rows_at_once),
             lambda rows_at_once: over_blocks(by_codes, batch, self.num_rows, rows_at_once),
         )
+        return self._stripes.restore_columns(scores)
 
-    def best_of_blocks(
-        self, queries: Queries, size: int, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool
-    ) -> tf.Tensor:
-        """See `RowTable`; with XLA in one pass that keeps nothing but the maxima."""
-        batch, count = tf.shape(queries.rows)[0], self.num_rows // size
+    def best_of_blocks(self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool) -> tf.Tensor:
+        """See `RowTable`; with XLA in one pass that keeps nothing but the maxima.
 
-        def within(score: Score) -> Score:
-            def best(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-                part = slice(start * size, end * size)
-                return best_of(score(part.start, part.stop), None if allowed is None else allowed[:, part], size)
-
-            return best
-
-        if jit_compile and queries.codes is not None and self._has_planes():
-            return self._fused(queries, size, cosine, allowed)
-        by_codes, by_planes = self._scorers(queries, cosine)
-        return self._by_planes_or_codes(
-            queries,
-            lambda rows_at_once: over_blocks(within(by_planes), batch, count, rows_at_once // size + 1),
-            lambda rows_at_once: over_blocks(within(by_codes), batch, count, rows_at_once // size + 1),
-        )
-
-    def _fused(self, queries: Queries, size: int, cosine: bool, allowed: tf.Tensor | None) -> tf.Tensor:
+        Raises:
+          ValueError: The table isn't stored by blocks.
+        """
+        if not self.by_blocks:
+            raise ValueError("the rows are stored one after the other: make the table with by_blocks=True")
+        allowed = None if allowed is None else self._stripes.store_columns(allowed)
         codes, batch = queries.codes, tf.shape(queries.rows)[0]
-        if codes is None:
-            raise ValueError("bit planes multiply codes, but the queries are floats")
-        rows = self.num_rows // size * size
+        if jit_compile and codes is not None and self._has_planes():
+            return self._fused(codes, batch, cosine, allowed)
+        by_codes, by_planes = self._scorers(queries, cosine)
+
+        def of(score: Score) -> Callable[[tf.Tensor], tf.Tensor]:
+            return lambda rows_at_once: self._stripes.best(score, batch, allowed, rows_at_once // self._stripes.count)
+
+        return self._by_planes_or_codes(queries, of(by_planes), of(by_codes))
+
+    def _fused(self, codes: QueryCodes, batch: tf.Tensor, cosine: bool, allowed: tf.Tensor | None) -> tf.Tensor:
+        at_once = _FUSED_PRODUCTS // (self._bits * codes.num_bits * len(self._words[0]))
 
         @tf.function(jit_compile=True, autograph=False)
         def best(values: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor | None, allowed: tf.Tensor | None) -> tf.Tensor:
             asked = Queries.of_codes(QueryCodes(values, codes.num_bits, scale, offset))
-            _, by_planes = self._scorers(asked, cosine)
-            return best_of(by_planes(0, rows), allowed, size)
+            _, by_planes = self._scorers(asked, cosine, fused=True)
+            return self._stripes.best(by_planes, tf.shape(values)[0], allowed, at_once)
 
         # XLA compiles for every size of a batch anew: a few sizes have to do.
-        padded = tf.reduce_min(tf.where(batch <= _BATCHES, _BATCHES, tf.maximum(batch, _BATCHES[-1])))
+        padded = tf.reduce_min(tf.where(batch <= FUSED_BATCHES, FUSED_BATCHES, tf.maximum(batch, FUSED_BATCHES[-1])))
         offset = None if codes.offset is None else _pad(codes.offset, padded)
-        if allowed is not None:
-            allowed = allowed[:, :rows]
-            allowed = allowed if allowed.shape[0] == 1 else _pad(allowed, padded)
+        if allowed is not None and allowed.shape[0] != 1:
+            allowed = _pad(allowed, padded)
         return best(_pad(codes.codes, padded), _pad(codes.scale, padded), offset, allowed)[:batch]
 
     def score_at(self, queries: Queries, index: tf.Tensor, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
+        place = self._stripes.place(index)
         rows: Block = (
-            CodeBlock(self._codes_at(index), self._highest)
+            CodeBlock(self._codes_at(place), self._highest)
             if not self._multiplies_planes(queries)
-            else (PlaneBlock([[gather(word, index) for word in plane] for plane in self._words], self.embedding_dim))
+            else PlaneBlock(self._words_at(place), self.embedding_dim)
         )
-        return self._score(rows, QueryTerms.of(queries), *self._ranges_at(index), cosine)
+        return self._score(rows, QueryTerms.of(queries), *self._ranges_at(place), cosine)
 
-    def _scorers(self, queries: Queries, cosine: bool) -> tuple[Score, Score]:
-        """What scores the rows from one to another, by codes and by bit planes."""
+    def _scorers(self, queries: Queries, cosine: bool, fused: bool = False) -> tuple[Score, Score]:
+        """What scores some stored rows, by codes and by bit planes."""
         query = QueryTerms.of(queries)
 
-        def by_codes(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-            rows = CodeBlock(self._codes_between(start, end), self._highest)
-            return self._score(rows, query, *self._ranges_between(start, end), cosine)
+        def by_codes(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+            if self._codes is not None:
+                codes = rows_from(self._codes, start, size)
+            else:
+                codes = unpack_words(self._words_from(start, size), self.embedding_dim)
+            return self._score(CodeBlock(codes, self._highest), query, *self._ranges_from(start, size), cosine)
 
-        def by_planes(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-            rows = PlaneBlock(self._words_between(start, end), self.embedding_dim)
-            return self._score(rows, query, *self._ranges_between(start, end), cosine)
+        def by_planes(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+            rows = PlaneBlock(self._words_from(start, size), self.embedding_dim, fused)
+            return self._score(rows, query, *self._ranges_from(start, size), cosine)
 
         return by_codes, by_planes
 
@@ -179,34 +189,36 @@ class CodedRows(RowTable):
     ) -> tf.Tensor:
         return score_block(rows, query, self._highest, self.embedding_dim, scale, offset, cosine)
 
-    def _codes_at(self, index: tf.Tensor) -> tf.Tensor:
+    def _codes_at(self, place: tf.Tensor) -> tf.Tensor:
         if self._codes is not None:
-            return gather(self._codes, index)
-        return unpack_words([[gather(word, index) for word in plane] for plane in self._words], self.embedding_dim)
+            return gather(self._codes, place)
+        return unpack_words(self._words_at(place), self.embedding_dim)
 
-    def _codes_between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-        if self._codes is not None:
-            return self._codes[start:end]
-        return unpack_words(self._words_between(start, end), self.embedding_dim)
+    def _words_at(self, place: tf.Tensor) -> list[list[tf.Tensor]]:
+        return [[gather(word, place) for word in plane] for plane in self._words]
 
-    def _words_between(self, start: tf.Tensor, end: tf.Tensor) -> list[list[tf.Tensor]]:
-        return [[word[start:end] for word in plane] for plane in self._words]
+    def _words_from(self, start: tf.Tensor, size: tf.Tensor) -> list[list[tf.Tensor]]:
+        return [[rows_from(word, start, size) for word in plane] for plane in self._words]
 
-    def _ranges_at(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """The scales and offsets of the rows at `index`, float32 of its shape."""
-        place = index if self._scale.shape[0] == self.num_rows else tf.zeros_like(index)
+    def _ranges_at(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The scales and offsets of the rows stored at `place`, float32 of its shape."""
+        place = place if self._scale.shape[0] == self.num_rows else tf.zeros_like(place)
         offset = None if self._offset is None else tf.cast(gather(self._offset, place), tf.float32)
         return tf.cast(gather(self._scale, place), tf.float32), offset
 
-    def _ranges_between(self, start: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """The scales and offsets of the rows from `start` to `end`, float16 [1, n], or [1, 1] if all share them."""
-        part = slice(start, end) if self._scale.shape[0] == self.num_rows else slice(None)
-        return self._scale[tf.newaxis, part], None if self._offset is None else self._offset[tf.newaxis, part]
+    def _ranges_from(self, start: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The scales and offsets of `size` stored rows, float16 [1, size], or [1, 1] if all share them."""
+
+        def part(values: tf.Variable) -> tf.Tensor:
+            shared = self._scale.shape[0] != self.num_rows
+            return (values.read_value() if shared else rows_from(values, start, size))[tf.newaxis]
+
+        return part(self._scale), None if self._offset is None else part(self._offset)
 
 
-def make_rows(values: Codes | np.ndarray) -> RowTable:
-    """A table of codes, or of float32 [N, d]."""
-    return CodedRows(values) if isinstance(values, Codes) else Float32Rows(values)
+def make_rows(values: Codes | np.ndarray, by_blocks: bool | None = None) -> RowTable:
+    """A table of codes, or of float32 [N, d]; `by_blocks` as of `RowTable`."""
+    return CodedRows(values, by_blocks) if isinstance(values, Codes) else Float32Rows(values, by_blocks)
 
 
 def _pad(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.filters import Blocked
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, best
 
-# Rows of a block, and from how many rows on a catalogue is searched by blocks.
-BLOCK_SIZE = 64
-BY_BLOCKS_FROM = 65_536
 # Blocks of at most this part of the catalogue; above, scoring candidates costs more than it saves.
 _SMALL_PART = 8
 
@@ -52,7 +50,7 @@ class ExactTopK(TopK):
             scores = self.rows.score_all(queries, cosine)
             return best(scores if blocked is None else blocked.mask_all(scores), None, k)
 
-        if self.rows.num_rows < BY_BLOCKS_FROM:
+        if not self.rows.by_blocks:
             return at_once()
         depth = tf.cast(k, tf.int64)
         if blocked is not None:
@@ -66,7 +64,7 @@ class ExactTopK(TopK):
         num_rows = self.rows.num_rows
 
         def blocks(allowed: tf.Tensor | None) -> tf.Tensor:
-            highest = self.rows.best_of_blocks(queries, BLOCK_SIZE, cosine, allowed, self._jit_compile)
+            highest = self.rows.best_of_blocks(queries, cosine, allowed, self._jit_compile)
             # In the order of the rows, so that ties among candidates go to the lower one.
             return tf.sort(tf.math.top_k(highest, depth, sorted=False).indices, axis=1)
 

@@ -7,7 +7,7 @@ import abc
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.retrieval.blocks import best_of, over_blocks
+from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, best_of, over_blocks
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.variables import gather
 
@@ -26,12 +26,14 @@ class RowTable(tf.Module, abc.ABC):
       embedding_dim: d.
       num_bits: of a number of a row's code; None for float32.
       bytes_per_row: what the variables of the table take, divided by N.
+      by_blocks: whether `best_of_blocks` is there and worth its while.
     """
 
     num_rows: int
     embedding_dim: int
     num_bits: int | None = None
     bytes_per_row: float
+    by_blocks: bool
 
     @abc.abstractmethod
     def gather(self, index: tf.Tensor) -> tf.Tensor:
@@ -50,20 +52,17 @@ class RowTable(tf.Module, abc.ABC):
         """Products of B queries with the rows at `index` [B, F], float32 [B, F]."""
 
     @abc.abstractmethod
-    def best_of_blocks(
-        self, queries: Queries, size: int, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool
-    ) -> tf.Tensor:
-        """The highest score of every `size` consecutive rows, without a matrix of all scores.
+    def best_of_blocks(self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool) -> tf.Tensor:
+        """The highest score of every 64 consecutive rows, without a matrix of all scores.
 
         Args:
           queries: B of them.
-          size: rows of a block; those that are left at the end, N % size, belong to none.
           cosine: as of `score_all`.
           allowed: bool [B or 1, N], False for rows that don't count; None if all do.
           jit_compile: whether XLA fuses the passes, where there is something to fuse.
 
         Returns:
-          float32 [B, N // size]; -inf for a block without an allowed row.
+          float32 [B, N // 64]; -inf for a block without an allowed row. The N % 64 rows at the end belong to none.
         """
 
     @abc.abstractmethod
@@ -76,6 +75,7 @@ class Float32Rows(RowTable):
 
     Args:
       values: float32 [N, d].
+      by_blocks: see `RowTable`; by default where there are many.
 
     Example:
       >>> rows = Float32Rows(np.array([[3.0, 4.0], [0.0, 1.0]], np.float32))
@@ -86,10 +86,11 @@ class Float32Rows(RowTable):
       [[0.6000000238418579, 0.0]]
     """
 
-    def __init__(self, values: np.ndarray) -> None:
+    def __init__(self, values: np.ndarray, by_blocks: bool | None = None) -> None:
         super().__init__(name="rows")
         values = np.asarray(values, np.float32)
         self.num_rows, self.embedding_dim = values.shape
+        self.by_blocks = self.num_rows >= BY_BLOCKS_FROM if by_blocks is None else by_blocks
         self.bytes_per_row = 4 * self.embedding_dim + 4
         self._values = tf.Variable(values, trainable=False, name="values")
         self._inverse_norm = tf.Variable(_inverse(np.linalg.norm(values, axis=1)), trainable=False, name="inverse_norm")
@@ -103,19 +104,17 @@ class Float32Rows(RowTable):
         scores = tf.matmul(queries.rows, self._values, transpose_b=True)
         return scores * self._inverse_norm if cosine else scores
 
-    def best_of_blocks(
-        self, queries: Queries, size: int, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool
-    ) -> tf.Tensor:
+    def best_of_blocks(self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool) -> tf.Tensor:
         """See `RowTable`; a matrix product a part, which XLA wouldn't make faster."""
 
-        def best(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-            part = slice(start * size, end * size)
+        def best(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+            part = slice(start * BLOCK_SIZE, (start + size) * BLOCK_SIZE)
             scores = tf.matmul(queries.rows, self._values[part], transpose_b=True)
             scores = scores * self._inverse_norm[part] if cosine else scores
-            return best_of(scores, None if allowed is None else allowed[:, part], size)
+            return best_of(scores, None if allowed is None else allowed[:, part])
 
         batch = tf.shape(queries.rows)[0]
-        return over_blocks(best, batch, self.num_rows // size, tf.constant(max(1, _ROWS_AT_ONCE // size)))
+        return over_blocks(best, batch, self.num_rows // BLOCK_SIZE, tf.constant(_ROWS_AT_ONCE // BLOCK_SIZE))
 
     def score_at(self, queries: Queries, index: tf.Tensor, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""

@@ -19,7 +19,7 @@ from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
 from tf_hqgnn.types import InputError
 
-# ScaNN's own advice: below this many points brute force wins, and partitions are worth it above.
+# ScaNN's own advice: below this many points brute force wins, and hashes need as many to be trained on.
 BRUTE_FORCE_BELOW = 20_000
 # Hashes rank roughly: so many candidates are scored again for each answer that is wanted.
 _CANDIDATES_PER_ANSWER = 4
@@ -35,7 +35,7 @@ _TUNED_BY = 100
 
 @dataclass(frozen=True)
 class ScannSizing:
-    """What the index is built and searched with; `num_leaves` 0 is no index: every item is scored.
+    """What the index is built and searched with.
 
     Args:
       num_leaves: partitions of the catalogue.
@@ -55,13 +55,9 @@ class ScannSizing:
           InputError: More leaves than items, or more to search than there are.
 
         Example:
-          >>> ScannSizing.choose(1_000, RetrievalConfig())
-          ScannSizing(num_leaves=0, num_leaves_to_search=0, reorder=0)
           >>> ScannSizing.choose(1_000_000, RetrievalConfig(reorder=300))
           ScannSizing(num_leaves=1000, num_leaves_to_search=100, reorder=300)
         """
-        if num_items < BRUTE_FORCE_BELOW and config.num_leaves is None:
-            return ScannSizing(0, 0, 0)
         num_leaves = config.num_leaves or round(math.sqrt(num_items))
         if num_leaves > num_items:
             raise InputError(
@@ -85,7 +81,7 @@ class ScannTopK(TopK):
     answers mean that there are no more.
 
     Cosines have an index of their own, over rows of length one: the best cosines are seldom among the best inner
-    products, where long rows win. Below 20,000 items nothing is gained by searching: all rows are scored, exactly.
+    products, where long rows win.
 
     The searchers are built from their tensors when the first request comes, which takes a while: warm them up.
 
@@ -122,8 +118,6 @@ class ScannTopK(TopK):
             indexed = np.flatnonzero(item_filter.available).astype(np.int32)
         self._num_indexed = rows.num_rows if indexed is None else len(indexed)
         self.sizing = ScannSizing.choose(self._num_indexed, config)
-        if self.is_exact():
-            return
         values = rows.to_numpy() if indexed is None else rows.to_numpy()[indexed]
         self._rows_of = None if indexed is None else tf.Variable(indexed, trainable=False, name="rows_of")
         self._searcher = _Searcher(values, self.sizing)
@@ -137,8 +131,6 @@ class ScannTopK(TopK):
         self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `TopK`."""
-        if self.is_exact():
-            return self._exact.call(queries, k, blocked, cosine)
         searcher = self._cosine_searcher if cosine else self._searcher
         item_index, found = self._candidates(searcher, queries.rows, self._depth(k, blocked))
         scores = self.rows.score_at(queries, item_index, cosine)
@@ -149,8 +141,8 @@ class ScannTopK(TopK):
         return tf.cond(enough, lambda: answer, lambda: self._exact.call(queries, k, blocked, cosine))
 
     def is_exact(self) -> bool:
-        """Whether the catalogue is so small that every item is scored."""
-        return self.sizing.num_leaves == 0
+        """Never: what the searched leaves don't hold isn't found."""
+        return False
 
     def describe(self) -> dict[str, object]:
         """The sizes, too."""
@@ -259,7 +251,6 @@ def _build(ops: Any, values: np.ndarray, sizing: ScannSizing) -> Any:
     builder = ops.builder(values, num_neighbors=10, distance_measure="dot_product")
     builder = builder.tree(num_leaves=sizing.num_leaves, num_leaves_to_search=sizing.num_leaves_to_search)
     if len(values) < BRUTE_FORCE_BELOW:
-        # Leaves were asked for; hashes need more points than this to be trained on. Not quantized, ScaNN would hold a
-        # second copy of the rows, in float32.
+        # ScaNN was asked for all the same. Not quantized, it would hold a second copy of the rows, in float32.
         return builder.score_brute_force(quantize=True).build()
     return builder.score_ah(min(2, values.shape[1]), anisotropic_quantization_threshold=0.2).build()
