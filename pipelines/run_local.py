@@ -18,15 +18,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pydantic import ValidationError
-
+from pipelines.options import Parser, add_settings, read_config, read_thresholds
 from pipelines.progress import ProgressHandler, quieten_tfx, show_progress
 from tf_hqgnn.config import Config, DataConfig
+from tf_hqgnn.data.spans import resolve_spans
 from tf_hqgnn.logs import start_xla
 from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
-from tf_hqgnn.tfx.thresholds import Thresholds, lift
+from tf_hqgnn.tfx.thresholds import lift
 from tf_hqgnn.types import InputError
 from tf_hqgnn.versions import versions
 
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
       InputError: A file or a setting is wrong.
     """
     config = _configure(options)
-    thresholds = _thresholds(options)
+    thresholds = read_thresholds(options)
     layout = Layout(Path(options.out).absolute())
     started = time.monotonic()
     with _locked(layout.out):
@@ -114,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
             model_store=str(layout.model_store),
             input_fingerprint=fingerprint,
             store_state=state,
+            schema_path=_keep_schema(options.schema, layout) if options.schema else "",
             metadata_connection_config=sqlite_config(layout.metadata),
             beam_pipeline_args=BEAM_ARGS,
             enable_cache=not options.no_cache,
@@ -153,30 +154,20 @@ def store_state(layout: Layout, inputs: str) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m pipelines.run_local", description="From a log to two served models.")
-    parser.add_argument("--data", help="the log: user_id,item_id[,timestamp,rating,weight]; or data.* of the config")
+    parser = Parser(prog="python -m pipelines.run_local", description="From a log to two served models.")
+    parser.add_argument(
+        "--data", help="the log: user_id,item_id[,timestamp,...], {SPAN} for days; or data.* of the config"
+    )
     parser.add_argument("--items", help="titles and categories: item_id[,title,category,available]")
     parser.add_argument("--out", required=True, help="gets serving/, model_store/, pipeline/, metadata.sqlite")
-    parser.add_argument("--config", help="YAML of settings (configs/)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
-    for name, field in Thresholds.model_fields.items():
-        option = f"--{name.replace('_', '-')}"
-        text = f"{field.description}; default %(default)s"
-        parser.add_argument(option, type=float, default=field.default, help=text)
+    add_settings(parser)
+    parser.add_argument("--schema", help="TFDV's schema as text, to which the log must keep; else one is inferred")
     parser.add_argument("--no-cache", action="store_true", help="run every component, whatever ran before")
     return parser.parse_args(arguments)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, as every other is reported."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; --help lists the options")
-
-
 def _configure(options: argparse.Namespace) -> Config:
-    overrides = tuple(options.overrides)
-    config = Config.load(options.config, overrides) if options.config else Config.from_yaml("", overrides)
+    config = read_config(options)
     data = config.data
     if options.data and data.train_path:
         raise InputError("--data and data.train_path both name a log; give one of them")
@@ -188,18 +179,10 @@ def _configure(options: argparse.Namespace) -> Config:
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
 
 
-def _thresholds(options: argparse.Namespace) -> Thresholds:
-    try:
-        return Thresholds(**{name: getattr(options, name) for name in Thresholds.model_fields})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = str(problem["loc"][0]).replace("_", "-")
-        raise InputError(f"--{name} {problem['input']}: {problem['msg'].lower()}") from error
-
-
 def _fingerprint(data: DataConfig) -> str:
     digest = hashlib.sha256()
-    for path in (data.path, data.train_path, data.valid_path, data.test_path, data.items_path):
+    spans = resolve_spans(data.path, data.num_spans) if data.path else ()
+    for path in (*(span.path for span in spans), data.train_path, data.valid_path, data.test_path, data.items_path):
         if not path:
             continue
         try:
@@ -210,6 +193,18 @@ def _fingerprint(data: DataConfig) -> str:
             raise InputError(f"{path}: {error.strerror or error}; expected a file that can be read") from error
         digest.update(b"\0")
     return digest.hexdigest()
+
+
+def _keep_schema(path: str, layout: Layout) -> str:
+    """Copies the schema to a name that changes with its content: TFX's cache looks at nothing but the name."""
+    from tf_hqgnn.tfx.schema_gate import check_schema
+
+    check_schema(Path(path))
+    content = Path(path).read_bytes()
+    kept = layout.out / "schemas" / f"{hashlib.sha256(content).hexdigest()[:16]}.pbtxt"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(content)
+    return str(kept)
 
 
 @contextmanager
@@ -246,6 +241,7 @@ def _interrupt(number: int, frame: Any) -> None:
 def _summarize(record: Any, layout: Layout, seconds: float) -> int:
     from tf_hqgnn.tfx.catalogue import read_report
     from tf_hqgnn.tfx.ranking_evaluator import METRICS_FILE
+    from tf_hqgnn.tfx.trainer import run_path
 
     report = read_report(record.uri("InteractionGen", "report"))
     figures = json.loads((record.uri("RankingEvaluator", "evaluation") / METRICS_FILE).read_text(encoding="utf-8"))
@@ -254,6 +250,11 @@ def _summarize(record: Any, layout: Layout, seconds: float) -> int:
         f"{report['num_users']:,} users, {report['num_items']:,} items; "
         f"train {report['train']:,}, valid {report['valid']:,}, test {report['test']:,} interactions"
     )
+    metrics_path = run_path(str(record.uri("Trainer", "model_run"))) / "metrics.json"
+    training = json.loads(metrics_path.read_text(encoding="utf-8"))
+    kept = training["warm_start"]
+    start = f"warm, {kept['kept_users']:,} users and {kept['kept_items']:,} items kept their rows" if kept else "cold"
+    print(f"trained {training['epochs']} epochs in {training['seconds']:.0f} s; start: {start}")
     if figures["num_users"]:
         print(f"\n{'test, ' + format(figures['num_users'], ',') + ' users':<20}      model  with ScaNN  popularity")
         for name in (name for name in figures["metrics"] if name.endswith("@20")):
@@ -263,6 +264,13 @@ def _summarize(record: Any, layout: Layout, seconds: float) -> int:
             f"  {lift(figures['metrics'], figures['popularity']):.2f} times the NDCG@20 of popularity; ScaNN finds "
             f"{figures['ann_recall@20']:.1%} of the exact first 20; {figures['baseline']}"
         )
+        compared = figures.get("comparison", {}).get("slices", [])
+        if compared:
+            print(f"\n{'ndcg@20 by slice':<58} users      model  last blessed")
+            for part in compared:
+                print(
+                    f"  {part['name']:<55}{part['num_users']:6,}{part['ndcg']:11.4f}{part['baseline_ndcg'] or 0:14.4f}"
+                )
     if not record.property("Pusher", "pushed_model", "pushed"):
         print(f"\nnot pushed after {seconds:.0f} s: {record.property('Pusher', 'pushed_model', 'reason')}")
         return 1

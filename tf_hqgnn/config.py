@@ -27,7 +27,8 @@ class SplitConfig(_Section):
 class DataConfig(_Section):
     """Where the interactions are and how they become train, valid and test."""
 
-    path: str | None = None
+    path: str | None = Field(None, description="{SPAN} in it stands for the number of a day: logs/day-{SPAN}.csv")
+    num_spans: int | None = Field(None, ge=1, description="only the latest so many; null reads every span")
     train_path: str | None = None
     valid_path: str | None = Field(None, description="optional; without it, split.valid of train_path is held out")
     test_path: str | None = None
@@ -37,6 +38,12 @@ class DataConfig(_Section):
     min_rating: float | None = None
     split: SplitConfig = SplitConfig()
     max_bad_rows: int = Field(0, ge=0)
+    max_growth: float | None = Field(
+        10.0, gt=1, description="so many times more rows than usual, or fewer, stop the run; null lets any number pass"
+    )
+    max_id_drift: float | None = Field(
+        0.5, ge=0, le=1, description="share of ids of another kind than before that stops the run; null lets any pass"
+    )
     quarantine_path: str | None = None
 
     @model_validator(mode="after")
@@ -97,6 +104,13 @@ class TrainingConfig(_Section):
     checkpoint_seconds: float = Field(30.0, ge=0, description="at least this long between checkpoints")
     steps_per_execution: int = Field(32, ge=1)
     jit_compile: bool = True
+    warm_start: str | None = Field(
+        "auto",
+        description="a run directory whose rows training starts from; auto: in a pipeline those of the model that was "
+        "blessed last, else none; null: none",
+    )
+    warm_epochs: int = Field(10, ge=1, description="in place of max_epochs where a training starts from another's rows")
+    warm_learning_rate: float = Field(0.01, gt=0, description="likewise in place of learning_rate")
     refit: bool = Field(
         False, description="once epochs and propagation are chosen, train anew on training and validation interactions"
     )
@@ -174,10 +188,20 @@ class EvaluationConfig(_Section):
 class RetrievalConfig(_Section):
     """ScaNN's index; what is None is chosen: leaves by the catalogue's size, the others by the recall they reach."""
 
+    index: Literal["auto", "exact", "scann"] = Field(
+        "auto", description="of hqgnn_scann; auto: exact below 20,000 items, where searching gains nothing"
+    )
     num_leaves: int | None = Field(None, ge=1)
     num_leaves_to_search: int | None = Field(None, ge=1)
     reorder: int | None = Field(None, ge=1, description="candidates at least that the rows themselves score")
     target_recall: float = Field(0.98, gt=0, le=1, description="of the exact 100 best items, for a sample of users")
+
+    @model_validator(mode="after")
+    def _exact_has_no_sizes(self) -> RetrievalConfig:
+        given = [name for name in ("num_leaves", "num_leaves_to_search", "reorder") if getattr(self, name) is not None]
+        if self.index == "exact" and given:
+            raise ValueError(f"{given[0]} is of ScaNN, but index is exact: leave one of them out")
+        return self
 
 
 class ExportConfig(_Section):

@@ -26,8 +26,10 @@ from tf_hqgnn.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.report.page import write_report
 from tf_hqgnn.run_directory import RunDirectory, partial_path
+from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.types import InputError, Interactions, concatenate
 from tf_hqgnn.validation import Judge
+from tf_hqgnn.warm_start import WarmStart, start_tables, warm_settings, warm_start
 
 # Of the validation users, at most: a propagation is judged in half a second on Gowalla instead of three.
 _SEARCH_USERS = 4096
@@ -45,6 +47,7 @@ class TrainResult:
       valid: metrics on the validation split of the rows that are served: coded, if the settings say so.
       full_precision: those of the rows before they were coded; None where they aren't.
       popularity: those of recommending the most popular items.
+      warm_start: of how many users and items the rows were kept, and how many were new; None after a cold start.
     """
 
     run_dir: Path
@@ -54,9 +57,17 @@ class TrainResult:
     valid: dict[str, float]
     full_precision: dict[str, float] | None
     popularity: dict[str, float]
+    warm_start: dict[str, int] | None = None
 
 
-def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False, report: bool = True) -> TrainResult:
+def train(
+    dataset: SplitDataset,
+    config: Config,
+    out: Path,
+    resume: bool = False,
+    report: bool = True,
+    state: TrainedState | None = None,
+) -> TrainResult:
     """From a dataset to a run directory.
 
     1. Trains, and keeps the best epoch by validation NDCG@20 with the propagation of the settings applied.
@@ -76,16 +87,23 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
         settings as they were given.
       resume: go on from `OUT.partial` if it is there.
       report: whether to write report.html.
+      state: the model to start from (see warm_start.py); by default that of the run directory that
+        `training.warm_start` names, if it does.
 
     Raises:
-      InputError: `out` exists, an unfinished run is in the way, or it was made with other settings or data.
+      InputError: `out` exists, an unfinished run is in the way, it was made with other settings or data, or the
+        training can't start from `state`.
       DivergenceError: The loss is no longer finite.
     """
     out = Path(out)
+    if state is None and config.training.warm_start not in (None, "auto"):
+        state = TrainedState.load(Path(str(config.training.warm_start)))
+    start = None if state is None else warm_start(dataset, state, config.model.embedding_dim)
+    dataset = dataset if start is None else start.dataset
     partial = _prepare(dataset, config, out, resume)
     graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
     judge = Judge(dataset.valid, graph, config.evaluation).sample(config.evaluation.validation_users, config.seed)
-    model = _make(dataset.train, graph, config, judge, partial)
+    model = _make(dataset.train, graph, config, judge, partial, start=start)
     valid = judge(model.users, model.items)
     result = TrainResult(
         run_dir=out,
@@ -95,6 +113,7 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
         valid=valid if model.coded is None else judge(*model.coded.dequantize()),
         full_precision=None if model.coded is None else valid,
         popularity=judge.popularity(),
+        warm_start=None if start is None else start.summary(),
     )
     _save(model, graph, result, partial)
     if report:
@@ -105,7 +124,7 @@ def train(dataset: SplitDataset, config: Config, out: Path, resume: bool = False
         print(f"refit: {result.best_epoch} epochs on training and validation interactions", file=sys.stderr)
         (partial / "refit").mkdir(exist_ok=True)
         judge = Judge(dataset.valid.take(np.zeros(0, np.int64)), graph, config.evaluation)
-        model = _make(everything, graph, model.config, judge, partial / "refit", result.best_epoch)
+        model = _make(everything, graph, model.config, judge, partial / "refit", result.best_epoch, start)
         result = replace(result, seconds=round(result.seconds + model.seconds, 3))
         _save(model, graph, result, partial)
     os.rename(partial, out)
@@ -125,7 +144,13 @@ class _Made:
 
 
 def _make(
-    train: Interactions, graph: InteractionGraph, config: Config, judge: Judge, folder: Path, epochs: int | None = None
+    train: Interactions,
+    graph: InteractionGraph,
+    config: Config,
+    judge: Judge,
+    folder: Path,
+    epochs: int | None = None,
+    start: WarmStart | None = None,
 ) -> _Made:
     """Tables, propagation and codes.
 
@@ -136,17 +161,25 @@ def _make(
       judge: of epochs, propagations and codes; without targets, the last epoch and the given propagation stand.
       folder: gets checkpoints and logs.
       epochs: to train for, where that is decided; the learning rate follows `config` all the same.
+      start: the rows to start from, if there are any.
     """
     began = time.monotonic()
     tf_keras.utils.set_random_seed(config.seed)
-    model = make_model(config, graph)
+    settings = config if start is None else warm_settings(config)
+    model = make_model(settings, graph)
+    if start is not None:
+        tables = model.user_table, model.item_table
+        # Of the losses only BPR looks at lengths.
+        started = start_tables(start, graph, (tables[0].numpy(), tables[1].numpy()), unit=config.loss.name != "bpr")
+        for table, rows in zip(tables, started):
+            table.assign(rows)
     adjacency = None if config.propagation.solver == "none" else graph.normalized_adjacency()
 
     def propagate(propagation: PropagationConfig) -> tuple[np.ndarray, np.ndarray]:
         """The encoder's rows, with the post-training propagation (if any) applied."""
         return propagate_embeddings(graph, *model.embeddings(), propagation, adjacency)
 
-    training = config.training if epochs is None else config.training.model_copy(update={"max_epochs": epochs})
+    training = settings.training if epochs is None else settings.training.model_copy(update={"max_epochs": epochs})
     prepared = time.monotonic() - began
     state = fit(model, train, graph, training, config.seed, lambda: judge(*propagate(config.propagation)), folder)
     began = time.monotonic()

@@ -18,7 +18,9 @@ SETTINGS = """
 seed: 3
 data: {k_core: 2, min_rating: 2}
 model: {embedding_dim: 16}
-training: {batch_size: 256, learning_rate: 0.01, max_epochs: 4, patience: 4, steps_per_execution: 4, jit_compile: false}
+training:
+  {batch_size: 256, learning_rate: 0.01, max_epochs: 4, patience: 4, steps_per_execution: 4, jit_compile: false,
+   warm_start: null}
 quantization: {bits: 4, distillation: {max_epochs: 2}}
 evaluation: {k: [5, 20]}
 export: {default_k: 5}

@@ -206,7 +206,7 @@ def test_runs_that_follow(first, run_pipeline):
     # Another blessed model in between: the first one must be judged against it and pushed anew, not be remembered.
     other = run_pipeline("--min-lift", "0", "--set", "retrieval.reorder=50")
     assert other.code == 0
-    assert "the same data" in other.out
+    assert "re-evaluated on today's test split" in other.out
     back = run_pipeline("--min-lift", "0")
     assert back.code == 0
     assert back.record.states["Trainer"] == "CACHED"

@@ -24,6 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
         (["--out", "{tmp}"], "no log to read; give --data FILE, or data.path in the config"),
         (["--out", "{tmp}", "--data", "{tmp}/no.csv"], "{tmp}/no.csv: No such file or directory; expected a file"),
         (["--out", "{tmp}", "--data", "{tmp}"], "{tmp}: Is a directory; expected a file"),
+        (
+            ["--out", "{tmp}", "--data", "{tmp}/{{SPAN}}.csv"],
+            ": no span matches; expected a file with",
+        ),
+        (["--out", "{tmp}", "--data", "{log}", "--set", "data.num_spans=2"], "has no {{SPAN}}; write {{SPAN}} where"),
+        (
+            ["--out", "{tmp}", "--data", "{log}", "--min-slice-users", "1.5"],
+            "--min-slice-users: invalid int value",
+        ),
         (["--out", "{tmp}", "--data", "{log}", "--items", "{tmp}/no"], "{tmp}/no: No such file or directory; expected"),
         (["--out", "{log}", "--data", "{log}"], "--out {log}: File exists; expected a folder that can be written"),
         (["--out", "{tmp}", "--data", "{log}", "--config", "{tmp}/no.yaml"], "config {tmp}/no.yaml: No such file"),
@@ -85,6 +94,10 @@ def test_the_fingerprint_follows_the_content_of_every_file(tmp_path):
     first = fingerprint(path="a", items_path="b")
     assert first == fingerprint(path="a", items_path="b")
     assert len({first, fingerprint(path="a"), fingerprint(path="b", items_path="a")}) == 3
+    for name in ("1.csv", "2.csv"):
+        before = fingerprint(path="{SPAN}.csv") if name != "1.csv" else first
+        (tmp_path / name).write_text(name)
+        assert fingerprint(path="{SPAN}.csv") != before
     (tmp_path / "b").write_text("c")
     assert fingerprint(path="a", items_path="b") != first
 

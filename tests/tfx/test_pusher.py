@@ -1,20 +1,37 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
-from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
 
+from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.tfx import pusher
 from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.tfx.pusher import Pusher
+from tf_hqgnn.trained_state import TrainedState
+from tf_hqgnn.types import InputError
 
 
 @pytest.fixture
-def push(tmp_path):
+def state(dataset, monkeypatch):
+    """What the training run holds."""
+    tables = (np.ones((size, 2), np.float32) for size in (dataset.num_users, dataset.num_items))
+    state = TrainedState(dataset, *tables)
+    monkeypatch.setattr(RunDirectory, "load", lambda path: path)
+    monkeypatch.setattr(TrainedState, "from_run", lambda run: state)
+    return state
+
+
+@pytest.fixture
+def push(tmp_path, state):
     """Runs the component on two candidates; returns its outputs."""
 
     def run(blessed=1, infra_blessed=1):
         artifacts = {
             "model": Model(),
             "index": Model(),
+            "model_run": ModelRun(),
             "evaluation": ModelEvaluation(),
             "blessing": ModelBlessing(),
             "infra_blessing": InfraBlessing(),
@@ -51,6 +68,27 @@ def test_blessed_models_are_pushed_under_one_version(push, tmp_path):
     assert pointer["version"] == 1
     assert pointer["store_state"] == "key-state"
     assert pointer["evaluation"] == {"metrics": {"ndcg@20": 0.5}}
+
+
+def test_the_trained_tables_are_kept_beside_the_pointer_those_of_the_last_model_alone(push, state, tmp_path):
+    push()
+    push()
+    pointer = read_pointer(tmp_path / "store")
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {"latest_blessed.json", "state-2"}
+    kept = TrainedState.load(Path(pointer["state"]))
+    assert kept.dataset.fingerprint() == state.dataset.fingerprint()
+    np.testing.assert_array_equal(kept.users, state.users)
+    np.testing.assert_array_equal(kept.items, state.items)
+
+
+def test_a_model_whose_tables_can_not_be_kept_is_not_pushed(push, tmp_path, monkeypatch):
+    def gone(run):
+        raise InputError("no checkpoint")
+
+    monkeypatch.setattr(pusher.TrainedState, "from_run", gone)
+    with pytest.raises(InputError, match="no checkpoint"):
+        push()
+    assert not (tmp_path / "serving").exists()
 
 
 @pytest.mark.parametrize(

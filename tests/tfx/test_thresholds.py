@@ -78,3 +78,54 @@ def test_lift_where_popularity_finds_nothing():
 def test_thresholds_are_strict(setting):
     with pytest.raises(ValidationError):
         Thresholds(**setting)
+
+
+class TestSlices:
+    def _slice(self, name, ndcg, baseline, users=100, excess=None, error=0.001):
+        excess = ndcg - 0.9 * baseline if excess is None else excess
+        figures = {"ndcg": ndcg, "baseline_ndcg": baseline, "excess": excess, "excess_error": error}
+        return {"name": name, "num_users": users, **figures}
+
+    def _compared(self, *slices, overall=(0.2, 0.2)):
+        everyone = self._slice("all users", *overall)
+        return _evaluation(comparison={"note": "re-evaluated", "slices": [everyone, *slices]})
+
+    def test_the_models_are_compared_on_todays_split_whatever_they_had_on_their_own(self):
+        # Of other data, and with a higher lift then: neither counts.
+        verdict = judge(self._compared(overall=(0.2, 0.21)), Thresholds(), _evaluation(ndcg=0.9, data="b"))
+        assert verdict.blessed
+        assert verdict.baseline == "NDCG@20 0.2000, the last blessed model has 0.2100, re-evaluated"
+        worse = judge(self._compared(overall=(0.2, 0.22)), Thresholds(), _evaluation(ndcg=0.1, data="b"))
+        assert [reason.rpartition("(")[2] for reason in worse.reasons] == ["max_drop)"]
+
+    def test_a_worse_slice_is_named(self):
+        verdict = judge(self._compared(self._slice("cold users", 0.08, 0.1)), Thresholds(), _evaluation())
+        assert verdict.reasons == (
+            "cold users, 100 users: NDCG@20 0.0800, the last blessed model has 0.1000: a drop of more than 10.0% "
+            "(max_slice_drop)",
+        )
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            {"ndcg": 0.09, "baseline": 0.1},
+            {"ndcg": 0.0, "baseline": 0.1, "users": 29},
+            {"ndcg": 0.08, "baseline": 0.1, "error": 0.0051},
+        ],
+        ids=["within the tolerance", "too few users", "within two standard errors"],
+    )
+    def test_what_may_be_chance_is_not_judged(self, part):
+        assert judge(self._compared(self._slice("cold items", **part)), Thresholds(), _evaluation()).blessed
+
+    def test_without_a_comparison_the_figures_of_then_stand_and_the_reason_is_told(self):
+        evaluation = _evaluation(comparison={"note": "the model is gone", "slices": []})
+        verdict = judge(evaluation, Thresholds(), _evaluation())
+        assert verdict.baseline.endswith("had 0.2000 on the same data (the model is gone)")
+
+    @pytest.mark.parametrize(("found", "users", "blessed"), [(0.7, 99, False), (0.7, 9, True), (0.79, 99, True)])
+    def test_scann_must_find_the_items_of_every_slice(self, found, users, blessed):
+        part = {"name": "cold items", "ann_recall": found, "ann_recall_error": 0.01, "ann_users": users}
+        verdict = judge(_evaluation(slices=[part]), Thresholds(), None)
+        assert verdict.blessed == blessed
+        if not blessed:
+            assert verdict.reasons[0].startswith("cold items: the ScaNN model finds 70.0% of the exact model's 20")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tf_hqgnn.data.adjacency import read_adjacency
-from tf_hqgnn.data.chunks import Chunk, Chunks
+from tf_hqgnn.data.anomalies import FileProfile, check_files, id_kinds, id_types
+from tf_hqgnn.data.chunks import ID_COLUMNS, Chunk, Chunks
 from tf_hqgnn.data.delimited import read_delimited
 from tf_hqgnn.data.parquet import read_parquet
 from tf_hqgnn.data.report import BadRowLog, BadRows, ReadReport
+from tf_hqgnn.data.spans import Span
 from tf_hqgnn.data.tfrecord import read_tfrecord
 from tf_hqgnn.types import InputError, Interactions
 
@@ -104,9 +106,81 @@ def read_interactions(
 
 def read_table(path: str | Path, format: Format, log: BadRowLog, min_rating: float | None) -> InteractionTable:
     """As `read_interactions`, with a log of bad rows that several files can share."""
-    path = Path(path)
+    return read_spans((Span(Path(path), None),), format, log, min_rating)
+
+
+def read_spans(
+    spans: Sequence[Span],
+    format: Format,
+    log: BadRowLog,
+    min_rating: float | None,
+    max_growth: float | None = None,
+    max_id_drift: float | None = None,
+) -> InteractionTable:
+    """As `read_table`, from files that are one log: a pair in several of them counts once, as within a file.
+
+    Args:
+      spans: the files, oldest first.
+      format: of each.
+      log: collects bad rows.
+      min_rating: the lowest rating that counts as an interaction.
+      max_growth: of `check_files`, to which the last file is held; columns and types must agree in all.
+      max_id_drift: likewise.
+
+    Raises:
+      InputError: As `read_interactions`, or a file isn't like those before it.
+    """
+    chunks: list[Chunk] = []
+    files: list[FileProfile] = []
+    bad: dict[str, BadRows] = {}
+    for span in spans:
+        read = _read_file(span.path, format, log)
+        found = log.bad(str(span.path))
+        files.append(_profile(span, read, _format(span.path, format), sum(rows.count for rows in found.values())))
+        # An odd day in the past has been let through once; only the latest is judged by how many and which.
+        limits = (max_growth, max_id_drift) if span is spans[-1] else (None, None)
+        check_files(files[-1], files[:-1], *limits)
+        bad |= {f"{span.path}: {kind}" if len(spans) > 1 else kind: rows for kind, rows in found.items()}
+        chunks += read
+    user_ids, user_index = _encode([chunk.user_id for chunk in chunks])
+    item_ids, item_index = _encode([chunk.item_id for chunk in chunks])
+    timestamp, rating, weight = (_column(chunks, name) for name in ("timestamp", "rating", "weight"))
+    del chunks
+    rows_read = len(user_index)
+    if min_rating is not None:
+        path = spans[-1].path
+        if rating is None:
+            raise InputError(f"{path}: min_rating={min_rating} needs a column rating, which the file doesn't have")
+        mask = rating >= min_rating
+        if not mask.any():
+            raise InputError(f"{path}: no rating reaches min_rating={min_rating}, the highest is {rating.max():g}")
+        user_index, item_index = user_index[mask], item_index[mask]
+        timestamp, rating, weight = (None if x is None else x[mask] for x in (timestamp, rating, weight))
+    filtered = rows_read - len(user_index)
+    rows = _distinct(user_index.astype(np.int64) * len(item_ids) + item_index, timestamp, rating, weight)
+    num_bad = sum(count.count for count in bad.values())
+    repeated = rows_read - filtered - len(rows)
+    report = ReadReport(rows_read + num_bad, len(rows), repeated, filtered, bad, tuple(files))
+    users, user_index = compact(user_index[rows], len(user_ids))
+    items, item_index = compact(item_index[rows], len(item_ids))
+    return InteractionTable(
+        user_ids[users],
+        item_ids[items],
+        Interactions(user_index, item_index, None if timestamp is None else timestamp[rows]),
+        None if rating is None else rating[rows].astype(np.float32),
+        None if weight is None else weight[rows].astype(np.float32),
+        report,
+    )
+
+
+def _format(path: Path, format: Format) -> str:
+    return detect_format(path) if format == "auto" else format
+
+
+def _read_file(path: Path, format: Format, log: BadRowLog) -> list[Chunk]:
+    """The good rows of one file, at least one."""
     _check_file(path)
-    kind = detect_format(path) if format == "auto" else format
+    kind = _format(path, format)
     readers: dict[str, Callable[[Path, BadRowLog], Chunks]] = {
         "csv": read_delimited,
         "inter": lambda path, log: read_delimited(path, log, inter=True),
@@ -118,39 +192,24 @@ def read_table(path: str | Path, format: Format, log: BadRowLog, min_rating: flo
         raise InputError(f"format {kind!r}: expected one of auto, {', '.join(readers)}")
     chunks = [chunk for chunk in readers[kind](path, log) if len(chunk.user_id)]
     log.check()
-    bad = log.bad(str(path))
     if not chunks:
-        num_rows = sum(rows.count for rows in bad.values())
+        num_rows = sum(rows.count for rows in log.bad(str(path)).values())
         raise InputError(
             f"{path}: no interactions in {num_rows:,} rows (read as {kind}); expected at least one good row"
         )
-    user_ids, user_index = _encode([chunk.user_id for chunk in chunks])
-    item_ids, item_index = _encode([chunk.item_id for chunk in chunks])
-    timestamp, rating, weight = (_column(chunks, name) for name in ("timestamp", "rating", "weight"))
-    del chunks
-    rows_read = len(user_index)
-    if min_rating is not None:
-        if rating is None:
-            raise InputError(f"{path}: min_rating={min_rating} needs a column rating, which the file doesn't have")
-        mask = rating >= min_rating
-        if not mask.any():
-            raise InputError(f"{path}: no rating reaches min_rating={min_rating}, the highest is {rating.max():g}")
-        user_index, item_index = user_index[mask], item_index[mask]
-        timestamp, rating, weight = (None if x is None else x[mask] for x in (timestamp, rating, weight))
-    filtered = rows_read - len(user_index)
-    rows = _distinct(user_index.astype(np.int64) * len(item_ids) + item_index, timestamp, rating, weight)
-    num_bad = sum(count.count for count in bad.values())
-    report = ReadReport(rows_read + num_bad, len(rows), rows_read - filtered - len(rows), filtered, bad)
-    users, user_index = compact(user_index[rows], len(user_ids))
-    items, item_index = compact(item_index[rows], len(item_ids))
-    return InteractionTable(
-        user_ids[users],
-        item_ids[items],
-        Interactions(user_index, item_index, None if timestamp is None else timestamp[rows]),
-        None if rating is None else rating[rows].astype(np.float32),
-        None if weight is None else weight[rows].astype(np.float32),
-        report,
-    )
+    return chunks
+
+
+def _profile(span: Span, chunks: list[Chunk], format: str, num_bad: int) -> FileProfile:
+    """What the file looks like, for `check_files`."""
+    columns = tuple(name for name in chunks[0]._fields if getattr(chunks[0], name) is not None)
+    kinds = {}
+    for name in ID_COLUMNS:
+        # A log may begin and end with different things; what is between costs more than it tells.
+        ends = [getattr(chunk, name).dictionary for chunk in (chunks[0], chunks[-1])]
+        kinds[name] = id_kinds(pc.unique(pa.concat_arrays(ends)))
+    rows = num_bad + sum(len(chunk.user_id) for chunk in chunks)
+    return FileProfile(str(span.path), span.number, rows, columns, id_types(span.path, format), kinds)
 
 
 def detect_format(path: Path) -> str:

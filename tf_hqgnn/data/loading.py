@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from tf_hqgnn.config import DataConfig
-from tf_hqgnn.data.interactions import InteractionTable, compact, read_table
+from tf_hqgnn.data.interactions import InteractionTable, compact, read_spans, read_table
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.report import BadRowLog, ReadReport
+from tf_hqgnn.data.spans import resolve_spans
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.data.splits import (
     TEST,
@@ -28,10 +29,10 @@ from tf_hqgnn.types import InputError, Interactions
 def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
     """Reads, validates, filters and splits the interactions that `config` names, and reads the items.
 
-    With `path` the split is by `config.split`. With `train_path` and `test_path` it is given: validation is
-    `valid_path`, or else the share `config.split.valid` of each user's training interactions, held out at random. A
-    pair that is in an earlier file (train, valid, test) counts as a duplicate. `k_core` then looks at all interactions
-    together.
+    With `path`, which may name the files of several days (`{SPAN}`, see data.spans), the split is by `config.split`.
+    With `train_path` and `test_path` it is given: validation is `valid_path`, or else the share `config.split.valid` of
+    each user's training interactions, held out at random. A pair that is in an earlier file (train, valid, test) counts
+    as a duplicate. `k_core` then looks at all interactions together.
 
     Args:
       config: the section `data` of a run's settings.
@@ -42,7 +43,9 @@ def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
     """
     with BadRowLog(config.max_bad_rows, config.quarantine_path) as log:
         if config.path is not None:
-            table = read_table(config.path, config.format, log, config.min_rating)
+            spans = resolve_spans(config.path, config.num_spans)
+            limits = config.max_growth, config.max_id_drift
+            table = read_spans(spans, config.format, log, config.min_rating, *limits)
             table = k_core(table, config.k_core)
             part = _split(table, config, seed)
         elif config.train_path is not None and config.test_path is not None:
@@ -112,6 +115,7 @@ def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> t
         train.report.duplicate + test.report.duplicate + repeated,
         train.report.filtered + test.report.filtered,
         log.bad(),
+        train.report.files + test.report.files,
     )
     users, user_index = compact(user_index[rows], len(user_ids))
     items, item_index = compact(item_index[rows], len(item_ids))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from tf_hqgnn.data.anomalies import FileProfile
 from tf_hqgnn.types import InputError
 
 _SHOWN_LINES = 5
@@ -42,6 +43,7 @@ class ReadReport:
       duplicate: further rows of a pair that is kept or filtered.
       filtered: rows removed by `min_rating` or by the k-core.
       bad: what couldn't be used, by kind.
+      files: what each file looks like, oldest first, for the comparison with those of another day.
 
     Raises:
       ValueError: The parts don't add up to the rows read.
@@ -56,6 +58,7 @@ class ReadReport:
     duplicate: int
     filtered: int
     bad: Mapping[str, BadRows] = field(default_factory=dict)
+    files: tuple[FileProfile, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rows_read != self.kept + self.duplicate + self.filtered + self.num_bad:
@@ -82,13 +85,15 @@ class ReadReport:
             "duplicate": self.duplicate,
             "filtered": self.filtered,
             "bad": bad,
+            "files": [file.to_json() for file in self.files],
         }
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> ReadReport:
         """The report that `to_json` wrote."""
         bad = {kind: BadRows(rows["count"], tuple(rows["first_lines"])) for kind, rows in values["bad"].items()}
-        return ReadReport(values["rows_read"], values["kept"], values["duplicate"], values["filtered"], bad)
+        files = tuple(FileProfile.from_json(file) for file in values.get("files", ()))
+        return ReadReport(values["rows_read"], values["kept"], values["duplicate"], values["filtered"], bad, files)
 
 
 def describe_bad(bad: Mapping[str, BadRows]) -> str:

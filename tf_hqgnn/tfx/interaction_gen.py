@@ -1,6 +1,7 @@
 """The pipeline's first component: a log becomes validated, split Examples, a catalogue and a report of the read."""
 
 # No `from __future__ import annotations`: TFX reads the annotations of a component as objects.
+import json
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from tfx.types.experimental.simple_artifacts import Dataset, Metrics
 from tfx.types.standard_artifacts import Examples
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.data.anomalies import check_files
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.tfx.annotations import BeamComponentParameter, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.catalogue import write_catalogue, write_report
 from tf_hqgnn.tfx.examples import SPLITS, examples_path, interaction_columns, serialize_examples
+from tf_hqgnn.tfx.model_store import read_last_log
 
 # Rows that a Beam worker turns into one bundle.
 _ROWS_PER_GROUP = 65536
@@ -29,6 +32,9 @@ def InteractionGen(
     input_fingerprint: Parameter[str] = "",
     span: Parameter[int] = 0,
     version: Parameter[int] = 0,
+    data_path: Parameter[str] = "",
+    items_path: Parameter[str] = "",
+    model_store: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Reads, validates, filters and splits the log that `config` names, and writes it with Beam.
@@ -39,15 +45,23 @@ def InteractionGen(
       report: `report.json`, the count of rows read, kept, duplicate, filtered and bad.
       config: YAML of a `Config`; only `seed` and `data` count, so give only those, and the cache holds.
       input_fingerprint: changes when a file behind the paths does; TFX's cache can't see into files by itself.
-      span: as in TFX's ExampleGen.
+      span: as in TFX's ExampleGen; where the log has spans, its latest counts.
       version: as in TFX's ExampleGen.
+      data_path: in place of the config's `data.path`, unless ""; what an operator names when starting a run.
+      items_path: in place of the config's `data.items_path`, unless "".
+      model_store: folder of the pointer to the last blessed model, whose log this one must be like (see
+        data.anomalies); "" compares with none.
       beam_pipeline: made by TFX from `beam_pipeline_args`.
 
     Raises:
-      InputError: The log is not what DESIGN.md asks for.
+      InputError: The log is not what DESIGN.md asks for, or isn't like the one before it.
     """
-    settings = Config.from_yaml(config)
+    given = {"data.path": data_path, "data.items_path": items_path}
+    settings = Config.from_yaml(config, tuple(f"{key}={json.dumps(path)}" for key, path in given.items() if path))
     dataset = load_dataset(settings.data, settings.seed)
+    files = dataset.report.files
+    last_log = read_last_log(Path(model_store)) if model_store else ()
+    check_files(files[-1], last_log, settings.data.max_growth, settings.data.max_id_drift)
     write_catalogue(dataset, Path(catalogue.uri))
     write_report(dataset, Path(report.uri))
 
@@ -70,7 +84,7 @@ def InteractionGen(
             )
     shutil.rmtree(columns)
     examples.split_names = encode_split_names(list(SPLITS))
-    examples.span = span
+    examples.span = span if files[-1].span is None else files[-1].span
     examples.version = version
     examples.set_string_custom_property("input_fingerprint", input_fingerprint)
     examples.set_string_custom_property("file_format", "tfrecords_gzip")

@@ -13,12 +13,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tf_hqgnn.data.anomalies import FileProfile
+from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.types import InputError
 from tf_hqgnn.versions import staged_version, versions
 
 # As in export.py, which isn't imported here: it brings TensorFlow, seconds before a mistyped path could be reported.
 MODEL_NAMES = ("hqgnn", "hqgnn_scann")
 _POINTER = "latest_blessed.json"
+_STATE = "state-"
 
 
 def push(models: Mapping[str, Path], serving_dir: Path) -> int:
@@ -78,6 +81,31 @@ def read_pointer(store_dir: Path) -> dict[str, Any] | None:
 def pointer_path(store_dir: Path) -> Path:
     """Where the pointer is."""
     return store_dir / _POINTER
+
+
+def read_last_log(store_dir: Path) -> tuple[FileProfile, ...]:
+    """What the files of the log looked like that the last blessed model was made from; empty if that isn't known."""
+    pointer = read_pointer(store_dir)
+    if not pointer or "state" not in pointer:
+        return ()
+    try:
+        report = json.loads((Path(pointer["state"]) / "data" / "report.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ()
+    return ReadReport.from_json(report).files
+
+
+def state_path(store_dir: Path, version: int) -> Path:
+    """Where the `TrainedState` of a version is kept."""
+    return store_dir / f"{_STATE}{version}"
+
+
+def remove_states(store_dir: Path, keep: Path) -> None:
+    """Removes the trained states that no pointer names any more, and what killed pushes left of others."""
+    for pattern in (f"{_STATE}*", f".tmp-{_STATE}*"):
+        for path in store_dir.glob(pattern):
+            if path != keep:
+                shutil.rmtree(path)
 
 
 def move_version(version_dir: Path, destination: Path) -> None:

@@ -8,18 +8,22 @@ from pathlib import Path
 from absl import logging
 from tfx.components.evaluator import constants
 from tfx.types.artifact import Artifact
-from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
 from tfx.utils import path_utils
 
+from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
-from tf_hqgnn.tfx.model_store import MODEL_NAMES, push, write_pointer
+from tf_hqgnn.tfx.model_store import MODEL_NAMES, next_version, push, remove_states, state_path, write_pointer
 from tf_hqgnn.tfx.ranking_evaluator import METRICS_FILE
+from tf_hqgnn.tfx.trainer import run_path
+from tf_hqgnn.trained_state import TrainedState
 
 
 @component
 def Pusher(
     model: InputArtifact[Model],
     index: InputArtifact[Model],
+    model_run: InputArtifact[ModelRun],
     evaluation: InputArtifact[ModelEvaluation],
     blessing: InputArtifact[ModelBlessing],
     infra_blessing: InputArtifact[InfraBlessing],
@@ -37,6 +41,7 @@ def Pusher(
     Args:
       model: the exact model.
       index: the ScaNN model.
+      model_run: of Trainer; what the next run starts from and compares with is kept beside the pointer.
       evaluation: what the next run's candidate will be compared with, kept in the pointer.
       blessing: of RankingEvaluator.
       infra_blessing: of InfraCheck.
@@ -60,6 +65,9 @@ def Pusher(
     sources = {
         name: Path(path_utils.serving_model_path(artifact.uri)) for name, artifact in zip(MODEL_NAMES, (model, index))
     }
+    # Before anything is visible: a model whose state can't be kept isn't pushed either.
+    state_dir = state_path(Path(model_store), next_version(Path(serving_dir)))
+    TrainedState.from_run(RunDirectory.load(run_path(model_run.uri))).save(state_dir)
     version = push(sources, Path(serving_dir))
     paths = {name: str(Path(serving_dir) / name / str(version)) for name in MODEL_NAMES}
     figures = json.loads((Path(evaluation.uri) / METRICS_FILE).read_text(encoding="utf-8"))
@@ -68,11 +76,13 @@ def Pusher(
         {
             "version": version,
             "models": paths,
+            "state": str(state_dir),
             "pushed_at": datetime.now(timezone.utc).isoformat(),
             "store_state": store_state,
             "evaluation": figures,
         },
     )
+    remove_states(Path(model_store), keep=state_dir)
     for name, artifact in zip(MODEL_NAMES, (pushed_model, pushed_index)):
         _mark_pushed(artifact, paths[name], version)
 

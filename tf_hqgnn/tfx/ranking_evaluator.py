@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: TFX reads the annotations of a component as objects.
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, 
 from tfx.utils import path_utils
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation import evaluate_popularity, ranking_metrics, select_rows
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
+from tf_hqgnn.tfx.baseline import Rankings, differences, rank_baseline
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
 from tf_hqgnn.tfx.saved_model_ranking import load_recommend, overlap, rank_items
+from tf_hqgnn.tfx.slices import make_slices, slice_overlap
 from tf_hqgnn.tfx.thresholds import ANN_RECALL, Thresholds, Verdict, judge, lift
 from tf_hqgnn.tfx.trainer import run_path
 from tf_hqgnn.types import concatenate
@@ -52,7 +56,8 @@ def RankingEvaluator(
       model_store: folder of the pointer to the last blessed model.
       store_state: changes when that pointer does; TFX's cache can't see into files by itself.
     """
-    settings, limits = Config.from_yaml(config), Thresholds.model_validate_json(thresholds)
+    settings, limits = Config.from_yaml(config), Thresholds.from_json(thresholds)
+    pointer = read_pointer(Path(model_store))
     paths = {name: Path(path_utils.serving_model_path(artifact.uri)) for name, artifact in (("m", model), ("i", index))}
     figures = evaluate_models(
         RunDirectory.load(run_path(model_run.uri)),
@@ -60,8 +65,9 @@ def RankingEvaluator(
         paths["i"],
         tuple(sorted({*settings.evaluation.k, _ANN_K})),
         settings.evaluation.chunk_size,
+        limits,
+        pointer,
     )
-    pointer = read_pointer(Path(model_store))
     verdict = judge(figures, limits, pointer["evaluation"] if pointer else None)
     record = {
         **figures,
@@ -82,9 +88,15 @@ def RankingEvaluator(
 
 
 def evaluate_models(
-    run: RunDirectory, exact_dir: Path, ann_dir: Path, ks: tuple[int, ...], chunk_size: int
+    run: RunDirectory,
+    exact_dir: Path,
+    ann_dir: Path,
+    ks: tuple[int, ...],
+    chunk_size: int,
+    limits: Thresholds,
+    pointer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Test metrics of two SavedModels and of popularity, training and validation items masked.
+    """Test metrics of two SavedModels, of popularity and of the last blessed model; training and validation masked.
 
     Args:
       run: the training; its `dataset` and `graph` are used.
@@ -92,10 +104,12 @@ def evaluate_models(
       ann_dir: SavedModel whose ranking is approximate.
       ks: cut-offs, 20 among them.
       chunk_size: users in one request.
+      limits: the tolerances of the comparison.
+      pointer: to the model that was blessed last, or None.
 
     Returns:
-      `num_users`, `metrics`, `ann_metrics`, `popularity`, `ann_recall@20`, `lift`, `data_fingerprint`, ready for JSON.
-      Without a user who has test items the metrics are empty.
+      `num_users`, `metrics`, `ann_metrics`, `popularity`, `ann_recall@20`, `lift`, `data_fingerprint`, `slices` and,
+      with a pointer, `comparison`, ready for JSON. Without a user who has test items the metrics are empty.
     """
     dataset, popularity = run.dataset, run.graph.item_degree
     relevant_indptr, relevant = dataset.test.to_csr(dataset.num_users)
@@ -116,7 +130,8 @@ def evaluate_models(
     seen = concatenate(dataset.train, dataset.valid).to_csr(dataset.num_users)
     baseline = evaluate_popularity(dataset.test, seen, popularity, ks, chunk_size=chunk_size)
     over_popularity = lift(exact.values, baseline.values)
-    return {
+    rankings = Rankings(users, targets, tops[0])
+    figures = {
         "split": "test",
         "num_users": len(users),
         "metrics": exact.values,
@@ -126,7 +141,42 @@ def evaluate_models(
         # JSON has no infinity.
         "lift": over_popularity if math.isfinite(over_popularity) else None,
         "data_fingerprint": fingerprint,
+        "slices": _slices(dataset, popularity, rankings, tops[1], limits),
     }
+    if pointer is not None:
+        compared, note = rank_baseline(pointer, dataset, exact_dir, rankings, chunk_size)
+        tolerances = limits.max_drop, limits.max_slice_drop
+        parts = [] if compared is None else differences(compared, dataset, popularity, *tolerances)
+        figures["comparison"] = {"note": note, "slices": [asdict(part) for part in parts]}
+    return figures
+
+
+def _slices(
+    dataset: SplitDataset, popularity: np.ndarray, rankings: Rankings, approximate: np.ndarray, limits: Thresholds
+) -> list[dict[str, Any]]:
+    """Every slice of the candidate: users, NDCG@20, Recall@20, and what ScaNN finds; whether that is enough to judge.
+
+    As `differences` without a baseline, in the same order, that of all users left out.
+    """
+    degree = np.bincount(dataset.train.user_index, minlength=dataset.num_users)[rankings.users]
+    alone = differences(rankings, dataset, popularity, 0.0, 0.0)[1:]
+    records = []
+    for part, found in zip(make_slices(degree, popularity), alone):
+        shares = slice_overlap(rankings.candidate, approximate, part, _ANN_K)
+        shares = shares[np.isfinite(shares)]
+        records.append(
+            {
+                "name": part.name,
+                "num_users": found.num_users,
+                "ndcg@20": found.ndcg,
+                "recall@20": found.recall,
+                "ann_users": len(shares),
+                "ann_recall": float(shares.mean()) if len(shares) else 1.0,
+                "ann_recall_error": float(shares.std(ddof=1) / np.sqrt(len(shares))) if len(shares) > 1 else 0.0,
+                "judged": found.num_users >= limits.min_slice_users,
+            }
+        )
+    return records
 
 
 def write_blessing(blessing: Artifact, verdict: Verdict) -> None:

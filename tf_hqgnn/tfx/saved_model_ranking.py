@@ -32,6 +32,7 @@ def rank_items(
     item_ids: np.ndarray,
     k: int,
     batch_size: int = 256,
+    allow_unknown: bool = False,
 ) -> np.ndarray:
     """The k best items of every user, as the model answers.
 
@@ -42,12 +43,14 @@ def rank_items(
       item_ids: str [I], sorted.
       k: items asked for; a catalogue of fewer is padded.
       batch_size: users in one request.
+      allow_unknown: an answer may be an item that is not in `item_ids`; it takes its place in the ranking all the
+        same, as -1.
 
     Returns:
       int32 [B, k] rows of `item_ids`, best first, -1 where the model had no more.
 
     Raises:
-      ValueError: An answer holds an id that is not in `item_ids`.
+      ValueError: An answer holds an id that is not in `item_ids`, which isn't allowed.
     """
     indptr, indices = excluded
     row_of = {item.encode("utf-8"): row for row, item in enumerate(item_ids)}
@@ -67,10 +70,11 @@ def rank_items(
         )
         items, num_valid = answer["item_id"].numpy(), answer["num_valid"].numpy()
         for row, valid in enumerate(num_valid):
-            try:
-                top[start + row, :valid] = [row_of[item] for item in items[row, :valid]]
-            except KeyError as error:
-                raise ValueError(f"the model recommends {error.args[0]!r}, which is not in the catalogue") from error
+            rows = [row_of.get(item, -1) for item in items[row, :valid]]
+            if -1 in rows and not allow_unknown:
+                unknown = items[row, rows.index(-1)]
+                raise ValueError(f"the model recommends {unknown!r}, which is not in the catalogue")
+            top[start + row, :valid] = rows
     return top
 
 

@@ -5,6 +5,7 @@ TFX loads this module anew for every run, so it holds functions only: a class wo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,26 +19,62 @@ from tf_hqgnn.export import ServingBundle, export_exact
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.tfx.catalogue import read_catalogue, read_report
 from tf_hqgnn.tfx.examples import read_transformed, reindex, sort_vocabulary
-from tf_hqgnn.tfx.model_store import move_version
+from tf_hqgnn.tfx.model_store import move_version, read_pointer
 from tf_hqgnn.tfx.preprocessing import ITEM_VOCABULARY, USER_VOCABULARY
+from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.training import train
+from tf_hqgnn.types import InputError
+from tf_hqgnn.warm_start import warm_start
 
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on transformed examples; leaves the run directory in `model_run` and the exact SavedModel in `model`.
 
     Args:
-      fn_args: of TFX; `custom_config` holds `config` (YAML), `catalogue_path` and `report_path`.
+      fn_args: of TFX; `custom_config` holds `config` (YAML), `catalogue_path`, `report_path`, and `max_epochs`, which
+        is in place of the config's, unless 0.
 
     Raises:
       InputError: A setting is wrong, or there is too little to train on.
     """
-    config = Config.from_yaml(fn_args.custom_config["config"])
+    custom = fn_args.custom_config
+    config = read_settings(custom["config"], custom["max_epochs"])
     run_dir = run_path(fn_args.model_run_dir)
-    train(rebuild_dataset(fn_args), config, run_dir)
+    dataset = rebuild_dataset(fn_args)
+    train(dataset, config, run_dir, state=_last_state(dataset, config, custom["model_store"]))
     bundle = ServingBundle.from_run(RunDirectory.load(run_dir))
     serving_dir = Path(fn_args.serving_model_dir)
     move_version(export_exact(bundle, serving_dir.parent, config.export, version=1), serving_dir)
+
+
+def read_settings(config: str, max_epochs: int) -> Config:
+    """The settings, with other epochs, whatever training starts from, unless `max_epochs` is 0."""
+    names = ("max_epochs", "warm_epochs") if max_epochs else ()
+    return Config.from_yaml(config, tuple(f"training.{name}={max_epochs}" for name in names))
+
+
+def _last_state(dataset: SplitDataset, config: Config, model_store: str) -> TrainedState | None:
+    """Of the model that was blessed last; None if there is none that this training can start from."""
+    if config.training.warm_start != "auto" or not model_store:
+        return None
+    pointer = read_pointer(Path(model_store))
+    if not pointer or "state" not in pointer:
+        print("cold start: no model was blessed before", file=sys.stderr)
+        return None
+    try:
+        state = TrainedState.load(Path(pointer["state"]))
+        start = warm_start(dataset, state, config.model.embedding_dim)
+    except InputError as error:
+        # The model store is nothing that a user has asked for by name: it helps where it can.
+        print(f"cold start: {error}", file=sys.stderr)
+        return None
+    kept = start.summary()
+    print(
+        f"warm start from version {pointer['version']}: {kept['kept_users']:,} users and {kept['kept_items']:,} items "
+        f"keep their rows, {kept['new_users']:,} and {kept['new_items']:,} are new",
+        file=sys.stderr,
+    )
+    return state
 
 
 def rebuild_dataset(fn_args: FnArgs) -> SplitDataset:

@@ -1,0 +1,57 @@
+"""What the Trainer starts from."""
+
+import numpy as np
+import pytest
+
+from tf_hqgnn.config import Config
+from tf_hqgnn.tfx.model_store import state_path, write_pointer
+from tf_hqgnn.tfx.trainer import _last_state
+from tf_hqgnn.trained_state import TrainedState
+
+
+@pytest.fixture
+def store(dataset, tmp_path):
+    """A model store whose last blessed model has tables of two columns."""
+    path = state_path(tmp_path, 4)
+    tables = (np.ones((size, 2), np.float32) for size in (dataset.num_users, dataset.num_items))
+    TrainedState(dataset, *tables).save(path)
+    write_pointer(tmp_path, {"version": 4, "state": str(path)})
+    return str(tmp_path)
+
+
+def settings(embedding_dim=2, **training):
+    return Config.model_validate({"model": {"embedding_dim": embedding_dim}, "training": training})
+
+
+def test_the_last_blessed_model_is_started_from_and_named(dataset, store, capsys):
+    state = _last_state(dataset, settings(), store)
+    assert state.dataset.fingerprint() == dataset.fingerprint()
+    assert capsys.readouterr().err == (
+        f"warm start from version 4: {dataset.num_users} users and {dataset.num_items} items keep their rows, "
+        "0 and 0 are new\n"
+    )
+
+
+def test_another_dimension_starts_cold_and_says_why(dataset, store, capsys):
+    assert _last_state(dataset, settings(embedding_dim=8), store) is None
+    assert capsys.readouterr().err.startswith(
+        "cold start: the model to start from has model.embedding_dim=2, the settings ask for 8; set"
+    )
+
+
+@pytest.mark.parametrize("pointer", [None, {"version": 1, "models": {}}])
+def test_without_a_blessed_model_or_its_state_training_starts_cold(dataset, tmp_path, capsys, pointer):
+    if pointer:
+        write_pointer(tmp_path, pointer)
+    assert _last_state(dataset, settings(), str(tmp_path)) is None
+    assert capsys.readouterr().err == "cold start: no model was blessed before\n"
+
+
+@pytest.mark.parametrize("warm_start", [None, "runs/monday"])
+def test_the_settings_can_turn_it_off_or_name_another(dataset, store, capsys, warm_start):
+    assert _last_state(dataset, settings(warm_start=warm_start), store) is None
+    assert capsys.readouterr().err == ""
+
+
+def test_no_model_store_is_no_mistake(dataset):
+    assert _last_state(dataset, settings(), "") is None

@@ -1,0 +1,140 @@
+"""The parts of a test split that a mean over all users hides: cold users, cold items, items by popularity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tf_hqgnn.evaluation import CSR
+
+_COLD_SHARE = 0.25
+_MAX_BUCKETS = 10
+# A bucket of fewer items has too few test interactions to tell anything.
+_ITEMS_PER_BUCKET = 20
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of the users, judged by some of the items.
+
+    Args:
+      name: in words, as a report shows it.
+      users: bool [B], whose rankings count.
+      items: bool [I], which relevant items count; a ranking is over the whole catalogue all the same.
+    """
+
+    name: str
+    users: np.ndarray
+    items: np.ndarray
+
+
+def make_slices(user_degree: np.ndarray, item_degree: np.ndarray) -> Iterator[Slice]:
+    """Cold users, cold items, and the catalogue in up to ten equal buckets by popularity, the least popular first.
+
+    A user is cold with at most as many training interactions as the quarter of users that has the fewest, an item
+    likewise among the items. Where a count is shared by many, a slice is larger than a quarter.
+
+    Args:
+      user_degree: int [B], training interactions of the users of the test split.
+      item_degree: int [I], of every item.
+
+    Example:
+      >>> for one in make_slices(np.array([1, 2, 3, 4]), np.arange(40)):
+      ...     print(one.name, one.users.sum(), one.items.sum())
+      cold users (at most 1 interactions) 1 40
+      cold items (at most 9 interactions) 4 10
+      popularity bucket 1 of 2 (0 to 19 interactions) 4 20
+      popularity bucket 2 of 2 (20 to 39 interactions) 4 20
+    """
+    every_user, every_item = np.ones(len(user_degree), bool), np.ones(len(item_degree), bool)
+    if not len(user_degree) or not len(item_degree):
+        return
+    limit = int(np.quantile(user_degree, _COLD_SHARE, method="lower"))
+    yield Slice(f"cold users (at most {limit} interactions)", user_degree <= limit, every_item)
+    limit = int(np.quantile(item_degree, _COLD_SHARE, method="lower"))
+    yield Slice(f"cold items (at most {limit} interactions)", every_user, item_degree <= limit)
+    number = min(_MAX_BUCKETS, len(item_degree) // _ITEMS_PER_BUCKET)
+    if number < 2:
+        return
+    for place, rows in enumerate(np.array_split(np.argsort(item_degree, kind="stable"), number), 1):
+        bucket = np.zeros(len(item_degree), bool)
+        bucket[rows] = True
+        low, high = item_degree[rows[0]], item_degree[rows[-1]]
+        yield Slice(f"popularity bucket {place} of {number} ({low} to {high} interactions)", every_user, bucket)
+
+
+def slice_relevant(relevant: CSR, part: Slice) -> CSR:
+    """The relevant items of a slice: CSR over the same users, with those that don't count left out."""
+    indptr, indices = relevant
+    user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    counts = part.users[user] & part.items[indices]
+    kept = np.bincount(user[counts], minlength=len(indptr) - 1)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)]), indices[counts]
+
+
+@dataclass(frozen=True)
+class UserMetrics:
+    """Of every user, NaN where it has no relevant item.
+
+    Args:
+      ndcg: float64 [B].
+      recall: float64 [B].
+    """
+
+    ndcg: np.ndarray
+    recall: np.ndarray
+
+
+def user_metrics(top: np.ndarray, relevant: CSR, k: int, num_items: int) -> UserMetrics:
+    """NDCG@k and Recall@k of every user, as `evaluation.ranking_metrics` defines them.
+
+    Args:
+      top: int32 [B, >= k], rows of items, best first, -1 for none.
+      relevant: CSR over the users, each item at most once.
+      k: cut-off.
+      num_items: I.
+
+    Example:
+      >>> found = user_metrics(np.array([[3, 1], [0, -1]]), (np.array([0, 1, 1]), np.array([1])), 2, 4)
+      >>> found.ndcg.round(4).tolist(), found.recall.tolist()
+      ([0.6309, nan], [1.0, nan])
+    """
+    indptr, indices = relevant
+    counts = np.diff(indptr)
+    user = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    cut = top[:, :k].astype(np.int64)
+    wanted = np.arange(len(counts), dtype=np.int64)[:, np.newaxis] * num_items + cut
+    hits = np.isin(wanted, user * num_items + indices) & (cut >= 0)
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.concatenate([[np.nan], np.cumsum(discount)])[np.minimum(counts, k)]
+    with np.errstate(invalid="ignore"):
+        recall = hits.sum(axis=1) / np.where(counts, counts, np.nan)
+    return UserMetrics(hits @ discount[: hits.shape[1]] / ideal, recall)
+
+
+def slice_overlap(exact: np.ndarray, approximate: np.ndarray, part: Slice, k: int) -> np.ndarray:
+    """Of every user, the share of its k first exact items in the slice that are among the k first approximate ones.
+
+    Args:
+      exact: int32 [B, >= k], -1 where there is nothing.
+      approximate: the same.
+      part: the slice.
+      k: how many first items count.
+
+    Returns:
+      float64 [B], NaN for a user that isn't in the slice, or has no exact item in it.
+
+    Example:
+      >>> part = Slice("odd items", np.array([True, False]), np.array([False, True, False, True]))
+      >>> slice_overlap(np.array([[1, 2, 3], [1, 3, 0]]), np.array([[3, 2, 0], [1, 3, 0]]), part, 3).tolist()
+      [0.5, nan]
+    """
+    best = exact[:, :k]
+    counts = (best >= 0) & part.items[best] & part.users[:, np.newaxis]
+    found = np.zeros(best.shape, bool)
+    for column in approximate[:, :k].T:
+        found |= best == column[:, np.newaxis]
+    number = counts.sum(axis=1)
+    return (counts & found).sum(axis=1) / np.where(number, number, np.nan)

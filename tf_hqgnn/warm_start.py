@@ -1,0 +1,185 @@
+"""Training that goes on from another model: old users and items keep their rows, new ones start among them.
+
+Vocabularies only grow. An id that has dropped out of the log keeps its row, has no interaction any more and stays
+known to the served model. What a user took before the window of data.num_spans is no longer left out of its answers:
+widen the window, or send `exclude_item_id`, where that matters. Ids stay sorted, so rows are found by id and never by
+position; the k-core looks at the log alone, before the vocabulary grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse
+
+from tf_hqgnn.config import Config
+from tf_hqgnn.data.items import rows_of
+from tf_hqgnn.data.split_dataset import SplitDataset
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.trained_state import TrainedState
+from tf_hqgnn.types import InputError, Interactions, concatenate
+
+# Of a split's interactions, at least so many must be new to the model that a training starts from.
+_FRESH_SHARE = 0.5
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class WarmStart:
+    """A dataset with the rows to start from.
+
+    Args:
+      dataset: with every id of the model, too.
+      users: float32 [U, d]; NaN for those that are new.
+      items: float32 [I, d], likewise.
+    """
+
+    dataset: SplitDataset
+    users: np.ndarray
+    items: np.ndarray
+
+    def summary(self) -> dict[str, int]:
+        """How many have a row and how many are new; JSON-ready."""
+        known = {"users": _known(self.users), "items": _known(self.items)}
+        kept = {f"kept_{name}": int(mask.sum()) for name, mask in known.items()}
+        return kept | {f"new_{name}": int((~mask).sum()) for name, mask in known.items()}
+
+
+def warm_start(dataset: SplitDataset, state: TrainedState, embedding_dim: int) -> WarmStart:
+    """The dataset, grown by the ids of a trained model, and the rows of that model.
+
+    What the model has learnt from can't judge one that starts from it: such interactions of the validation and the
+    test split become training interactions. Where the split is by time there are none.
+
+    Args:
+      dataset: to train on.
+      state: of the model.
+      embedding_dim: of the tables.
+
+    Raises:
+      InputError: The model's tables are of another dimension, or it has learnt from more than half of a split.
+    """
+    if state.users.shape[1] != embedding_dim:
+        raise InputError(
+            f"the model to start from has model.embedding_dim={state.users.shape[1]}, the settings ask for "
+            f"{embedding_dim}; set model.embedding_dim={state.users.shape[1]}, or start cold with "
+            "training.warm_start=null"
+        )
+    grown = _grow(dataset, state.dataset)
+    rows = [
+        np.append(table, np.full((1, embedding_dim), np.nan, np.float32), axis=0)[rows_of(known, ids)]
+        for table, known, ids in (
+            (state.users, state.dataset.user_ids, grown.user_ids),
+            (state.items, state.dataset.item_ids, grown.item_ids),
+        )
+    ]
+    return WarmStart(_set_apart(grown, state.dataset), *rows)
+
+
+def warm_settings(config: Config) -> Config:
+    """The settings with `warm_epochs` and `warm_learning_rate` in their places, and nothing computed to start from."""
+    training = config.training.model_copy(
+        update={"max_epochs": config.training.warm_epochs, "learning_rate": config.training.warm_learning_rate}
+    )
+    return config.model_copy(
+        update={"training": training, "model": config.model.model_copy(update={"initializer": "random"})}
+    )
+
+
+def start_tables(
+    start: WarmStart, graph: InteractionGraph, fresh: tuple[np.ndarray, np.ndarray], unit: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every row to start from: a new one is the mean of its neighbours' rows, as long as the known rows are.
+
+    Random rows need more epochs: two of them reach 0.33 of validation NDCG@20 on a generated log with a tenth of new
+    users, from the neighbours' mean 0.37. After ten epochs it makes no difference (MovieLens-100K).
+
+    Args:
+      start: with NaN in the rows of new users and items.
+      graph: of the training interactions.
+      fresh: float32 [U, d] and [I, d], for new ones without a known neighbour.
+      unit: whether rows start at unit length. A loss that looks at directions alone lets rows grow, and longer ones
+        turn more slowly in the same steps.
+    """
+    matrix = scipy.sparse.csr_matrix(
+        (np.ones(len(graph.indices), np.float32), graph.indices, graph.indptr), (graph.num_users, graph.num_items)
+    )
+    tables = [
+        _fill(start.users, matrix, start.items, fresh[0]),
+        _fill(start.items, matrix.T.tocsr(), start.users, fresh[1]),
+    ]
+    if unit:
+        tables = [table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), _TINY) for table in tables]
+    return tables[0], tables[1]
+
+
+def _fill(rows: np.ndarray, neighbours: scipy.sparse.csr_matrix, other: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+    known = _known(rows)
+    means = neighbours @ np.nan_to_num(other)
+    norms = np.linalg.norm(means, axis=1, keepdims=True)
+    length = np.linalg.norm(rows[known], axis=1).mean() if known.any() else 1.0
+    started = np.where(norms > 0, means * (length / np.where(norms > 0, norms, 1.0)), fresh)
+    return np.where(known[:, np.newaxis], rows, started).astype(np.float32)
+
+
+def _known(rows: np.ndarray) -> np.ndarray:
+    return ~np.isnan(rows).any(axis=1)
+
+
+def _grow(dataset: SplitDataset, old: SplitDataset) -> SplitDataset:
+    """The dataset with the ids of both; what is known of an item that has dropped out is what was known then."""
+    user_ids, item_ids = (
+        np.array(sorted({*mine, *theirs}), object)
+        for mine, theirs in ((dataset.user_ids, old.user_ids), (dataset.item_ids, old.item_ids))
+    )
+    user_row, item_row = rows_of(user_ids, dataset.user_ids), rows_of(item_ids, dataset.item_ids)
+
+    def moved(part: Interactions) -> Interactions:
+        users, items = user_row[part.user_index].astype(np.int32), item_row[part.item_index].astype(np.int32)
+        return Interactions(users, items, part.timestamp)
+
+    mine, theirs = rows_of(dataset.item_ids, item_ids), rows_of(old.item_ids, item_ids)
+
+    def column(pick: Callable[[SplitDataset], np.ndarray | None], empty: str | bool) -> np.ndarray | None:
+        values, before = pick(dataset), pick(old)
+        if values is None:
+            return None
+        known_then = np.full(len(item_ids), empty, values.dtype) if before is None else np.append(before, empty)[theirs]
+        return np.where(mine >= 0, np.append(values, empty)[mine], known_then).astype(values.dtype)
+
+    return replace(
+        dataset,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        train=moved(dataset.train),
+        valid=moved(dataset.valid),
+        test=moved(dataset.test),
+        titles=column(lambda one: one.titles, ""),
+        categories=column(lambda one: one.categories, ""),
+        available=column(lambda one: one.available, True),
+    )
+
+
+def _set_apart(dataset: SplitDataset, old: SplitDataset) -> SplitDataset:
+    """The dataset with what the old model has learnt from in the training split."""
+    size = dataset.num_items
+    users, items = rows_of(dataset.user_ids, old.user_ids), rows_of(dataset.item_ids, old.item_ids)
+    learnt = users[old.train.user_index] * size + items[old.train.item_index]
+    fresh, moved = [], []
+    for name, part in (("validation", dataset.valid), ("test", dataset.test)):
+        known = np.isin(part.user_index.astype(np.int64) * size + part.item_index, learnt)
+        if known.sum() > (1 - _FRESH_SHARE) * len(part):
+            raise InputError(
+                f"the model to start from has learnt from {known.sum():,} of the {len(part):,} interactions of the "
+                f"{name} split, so these can't judge what starts from it; use data.split.method=temporal, which holds "
+                "out the latest, or start cold with training.warm_start=null"
+            )
+        fresh.append(part.take(~known))
+        moved.append(part.take(known))
+    if not sum(map(len, moved)):
+        return dataset
+    everything = concatenate(dataset.train, *moved)
+    order = np.lexsort((everything.item_index, everything.user_index))
+    return replace(dataset, train=everything.take(order), valid=fresh[0], test=fresh[1])
