@@ -35,6 +35,12 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-clients/bin/python --require-hashes -r tests/clients/requirements.lock
 	@touch $@
 
+# Another one, with the official stubs but without TensorFlow.
+.venv-min-tfs-client/.installed: tests/clients/min-tfs-client.lock .venv/.installed
+	@test -x .venv-min-tfs-client/bin/python || $(BIN)/python -m venv --without-pip .venv-min-tfs-client
+	@$(BIN)/uv pip install --quiet --python .venv-min-tfs-client/bin/python --require-hashes -r tests/clients/min-tfs-client.lock
+	@touch $@
+
 # Checks of serving/ offline: Kubernetes' schemas and hadolint.
 .venv-serving/.installed: serving/requirements-tools.lock .venv/.installed
 	@test -x .venv-serving/bin/python || $(BIN)/python -m venv --without-pip .venv-serving
@@ -63,7 +69,7 @@ setup: .venv/.installed
 demo: .venv/.installed
 	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
 
-test: lint .venv-clients/.installed .venv-serving/.installed
+test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed
@@ -84,6 +90,8 @@ lock: .venv/.installed
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/ann/requirements.in -o benchmarks/ann/requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		tests/clients/min-tfs-client.in -o tests/clients/min-tfs-client.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		serving/requirements-tools.in -o serving/requirements-tools.lock
 
@@ -113,4 +121,4 @@ bench: bench-small .venv-ann/.installed
 		$(BIN)/python -m benchmarks.quantization report --work $(WORK)/quantization
 
 clean:
-	rm -rf .venv .venv-clients .venv-serving .venv-recbole .venv-implicit .venv-ann demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
