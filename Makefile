@@ -102,15 +102,16 @@ tables: .venv/.installed
 	$(BIN)/python -m benchmarks.tables
 
 # Minutes: the parts that need no peer, and all models on MovieLens.
-bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
-	@for b in data sparse_product ode_solvers evaluation training graph_training coded_retrieval; do \
+bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-ann/.installed
+	@for b in data sparse_product ode_solvers evaluation training graph_training; do \
 		echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b || exit; done
 	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data ml-100k --max-seconds 150 && \
 		$(BIN)/python -m benchmarks.peers report --work $(WORK) --data ml-100k
+	$(BIN)/python -m benchmarks.ann run --work $(WORK) --sizes 1e5
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) --sizes 1e6 && $(BIN)/python -m benchmarks.scale report --work $(WORK)
 
 # Hours. What is done is not done again: after an interruption the same command goes on. Results: $(WORK)/*.csv.
-bench: bench-small .venv-ann/.installed
+bench: bench-small
 	$(BIN)/python -m benchmarks.ann run --work $(WORK)
 	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla
 	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data beauty toys --seeds 2020 2021 2022

@@ -26,6 +26,7 @@ setup(
     ],
     extras_require={
         "tfx": ["tfx[kfp]==1.16.0", "apache-beam[gcp,dill]==2.72.0", "scann==1.3.2"],
+        "beam": ["apache-beam==2.72.0", "scann==1.3.2"],
         "serving": [
             "tensorflow-serving-api~=2.16.1",
             "grpcio-health-checking",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tf_hqgnn import __version__
+from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.logs import quieten_libraries, start_xla
 from tf_hqgnn.types import InputError
 
@@ -287,6 +288,56 @@ def recommend(
     _print(f"{who}{known}", table)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def batch(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(metavar="SAVED_MODEL", help="A version, such as EXPORT_DIR/hqgnn/1.")],
+    users: Annotated[
+        str, typer.Option(metavar="FILE|all", help="Ids one a line, or .csv or .parquet with user_id; all the model's.")
+    ],
+    out: Annotated[str, typer.Option(metavar="FILE.parquet", help="Or .tfrecord; -00000-of-0000N is put into it.")],
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Items for each user.")] = 10,
+    exclude: Annotated[Path | None, typer.Option(metavar="FILE", help="Items never to return, ids one a line.")] = None,
+    reject_unknown: Annotated[
+        bool, typer.Option(help="No popular items for users that the model doesn't know: they go to the rejected.")
+    ] = False,
+    shards: Annotated[int | None, typer.Option(min=1, help="Output files; by default by the number of users.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Users in one call of the model.")] = None,
+    tf_threads: Annotated[int | None, typer.Option(min=1, help="Of TensorFlow in a worker; all cores.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend to all users at once, on Apache Beam. Options not named here are Beam's, such as --runner."""
+    quieten_beam()
+    try:
+        import apache_beam  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"batch needs Apache Beam ({error}): install tf_hqgnn[beam]") from error
+    from tf_hqgnn.beam.batch import batch, say_on_stderr
+    from tf_hqgnn.beam.plan import read_ids
+    from tf_hqgnn.beam.running import PipelineFailed
+
+    settings: dict[str, Any] = {"k": k, "num_shards": shards, "reject_unknown": reject_unknown}
+    settings |= {
+        "batch_size": batch_size,
+        "tf_threads": tf_threads,
+        "exclude": () if exclude is None else read_ids(exclude),
+    }
+    try:
+        report = batch(model, users, out, context.args, say_on_stderr, **settings)
+    except PipelineFailed as error:
+        print(f"tf-hqgnn: {error}; what is done is kept, and the same command goes on", file=sys.stderr)
+        raise typer.Exit(1) from error
+    if as_json:
+        print(json.dumps(vars(report)))
+        return
+    rejected = ", ".join(f"{count:,} {reason}" for reason, count in report.rejected.items())
+    print(
+        f"{report.users_in:,} users in, {report.rows:,} answered ({report.rows - report.known_users:,} unknown ones "
+        f"with popular items), {sum(report.rejected.values()):,} rejected{f': {rejected}' if rejected else ''}"
+    )
+    print(f"{len(report.files)} files in {report.seconds:.1f} s, {report.files[0]} the first")
+
+
 def _cut_offs(text: str) -> tuple[int, ...]:
     try:
         ks = tuple(sorted({int(part) for part in text.split(",")}))
@@ -326,7 +377,8 @@ def main() -> None:
     except SystemExit as ended:
         # Typer turns Ctrl-C into this code without a word.
         if ended.code == 130:
-            print("tf-hqgnn: interrupted; a training goes on with --resume", file=sys.stderr)
+            again = "the same command goes on" if sys.argv[1:2] == ["batch"] else "a training goes on with --resume"
+            print(f"tf-hqgnn: interrupted; {again}", file=sys.stderr)
         raise
     except (ArithmeticError, ConnectionError) as error:
         print(f"tf-hqgnn: {error}", file=sys.stderr)

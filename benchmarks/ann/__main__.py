@@ -2,8 +2,9 @@
 
 Needs `make .venv-ann/.installed` for FAISS and usearch. Rows are generated (clusters, lengths that differ): 64
 dimensions, the 100 best by inner product. An index is built, tuned to a recall of .98 if it is approximate, and timed
-in a process of its own, all within two threads. Recall is that of the best 100 by the full-precision rows; codes of
-generated rows say little about it, those of a trained model keep most of its accuracy (README).
+in a process of its own, all within two threads; bits are those of items and of queries, searched by XLA. Recall is that
+of the best 100 by the full-precision rows: codes of generated rows keep little of it, those of a trained model most of
+its accuracy (README).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from benchmarks.timing import describe_run
 
 _PYTHON = ROOT / ".venv-ann" / "bin" / "python"
 _REFERENCE = "TensorFlow"
-_OURS = ("exact, float32", "exact, 8 bits", "exact, 4 bits", "exact, 1 bit", "hqgnn_scann")
+_BITS = ("8 x 8", "4 x 4", "2 x 8", "1 x 8", "1 x 1")
+_OURS = ("exact, float32", *(f"exact, {bits} bits" for bits in _BITS), "hqgnn_scann")
 _LIBRARIES = ("FAISS flat", "FAISS IVF", "FAISS binary", "usearch")
 # A graph of five million items takes longer to build than all the others together.
 _LARGEST = {"usearch": 1_000_000}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,7 +20,7 @@ from tf_hqgnn.retrieval.scann import ScannTopK
 
 import tensorflow as tf  # isort: skip  The package comes first, it chooses Keras 2.
 
-_BITS = {"exact, 8 bits": 8, "exact, 4 bits": 4, "exact, 1 bit": 1}
+_EXACT = re.compile(r"exact, (\d) x (\d) bits")
 _SHARES_OF_LEAVES = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
 _REORDER = 400
 
@@ -32,8 +33,8 @@ def build(index: str, items: np.ndarray, queries: np.ndarray, exact: np.ndarray)
         return Built(lambda asked: brute(asked).numpy(), 4.0 * DIM, tf.constant), None
     if index == "ScaNN alone":
         return _scann_alone(items, queries, exact)
-    if index in _BITS:
-        return _coded(items, _BITS[index]), None
+    if bits := _EXACT.fullmatch(index):
+        return _coded(items, int(bits[1]), int(bits[2])), None
     table = make_rows(items)
     if index == "hqgnn_scann":
         scann = ScannTopK(table, RetrievalConfig(), sample=Queries(tf.constant(queries)))
@@ -48,18 +49,18 @@ def build(index: str, items: np.ndarray, queries: np.ndarray, exact: np.ndarray)
     return Built(lambda asked: call(asked).numpy(), num_bytes, tf.constant), setting
 
 
-def _coded(items: np.ndarray, num_bits: int) -> Built:
+def _coded(items: np.ndarray, num_bits: int, query_bits: int) -> Built:
     """Queries are codes, too, as the users of a served model are."""
     table = make_rows(Codes.quantize(items, num_bits))
     top_k = ExactTopK(table, jit_compile=True)
 
     def encode(queries: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        codes = Codes.quantize(queries, num_bits)
+        codes = Codes.quantize(queries, query_bits)
         return tf.constant(codes.unpack()), tf.constant(codes.scale.astype(np.float32))
 
     @tf.function(reduce_retracing=True)
     def call(codes: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-        return top_k.call(Queries.of_codes(QueryCodes(codes, num_bits, scale, None)), tf.constant(K))[1]
+        return top_k.call(Queries.of_codes(QueryCodes(codes, query_bits, scale, None)), tf.constant(K))[1]
 
     return Built(lambda asked: call(*asked).numpy(), table.bytes_per_row, encode)
 

@@ -1,0 +1,1 @@
+"""Apache Beam: answers for all users at once, and propagation over graphs that no machine holds. See README.md."""

@@ -1,0 +1,101 @@
+"""Beam's own flags: understood by some runner, or refused."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, WorkerOptions
+from apache_beam.runners.portability.fn_api_runner import fn_runner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.runner import PipelineRunner, create_runner
+
+from tf_hqgnn.types import InputError
+
+_DASK = (
+    "--runner=DaskRunner loses data without an error (Beam 2.72: a pipeline's second branch never runs, and what a "
+    "bundle's end emits is dropped): take DirectRunner with --direct_running_mode=multi_processing, or FlinkRunner, "
+    "SparkRunner, DataflowRunner"
+)
+_DIRECT = ("", "directrunner", "direct", "switchingdirectrunner", "bundlebaseddirectrunner")
+
+
+def parse_flags(flags: Sequence[str]) -> PipelineOptions:
+    """The options that `flags` stand for.
+
+    Raises:
+      InputError: A flag is none of Beam's, or has a value that can't be, or names a runner that can't be trusted.
+
+    Example:
+      >>> parse_flags(["--parallelism=4", "--runner=FlinkRunner"]).view_as(StandardOptions).runner
+      'FlinkRunner'
+      >>> parse_flags(["-zz"])
+      Traceback (most recent call last):
+      tf_hqgnn.types.InputError: -zz: not an option of this command nor of Apache Beam
+    """
+    parser = _Parser(allow_abbrev=False, add_help=False)
+    for group in PipelineOptions.__subclasses__():
+        if group.__module__ == PipelineOptions.__module__:
+            add_arguments: Any = group._add_argparse_args
+            add_arguments(parser)
+    _, unknown = parser.parse_known_args(list(flags))
+    if unknown:
+        known = [name for action in parser._actions for name in action.option_strings]
+        close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+        hint = f"; do you mean {close[0]}?" if close else ""
+        raise InputError(f"{unknown[0]}: not an option of this command nor of Apache Beam{hint}")
+    options = PipelineOptions(list(flags))
+    worker = options.view_as(WorkerOptions)
+    # By default workers would write a page of how they start and end, and of each error that is raised here, too.
+    worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "CRITICAL"
+    if "dask" in _runner_name(options):
+        raise InputError(_DASK)
+    direct = options.view_as(DirectOptions)
+    if is_direct(options) and direct.direct_num_workers != 1 and direct.direct_running_mode == "in_memory":
+        raise InputError(
+            f"--direct_num_workers={direct.direct_num_workers} has no effect in memory: add "
+            "--direct_running_mode=multi_processing"
+        )
+    return options
+
+
+def is_direct(options: PipelineOptions) -> bool:
+    """Whether the pipeline runs on this machine, under this process."""
+    return _runner_name(options) in _DIRECT
+
+
+def has_worker_processes(options: PipelineOptions) -> bool:
+    """Whether it is the direct runner with processes of its own."""
+    return is_direct(options) and options.view_as(DirectOptions).direct_running_mode == "multi_processing"
+
+
+def make_runner(options: PipelineOptions) -> PipelineRunner:
+    """The runner that `options` name.
+
+    Raises:
+      InputError: There is none of that name.
+    """
+    if is_direct(options):
+        # What DirectRunner ends up with for a batch pipeline, after it tried to download another runner's binary.
+        provision = fn_runner.beam_provision_api_pb2.ProvisionInfo(
+            pipeline_options=JobServiceHandle.encode_pipeline_options(options.get_all_options())
+        )
+        return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
+    name = options.view_as(StandardOptions).runner
+    try:
+        return create_runner(name)
+    except (AttributeError, ImportError, RuntimeError, ValueError) as error:
+        raise InputError(f"--runner={name}: {' '.join(str(error).split())}") from error
+
+
+def _runner_name(options: PipelineOptions) -> str:
+    return (options.view_as(StandardOptions).runner or "").rpartition(".")[2].lower()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises where argparse would print its usage, which here is Beam's, and end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"Beam: {message}")

@@ -1,0 +1,145 @@
+"""Edges and embeddings as Parquet files: what a run directory holds, for propagation over graphs of any size."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from tf_hqgnn.types import InputError
+
+EDGE_COLUMNS = ("user_index", "item_index")
+ROW_COLUMNS = ("index", "embedding")
+
+# Rows that are in memory at a time while a file is read or written.
+_BATCH_ROWS = 1 << 16
+_WRITE_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A part of a Parquet file, which one worker reads."""
+
+    path: str
+    number: int
+
+
+def list_row_groups(name: str, pattern: str, columns: tuple[str, str]) -> tuple[list[RowGroup], int, pa.Schema]:
+    """The row groups of the files that `pattern` names, their rows together, and the schema of the first.
+
+    Raises:
+      InputError: There are no such files, or one isn't Parquet with these columns.
+    """
+    try:
+        paths = sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+    except (BeamIOError, ValueError) as error:
+        raise InputError(f"{name} {pattern}: {' '.join(str(error).split())}") from error
+    if not paths:
+        raise InputError(f"{name} {pattern}: no such file; expected Parquet with the columns {' and '.join(columns)}")
+    groups: list[RowGroup] = []
+    num_rows, schema = 0, None
+    for path in paths:
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
+            try:
+                file = pq.ParquetFile(handle)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise InputError(f"{name} {path}: not a Parquet file") from error
+            schema = schema or file.schema_arrow
+            missing = [column for column in columns if column not in file.schema_arrow.names]
+            if missing:
+                raise InputError(f"{name} {path}: expected a column {missing[0]}, found {file.schema_arrow.names}")
+            groups += [RowGroup(path, number) for number in range(file.num_row_groups)]
+            num_rows += file.metadata.num_rows
+    return groups, num_rows, schema
+
+
+def dimension(pattern: str, schema: pa.Schema) -> int:
+    """Of the embeddings.
+
+    Raises:
+      InputError: The column isn't a list of a fixed size.
+    """
+    kind = schema.field("embedding").type
+    if not pa.types.is_fixed_size_list(kind):
+        raise InputError(f"{pattern}: embedding is of type {kind}; expected a fixed-size list of float32")
+    return kind.list_size
+
+
+def read_edges(group: RowGroup) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of int64 [n]: users and items."""
+    for batch in _batches(group, EDGE_COLUMNS):
+        user, item = (batch.column(name).cast(pa.int64()).to_numpy() for name in EDGE_COLUMNS)
+        yield user, item
+
+
+def read_rows(group: RowGroup) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """int64 [n] and float32 [n, d]: where rows belong, and the rows."""
+    for batch in _batches(group, ROW_COLUMNS):
+        values = batch.column("embedding").flatten().cast(pa.float32()).to_numpy()
+        yield batch.column("index").cast(pa.int64()).to_numpy(), values.reshape(len(batch), -1)
+
+
+def write_rows(path: str, index: np.ndarray, rows: np.ndarray) -> None:
+    """Writes rows; the file is there complete or not at all."""
+    kind = pa.list_(pa.float32(), rows.shape[1])
+    _write(path, [index, pa.FixedSizeListArray.from_arrays(rows.astype(np.float32).ravel(), type=kind)], ROW_COLUMNS)
+
+
+def write_edges(path: str, user_index: np.ndarray, item_index: np.ndarray) -> None:
+    """Writes pairs; the file is there complete or not at all."""
+    _write(path, [user_index, item_index], EDGE_COLUMNS)
+
+
+def write_run(run_dir: Path, folder: Path) -> dict[str, Any]:
+    """Writes `edges.parquet`, `users.parquet` and `items.parquet` of a training run: its graph and trained tables.
+
+    Returns:
+      The settings of its propagation.
+
+    Raises:
+      InputError: `run_dir` isn't a finished run, or its rows come from an encoder with a graph convolution.
+    """
+    from tf_hqgnn.config import Config
+    from tf_hqgnn.graph.interaction_graph import InteractionGraph
+
+    if not (run_dir / "metrics.json").is_file():
+        raise InputError(f"{run_dir} is not the directory of a finished run (no metrics.json)")
+    config = Config.load(run_dir / "config.yaml")
+    if config.model.encoder != "none":
+        raise InputError(f"{run_dir}: encoder {config.model.encoder} has convolved rows; only tables can be propagated")
+    newest = max((run_dir / "checkpoints").glob("epoch-*/weights.npz"), key=lambda path: path.parent.name)
+    with np.load(newest, allow_pickle=False) as weights:
+        # Without validation, there is no best epoch but the last.
+        names = ("best_0", "best_1") if "best_0" in weights else ("weight_0", "weight_1")
+        tables = [weights[name] for name in names]
+    graph = InteractionGraph.load(run_dir / "graph" / "graph.npz")
+    users = np.repeat(np.arange(graph.num_users), graph.user_degree)
+    write_edges(str(folder / "edges.parquet"), users, graph.indices)
+    for name, table in zip(("users", "items"), tables):
+        write_rows(str(folder / f"{name}.parquet"), np.arange(len(table)), table)
+    return json.loads(config.propagation.model_dump_json())
+
+
+def _batches(group: RowGroup, columns: tuple[str, str]) -> Iterator[pa.RecordBatch]:
+    with FileSystems.open(group.path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
+        file = pq.ParquetFile(handle)
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group.number], columns=list(columns)):
+            if any(column.null_count for column in batch.columns):
+                raise InputError(f"{group.path}: a value of {' or '.join(columns)} is null")
+            yield batch
+
+
+def _write(path: str, columns: list[Any], names: tuple[str, str]) -> None:
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        pq.write_table(pa.table(dict(zip(names, columns))), file, row_group_size=_WRITE_ROWS)
+    FileSystems.rename([temporary], [path])

@@ -1,0 +1,56 @@
+"""The process of `supervisor.run_supervised`: `python -m tf_hqgnn.beam.job FOLDER REASON_FILE [Beam flag ...]`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from tf_hqgnn.beam.quiet import quieten_beam
+from tf_hqgnn.logs import quieten_libraries
+
+
+def main() -> None:
+    """Runs the plan of a folder; ends as soon as a worker process does. What is wrong goes to the file of reasons."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    quieten_libraries()
+    quieten_beam()
+    from tf_hqgnn.beam.batch import run_pipeline
+    from tf_hqgnn.beam.flags import parse_flags
+    from tf_hqgnn.beam.plan import Plan
+    from tf_hqgnn.beam.running import PipelineFailed
+    from tf_hqgnn.beam.supervisor import FAILED, MISTAKE, WORKER_DIED
+    from tf_hqgnn.types import InputError
+
+    folder, reason, *flags = sys.argv[1:]
+
+    def end(status: int, why: str = "") -> None:
+        # Not by the interpreter's own end: it would wait for Beam's threads, which wait for workers to leave.
+        Path(reason).write_text(why, encoding="utf-8")
+        sys.stderr.flush()
+        os._exit(status)
+
+    # A thread of Beam's waits for each worker process, and raises if its exit code isn't 0.
+    threading.excepthook = lambda failure: end(WORKER_DIED, f"{failure.exc_value}")
+    try:
+        run_pipeline(Plan.load(folder), parse_flags(flags))
+    except InputError as error:
+        end(MISTAKE, str(error))
+    except PipelineFailed as error:
+        end(FAILED, str(error))
+    except Exception:
+        end(FAILED, traceback.format_exc())
+    end(0)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""How Beam's RunInference asks an exported SavedModel: its signature `recommend`, in batches of its best size."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from apache_beam.ml.inference.base import ModelHandler
+
+from tf_hqgnn.beam.shards import ShardOfUsers
+from tf_hqgnn.beam.users import COLUMN
+from tf_hqgnn.types import InputError
+
+# Scores of one call, 256 MB; beyond 2,048 users, more are no faster (benchmarks/batch.py).
+_SCORES = 1 << 26
+_SMALLEST, _LARGEST = 64, 2048
+# Of a model that doesn't say how many items it has.
+_UNKNOWN_SIZE = 1 << 17
+
+ANSWERS = pa.schema(
+    [
+        (COLUMN, pa.string()),
+        ("known_user", pa.bool_()),
+        ("item_ids", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ShardOfAnswers:
+    """A shard's users, and a row of the schema `ANSWERS` for each of them."""
+
+    users: ShardOfUsers
+    answers: pa.Table
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A SavedModel in memory.
+
+    Args:
+      root: what was loaded; its variables live as long as it does, which a signature alone doesn't see to.
+      recommend: the signature.
+      batch_size: users of a call, for the most answers a second.
+    """
+
+    root: Any
+    recommend: Any
+    batch_size: int
+
+    def release(self) -> None:
+        """Lets go of the model."""
+        self.root = self.recommend = None
+
+
+class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
+    """Top-k for shards of users. RunInference loads one model a process, which its threads share.
+
+    An element is a shard, not a user, so that Beam's bookkeeping costs nothing. Needs no TensorFlow until a worker
+    loads the model.
+
+    Args:
+      model: folder of a SavedModel, on any file system that TensorFlow can read.
+      k: answers of a user, at most.
+      exclude: ids of items that never come back.
+      batch_size: users of one call of the model; None is the best size for its catalogue.
+      tf_threads: of TensorFlow in a worker process; None leaves it to TensorFlow, which takes every core.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        k: int,
+        exclude: Sequence[str] = (),
+        batch_size: int | None = None,
+        tf_threads: int | None = None,
+    ) -> None:
+        super().__init__(min_batch_size=1, max_batch_size=1)
+        self._model = model
+        self._k = k
+        self._exclude = tuple(exclude)
+        self._batch_size = batch_size
+        self._tf_threads = tf_threads
+
+    def load_model(self) -> LoadedModel:
+        """The SavedModel and its signature, after `import scann` if it has ScaNN's operations.
+
+        Raises:
+          InputError: There is no such model, it lacks the signature, or it needs ScaNN and that isn't installed.
+        """
+        return load_model(self._model, self._tf_threads)
+
+    def run_inference(
+        self, batch: Sequence[ShardOfUsers], model: LoadedModel, inference_args: dict[str, Any] | None = None
+    ) -> Iterator[ShardOfAnswers]:
+        """The answers of each shard, in the order of its users."""
+        size = self._batch_size or model.batch_size
+        for users in batch:
+            ids = users.rows.column(COLUMN).combine_chunks()
+            ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+            parts = [
+                answer(model, ids[start : start + size], self._k, self._exclude) for start in range(0, len(ids), size)
+            ]
+            yield ShardOfAnswers(users, pa.Table.from_batches(parts, ANSWERS))
+
+    def get_num_bytes(self, batch: Sequence[ShardOfUsers]) -> int:
+        """Of the ids; the default would serialize them to count."""
+        return sum(users.rows.nbytes for users in batch)
+
+    def get_metrics_namespace(self) -> str:
+        """Of the counters that runners show."""
+        return "tf_hqgnn"
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        """A shard is a batch already."""
+        return {"min_batch_size": 1, "max_batch_size": 1}
+
+
+def load_model(model: str, tf_threads: int | None = None) -> LoadedModel:
+    """See `RecommendHandler`."""
+    import tf_hqgnn  # noqa: F401  Chooses Keras 2 before TensorFlow is imported.
+
+    import tensorflow as tf  # isort: skip
+
+    if tf_threads is not None:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(tf_threads)
+            tf.config.threading.set_inter_op_parallelism_threads(tf_threads)
+        except RuntimeError as error:
+            raise InputError(
+                "--tf-threads: TensorFlow already runs in this process: add --direct_running_mode=multi_processing"
+            ) from error
+    path = f"{model}/saved_model.pb"
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"--model {model}: not a SavedModel, which has a file saved_model.pb")
+    with tf.io.gfile.GFile(path, "rb") as file:
+        has_scann = b"Scann>" in file.read()
+    if has_scann:
+        try:
+            import scann  # noqa: F401  Registers the operations.
+        except ImportError as error:
+            raise InputError(f"--model {model} searches with ScaNN, which can't be imported ({error})") from error
+    root = tf.saved_model.load(model)
+    if "recommend" not in root.signatures:
+        found = ", ".join(sorted(root.signatures))
+        raise InputError(f"--model {model} has no signature recommend, only {found}: expected one of `tf-hqgnn export`")
+    loaded = LoadedModel(root, root.signatures["recommend"], best_batch_size(_num_items(model)))
+    # Beam holds it until the interpreter takes itself apart, when TensorFlow can't delete its functions any more.
+    atexit.register(_release, weakref.ref(loaded))
+    return loaded
+
+
+def best_batch_size(num_items: int) -> int:
+    """Users of a call, for a catalogue.
+
+    Example:
+      >>> [best_batch_size(num_items) for num_items in (1_682, 10_000, 40_981, 1_000_000)]
+      [2048, 2048, 1024, 64]
+    """
+    return min(_LARGEST, max(_SMALLEST, 1 << max(1, _SCORES // num_items).bit_length() - 1))
+
+
+def _num_items(model: str) -> int:
+    import tensorflow as tf
+
+    shapes = tf.train.load_checkpoint(f"{model}/variables/variables").get_variable_to_shape_map()
+    return shapes.get("_item_ids/_ids/.ATTRIBUTES/VARIABLE_VALUE", [_UNKNOWN_SIZE])[0]
+
+
+def _release(loaded: weakref.ref[LoadedModel]) -> None:
+    model = loaded()
+    if model is not None:
+        model.release()
+
+
+def answer(model: LoadedModel, user_ids: pa.Array, k: int, exclude: Sequence[str] = ()) -> pa.RecordBatch:
+    """Rows of the schema `ANSWERS` for `user_ids` (binary, UTF-8), by one call of the model."""
+    import tensorflow as tf
+
+    size = len(user_ids)
+    outputs = model.recommend(
+        user_id=tf.constant(user_ids.to_numpy(zero_copy_only=False)),
+        k=tf.constant(k, tf.int32),
+        exclude_item_id=tf.broadcast_to(tf.constant(list(exclude), tf.string), [size, len(exclude)]),
+        category=tf.fill([size], ""),
+    )
+    num_valid = outputs["num_valid"].numpy()
+    item_ids, scores = outputs["item_id"].numpy(), outputs["score"].numpy()
+    is_valid = np.arange(item_ids.shape[1]) < num_valid[:, None]
+    ends = pa.array(np.concatenate([[0], np.cumsum(num_valid)]), pa.int32())
+    columns = [
+        user_ids.cast(pa.string()),
+        pa.array(outputs["known_user"].numpy()),
+        pa.ListArray.from_arrays(ends, pa.array(item_ids[is_valid], pa.binary()).cast(pa.string())),
+        pa.ListArray.from_arrays(ends, pa.array(scores[is_valid])),
+    ]
+    return pa.record_batch(columns, schema=ANSWERS)

@@ -1,0 +1,200 @@
+"""What a batch run is: its settings, what it was started on, and the folder where its finished shards wait."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from tf_hqgnn.beam.sinks import FORMATS, check_name, read_json, shard_path, write_bytes
+from tf_hqgnn.beam.users import find_files, find_sources
+from tf_hqgnn.types import InputError
+
+# Bounds of what a worker holds at a time: a shard's users, and its answers.
+USERS_PER_SHARD = 50_000
+ANSWERS_PER_SHARD = 5_000_000
+_MAX_SHARDS = 100_000
+_FEW_USERS = 1024
+
+_PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A batch run.
+
+    Args:
+      model: folder of the SavedModel.
+      users: path or pattern of files, or "all".
+      out: the name that the files are called after; its suffix is their format.
+      k: answers of a user, at most.
+      num_shards: output files.
+      exclude: items that never come back.
+      reject_unknown: whether users that the model doesn't know get no answer.
+      batch_size: users of one call of the model; None for the best.
+      tf_threads: of TensorFlow in a worker; None for all cores.
+      inputs: `(path, bytes, time of change)` of the files of users.
+      model_hash: of the SavedModel's graph and of the checksums of its variables.
+    """
+
+    model: str
+    users: str
+    out: str
+    k: int
+    num_shards: int
+    exclude: tuple[str, ...]
+    reject_unknown: bool
+    batch_size: int | None
+    tf_threads: int | None
+    inputs: tuple[tuple[str, int, float], ...]
+    model_hash: str
+
+    @property
+    def suffix(self) -> str:
+        """That of `out`: .parquet or .tfrecord."""
+        return os.path.splitext(self.out)[1]
+
+    @property
+    def folder(self) -> str:
+        """Where the run's files are until all of it is done."""
+        return self.out + ".partial"
+
+    @property
+    def report_path(self) -> str:
+        """The last file to appear; once it is there, the output is complete."""
+        return self.out + ".report.json"
+
+    @property
+    def rejected_path(self) -> str:
+        """Rows without an answer, one JSON object a line; there is none if all rows have one."""
+        return self.out + ".rejected.jsonl"
+
+    @property
+    def input_paths(self) -> list[str]:
+        """The files of users; the model, if it is they who say it."""
+        return [path for path, _, _ in self.inputs] or [self.model]
+
+    def shard(self, number: int) -> str:
+        """An output file, such as OUT-00000-of-00008.parquet."""
+        return f"{os.path.splitext(self.out)[0]}-{number:05d}-of-{self.num_shards:05d}{self.suffix}"
+
+    def missing(self) -> frozenset[int]:
+        """Shards that aren't done."""
+        return frozenset(range(self.num_shards)) - self.done()
+
+    def done(self) -> frozenset[int]:
+        """Shards whose manifest is there."""
+        pattern = shard_path(self.folder, 0)[:-5]
+        names = (found.path for found in FileSystems.match([pattern + "*.json"])[0].metadata_list)
+        return frozenset(int(match[1]) for name in names if (match := re.search(r"shard-(\d+)\.json$", name)))
+
+    @staticmethod
+    def load(folder: str) -> Plan:
+        """That of a folder where it was saved."""
+        values = read_json(FileSystems.join(folder, _PLAN))
+        inputs = tuple((path, size, changed) for path, size, changed in values["inputs"])
+        return Plan(**{**values, "exclude": tuple(values["exclude"]), "inputs": inputs})
+
+    def save(self) -> None:
+        """Makes the folder, with the plan in it."""
+        try:
+            FileSystems.mkdirs(self.folder)
+        except (BeamIOError, OSError) as error:
+            if not FileSystems.exists(self.folder):
+                raise InputError(f"--out {self.out}: {self.folder} can't be made: {error}") from error
+        write_bytes(FileSystems.join(self.folder, _PLAN), json.dumps(asdict(self)).encode())
+
+
+def make_plan(
+    model: str,
+    users: str,
+    out: str,
+    k: int = 10,
+    exclude: Sequence[str] = (),
+    num_shards: int | None = None,
+    reject_unknown: bool = False,
+    batch_size: int | None = None,
+    tf_threads: int | None = None,
+) -> Plan:
+    """A new run, or the one that was interrupted, if everything that its answers depend on is the same.
+
+    Args are as `Plan`'s; `num_shards` None is one for 50,000 users or 5 million answers, at least 8 of 1,024 users.
+
+    Raises:
+      InputError: A setting can't be, an input can't be read, or the output or another run's part of it is there.
+    """
+    if os.path.splitext(out)[1] not in FORMATS:
+        raise InputError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
+    check_name("--out", out)
+    model = model.rstrip("/")
+    model_hash = _hash_model(model)
+    files = find_files(users)
+    inputs = tuple((file.path, file.size_in_bytes, file.last_updated_in_seconds or 0.0) for file in files)
+    _, num_users = find_sources(users, [path for path, _, _ in inputs], model)
+    if num_shards is None:
+        largest = min(USERS_PER_SHARD, max(1, ANSWERS_PER_SHARD // k))
+        num_shards = max(math.ceil(num_users / largest), min(8, math.ceil(num_users / _FEW_USERS)), 1)
+    if num_shards > _MAX_SHARDS:
+        raise InputError(f"{num_shards:,} shards are too many, at most {_MAX_SHARDS:,}: lower -k, or set --shards")
+    plan = Plan(
+        model, users, out, k, num_shards, tuple(exclude), reject_unknown, batch_size, tf_threads, inputs, model_hash
+    )
+    _check_free(plan)
+    if not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
+        return plan
+    begun = Plan.load(plan.folder)
+    if _answers_of(begun) != _answers_of(plan):
+        changed = [name for name, value in _answers_of(plan).items() if _answers_of(begun)[name] != value]
+        raise InputError(
+            f"{plan.folder} holds the finished part of another run ({', '.join(changed)} differ): give the same "
+            f"arguments to go on with it, or delete it"
+        )
+    return plan
+
+
+def read_ids(path: Path) -> tuple[str, ...]:
+    """The ids of a text file, one a line.
+
+    Raises:
+      InputError: It can't be read, or isn't UTF-8.
+    """
+    try:
+        return tuple(line for line in path.read_text(encoding="utf-8-sig").split("\n") if line)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected ids one a line, in UTF-8: {error}") from error
+
+
+def _answers_of(plan: Plan) -> dict[str, object]:
+    """All that the content of the output depends on; a model may have moved."""
+    values = asdict(plan)
+    return {name: values[name] for name in values if name not in ("model", "batch_size", "tf_threads")}
+
+
+def _check_free(plan: Plan) -> None:
+    found = [plan.report_path] if FileSystems.exists(plan.report_path) else []
+    if not found and not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
+        pattern = f"{os.path.splitext(plan.out)[0]}-*-of-*{plan.suffix}"
+        found = [metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list]
+    if found:
+        raise InputError(
+            f"--out {plan.out}: {found[0]} exists, and nothing is overwritten: delete it, or choose another"
+        )
+
+
+def _hash_model(model: str) -> str:
+    digest = hashlib.sha256()
+    for name in ("saved_model.pb", "variables/variables.index"):
+        try:
+            with FileSystems.open(f"{model}/{name}", compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                digest.update(file.read())
+        except (BeamIOError, OSError) as error:
+            raise InputError(f"--model {model}: not a SavedModel, which has a file {name}") from error
+    return digest.hexdigest()

@@ -1,0 +1,249 @@
+"""The post-training graph ODE over graphs that no machine holds: `python -m tf_hqgnn.beam.propagation`.
+
+The solution of dh/dt = A h + e is a power series sum_k c_k A^k e (`tf_hqgnn.ode.exact`; the Runge-Kutta solvers are
+polynomials in A, too), here summed by Horner's rule: h <- A h + c_k e. With A = S B S, S = D^-1/2 and B the 0-1 matrix
+of the edges, and g = S h, that is
+
+    g <- S^2 (B g) + c_k S e,
+
+so edges carry no weights. Each product B g is a join of blocks of g with the edges that start in them, and a sum by
+the blocks where those end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+
+from tf_hqgnn.beam.blocks import Blocks
+from tf_hqgnn.beam.flags import make_runner, parse_flags
+from tf_hqgnn.beam.graph_files import (
+    EDGE_COLUMNS,
+    ROW_COLUMNS,
+    RowGroup,
+    dimension,
+    list_row_groups,
+    write_run,
+)
+from tf_hqgnn.beam.propagation_steps import (
+    DEGREE,
+    DistinctEdges,
+    Product,
+    ReadEdges,
+    ReadRows,
+    Start,
+    Update,
+    Write,
+    scaled,
+    tag_state,
+    to_parts,
+    write_count,
+)
+from tf_hqgnn.beam.quiet import quieten_beam
+from tf_hqgnn.beam.running import PipelineFailed, run_to_end
+from tf_hqgnn.beam.series import coefficients
+from tf_hqgnn.beam.sinks import check_name, read_json, write_bytes
+from tf_hqgnn.logs import quieten_libraries
+from tf_hqgnn.types import InputError
+
+BLOCK_ROWS = 1 << 18
+BLOCK_EDGES = 1 << 23
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """What `propagate` did.
+
+    Args:
+      num_users: rows of users written.
+      num_items: rows of items written.
+      num_edges: distinct pairs.
+      num_repeated: pairs that were in the files more than once.
+      num_products: sparse products.
+      seconds: from start to end.
+    """
+
+    num_users: int
+    num_items: int
+    num_edges: int
+    num_repeated: int
+    num_products: int
+    seconds: float
+
+
+def propagate(
+    edges: str,
+    users: str,
+    items: str,
+    out: str,
+    series: np.ndarray,
+    normalize: bool = False,
+    flags: Sequence[str] = (),
+    block_rows: int = BLOCK_ROWS,
+    block_edges: int = BLOCK_EDGES,
+) -> Propagated:
+    """Writes `OUT/users-*.parquet` and `OUT/items-*.parquet`, and last `OUT/report.json`.
+
+    Memory: a worker holds at most four blocks of `block_rows` rows, and about `block_edges` edges (4 bytes each in a
+    product, 40 while repeated ones are found), whatever the size of the graph; so at the defaults and 64 dimensions,
+    0.3 GB and 0.3 GB. What is between the steps is the runner's to
+    hold: on disk for Flink, Spark and Dataflow, in memory for the direct runner.
+
+    Args:
+      edges: files (pattern) of the pairs, integer columns `user_index` and `item_index`; repeated pairs count once.
+      users: files of the trained rows of users: `index` (0 to U - 1, each once) and `embedding`, lists of d float32.
+      items: the same of items.
+      out: a folder that must not hold anything.
+      series: c_0..c_K, of `coefficients`.
+      normalize: whether rows are scaled to unit length first.
+      flags: of Apache Beam.
+      block_rows: rows of a block at most.
+      block_edges: edges that meet a block at a time, about; where more are between two blocks, blocks are made smaller.
+
+    Raises:
+      InputError: A file or setting is wrong, or `out` isn't empty.
+      PipelineFailed: A worker failed, or the runner.
+    """
+    start = time.monotonic()
+    options = parse_flags(flags)
+    edge_groups, num_edges, _ = list_row_groups("--edges", edges, EDGE_COLUMNS)
+    row_groups: list[tuple[bool, RowGroup]] = []
+    sizes, dims = [], []
+    for is_users, name, pattern in ((True, "--user-rows", users), (False, "--item-rows", items)):
+        groups, num_rows, schema = list_row_groups(name, pattern, ROW_COLUMNS)
+        row_groups += [(is_users, group) for group in groups]
+        sizes.append(num_rows)
+        dims.append(dimension(pattern, schema))
+    if dims[0] != dims[1]:
+        raise InputError(f"users have {dims[0]} dimensions, items {dims[1]}: they must have the same")
+    blocks = Blocks.choose(sizes[0], sizes[1], num_edges, block_rows, block_edges)
+    out = out.rstrip("/")
+    check_name("--out", out)
+    if FileSystems.match([f"{out}/*"])[0].metadata_list:
+        raise InputError(f"--out {out} isn't empty, and nothing is overwritten: delete it, or choose another")
+    if not FileSystems.exists(out):
+        FileSystems.mkdirs(out)
+    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    build(pipeline, edge_groups, row_groups, blocks, dims[0], series, normalize, out)
+    run_to_end(pipeline)
+    distinct = read_json(f"{out}/edges.json")
+    FileSystems.delete([f"{out}/edges.json"])
+    seconds = round(time.monotonic() - start, 3)
+    done = Propagated(sizes[0], sizes[1], distinct, num_edges - distinct, len(series) - 1, seconds)
+    write_bytes(f"{out}/report.json", json.dumps(asdict(done)).encode())
+    return done
+
+
+def build(
+    pipeline: beam.Pipeline,
+    edge_groups: list[RowGroup],
+    row_groups: list[tuple[bool, RowGroup]],
+    blocks: Blocks,
+    dim: int,
+    series: np.ndarray,
+    normalize: bool,
+    out: str,
+) -> None:
+    """Adds all steps to `pipeline`; arguments as of `propagate`."""
+    pairs = (
+        pipeline
+        | "EdgeFiles" >> beam.Create(edge_groups)
+        | "SpreadEdges" >> beam.Reshuffle()
+        | "ReadEdges" >> beam.ParDo(ReadEdges(blocks))
+        | "ByPairOfBlocks" >> beam.GroupByKey()
+        | "Distinct" >> beam.ParDo(DistinctEdges(blocks)).with_outputs("degrees", "count", main="edges")
+    )
+    counted = pairs["count"] | "CountEdges" >> beam.CombineGlobally(sum)
+    _ = counted | "WriteCount" >> beam.Map(write_count, path=f"{out}/edges.json")
+    rows = (
+        pipeline
+        | "RowFiles" >> beam.Create(row_groups)
+        | "SpreadRows" >> beam.Reshuffle()
+        | "ReadRows" >> beam.ParDo(ReadRows(blocks, dim))
+    )
+    every = pipeline | "EveryBlock" >> beam.Create([(block, (DEGREE, b"", b"")) for block in range(blocks.num_blocks)])
+    state = (
+        (rows, pairs["degrees"], every)
+        | "RowsAndDegrees" >> beam.Flatten()
+        | "ByBlock" >> beam.GroupByKey()
+        | "Start" >> beam.ParDo(Start(blocks, dim, normalize))
+    )
+    tagged = state | "State" >> beam.Map(tag_state)
+    g = state | "Last" >> beam.Map(scaled, float(series[-1]))
+    for k in range(len(series) - 2, -1, -1):
+        values = g | f"Send{k}" >> beam.FlatMap(to_parts, blocks)
+        joined = {"values": values, "edges": pairs.edges} | f"Join{k}" >> beam.CoGroupByKey()
+        sums = joined | f"Product{k}" >> beam.ParDo(Product(dim))
+        # Not CombinePerKey: its first stage would keep a sum for every block in every worker, which is all of h.
+        g = (
+            (sums, tagged)
+            | f"SumsAndState{k}" >> beam.Flatten()
+            | f"Sum{k}" >> beam.GroupByKey()
+            | f"Update{k}" >> beam.ParDo(Update(blocks, dim, float(series[k])))
+        )
+    final = {"g": g, "state": state} | "Finish" >> beam.CoGroupByKey()
+    _ = final | "Write" >> beam.ParDo(Write(blocks, dim, out))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; exit code 2 for a mistake, which is told in one line."""
+    parser = argparse.ArgumentParser(prog="python -m tf_hqgnn.beam.propagation", allow_abbrev=False)
+    parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a training run, with its propagation's settings")
+    parser.add_argument("--edges", help="Parquet of user_index, item_index")
+    parser.add_argument("--user-rows", help="Parquet of index, embedding")
+    parser.add_argument("--item-rows", help="the same of items")
+    parser.add_argument("--out", required=True, help="folder for users-*.parquet and items-*.parquet")
+    parser.add_argument("--solver", help="none, euler, heun, rk4 or exact (default)")
+    parser.add_argument("--t1", type=float)
+    parser.add_argument("--num-steps", type=int)
+    parser.add_argument("--tolerance", type=float)
+    parser.add_argument("--normalize", action="store_true", default=None, help="scale rows to unit length first")
+    parser.add_argument("--block-rows", type=int, default=BLOCK_ROWS)
+    parser.add_argument("--block-edges", type=int, default=BLOCK_EDGES)
+    options, flags = parser.parse_known_args(arguments)
+    quieten_libraries()
+    quieten_beam()
+    files = [options.edges, options.user_rows, options.item_rows]
+    try:
+        if (options.run is None) == (None in files) or (options.run and any(files)):
+            raise InputError("say what to propagate: either --run RUN_DIR, or --edges, --user-rows and --item-rows")
+        if min(options.block_rows, options.block_edges) < 1:
+            raise InputError("--block-rows and --block-edges must be at least 1")
+        with tempfile.TemporaryDirectory() as folder:
+            settings: dict[str, Any] = {
+                "solver": "exact",
+                "t1": 1.0,
+                "num_steps": 1,
+                "tolerance": 1e-6,
+                "normalize": False,
+            }
+            if options.run is not None:
+                settings |= write_run(options.run, Path(folder))
+                files = [f"{folder}/{name}.parquet" for name in ("edges", "users", "items")]
+            given = {name: value for name, value in vars(options).items() if name in settings and value is not None}
+            settings |= given
+            series = coefficients(*(settings[name] for name in ("solver", "t1", "num_steps", "tolerance")))
+            sizes = options.block_rows, options.block_edges
+            done = propagate(files[0], files[1], files[2], options.out, series, settings["normalize"], flags, *sizes)
+    except InputError as error:
+        print(f"tf_hqgnn.beam.propagation: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PipelineFailed as error:
+        print(f"tf_hqgnn.beam.propagation: {error}", file=sys.stderr)
+        sys.exit(1)
+    print(json.dumps(asdict(done)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""The steps of `tf_hqgnn.beam.propagation`: each turns blocks that one worker can hold into others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+
+from tf_hqgnn.beam.blocks import Blocks, EdgeBlock, edge_block, product, split
+from tf_hqgnn.beam.graph_files import EDGE_COLUMNS, RowGroup, read_edges, read_rows, write_rows
+from tf_hqgnn.beam.sinks import write_bytes
+from tf_hqgnn.types import InputError
+
+# What is sent to a block: which of these it is, and two arrays.
+DEGREE, ROWS, SUM, STATE = range(4)
+Tagged = tuple[int, bytes, bytes]
+
+
+class ReadEdges(beam.DoFn):
+    """Row groups to `(pair of blocks, (users, items) as int32 rows of the blocks)`."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+
+    def process(self, group: RowGroup) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
+        """At most one element for a pair of blocks and 65,536 edges."""
+        blocks = self._blocks
+        for users, items in read_edges(group):
+            for name, index, size in zip(EDGE_COLUMNS, (users, items), (blocks.num_users, blocks.num_items)):
+                if len(index) and not 0 <= index.min() <= index.max() < size:
+                    wrong = index[(index < 0) | (index >= size)][0]
+                    raise InputError(f"{group.path}: {name} {wrong} isn't in [0, {size}), as the files of rows have it")
+            user_rows, user_block = np.divmod(users, blocks.user_blocks)
+            item_rows, item_block = np.divmod(items, blocks.item_blocks)
+            for pair, places in split(user_block * blocks.item_blocks + item_block):
+                ends = (rows[places].astype(np.int32).tobytes() for rows in (user_rows, item_rows))
+                user_bytes, item_bytes = ends
+                yield pair, (user_bytes, item_bytes)
+
+
+class DistinctEdges(beam.DoFn):
+    """The edges of a pair of blocks, each once: for both directions, to the part of the block where they start."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+
+    def process(self, element: tuple[int, Iterable[tuple[bytes, bytes]]]) -> Iterator[Any]:
+        """Yields edge blocks; tagged `degrees` and `count`, what they add to those."""
+        pair, parts = element
+        chunks = [np.stack([np.frombuffer(end, np.int32) for end in part]).astype(np.int64) for part in parts]
+        users, items = np.concatenate(chunks, axis=1)
+        width = int(items.max()) + 1
+        users, items = np.divmod(np.unique(users * width + items), width)
+        user_block, item_number = divmod(pair, self._blocks.item_blocks)
+        item_block = self._blocks.user_blocks + item_number
+        yield beam.pvalue.TaggedOutput("count", len(users))
+        for to, rows, start, others in (
+            (user_block, users, item_block, items),
+            (item_block, items, user_block, users),
+        ):
+            block = edge_block(to, rows, others)
+            counts = np.diff(np.frombuffer(block[2], np.int32)).tobytes()
+            yield beam.pvalue.TaggedOutput("degrees", (to, (DEGREE, block[1], counts)))
+            yield (start, to % self._blocks.parts(start)), block
+
+
+class ReadRows(beam.DoFn):
+    """Row groups to `(block, (rows of the block, values))`."""
+
+    def __init__(self, blocks: Blocks, dim: int) -> None:
+        self._blocks = blocks
+        self._dim = dim
+
+    def process(self, element: tuple[bool, RowGroup]) -> Iterator[tuple[int, Tagged]]:
+        """At most one element for a block and 65,536 rows."""
+        is_users, group = element
+        blocks = self._blocks
+        size, number = (blocks.num_users, blocks.user_blocks) if is_users else (blocks.num_items, blocks.item_blocks)
+        for index, values in read_rows(group):
+            if len(index) and not 0 <= index.min() <= index.max() < size:
+                raise InputError(f"{group.path}: index must be 0 to {size - 1}, each once, got {index.max()}")
+            if values.shape[1] != self._dim or not np.isfinite(values).all():
+                raise InputError(f"{group.path}: expected rows of {self._dim} finite numbers: did training diverge?")
+            rows, block = np.divmod(index, number)
+            for key, places in split(block):
+                tagged = (ROWS, rows[places].astype(np.int32).tobytes(), values[places].tobytes())
+                yield key + (0 if is_users else blocks.user_blocks), tagged
+
+
+class Start(beam.DoFn):
+    """What stays of a block: `(S e, S)`, float32 [rows, d] and [rows]."""
+
+    def __init__(self, blocks: Blocks, dim: int, normalize: bool) -> None:
+        self._blocks = blocks
+        self._dim = dim
+        self._normalize = normalize
+
+    def process(self, element: tuple[int, Iterable[Tagged]]) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
+        """Yields `(block, (S e, S))`."""
+        block, parts = element
+        size = self._blocks.rows(block)
+        e, degree, times = np.zeros((size, self._dim), np.float32), np.zeros(size, np.int64), np.zeros(size, np.int64)
+        for tag, where, values in parts:
+            rows = np.frombuffer(where, np.int32)
+            if tag == DEGREE:
+                degree[rows] += np.frombuffer(values, np.int32)
+            else:
+                np.add.at(times, rows, 1)
+                e[rows] = np.frombuffer(values, np.float32).reshape(len(rows), -1)
+        if (times != 1).any():
+            wrong = self._blocks.index(block)[times != 1][0]
+            side = "user" if self._blocks.is_users(block) else "item"
+            raise InputError(f"the rows of {side}s have index {wrong} {times[times != 1][0]} times; expected each once")
+        if self._normalize:
+            # As tf.math.l2_normalize has it.
+            e /= np.sqrt(np.maximum(np.square(e).sum(1, keepdims=True), 1e-12))
+        s = (1 / np.sqrt(np.maximum(degree, 1))).astype(np.float32)
+        yield block, ((e * s[:, None]).tobytes(), s.tobytes())
+
+
+class Product(beam.DoFn):
+    """A block's values with a part of the edges that start in it: the sums where they end."""
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+
+    def process(self, element: tuple[tuple[int, int], dict[str, list[Any]]]) -> Iterator[tuple[int, Tagged]]:
+        """Yields `(block, (SUM, rows, sums))`."""
+        _, joined = element
+        edges: list[EdgeBlock] = joined["edges"]
+        (values,) = joined["values"]
+        values = np.frombuffer(values, np.float32).reshape(-1, self._dim)
+        for one in edges:
+            block, rows, sums = product(one, values)
+            yield block, (SUM, rows, sums)
+
+
+class Update(beam.DoFn):
+    """g <- S^2 sum + c S e, for a block; sums are added as they come, never held together."""
+
+    def __init__(self, blocks: Blocks, dim: int, coefficient: float) -> None:
+        self._blocks = blocks
+        self._dim = dim
+        self._coefficient = np.float32(coefficient)
+
+    def process(self, element: tuple[int, Iterable[Tagged]]) -> Iterator[tuple[int, bytes]]:
+        """Yields `(block, g)`."""
+        block, parts = element
+        g = np.zeros((self._blocks.rows(block), self._dim), np.float32)
+        state: tuple[bytes, bytes] = b"", b""
+        for tag, first, second in parts:
+            if tag == STATE:
+                state = first, second
+            else:
+                rows = np.frombuffer(first, np.int32)
+                g[rows] += np.frombuffer(second, np.float32).reshape(len(rows), -1)
+        e, s = (np.frombuffer(part, np.float32) for part in state)
+        g *= np.square(s)[:, None]
+        g += self._coefficient * e.reshape(g.shape)
+        yield block, g.tobytes()
+
+
+class Write(beam.DoFn):
+    """h = g / S, as a file for each block."""
+
+    def __init__(self, blocks: Blocks, dim: int, out: str) -> None:
+        self._blocks = blocks
+        self._dim = dim
+        self._out = out
+
+    def process(self, element: tuple[int, dict[str, list[Any]]]) -> None:
+        """Yields nothing."""
+        block, parts = element
+        (g,), ((_, s),) = parts["g"], parts["state"]
+        h = np.frombuffer(g, np.float32).reshape(-1, self._dim) / np.frombuffer(s, np.float32)[:, None]
+        blocks = self._blocks
+        number, total, name = block, blocks.user_blocks, "users"
+        if not blocks.is_users(block):
+            number, total, name = block - blocks.user_blocks, blocks.item_blocks, "items"
+        write_rows(f"{self._out}/{name}-{number:05d}-of-{total:05d}.parquet", blocks.index(block), h)
+
+
+def scaled(element: tuple[int, tuple[bytes, bytes]], coefficient: float) -> tuple[int, bytes]:
+    """The highest term of the series: c S e."""
+    block, (e, _) = element
+    return block, (np.float32(coefficient) * np.frombuffer(e, np.float32)).tobytes()
+
+
+def tag_state(element: tuple[int, tuple[bytes, bytes]]) -> tuple[int, Tagged]:
+    """What stays of a block, to be told from sums."""
+    block, (e, s) = element
+    return block, (STATE, e, s)
+
+
+def to_parts(element: tuple[int, bytes], blocks: Blocks) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """A block's values to every part of its edges."""
+    block, values = element
+    for part in range(blocks.parts(block)):
+        yield (block, part), values
+
+
+def write_count(count: int, path: str) -> None:
+    """Writes how many distinct edges there are."""
+    write_bytes(path, json.dumps(count).encode())

@@ -1,0 +1,78 @@
+"""The direct runner with worker processes, watched: Beam 2.72 waits for ever for a worker that died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from tf_hqgnn.beam.plan import Plan
+from tf_hqgnn.beam.running import PipelineFailed
+from tf_hqgnn.types import InputError
+
+# Exit codes of the job.
+MISTAKE = 2
+FAILED = 3
+WORKER_DIED = 4
+
+_ATTEMPTS = 3
+
+
+def run_supervised(plan: Plan, flags: Sequence[str], say: Callable[[str], None]) -> None:
+    """Runs the pipeline of `plan` in a process group of its own, up to three times as long as workers die.
+
+    A run goes on where the one before ended, so what is repeated is the shards that were being made.
+
+    Raises:
+      InputError: A worker found a mistake in the model or in a file of users.
+      PipelineFailed: It failed by itself, or three times because of workers.
+    """
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore::FutureWarning"}
+    for attempt in range(1, _ATTEMPTS + 1):
+        with tempfile.TemporaryDirectory() as scratch:
+            reason = Path(scratch, "reason")
+            command = [sys.executable, "-m", "tf_hqgnn.beam.job", plan.folder, str(reason), *flags]
+            # Workers write to standard error while they are started, whatever the level of their logs.
+            with open(Path(scratch, "log"), "w+", encoding="utf-8", errors="replace") as log:
+                status = _run(command, environment, log)
+                log.seek(0)
+                last = reason.read_text(encoding="utf-8") if reason.exists() else log.read()[-500:]
+        if status == 0:
+            return
+        if status == MISTAKE:
+            raise InputError(last)
+        if status not in (WORKER_DIED, -signal.SIGKILL) or attempt == _ATTEMPTS:
+            raise PipelineFailed(last or f"the pipeline's process ended with {status} from there")
+        say(f"batch: a worker process died; going on with {len(plan.missing())} shards, attempt {attempt + 1}")
+
+
+def _run(command: list[str], environment: dict[str, str], log: IO[str]) -> int:
+    """The exit code; nothing of the process group is left."""
+    # The group ends with this process: a job whose standard input ends has no parent any more.
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        start_new_session=True,
+    ) as job:
+        try:
+            return job.wait()
+        finally:
+            # Workers, too; there is none left if the group is gone.
+            if _group_exists(job.pid):
+                os.killpg(job.pid, signal.SIGKILL)
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
