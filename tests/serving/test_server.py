@@ -117,7 +117,7 @@ def test_serve_says_when_it_is_ready_and_ends_on_a_signal(export_dir, capfd, eve
     printed = []
 
     def stop_when_ready():
-        eventually(lambda: printed.append(capfd.readouterr().out) or "gRPC" in "".join(printed), "the server is ready")
+        eventually(lambda: printed.append(capfd.readouterr().out) or "\n" in "".join(printed), "the server is ready")
         os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
