@@ -75,7 +75,8 @@ class Validation(tf_keras.callbacks.Callback):
       validate: () -> metrics, of the tables as they are now with the propagation applied; without `ndcg@20` among
         them (no validation interactions) every epoch counts as better than the one before.
       state: updated in place.
-      store: where checkpoints go, each with the best weights so far.
+      store: where checkpoints go, each with the best weights so far; None on a worker that isn't the chief, which
+        writes and prints nothing.
       config: when to validate, to checkpoint and to stop.
       best_weights: of the best epoch before this, if there is one.
       history_path: CSV with one row a validated epoch.
@@ -86,7 +87,7 @@ class Validation(tf_keras.callbacks.Callback):
         self,
         validate: Callable[[], dict[str, float]],
         state: TrainingState,
-        store: CheckpointStore,
+        store: CheckpointStore | None,
         config: TrainingConfig,
         best_weights: list[np.ndarray],
         history_path: Path,
@@ -99,11 +100,11 @@ class Validation(tf_keras.callbacks.Callback):
         self._config = config
         self.best_weights = best_weights
         self._history_path = history_path
-        self._writer = tf.summary.create_file_writer(str(tensorboard))
+        self._writer = tf.summary.create_file_writer(str(tensorboard)) if store else tf.summary.create_noop_writer()
         self._began = self._saved = time.monotonic()
         self._seconds_before = state.seconds
         self._epoch_began = self._began
-        self._progress = _Progress(config.max_epochs, state.epoch)
+        self._progress = _Progress(config.max_epochs, state.epoch, silent=store is None)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts the clock and the bar."""
@@ -128,7 +129,8 @@ class Validation(tf_keras.callbacks.Callback):
         # Without validation interactions every epoch counts as better than the one before.
         if metrics.get(MONITOR, np.inf) > state.best_value or MONITOR not in metrics:
             state.best_value, state.best_epoch = metrics.get(MONITOR, -1.0), state.epoch
-            self.best_weights = [variable.numpy() for variable in self.model.trainable_weights]
+            if self._store is not None:
+                self.best_weights = [variable.numpy() for variable in self.model.trainable_weights]
         state.seconds = self._seconds_before + validated - self._began
         row = {"epoch": state.epoch, "loss": loss, "train_seconds": trained - self._epoch_began}
         row |= {name: float(value) for name, value in (logs or {}).items() if name != "loss"}
@@ -153,6 +155,8 @@ class Validation(tf_keras.callbacks.Callback):
         self._writer.close()
 
     def _checkpoint(self) -> None:
+        if self._store is None:
+            return
         self._writer.flush()
         best = {f"best_{n}": value for n, value in enumerate(self.best_weights)}
         self._store.save(self._state.epoch, model_weights(self.model) | best, asdict(self._state))
@@ -165,11 +169,12 @@ class Validation(tf_keras.callbacks.Callback):
 class _Progress:
     """A bar on a terminal, a line a tenth of the way elsewhere; both on standard error."""
 
-    def __init__(self, max_epochs: int, epoch: int) -> None:
+    def __init__(self, max_epochs: int, epoch: int, silent: bool = False) -> None:
         console = Console(stderr=True)
         self._max_epochs = max_epochs
+        self._silent = silent
         self._bar: Progress | None = None
-        if console.is_terminal:
+        if console.is_terminal and not silent:
             columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console)
             self._task = self._bar.add_task("", total=max_epochs, completed=epoch)
@@ -180,6 +185,8 @@ class _Progress:
 
     def update(self, state: TrainingState, loss: float) -> None:
         epoch = state.epoch
+        if self._silent:
+            return
         text = f"loss {loss:.4f}"
         if state.best_value >= 0:
             text += f"  best valid {MONITOR} {state.best_value:.4f} at epoch {state.best_epoch}"
@@ -194,11 +201,12 @@ class _Progress:
 
 
 def model_weights(model: HQGNN) -> dict[str, np.ndarray]:
-    """Every number that training changes: the weights, the quantizers' deltas, then the optimizer's variables."""
-    return {name: variable.numpy() for name, variable in _variables(model).items()}
+    """The values of `changing_variables`."""
+    return {name: variable.numpy() for name, variable in changing_variables(model).items()}
 
 
-def _variables(model: HQGNN) -> dict[str, tf.Variable]:
+def changing_variables(model: HQGNN) -> dict[str, tf.Variable]:
+    """Every variable that training changes: the weights, the quantizers' deltas, then the optimizer's."""
     variables = {f"weight_{n}": variable for n, variable in enumerate(model.trainable_weights)}
     quantizers = [layer for layer in (model.user_quantizer, model.item_quantizer) if layer is not None]
     variables |= {f"delta_{n}": layer.delta for n, layer in enumerate(quantizers)}
@@ -212,7 +220,7 @@ def restore_weights(model: HQGNN, weights: dict[str, np.ndarray]) -> list[np.nda
       ValueError: The checkpoint is of a model with other variables.
     """
     model.optimizer.build(model.trainable_variables)
-    variables = _variables(model)
+    variables = changing_variables(model)
     best = {f"best_{n}" for n in range(len(model.trainable_weights))}
     if variables.keys() | best != weights.keys():
         raise ValueError(f"the checkpoint has {sorted(weights)}, the model has {sorted(variables)}")

@@ -67,14 +67,21 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
 ) -> None:
-    """Train and write a run directory."""
+    """Train and write a run directory.
+
+    On several machines (training.strategy multi_worker): the same command on each of them, with --resume from the first
+    start on, so that a worker that is started again goes on; only the chief writes RUN_DIR.
+    """
     from tf_hqgnn.config import Config
 
     settings = Config.load(config, tuple(overrides or ()))
     from tf_hqgnn.data.loading import load_dataset
+    from tf_hqgnn.distribution import from_chief, is_chief, make_strategy, watch_workers
     from tf_hqgnn.training import check_out, train
 
-    check_out(out, resume)
+    strategy = make_strategy(settings.training.strategy)
+    with watch_workers(strategy):
+        from_chief(strategy, lambda: check_out(out, resume))
     dataset = load_dataset(settings.data, settings.seed)
     print(f"{dataset.report}", file=sys.stderr)
     sizes = [len(part) for part in (dataset.train, dataset.valid, dataset.test)]
@@ -84,8 +91,9 @@ def train(
         file=sys.stderr,
     )
     start_xla()
-    result = train(dataset, settings, out, resume)
-    print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}))
+    result = train(dataset, settings, out, resume, strategy=strategy)
+    if is_chief(strategy):
+        print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}))
 
 
 @app.command()

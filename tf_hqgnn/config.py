@@ -104,6 +104,11 @@ class TrainingConfig(_Section):
     checkpoint_seconds: float = Field(30.0, ge=0, description="at least this long between checkpoints")
     steps_per_execution: int = Field(32, ge=1)
     jit_compile: bool = True
+    strategy: Literal["none", "mirrored", "multi_worker"] = Field(
+        "none",
+        description="mirrored: all GPUs of a machine share each batch; multi_worker: all workers of TF_CONFIG's "
+        "cluster (tf_hqgnn.distribution)",
+    )
     warm_start: str | None = Field(
         "auto",
         description="a run directory whose rows training starts from; auto: in a pipeline those of the model that was "

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.callbacks import StopOnDivergence, TrainingState, Validation, restore_weights
+from tf_hqgnn.callbacks import StopOnDivergence, TrainingState, Validation, changing_variables, restore_weights
 from tf_hqgnn.checkpoints import CheckpointStore
 from tf_hqgnn.config import LossConfig, TrainingConfig
 from tf_hqgnn.data.datasets import steps_per_epoch, training_batches
+from tf_hqgnn.distribution import divide, from_chief, is_chief, share_variables
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.types import Interactions
@@ -56,10 +58,11 @@ def fit(
 ) -> TrainingState:
     """Trains to the end, and leaves the model with the weights of the best epoch.
 
-    Killed at any moment, the same call goes on from the last checkpoint and ends in the same state.
+    Killed at any moment, the same call goes on from the last checkpoint and ends in the same state. In a cluster all
+    workers have to call this; the chief alone validates, reads and writes, and only its model gets the best weights.
 
     Args:
-      model: compiled.
+      model: compiled, with the variables of its strategy.
       train: the training interactions.
       graph: of them.
       training: when to validate, to checkpoint and to stop.
@@ -74,23 +77,35 @@ def fit(
 
     Raises:
       DivergenceError: The loss is no longer finite.
+      InputError: The batch can't be divided among the strategy's replicas.
     """
-    store = CheckpointStore(folder / "checkpoints")
+    strategy = model.distribute_strategy
+    batch_size = min(training.batch_size, len(train))
+    store = CheckpointStore(folder / "checkpoints") if is_chief(strategy) else None
     state, best_weights = TrainingState(), list[np.ndarray]()
-    if store.epochs():
+    if store is not None and store.epochs():
         weights, saved = store.load()
         state = TrainingState(**saved)
         best_weights = restore_weights(model, weights)
     elif start_value is not None:
         state.best_value = start_value
         best_weights = [variable.numpy() for variable in model.trainable_weights]
+    state = TrainingState(**from_chief(strategy, lambda: asdict(state)))
+    share_variables(strategy, changing_variables(model).values())
     if not state.is_finished(training):
         validation = Validation(
-            validate, state, store, training, best_weights, folder / "history.csv", folder / "tensorboard"
+            lambda: from_chief(strategy, validate),
+            state,
+            store,
+            training,
+            best_weights,
+            folder / "history.csv",
+            folder / "tensorboard",
         )
         with closing(validation):
+            batches = loss_batches(model.loss_config, train, graph, batch_size, seed, state.epoch)
             model.fit(
-                loss_batches(model.loss_config, train, graph, training.batch_size, seed, state.epoch),
+                divide(batches, strategy, batch_size),
                 epochs=training.max_epochs,
                 initial_epoch=state.epoch,
                 steps_per_epoch=steps_per_epoch(len(train), training.batch_size),

@@ -25,7 +25,7 @@ class TrainedState:
     Args:
       dataset: the ids, in the order of the tables' rows, and the splits that the model was made from; of a refitted
         model the validation interactions are in `train`, which is what it has learnt from.
-      users: float32 [U, d], the trained table.
+      users: float32 [U, d], the trained table; NaN in rows that no interaction has taught.
       items: float32 [I, d], likewise.
     """
 
@@ -50,7 +50,10 @@ class TrainedState:
         if run.config.training.refit:
             learnt = concatenate(dataset.train, dataset.valid)
             dataset = replace(dataset, train=learnt, valid=dataset.valid.take(np.zeros(0, np.int64)))
-        return TrainedState(dataset, *tables)
+        with np.load(run.path / "embeddings.npz", allow_pickle=False) as arrays:
+            untrained = arrays["untrained_user"], arrays["untrained_item"]
+        taught = (np.where(mask[:, np.newaxis], np.nan, table) for mask, table in zip(untrained, tables))
+        return TrainedState(dataset, *taught)
 
     def save(self, directory: Path) -> None:
         """Writes `directory`, which appears complete or not at all; one that is there is replaced."""

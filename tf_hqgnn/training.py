@@ -8,26 +8,29 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.callbacks import MONITOR, TrainingState
 from tf_hqgnn.coding import make_codes
-from tf_hqgnn.config import Config, PropagationConfig
+from tf_hqgnn.config import Config, PropagationConfig, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.distribution import check_agreement, from_chief, is_chief, make_strategy, watch_workers
 from tf_hqgnn.fitting import fit
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
-from tf_hqgnn.models.hqgnn import make_model
+from tf_hqgnn.models.hqgnn import HQGNN, make_model
 from tf_hqgnn.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.report.page import write_report
 from tf_hqgnn.run_directory import RunDirectory, partial_path
 from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.types import InputError, Interactions, concatenate
+from tf_hqgnn.untrained import Untrained
 from tf_hqgnn.validation import Judge
 from tf_hqgnn.warm_start import WarmStart, start_tables, warm_settings, warm_start
 
@@ -67,6 +70,7 @@ def train(
     resume: bool = False,
     report: bool = True,
     state: TrainedState | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> TrainResult:
     """From a dataset to a run directory.
 
@@ -80,6 +84,9 @@ def train(
     with `resume` continues from the last checkpoint and ends with the same metrics as an uninterrupted run. Without
     validation interactions the last epoch is the result, and the propagation is that of the settings.
 
+    In a cluster every worker calls this with the same dataset and settings, and gets the same result or error. Only the
+    chief writes, and only it does what isn't a step of training (see distribution.py).
+
     Args:
       dataset: ids and splits.
       config: all settings; `config.data` is only recorded.
@@ -89,10 +96,13 @@ def train(
       report: whether to write report.html.
       state: the model to start from (see warm_start.py); by default that of the run directory that
         `training.warm_start` names, if it does.
+      strategy: of make_strategy(), by default the one that `training.strategy` names; a multi_worker one has to be made
+        at the start of the process.
 
     Raises:
       InputError: `out` exists, an unfinished run is in the way, it was made with other settings or data, or the
-        training can't start from `state`.
+        training can't start from `state`. In a cluster also: the workers have different settings or data.
+      WorkerLostError: Another worker is gone. Called anew on all of them with `resume`, training goes on.
       DivergenceError: The loss is no longer finite.
     """
     out = Path(out)
@@ -100,13 +110,36 @@ def train(
         state = TrainedState.load(Path(str(config.training.warm_start)))
     start = None if state is None else warm_start(dataset, state, config.model.embedding_dim)
     dataset = dataset if start is None else start.dataset
-    partial = _prepare(dataset, config, out, resume)
+    strategy = strategy or make_strategy(config.training.strategy)
+    with watch_workers(strategy):
+        check_agreement(strategy, config.to_yaml, "settings")
+        check_agreement(strategy, dataset.fingerprint, "data")
+        partial = Path(from_chief(strategy, lambda: str(_prepare(dataset, config, out, resume))))
+        if not is_chief(strategy):
+            _assist(dataset, config, partial, strategy, start)
+            return TrainResult(**from_chief(strategy, dict) | {"run_dir": out})
+        result = _train(dataset, config, partial, report, strategy, start)
+        # While the others still wait: should one of them be lost, all start again and go on from here.
+        from_chief(strategy, lambda: {**asdict(result), "run_dir": None})
+    os.rename(partial, out)
+    return replace(result, run_dir=out)
+
+
+def _train(
+    dataset: SplitDataset,
+    config: Config,
+    partial: Path,
+    report: bool,
+    strategy: tf.distribute.Strategy,
+    start: WarmStart | None,
+) -> TrainResult:
+    """All of a training but its last step: the run directory gets its name from the caller."""
     graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
     judge = Judge(dataset.valid, graph, config.evaluation).sample(config.evaluation.validation_users, config.seed)
-    model = _make(dataset.train, graph, config, judge, partial, start=start)
+    model = _make(dataset.train, graph, config, judge, partial, strategy, start=start)
     valid = judge(model.users, model.items)
     result = TrainResult(
-        run_dir=out,
+        run_dir=partial,
         epochs=model.state.epoch,
         best_epoch=model.state.best_epoch,
         seconds=model.seconds,
@@ -124,11 +157,23 @@ def train(
         print(f"refit: {result.best_epoch} epochs on training and validation interactions", file=sys.stderr)
         (partial / "refit").mkdir(exist_ok=True)
         judge = Judge(dataset.valid.take(np.zeros(0, np.int64)), graph, config.evaluation)
-        model = _make(everything, graph, model.config, judge, partial / "refit", result.best_epoch, start)
+        model = _make(everything, graph, model.config, judge, partial / "refit", strategy, result.best_epoch, start)
         result = replace(result, seconds=round(result.seconds + model.seconds, 3))
         _save(model, graph, result, partial)
-    os.rename(partial, out)
     return result
+
+
+def _assist(
+    dataset: SplitDataset, config: Config, partial: Path, strategy: tf.distribute.Strategy, start: WarmStart | None
+) -> None:
+    """What a worker that isn't the chief does: its part of every step of both trainings of `_train`."""
+    train, epochs = dataset.train, None
+    for number in range(2 if config.training.refit and len(dataset.valid) else 1):
+        if number:
+            train = concatenate(dataset.train, dataset.valid)
+        graph = InteractionGraph.from_interactions(train, dataset.num_users, dataset.num_items)
+        model, training = _start_model(graph, config, strategy, epochs, start)
+        epochs = fit(model, train, graph, training, config.seed, dict, partial).best_epoch
 
 
 @dataclass(frozen=True)
@@ -138,6 +183,7 @@ class _Made:
     config: Config
     users: np.ndarray
     items: np.ndarray
+    untrained: Untrained
     coded: CodedEmbeddings | None
     state: TrainingState
     seconds: float
@@ -149,6 +195,7 @@ def _make(
     config: Config,
     judge: Judge,
     folder: Path,
+    strategy: tf.distribute.Strategy,
     epochs: int | None = None,
     start: WarmStart | None = None,
 ) -> _Made:
@@ -160,26 +207,19 @@ def _make(
       config: all settings; what is returned has the propagation that was found.
       judge: of epochs, propagations and codes; without targets, the last epoch and the given propagation stand.
       folder: gets checkpoints and logs.
+      strategy: of the full-precision training; all that follows it runs on one device.
       epochs: to train for, where that is decided; the learning rate follows `config` all the same.
       start: the rows to start from, if there are any.
     """
     began = time.monotonic()
-    tf_keras.utils.set_random_seed(config.seed)
-    settings = config if start is None else warm_settings(config)
-    model = make_model(settings, graph)
-    if start is not None:
-        tables = model.user_table, model.item_table
-        # Of the losses only BPR looks at lengths.
-        started = start_tables(start, graph, (tables[0].numpy(), tables[1].numpy()), unit=config.loss.name != "bpr")
-        for table, rows in zip(tables, started):
-            table.assign(rows)
+    model, training = _start_model(graph, config, strategy, epochs, start)
     adjacency = None if config.propagation.solver == "none" else graph.normalized_adjacency()
+    untrained = Untrained.of(graph, None if start is None else (start.users, start.items))
 
     def propagate(propagation: PropagationConfig) -> tuple[np.ndarray, np.ndarray]:
         """The encoder's rows, with the post-training propagation (if any) applied."""
-        return propagate_embeddings(graph, *model.embeddings(), propagation, adjacency)
+        return untrained.replace(*propagate_embeddings(graph, *model.embeddings(), propagation, adjacency))
 
-    training = settings.training if epochs is None else settings.training.model_copy(update={"max_epochs": epochs})
     prepared = time.monotonic() - began
     state = fit(model, train, graph, training, config.seed, lambda: judge(*propagate(config.propagation)), folder)
     began = time.monotonic()
@@ -192,7 +232,29 @@ def _make(
         quality = judge if len(judge.targets) else None
         coded = make_codes(model, users, items, train, graph, config, quality, folder / "quantization")
     seconds = round(prepared + state.seconds + time.monotonic() - began, 3)
-    return _Made(config, users, items, coded, state, seconds)
+    return _Made(config, users, items, untrained, coded, state, seconds)
+
+
+def _start_model(
+    graph: InteractionGraph,
+    config: Config,
+    strategy: tf.distribute.Strategy,
+    epochs: int | None,
+    start: WarmStart | None,
+) -> tuple[HQGNN, TrainingConfig]:
+    """The model as training begins, its variables those of the strategy, and the settings of that training."""
+    tf_keras.utils.set_random_seed(config.seed)
+    settings = config if start is None else warm_settings(config)
+    with strategy.scope():
+        model = make_model(settings, graph)
+    if start is not None:
+        tables = model.user_table, model.item_table
+        # Of the losses only BPR looks at lengths.
+        started = start_tables(start, graph, (tables[0].numpy(), tables[1].numpy()), unit=config.loss.name != "bpr")
+        for table, rows in zip(tables, started):
+            table.assign(rows)
+    training = settings.training
+    return model, training if epochs is None else training.model_copy(update={"max_epochs": epochs})
 
 
 def _search(
@@ -217,7 +279,8 @@ def _save(model: _Made, graph: InteractionGraph, result: TrainResult, partial: P
     """Writes what was made to the run directory, over what may be there of a model before it."""
     (partial / "graph").mkdir(exist_ok=True)
     graph.save(partial / "graph" / "graph.npz")
-    np.savez(partial / "embeddings.npz", user=model.users, item=model.items)
+    untrained = {"untrained_user": model.untrained.users, "untrained_item": model.untrained.items}
+    np.savez(partial / "embeddings.npz", user=model.users, item=model.items, **untrained)
     if model.coded is not None:
         (partial / "codes").mkdir(exist_ok=True)
         model.coded.save(partial / "codes")

@@ -95,7 +95,13 @@ class HQGNN(tfrs.Model):
         self._loss_of_rows = tf.function(make_loss(self.loss_config), jit_compile=jit_compile_loss, autograph=False)
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         # The step at which the loss first stopped being finite, or -1.
-        self.first_bad_step = tf.Variable(-1, dtype=tf.int64, trainable=False, name="first_bad_step")
+        self.first_bad_step = tf.Variable(
+            -1,
+            dtype=tf.int64,
+            trainable=False,
+            name="first_bad_step",
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
 
     @property
     def metrics(self) -> list[tf_keras.metrics.Metric]:
@@ -127,7 +133,8 @@ class HQGNN(tfrs.Model):
     def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The loss of one batch of training_batches().
 
-        Without `is_positive` only an item's own repetitions in the batch are masked.
+        While training on several replicas, the share that this one's part has in the mean over all parts: gradients
+        are summed. Without `is_positive` only an item's own repetitions in the batch are masked.
         """
         wanted = _wanted_items(features)
         users, items = self._encode(features["user_index"], wanted, training)
@@ -137,7 +144,9 @@ class HQGNN(tfrs.Model):
         other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
         if other_rows and self.loss_config.weight_decay:
             decayed = [tf.gather(self.user_table, features["user_index"]), tf.gather(self.item_table, wanted)]
-        return self._loss_of_rows(users, items[:, 0], negatives, self._context(features), decayed)
+        loss = self._loss_of_rows(users, items[:, 0], negatives, self._context(features), decayed)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return loss / replicas if training and replicas > 1 else loss
 
     def _context(self, features: dict[str, tf.Tensor]) -> BatchContext | None:
         if self.loss_config.name != "softmax":
@@ -155,10 +164,14 @@ class HQGNN(tfrs.Model):
         """One optimizer step; remembers the first step whose loss was not finite."""
         logs = super().train_step(features)
         loss = logs["total_loss"]
-        is_first_bad = tf.logical_not(tf.math.is_finite(loss)) & (self.first_bad_step < 0)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self._mean_loss.update_state(loss * replicas if replicas > 1 else loss)
+        mean = self._mean_loss.result()
+        # The mean is that of all replicas, of which any may be the first to lose its footing.
+        watched = mean if replicas > 1 else loss
+        is_first_bad = tf.logical_not(tf.math.is_finite(watched)) & (self.first_bad_step < 0)
         self.first_bad_step.assign(tf.where(is_first_bad, self.optimizer.iterations, self.first_bad_step))
-        self._mean_loss.update_state(loss)
-        return {"loss": self._mean_loss.result(), **self._deltas()}
+        return {"loss": mean, **self._deltas()}
 
     def refresh_deltas(self, features: dict[str, tf.Tensor], config: QuantizationConfig) -> dict[str, tf.Tensor]:
         """Sets the delta of every quantizer with the estimator gste by the curvature of the loss at a batch.

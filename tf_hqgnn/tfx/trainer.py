@@ -15,6 +15,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.distribution import is_chief, make_strategy
 from tf_hqgnn.export import ServingBundle, export_exact
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.tfx.catalogue import read_catalogue, read_report
@@ -30,6 +31,9 @@ from tf_hqgnn.warm_start import warm_start
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on transformed examples; leaves the run directory in `model_run` and the exact SavedModel in `model`.
 
+    With `training.strategy` multi_worker every worker runs this, with a TF_CONFIG of its own; only the chief leaves
+    anything behind.
+
     Args:
       fn_args: of TFX; `custom_config` holds `config` (YAML), `catalogue_path`, `report_path`, and `max_epochs`, which
         is in place of the config's, unless 0.
@@ -39,9 +43,13 @@ def run_fn(fn_args: FnArgs) -> None:
     """
     custom = fn_args.custom_config
     config = read_settings(custom["config"], custom["max_epochs"])
+    # Before anything below makes TensorFlow work.
+    strategy = make_strategy(config.training.strategy)
     run_dir = run_path(fn_args.model_run_dir)
     dataset = rebuild_dataset(fn_args)
-    train(dataset, config, run_dir, state=_last_state(dataset, config, custom["model_store"]))
+    train(dataset, config, run_dir, state=_last_state(dataset, config, custom["model_store"]), strategy=strategy)
+    if not is_chief(strategy):
+        return
     bundle = ServingBundle.from_run(RunDirectory.load(run_dir))
     serving_dir = Path(fn_args.serving_model_dir)
     move_version(export_exact(bundle, serving_dir.parent, config.export, version=1), serving_dir)
