@@ -156,3 +156,12 @@ def _classify_log():
     log = prediction_log_pb2.PredictionLog()
     log.classify_log.request.model_spec.name = "half"
     return log
+
+
+def test_a_compiled_search_is_compiled_before_the_first_request(tmp_path):
+    """For each of the sizes that batches of up to 64 are filled up to."""
+    path = export_exact(BUNDLE, tmp_path, ExportConfig(jit_compile=True), version=1)
+    asked = [one.inputs["user_id"] for one in requests_of(path) if one.model_spec.signature_name == "recommend"]
+    sizes = [tf.make_ndarray(users).size for users in asked]
+    assert sizes == [1, 4, 16, 64]
+    assert replay_warmup(path) == 24

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import Device, choose_index
-from tf_hqgnn.retrieval.coded_rows import make_rows
+from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES, make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
 from tf_hqgnn.serving_module import ServingModule
@@ -32,6 +32,7 @@ SCANN_MODEL = "hqgnn_scann"
 METADATA_FILE = Path("assets.extra") / "metadata.json"
 
 _WARMUP_BATCHES = (1, 16)
+_COMPILED_BATCHES = tuple(size for size in FUSED_BATCHES.tolist() if size <= 64)
 # Users whose queries the index is tuned by.
 _SAMPLE = 256
 
@@ -234,7 +235,9 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, config: ExportConf
     )
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
     tf.saved_model.save(module, str(model_dir), signatures=module.signatures(), options=options)
-    requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, _WARMUP_BATCHES)
+    # XLA compiles the search when a batch of a size comes first: a server does that before it takes requests.
+    batches = _COMPILED_BATCHES if config.jit_compile else _WARMUP_BATCHES
+    requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches)
     write_warmup(model_dir, name, requests)
     metadata = {
         "model": name,

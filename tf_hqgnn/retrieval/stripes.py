@@ -61,7 +61,7 @@ class Stripes:
         score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
         batch: tf.Tensor,
         allowed: tf.Tensor | None,
-        at_once: tf.Tensor,
+        at_once: tf.Tensor | int,
     ) -> tf.Tensor:
         """The highest score of each block, float32 [B, N // 64].
 
@@ -69,8 +69,8 @@ class Stripes:
           score: `(start, size)`, int32 scalars, to the float32 scores [B, size] of stored rows.
           batch: B, int32 scalar.
           allowed: bool [B or 1, N] of the stored rows, False for those that don't count; None if all do.
-          at_once: stripes to work on at once, where that is a number for the graph to find; a Python integer has them
-            all written out, one by one, for XLA to fuse.
+          at_once: stripes of a step, in range or not: of a tensor one call of `score` for all of them; of a Python
+            integer a call for each, written out for XLA to fuse.
         """
         count = self.count
 
