@@ -368,14 +368,16 @@ def test_a_lost_worker_ends_the_other_with_words_and_a_checkpoint(restarted):
     _, killed, left, _ = restarted
     assert [code for code, _, _ in killed] == [1, -signal.SIGTERM]
     assert "tf-hqgnn: another worker of the cluster is gone, and this one ends, too; start all of them" in killed[0][2]
-    assert left == ["epoch-00002"]
+    # Of the second epoch if the chief had written it by the time the worker was gone.
+    assert left in (["epoch-00001"], ["epoch-00002"])
 
 
 def test_a_restarted_cluster_goes_on_to_metrics_within_the_noise_of_seeds(restarted, noise):
-    folder, _, _, again = restarted
+    folder, _, left, again = restarted
     assert [code for code, _, _ in again] == [0, 0], again
-    assert "epoch 3/6" in again[0][2]
-    assert "epoch 2/6" not in again[0][2]
+    done = int(left[0].removeprefix("epoch-"))
+    assert f"epoch {done + 1}/6" in again[0][2]
+    assert f"epoch {done}/6" not in again[0][2]
     result = json.loads(again[0][1])
     assert (result["run_dir"], result["epochs"]) == (str(folder / "chief" / "run"), 6)
     assert is_within(result["valid"]["ndcg@20"], noise), (result["valid"]["ndcg@20"], noise)
