@@ -180,6 +180,8 @@ def _relevance(items: np.ndarray, relevant: CSR, rows: np.ndarray, num_items: in
     """Bool like `items`, whether each is relevant to its user; int64 [B], the distinct relevant items of each."""
     pairs = _coordinates(relevant, rows, np.int64)
     keys = np.unique(pairs[:, 0] * num_items + pairs[:, 1])
+    if not len(keys):
+        return np.zeros(items.shape, bool), np.zeros(len(rows), np.int64)
     wanted = np.arange(len(rows))[:, None] * num_items + items
     places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return (keys[places] == wanted) & (items >= 0), np.bincount(keys // num_items, minlength=len(rows))
@@ -189,9 +191,6 @@ def _sums(
     items: np.ndarray, hits: np.ndarray, num_relevant: np.ndarray, ks: Sequence[int]
 ) -> Iterator[tuple[str, float]]:
     """Each metric that is a mean over users, summed over these."""
-    ranks = np.arange(1, ks[-1] + 1)
-    discount = 1 / np.log2(ranks + 1)
-    ideal = np.cumsum(discount)
     found = hits.any(axis=1)
     first = np.where(found, hits.argmax(axis=1) + 1, ks[-1] + 1) if hits.shape[1] else np.full(len(hits), ks[-1] + 1)
     for k in ks:
@@ -201,7 +200,48 @@ def _sums(
         yield f"precision@{k}", float(num_hits.sum() / k)
         yield f"hit@{k}", float((num_hits > 0).sum())
         yield f"mrr@{k}", float((1 / first[first <= k]).sum())
-        yield f"ndcg@{k}", float((cut @ discount[: cut.shape[1]] / ideal[np.minimum(num_relevant, k) - 1]).sum())
+        yield f"ndcg@{k}", float(_ndcg(cut, num_relevant, k).sum())
+
+
+def _ndcg(hits: np.ndarray, num_relevant: np.ndarray, k: int) -> np.ndarray:
+    """NDCG@k of every user, float64 [B], from `hits` bool [B, at most k]; each has a relevant item."""
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    return hits @ discount[: hits.shape[1]] / np.cumsum(discount)[np.minimum(num_relevant, k) - 1]
+
+
+@dataclass(frozen=True)
+class UserMetrics:
+    """Of every user, NaN where it has no relevant item.
+
+    Args:
+      ndcg: float64 [B].
+      recall: float64 [B].
+    """
+
+    ndcg: np.ndarray
+    recall: np.ndarray
+
+
+def user_metrics(top: np.ndarray, relevant: CSR, k: int, num_items: int) -> UserMetrics:
+    """NDCG@k and Recall@k of every user, whose means are those of `ranking_metrics`.
+
+    Args:
+      top: int32 [B, >= k], rows of items, best first, -1 for none.
+      relevant: CSR over the users.
+      k: cut-off.
+      num_items: I.
+
+    Example:
+      >>> found = user_metrics(np.array([[3, 1], [0, -1]]), (np.array([0, 1, 1]), np.array([1])), 2, 4)
+      >>> found.ndcg.round(4).tolist(), found.recall.tolist()
+      ([0.6309, nan], [1.0, nan])
+    """
+    hits, num_relevant = _relevance(top[:, :k], relevant, np.arange(len(top)), num_items)
+    ndcg, recall = np.full(len(top), np.nan), np.full(len(top), np.nan)
+    has = num_relevant > 0
+    ndcg[has] = _ndcg(hits[has], num_relevant[has], k)
+    recall[has] = hits[has].sum(axis=1) / num_relevant[has]
+    return UserMetrics(ndcg, recall)
 
 
 def evaluate_embeddings(
@@ -269,6 +309,23 @@ def select_rows(csr: CSR, rows: np.ndarray | Sequence[int]) -> CSR:
     lengths = np.array([len(part) for part in parts], np.int64)
     chosen = np.concatenate(parts) if parts else indices[:0]
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), chosen
+
+
+def rows_of_entries(csr: CSR) -> np.ndarray:
+    """The row of each entry, int64."""
+    return np.repeat(np.arange(len(csr[0]) - 1, dtype=np.int64), np.diff(csr[0]))
+
+
+def keep_entries(csr: CSR, kept: np.ndarray) -> CSR:
+    """The CSR matrix with the entries of which `kept`, bool, is True.
+
+    Example:
+      >>> indptr, indices = keep_entries((np.array([0, 1, 3]), np.array([7, 8, 9])), np.array([False, True, True]))
+      >>> indptr.tolist(), indices.tolist()
+      ([0, 0, 2], [8, 9])
+    """
+    counts = np.bincount(rows_of_entries(csr)[kept], minlength=len(csr[0]) - 1)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), csr[1][kept]
 
 
 def _coordinates(csr: CSR, rows: np.ndarray, dtype: type = np.int32) -> np.ndarray:

@@ -11,10 +11,10 @@ import numpy as np
 
 from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.evaluation import CSR, select_rows
+from tf_hqgnn.evaluation import CSR, keep_entries, rows_of_entries, select_rows, user_metrics
 from tf_hqgnn.tfx.model_store import MODEL_NAMES
 from tf_hqgnn.tfx.saved_model_ranking import Recommend, load_recommend, rank_items
-from tf_hqgnn.tfx.slices import make_slices, slice_relevant, user_metrics
+from tf_hqgnn.tfx.slices import make_slices, slice_relevant
 from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.types import Interactions, concatenate
 
@@ -184,8 +184,5 @@ def _csr(dataset: SplitDataset, users: np.ndarray, *parts: Interactions) -> CSR:
 
 def _without(csr: CSR, other: CSR, num_items: int) -> CSR:
     """The entries of `csr` that aren't in `other`."""
-    user = np.repeat(np.arange(len(csr[0]) - 1, dtype=np.int64), np.diff(csr[0]))
-    others = np.repeat(np.arange(len(other[0]) - 1, dtype=np.int64), np.diff(other[0])) * num_items + other[1]
-    kept = ~np.isin(user * num_items + csr[1], others)
-    counts = np.bincount(user[kept], minlength=len(csr[0]) - 1)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), csr[1][kept]
+    keys, others = (rows_of_entries(one) * num_items + one[1] for one in (csr, other))
+    return keep_entries(csr, ~np.isin(keys, others))

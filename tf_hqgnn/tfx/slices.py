@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_hqgnn.evaluation import CSR
+from tf_hqgnn.evaluation import CSR, keep_entries, rows_of_entries
 
 _COLD_SHARE = 0.25
 _MAX_BUCKETS = 10
@@ -67,51 +67,8 @@ def make_slices(user_degree: np.ndarray, item_degree: np.ndarray) -> Iterator[Sl
 
 def slice_relevant(relevant: CSR, part: Slice) -> CSR:
     """The relevant items of a slice: CSR over the same users, with those that don't count left out."""
-    indptr, indices = relevant
-    user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    counts = part.users[user] & part.items[indices]
-    kept = np.bincount(user[counts], minlength=len(indptr) - 1)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)]), indices[counts]
-
-
-@dataclass(frozen=True)
-class UserMetrics:
-    """Of every user, NaN where it has no relevant item.
-
-    Args:
-      ndcg: float64 [B].
-      recall: float64 [B].
-    """
-
-    ndcg: np.ndarray
-    recall: np.ndarray
-
-
-def user_metrics(top: np.ndarray, relevant: CSR, k: int, num_items: int) -> UserMetrics:
-    """NDCG@k and Recall@k of every user, as `evaluation.ranking_metrics` defines them.
-
-    Args:
-      top: int32 [B, >= k], rows of items, best first, -1 for none.
-      relevant: CSR over the users, each item at most once.
-      k: cut-off.
-      num_items: I.
-
-    Example:
-      >>> found = user_metrics(np.array([[3, 1], [0, -1]]), (np.array([0, 1, 1]), np.array([1])), 2, 4)
-      >>> found.ndcg.round(4).tolist(), found.recall.tolist()
-      ([0.6309, nan], [1.0, nan])
-    """
-    indptr, indices = relevant
-    counts = np.diff(indptr)
-    user = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    cut = top[:, :k].astype(np.int64)
-    wanted = np.arange(len(counts), dtype=np.int64)[:, np.newaxis] * num_items + cut
-    hits = np.isin(wanted, user * num_items + indices) & (cut >= 0)
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.concatenate([[np.nan], np.cumsum(discount)])[np.minimum(counts, k)]
-    with np.errstate(invalid="ignore"):
-        recall = hits.sum(axis=1) / np.where(counts, counts, np.nan)
-    return UserMetrics(hits @ discount[: hits.shape[1]] / ideal, recall)
+    user = rows_of_entries(relevant)
+    return keep_entries(relevant, part.users[user] & part.items[relevant[1]])
 
 
 def slice_overlap(exact: np.ndarray, approximate: np.ndarray, part: Slice, k: int) -> np.ndarray:
