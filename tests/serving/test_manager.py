@@ -54,8 +54,8 @@ def test_a_new_version_takes_over_and_the_old_one_is_unloaded(manager, publish, 
 def test_a_version_in_use_is_unloaded_when_its_last_request_ends(manager, publish, eventually):
     with manager.lease("hqgnn") as old:
         publish(2, mark=200)
-        eventually(lambda: manager.served() == {"hqgnn": 2}, "version 2 is served")
-        assert states(manager) == {2: "AVAILABLE", 1: "UNLOADING"}
+        eventually(lambda: states(manager) == {2: "AVAILABLE", 1: "UNLOADING"}, "version 2 has taken over")
+        assert manager.served() == {"hqgnn": 2}
         assert old.predict("", USER)["score"][0, 0] == 100
         with pytest.raises(ServingError, match=r"Specific\(hqgnn, 1\)"), manager.lease("hqgnn", 1):
             pass
