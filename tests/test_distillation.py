@@ -6,10 +6,10 @@ from tf_hqgnn.callbacks import DivergenceError
 from tf_hqgnn.config import DistillationConfig, QuantizationConfig
 from tf_hqgnn.distillation import distill
 from tf_hqgnn.distillation_trainer import Student, Trainer
-from tf_hqgnn.evaluation import rank
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.estimators import max_delta
 from tf_hqgnn.quantization.ranking_divergence import MASKED
+from tf_hqgnn.ranking import rank
 
 NUM_USERS, NUM_ITEMS, DIM = 60, 40, 8
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from tf_hqgnn import evaluation
-from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity, rank, ranking_metrics
+from tf_hqgnn import evaluation, ranking
+from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity, ranking_metrics
+from tf_hqgnn.ranking import rank
 from tf_hqgnn.types import Interactions
 
 
@@ -69,6 +70,26 @@ def test_rank_against_brute_force_with_ties(data):
     np.testing.assert_array_equal(got, brute_force_rank(users, items, chosen, seen, k))
 
 
+@given(st.data())
+@settings(max_examples=20, deadline=None)
+def test_rank_by_blocks_against_brute_force_with_ties(data):
+    """Catalogues from just below to far above what is searched by blocks, whole and broken last blocks."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
+    k = data.draw(st.integers(1, 3))
+    num_items = data.draw(st.integers(60 * k, 1500))
+    users = rng.integers(-2, 3, (3, 2)).astype(np.float32)
+    # Many users for whom every score is below that of the zeros which fill up the last block.
+    items = rng.integers(-2, 3, (num_items, 2)).astype(np.float32) + data.draw(st.sampled_from([0, -9]))
+    seen = csr([np.flatnonzero(rng.random(num_items) < share) for share in (0, 0.3, 0.999)])
+    got = rank(users, items, np.arange(3), seen, k, chunk_size=2)
+    np.testing.assert_array_equal(got, brute_force_rank(users, items, np.arange(3), seen, k))
+
+
+@pytest.mark.parametrize(("num_items", "k", "size"), [(100, 20, 1), (12_101, 50, 4), (12_101, 20, 8), (40_981, 20, 16)])
+def test_block_size(num_items, k, size):
+    assert ranking._block_size(num_items, k) == size
+
+
 def test_rank_against_brute_force_at_size():
     rng = np.random.default_rng(0)
     users, items = rng.normal(size=(300, 16)).astype(np.float32), rng.normal(size=(1000, 16)).astype(np.float32)
@@ -98,13 +119,13 @@ def test_chunks_are_traced_once_and_bounded(monkeypatch):
         heights.append(len(chunk))
         return function(chunk, *arguments)
 
-    function = evaluation._top_items
+    function = ranking._top_items
     traces = function.experimental_get_tracing_count()
-    monkeypatch.setattr(evaluation, "_top_items", spy)
-    monkeypatch.setattr(evaluation, "_MAX_SCORE_BYTES", 4 * 40 * 6 + 1)
+    monkeypatch.setattr(ranking, "_top_items", spy)
+    monkeypatch.setattr(ranking, "_MAX_SCORE_BYTES", 4 * 40 * 6 + 1)
     np.testing.assert_array_equal(rank(users, items, np.arange(23), seen, 7, chunk_size=10), expected)
     assert heights == [6] * 4
-    monkeypatch.setattr(evaluation, "_MAX_SCORE_BYTES", 1)
+    monkeypatch.setattr(ranking, "_MAX_SCORE_BYTES", 1)
     np.testing.assert_array_equal(rank(users, items, np.arange(23), seen, 7), expected)
     assert set(heights[4:]) == {1}
     assert function.experimental_get_tracing_count() == traces
@@ -261,7 +282,7 @@ def test_memory_does_not_grow_with_the_number_of_users():
     program = """
 import resource
 import numpy as np
-from tf_hqgnn.evaluation import rank
+from tf_hqgnn.ranking import rank
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 rng = np.random.default_rng(0)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tf_hqgnn.evaluation import rank
 from tf_hqgnn.export import ServingBundle
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.ranking import rank
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.training import train

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
+from tf_hqgnn.csr import CSR, check_csr, check_rows, coordinates
+from tf_hqgnn.ranking import rank
 from tf_hqgnn.types import Interactions
 
-CSR = tuple[np.ndarray, np.ndarray]
-
-# Scores of one chunk; with TensorFlow's copies the peak stays well below 1 GiB, whatever the catalogue.
-_MAX_SCORE_BYTES = 256 * 2**20
 # Users whose metrics are worked out at once: bounds the temporary arrays of ranking_metrics.
 _METRIC_ROWS = 1 << 16
 
@@ -33,75 +30,6 @@ class RankingMetrics:
     values: dict[str, float]
     num_users: int
     num_skipped: int
-
-
-def rank(
-    user_embeddings: np.ndarray,
-    item_embeddings: np.ndarray,
-    user_index: np.ndarray,
-    seen: CSR,
-    k: int,
-    chunk_size: int = 1024,
-) -> np.ndarray:
-    """The k best unseen items of each user by dot product, best first.
-
-    Equal scores go by the lower item row. Scores are float32 dot products, so items that are equal only up to rounding
-    may be ordered either way, but always in the same way for one `chunk_size` on one machine.
-
-    Args:
-      user_embeddings: float32 [num_users, d].
-      item_embeddings: float32 [num_items, d].
-      user_index: int [n], the users to rank for.
-      seen: `(indptr, indices)`, int [num_users + 1] and the items of each user that are never returned.
-      k: >= 1; may be more than there are items.
-      chunk_size: Users at once, >= 1; fewer are taken where their scores would need more than 256 MiB.
-
-    Returns:
-      int32 [n, k], item rows; -1 where a user has fewer than k unseen items.
-
-    Raises:
-      ValueError: The arrays don't fit each other, or a score isn't a finite number.
-    """
-    users = np.ascontiguousarray(user_embeddings, np.float32)
-    items = np.ascontiguousarray(item_embeddings, np.float32)
-    user_index = np.asarray(user_index)
-    _check_embeddings(users, items)
-    _check_rows(user_index, len(users), "user_index")
-    _check_csr(seen, len(users), len(items), "seen")
-    if k < 1 or chunk_size < 1:
-        raise ValueError(f"k and chunk_size must be at least 1, got {k} and {chunk_size}")
-    top = np.full((len(user_index), k), -1, np.int32)
-    if not len(user_index) or not len(items):
-        return top
-    # One shape for all chunks, the last one filled up, so the function is traced once and its rounding is uniform.
-    chunk_size = max(1, min(chunk_size, len(user_index), _MAX_SCORE_BYTES // (4 * len(items))))
-    # Scoring against [d, num_items] lets the product read the items in order.
-    catalogue = tf.constant(np.ascontiguousarray(items.T))
-    width = min(k, len(items))
-    for start in range(0, len(user_index), chunk_size):
-        chunk = user_index[start : start + chunk_size]
-        rows = np.concatenate([chunk, np.zeros(chunk_size - len(chunk), chunk.dtype)])
-        masked = _coordinates(seen, chunk)
-        best = _top_items(users[rows], catalogue, masked, tf.constant(width))
-        top[start : start + len(chunk), :width] = best.numpy()[: len(chunk)]
-    return top
-
-
-@tf.function(
-    input_signature=[
-        tf.TensorSpec([None, None], tf.float32),
-        tf.TensorSpec([None, None], tf.float32),
-        tf.TensorSpec([None, 2], tf.int32),
-        tf.TensorSpec([], tf.int32),
-    ]
-)
-def _top_items(users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-    """int32 [B, k], the best columns of users @ catalogue without the `masked` entries; -1 where none is left."""
-    scores = tf.tensor_scatter_nd_update(
-        tf.matmul(users, catalogue), masked, tf.fill(tf.shape(masked)[:1], -float("inf"))
-    )
-    best, columns = tf.math.top_k(scores, k)
-    return tf.where(best == -float("inf"), -1, columns)
 
 
 def ranking_metrics(
@@ -151,7 +79,7 @@ def ranking_metrics(
         )
     if popularity.shape != (num_items,):
         raise ValueError(f"item_popularity must have shape [{num_items}], got {popularity.shape}")
-    _check_csr(relevant, len(top_items), num_items, "relevant")
+    check_csr(relevant, len(top_items), num_items, "relevant")
     evaluated = np.flatnonzero(np.diff(relevant[0]) > 0)
     if not len(evaluated):
         raise ValueError(f"none of the {len(top_items)} users has a relevant item: there is nothing to evaluate")
@@ -178,7 +106,7 @@ def ranking_metrics(
 
 def _relevance(items: np.ndarray, relevant: CSR, rows: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
     """Bool like `items`, whether each is relevant to its user; int64 [B], the distinct relevant items of each."""
-    pairs = _coordinates(relevant, rows, np.int64)
+    pairs = coordinates(relevant, rows, np.int64)
     keys = np.unique(pairs[:, 0] * num_items + pairs[:, 1])
     if not len(keys):
         return np.zeros(items.shape, bool), np.zeros(len(rows), np.int64)
@@ -276,8 +204,8 @@ def evaluate_embeddings(
     ks = _check_cutoffs(ks)
     if not len(targets):
         raise ValueError("there are no targets: this part of the split is empty; give it a larger share")
-    _check_rows(targets.user_index, num_users, "user_index of the targets")
-    _check_rows(targets.item_index, num_items, "item_index of the targets")
+    check_rows(targets.user_index, num_users, "user_index of the targets")
+    check_rows(targets.item_index, num_items, "item_index of the targets")
     indptr, indices = targets.to_csr(num_users)
     users = np.flatnonzero(np.diff(indptr))
     top = rank(user_embeddings, item_embeddings, users, seen, ks[-1], chunk_size)
@@ -296,85 +224,8 @@ def evaluate_popularity(
     return evaluate_embeddings(users, popularity, targets, seen, item_popularity, ks, chunk_size)
 
 
-def select_rows(csr: CSR, rows: np.ndarray | Sequence[int]) -> CSR:
-    """The CSR matrix with only these rows, in this order.
-
-    Example:
-      >>> indptr, indices = select_rows((np.array([0, 1, 1, 3]), np.array([7, 8, 9])), np.array([2, 0]))
-      >>> indptr.tolist(), indices.tolist()
-      ([0, 2, 3], [8, 9, 7])
-    """
-    indptr, indices = csr
-    parts = [indices[indptr[row] : indptr[row + 1]] for row in rows]
-    lengths = np.array([len(part) for part in parts], np.int64)
-    chosen = np.concatenate(parts) if parts else indices[:0]
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), chosen
-
-
-def rows_of_entries(csr: CSR) -> np.ndarray:
-    """The row of each entry, int64."""
-    return np.repeat(np.arange(len(csr[0]) - 1, dtype=np.int64), np.diff(csr[0]))
-
-
-def keep_entries(csr: CSR, kept: np.ndarray) -> CSR:
-    """The CSR matrix with the entries of which `kept`, bool, is True.
-
-    Example:
-      >>> indptr, indices = keep_entries((np.array([0, 1, 3]), np.array([7, 8, 9])), np.array([False, True, True]))
-      >>> indptr.tolist(), indices.tolist()
-      ([0, 0, 2], [8, 9])
-    """
-    counts = np.bincount(rows_of_entries(csr)[kept], minlength=len(csr[0]) - 1)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), csr[1][kept]
-
-
-def _coordinates(csr: CSR, rows: np.ndarray, dtype: type = np.int32) -> np.ndarray:
-    """[n, 2] of `dtype`: (place in `rows`, column) of every entry of these rows of a CSR, without a loop over rows."""
-    indptr, indices = csr
-    starts = indptr[rows].astype(np.int64)
-    counts = indptr[rows + 1].astype(np.int64) - starts
-    places = np.repeat(np.arange(len(rows)), counts)
-    ends = np.cumsum(counts)
-    offsets = np.arange(len(places)) - np.repeat(ends - counts, counts)
-    return np.stack([places, indices[np.repeat(starts, counts) + offsets]], axis=1).astype(dtype)
-
-
 def _check_cutoffs(ks: Sequence[int]) -> tuple[int, ...]:
     ordered = tuple(sorted({int(k) for k in ks}))
     if not ordered or ordered[0] < 1:
         raise ValueError(f"ks must hold at least one cut-off, each 1 or more, got {list(ks)}")
     return ordered
-
-
-def _check_embeddings(users: np.ndarray, items: np.ndarray) -> None:
-    if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
-        raise ValueError(f"embeddings must have shapes [users, d] and [items, d], got {users.shape} and {items.shape}")
-    largest = 1.0
-    for name, table in (("user", users), ("item", items)):
-        norms = np.sqrt(np.einsum("nd,nd->n", table, table, dtype=np.float64))
-        wrong = np.flatnonzero(~np.isfinite(norms))
-        if len(wrong):
-            raise ValueError(
-                f"{len(wrong)} {name} embeddings hold NaN or infinity, the first in row {wrong[0]}: "
-                "did training diverge?"
-            )
-        largest *= norms.max(initial=0)
-    # By Cauchy-Schwarz no score, nor a partial sum of one, can exceed this.
-    if largest > np.finfo(np.float32).max:
-        raise ValueError(f"scores may reach {largest:.2g}, beyond float32: scale the embeddings down")
-
-
-def _check_rows(rows: np.ndarray, size: int, name: str) -> None:
-    if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
-        raise ValueError(f"{name} must be a vector of integers, got {rows.dtype} {rows.shape}")
-    if len(rows) and (rows.min() < 0 or rows.max() >= size):
-        raise ValueError(f"{name} must be in [0, {size}), got values from {rows.min()} to {rows.max()}")
-
-
-def _check_csr(csr: CSR, num_rows: int, num_items: int, name: str) -> None:
-    indptr, indices = csr
-    if indptr.shape != (num_rows + 1,):
-        raise ValueError(f"the indptr of {name} must have {num_rows} + 1 entries, one a user more, got {indptr.shape}")
-    if indptr[0] != 0 or indptr[-1] != len(indices) or np.any(np.diff(indptr) < 0):
-        raise ValueError(f"the indptr of {name} must ascend from 0 to its number of items, {len(indices)}")
-    _check_rows(indices, num_items, f"items of {name}")

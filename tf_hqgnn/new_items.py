@@ -19,6 +19,7 @@ from tf_hqgnn.export import EXACT_MODEL, METADATA_FILE, SCANN_MODEL, ServingBund
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.packing import from_bit_planes, pack
 from tf_hqgnn.retrieval.bit_planes import unpack_planes
+from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.histories import fit_hop_map, hop
 from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.types import InputError
@@ -155,7 +156,7 @@ def read_bundle(version_dir: Path) -> ServingBundle:
             num_words = sum(f"{name}/_words/0/{word}{_VALUE}" in names for word in range(dim))
             words = [[read(f"{name}/_words/{p}/{word}") for word in range(num_words)] for p in range(num_bits)]
             codes = from_bit_planes(unpack_planes(np.array(words)), dim)
-        stripes = Stripes(len(codes), by_blocks)
+        stripes = Stripes(len(codes), BLOCK_SIZE if by_blocks else 1)
         scale, offset = read(f"{name}/_scale"), read(f"{name}/_offset") if f"{name}/_offset{_VALUE}" in names else None
         if len(scale) == len(codes):
             scale, offset = stripes.restore(scale), None if offset is None else stripes.restore(offset)

@@ -141,9 +141,10 @@ def test_rows_that_are_not_stored_by_blocks():
         rows.best_of_blocks(Queries(tf.constant(USERS)), False, None, False)
 
 
+@pytest.mark.parametrize("size", [8, 64])
 @pytest.mark.parametrize("n", [0, 63, 64, 200])
-def test_stripes(n):
-    stripes, values = Stripes(n, by_blocks=True), np.arange(2 * n).reshape(n, 2)
+def test_stripes(n, size):
+    stripes, values = Stripes(n, size), np.arange(2 * n).reshape(n, 2)
     stored = stripes.store(values)
     assert sorted(stored[:, 0]) == values[:, 0].tolist()
     np.testing.assert_array_equal(stripes.restore(stored), values)
@@ -151,5 +152,5 @@ def test_stripes(n):
     columns = stripes.store_columns(tf.constant(values.T))
     np.testing.assert_array_equal(columns, stored.T)
     np.testing.assert_array_equal(stripes.restore_columns(columns), values.T)
-    blocks = stored[: n // 64 * 64, 0].reshape(64, -1)
-    assert (blocks // 2 // 64 == np.arange(n // 64)).all()
+    blocks = stored[: n // size * size, 0].reshape(size, -1)
+    assert (blocks // 2 // size == np.arange(n // size)).all()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.evaluation import rank, select_rows
+from tf_hqgnn.csr import select_rows
+from tf_hqgnn.ranking import rank
 from tf_hqgnn.report.markup import name, paragraph, section, table, text
 from tf_hqgnn.run_directory import RunDirectory
 

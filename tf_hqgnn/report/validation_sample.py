@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_hqgnn.evaluation import CSR, rank, ranking_metrics, select_rows
+from tf_hqgnn.csr import CSR, select_rows
+from tf_hqgnn.evaluation import ranking_metrics
+from tf_hqgnn.ranking import rank
 from tf_hqgnn.run_directory import RunDirectory
 
 K = 20  # the cut-off that training watches

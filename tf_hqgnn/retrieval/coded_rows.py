@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.bit_planes import PlaneBlock, pack_words, unpack_words
-from tf_hqgnn.retrieval.blocks import BY_BLOCKS_FROM, over_blocks
+from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, over_blocks
 from tf_hqgnn.retrieval.coded_scores import Block, CodeBlock, QueryTerms, score_block
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
@@ -57,7 +57,7 @@ class CodedRows(RowTable):
         self.num_rows, self.embedding_dim, self.num_bits = len(codes), codes.dim, codes.num_bits
         self.by_blocks = self.num_rows >= BY_BLOCKS_FROM if by_blocks is None else by_blocks
         self._bits = codes.num_bits
-        self._stripes = Stripes(len(codes), self.by_blocks)
+        self._stripes = Stripes(len(codes), BLOCK_SIZE if self.by_blocks else 1)
         values = self._stripes.store(codes.unpack())
         if codes.num_bits == 8:
             self._codes, self._words = _variable("codes", values), []

@@ -7,26 +7,23 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
-
 
 class Stripes:
-    """N rows, of which 64 consecutive ones are a block; stored are the first rows of all blocks, then the second, ...
+    """N rows, in blocks of `size` consecutive ones; stored are the first rows of all blocks, then the second, ...
 
-    The best of every block is then the highest of 64 vectors, each one run of memory: a vector unit takes as many
-    blocks at a time as it has lanes, where 64 neighbours would have to be reduced to one number each. The N % 64 rows
+    The best of every block is then the highest of `size` vectors, each one run of memory: a vector unit takes as many
+    blocks at a time as it has lanes, where neighbours would have to be reduced to one number each. The N % size rows
     that are left belong to no block and stay at the end.
 
     Args:
       num_rows: N.
-      by_blocks: False leaves the rows in their order.
+      size: of a block, which is the number of stripes: a power of two; 1 leaves the rows in their order.
 
     Attributes:
       count: of blocks, which is the length of a stripe.
-      size: of a block, which is the number of stripes: 64, or 1.
 
     Example:
-      >>> stripes = Stripes(128 + 2, by_blocks=True)
+      >>> stripes = Stripes(128 + 2, size=64)
       >>> stored = stripes.store(np.arange(130))
       >>> stored[:4].tolist(), stored[-2:].tolist()
       ([0, 64, 1, 65], [128, 129])
@@ -34,8 +31,8 @@ class Stripes:
       [1, 129]
     """
 
-    def __init__(self, num_rows: int, by_blocks: bool) -> None:
-        self.size = BLOCK_SIZE if by_blocks else 1
+    def __init__(self, num_rows: int, size: int) -> None:
+        self.size = size
         self.count = num_rows // self.size
         self._end = self.size * self.count
 
@@ -53,7 +50,8 @@ class Stripes:
         """Where the rows at `index` (integers of any shape) are stored."""
         if self.size == 1:
             return index
-        within, block = tf.bitwise.bitwise_and(index, BLOCK_SIZE - 1), tf.bitwise.right_shift(index, _SHIFT)
+        shift = self.size.bit_length() - 1
+        within, block = tf.bitwise.bitwise_and(index, self.size - 1), tf.bitwise.right_shift(index, shift)
         return tf.where(index < self._end, within * self.count + block, index)
 
     def best(
@@ -63,7 +61,7 @@ class Stripes:
         allowed: tf.Tensor | None,
         at_once: tf.Tensor | int,
     ) -> tf.Tensor:
-        """The highest score of each block, float32 [B, N // 64].
+        """The highest score of each block, float32 [B, N // size].
 
         Args:
           score: `(start, size)`, int32 scalars, to the float32 scores [B, size] of stored rows.
@@ -113,6 +111,3 @@ class Stripes:
         parts = tf.reshape(values[:, : self._end], [batch, outer, inner])
         head = tf.reshape(tf.transpose(parts, [0, 2, 1]), [batch, self._end])
         return tf.concat([head, values[:, self._end :]], axis=1)
-
-
-_SHIFT = BLOCK_SIZE.bit_length() - 1

@@ -1,0 +1,143 @@
+"""The best unseen items of many users, by their scores for the whole catalogue."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.csr import CSR, check_csr, check_rows, coordinates
+from tf_hqgnn.retrieval.stripes import Stripes
+
+# Scores of one chunk; with TensorFlow's copies the peak stays well below 1 GiB, whatever the catalogue.
+_MAX_SCORE_BYTES = 256 * 2**20
+# Below this a block's maximum saves less than it costs.
+_MIN_BLOCK_SIZE = 4
+
+
+def rank(
+    user_embeddings: np.ndarray,
+    item_embeddings: np.ndarray,
+    user_index: np.ndarray,
+    seen: CSR,
+    k: int,
+    chunk_size: int = 1024,
+) -> np.ndarray:
+    """The k best unseen items of each user by dot product, best first.
+
+    Equal scores go by the lower item row. Scores are float32 dot products, so items that are equal only up to rounding
+    may be ordered either way, but always in the same way for one `chunk_size` on one machine.
+
+    Args:
+      user_embeddings: float32 [num_users, d].
+      item_embeddings: float32 [num_items, d].
+      user_index: int [n], the users to rank for.
+      seen: `(indptr, indices)`, int [num_users + 1] and the items of each user that are never returned.
+      k: >= 1; may be more than there are items.
+      chunk_size: Users at once, >= 1; fewer are taken where their scores would need more than 256 MiB.
+
+    Returns:
+      int32 [n, k], item rows; -1 where a user has fewer than k unseen items.
+
+    Raises:
+      ValueError: The arrays don't fit each other, or a score isn't a finite number.
+    """
+    users = np.ascontiguousarray(user_embeddings, np.float32)
+    items = np.ascontiguousarray(item_embeddings, np.float32)
+    user_index = np.asarray(user_index)
+    _check_embeddings(users, items)
+    check_rows(user_index, len(users), "user_index")
+    check_csr(seen, len(users), len(items), "seen")
+    if k < 1 or chunk_size < 1:
+        raise ValueError(f"k and chunk_size must be at least 1, got {k} and {chunk_size}")
+    top = np.full((len(user_index), k), -1, np.int32)
+    if not len(user_index) or not len(items):
+        return top
+    # One shape for all chunks, the last one filled up, so the function is traced once and its rounding is uniform.
+    chunk_size = max(1, min(chunk_size, len(user_index), _MAX_SCORE_BYTES // (4 * len(items))))
+    width = min(k, len(items))
+    block_size = _block_size(len(items), width)
+    padding = np.arange(len(items), -(-len(items) // block_size) * block_size)
+    items = np.pad(items, ((0, len(padding)), (0, 0)))
+    stripes = Stripes(len(items), block_size)
+    # Scoring against [d, num_items] lets the product read the items in order.
+    catalogue = tf.constant(np.ascontiguousarray(stripes.store(items).T))
+    # No user gets what only fills up the last block.
+    padded = np.stack(np.meshgrid(np.arange(chunk_size), padding), axis=-1).reshape(-1, 2).astype(np.int32)
+    for start in range(0, len(user_index), chunk_size):
+        chunk = user_index[start : start + chunk_size]
+        rows = np.concatenate([chunk, np.zeros(chunk_size - len(chunk), chunk.dtype)])
+        place, item = tf.unstack(np.concatenate([coordinates(seen, chunk), padded]), axis=1)
+        masked = tf.stack([place, stripes.place(item)], axis=1)
+        arguments = users[rows], catalogue, masked, tf.constant(width)
+        best = _top_items(*arguments) if block_size == 1 else _top_by_blocks(*arguments, tf.constant(block_size))
+        top[start : start + len(chunk), :width] = best.numpy()[: len(chunk)]
+    return top
+
+
+def _block_size(num_items: int, k: int) -> int:
+    """Items of a block: a power of two for which the best blocks cost about as much to find as their best items.
+
+    1, which is without blocks, where the catalogue is too small for a gain.
+    """
+    size = 1 << int(math.log2(max(1.0, math.sqrt(num_items / (4 * k)))))
+    return size if size >= _MIN_BLOCK_SIZE else 1
+
+
+_SIGNATURE = (
+    tf.TensorSpec([None, None], tf.float32),
+    tf.TensorSpec([None, None], tf.float32),
+    tf.TensorSpec([None, 2], tf.int32),
+    tf.TensorSpec([], tf.int32),
+)
+
+
+@tf.function(input_signature=_SIGNATURE, autograph=False)
+def _top_items(users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+    """int32 [B, k], the best columns of users @ catalogue without the `masked` entries; -1 where none is left."""
+    best, columns = tf.math.top_k(_scores(users, catalogue, masked), k)
+    return tf.where(best == -float("inf"), -1, columns)
+
+
+@tf.function(input_signature=(*_SIGNATURE, tf.TensorSpec([], tf.int32)), autograph=False)
+def _top_by_blocks(
+    users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, k: tf.Tensor, block_size: tf.Tensor
+) -> tf.Tensor:
+    """As `_top_items`, of columns that are stored by `Stripes` of whole blocks, numbered as before that.
+
+    The k best items lie in the k blocks with the highest maxima, of equal ones the first.
+    """
+    scores = _scores(users, catalogue, masked)
+    batch, count = tf.shape(scores)[0], tf.shape(scores)[1] // block_size
+    highest = tf.reduce_max(tf.reshape(scores, [batch, block_size, count]), axis=1)
+    # In the order of the items, by which equal scores go.
+    blocks = tf.sort(tf.math.top_k(highest, tf.minimum(k, count), sorted=False).indices, axis=1)
+    columns = blocks[:, :, tf.newaxis] + count * tf.range(block_size)
+    candidates = tf.gather(scores, tf.reshape(columns, [batch, -1]), axis=1, batch_dims=1)
+    best, place = tf.math.top_k(candidates, k)
+    items = tf.gather(blocks, place // block_size, axis=1, batch_dims=1) * block_size + place % block_size
+    return tf.where(best == -float("inf"), -1, items)
+
+
+def _scores(users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor) -> tf.Tensor:
+    lowest = tf.fill(tf.shape(masked)[:1], -float("inf"))
+    return tf.tensor_scatter_nd_update(tf.matmul(users, catalogue), masked, lowest)
+
+
+def _check_embeddings(users: np.ndarray, items: np.ndarray) -> None:
+    if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
+        raise ValueError(f"embeddings must have shapes [users, d] and [items, d], got {users.shape} and {items.shape}")
+    largest = 1.0
+    for name, table in (("user", users), ("item", items)):
+        norms = np.sqrt(np.einsum("nd,nd->n", table, table, dtype=np.float64))
+        wrong = np.flatnonzero(~np.isfinite(norms))
+        if len(wrong):
+            raise ValueError(
+                f"{len(wrong)} {name} embeddings hold NaN or infinity, the first in row {wrong[0]}: "
+                "did training diverge?"
+            )
+        largest *= norms.max(initial=0)
+    # By Cauchy-Schwarz no score, nor a partial sum of one, can exceed this.
+    if largest > np.finfo(np.float32).max:
+        raise ValueError(f"scores may reach {largest:.2g}, beyond float32: scale the embeddings down")
