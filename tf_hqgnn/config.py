@@ -65,9 +65,14 @@ class ModelConfig(_Section):
     num_layers: int = Field(3, ge=1, description="of lightgcn and ngcf")
     layer_weights: Literal["uniform", "learned"] = Field("uniform", description="of lightgcn")
     message_dropout: float = Field(0.1, ge=0, lt=1, description="of ngcf: share of a layer's output that is dropped")
-    initializer: Literal["spectral", "random"] = Field(
-        "spectral", description="tables start at the graph's first singular vectors, or at random (Glorot)"
+    initializer: Literal["als", "spectral", "random"] = Field(
+        "als",
+        description="tables start at a weighted factorisation of the interactions (alternating least squares), at the "
+        "graph's first singular vectors, or at random (Glorot)",
     )
+    als_alpha: float = Field(30.0, gt=0, description="of als: weight of an interaction, where other pairs have 1")
+    als_regularization: float = Field(10.0, ge=0, description="of als: L2 on all rows")
+    als_iterations: int = Field(15, ge=1, description="of als: over all users and all items")
 
 
 class LossConfig(_Section):
@@ -98,7 +103,7 @@ class TrainingConfig(_Section):
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="of the learning rate: falls to 0 at max_epochs, or stays"
     )
-    max_epochs: int = Field(30, ge=1)
+    max_epochs: int = Field(30, ge=0, description="0: what training would start from is propagated and served")
     evaluate_every: int = Field(5, ge=1, description="epochs between validations")
     patience: int = Field(6, ge=1, description="validations without improvement before training stops")
     checkpoint_seconds: float = Field(30.0, ge=0, description="at least this long between checkpoints")

@@ -12,7 +12,7 @@ import tf_keras
 from tf_hqgnn.config import Config, LossConfig, QuantizationConfig, TrainingConfig
 from tf_hqgnn.data.datasets import steps_per_epoch
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.initialization import spectral_embeddings
+from tf_hqgnn.initialization import initial_embeddings
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.losses import BatchContext, make_loss
 from tf_hqgnn.models.encoder import Encoder, LookupEncoder, make_encoder
@@ -279,11 +279,11 @@ def make_model(
         seed=config.seed,
         jit_compile_loss=config.training.jit_compile,
     )
-    if config.model.initializer == "spectral":
-        tables = spectral_embeddings(graph, config.model.embedding_dim, config.seed)
-        for table, start in zip((model.user_table, model.item_table), tables):
-            # Rows without interactions keep a random direction.
-            table.assign_add(start)
+    for table, start in zip(
+        (model.user_table, model.item_table), initial_embeddings(graph, config.model, config.seed) or ()
+    ):
+        # Rows without interactions keep a random direction.
+        table.assign_add(start)
     if quantizers is None:
         optimizer = LazyAdam(_learning_rate(config.training, graph))
     else:
@@ -300,7 +300,7 @@ def _learning_rate(training: TrainingConfig, graph: InteractionGraph) -> Any:
     if training.schedule == "constant":
         return training.learning_rate
     steps = steps_per_epoch(graph.num_edges + graph.num_repeated, training.batch_size)
-    return tf_keras.optimizers.schedules.CosineDecay(training.learning_rate, training.max_epochs * steps)
+    return tf_keras.optimizers.schedules.CosineDecay(training.learning_rate, max(1, training.max_epochs) * steps)
 
 
 def _counts(name: str, counts: np.ndarray | None, size: int) -> np.ndarray:

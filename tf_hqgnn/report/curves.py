@@ -18,8 +18,11 @@ _NDCG = f"valid_ndcg@{K}"
 def training_curves(run: RunDirectory) -> str:
     """Loss and validation NDCG by epoch, and those of the codes' training if it has any."""
     history = read_history(run.path / "history.csv")
-    if not history:
-        return ""
+    figures = [*(_history_curves(run, history) if history else ()), *_propagations(run)]
+    return (section("Training", plots(*figures)) if figures else "") + _coding_curves(run)
+
+
+def _history_curves(run: RunDirectory, history: dict[str, np.ndarray]) -> list[str]:
     epoch, best = history["epoch"], run.metrics["best_epoch"]
     marked = (float(best), f"best epoch, {best}") if _NDCG in history else None
     figures = [_curve("loss", history, "loss", "training loss", "Loss of the training batches.", marked)]
@@ -29,8 +32,7 @@ def training_curves(run: RunDirectory) -> str:
         figures.append(_curve("valid", history, _NDCG, f"NDCG@{K}", caption, marked))
     if {"train_seconds", "validation_seconds"} <= history.keys():
         figures.append(_seconds(history))
-    figures += _propagations(run)
-    return section("Training", plots(*figures)) + _coding_curves(run)
+    return figures
 
 
 def _seconds(history: dict[str, np.ndarray]) -> str:
