@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class HQGNN(tfrs.Model):
     (arXiv 2002.02126) and NGCF (arXiv 1905.08108) with a GraphEncoder and loss `bpr`; HQ-GNN (arXiv 2309.01032) with
     quantizers as well.
     """
+
+    train_function: Callable[[Any], dict[str, tf.Tensor]] | None
 
     def __init__(
         self,
@@ -172,6 +175,33 @@ class HQGNN(tfrs.Model):
         is_first_bad = tf.logical_not(tf.math.is_finite(watched)) & (self.first_bad_step < 0)
         self.first_bad_step.assign(tf.where(is_first_bad, self.optimizer.iterations, self.first_bad_step))
         return {"loss": mean, **self._deltas()}
+
+    def make_train_function(self, force: bool = False) -> Callable[[Any], dict[str, tf.Tensor]]:
+        """Keras' function of `steps_per_execution` steps, which returns what the last one logs.
+
+        Without Python control flow over tensors, as Keras' own has it: converting that takes half a second.
+        """
+        if self.train_function is None or force:
+            strategy = self.distribute_strategy
+
+            def step(number: tf.Tensor, _: dict[str, tf.Tensor], iterator: Any) -> tuple[Any, dict[str, tf.Tensor]]:
+                logs = strategy.run(self.train_step, args=(iterator.get_next(),))
+                self._train_counter.assign_add(1)
+                # What is logged is the same on all replicas.
+                return number + 1, {name: strategy.experimental_local_results(logs[name])[0] for name in logs}
+
+            @tf.function(autograph=False, reduce_retracing=True)
+            def steps(iterator: Any) -> dict[str, tf.Tensor]:
+                start = {name: tf.zeros([]) for name in ("loss", *self._deltas())}
+                return tf.while_loop(
+                    lambda number, _: number < self._steps_per_execution,
+                    lambda number, logs: step(number, logs, iterator),
+                    (tf.zeros_like(self._steps_per_execution), start),
+                    parallel_iterations=1,
+                )[1]
+
+            self.train_function = self.train_tf_function = steps
+        return self.train_function
 
     def refresh_deltas(self, features: dict[str, tf.Tensor], config: QuantizationConfig) -> dict[str, tf.Tensor]:
         """Sets the delta of every quantizer with the estimator gste by the curvature of the loss at a batch.
