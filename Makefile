@@ -113,8 +113,8 @@ bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 # Hours. What is done is not done again: after an interruption the same command goes on. Results: $(WORK)/*.csv.
 bench: bench-small
 	$(BIN)/python -m benchmarks.ann run --work $(WORK)
-	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla
-	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data beauty toys --seeds 2020 2021 2022
+	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla --max-seconds 600 --config configs/gowalla.yaml --set training.refit=false
+	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data beauty toys --seeds 2020 2021 2022 --max-seconds 600
 	$(BIN)/python -m benchmarks.peers report --work $(WORK)
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) && $(BIN)/python -m benchmarks.scale report --work $(WORK)
 	$(BIN)/python -m benchmarks.lightgcn

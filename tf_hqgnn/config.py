@@ -80,7 +80,7 @@ class LossConfig(_Section):
 
     name: Literal["alignment_uniformity", "bpr", "softmax"] = "softmax"
     gamma: float = Field(0.5, ge=0, description="weight of uniformity in alignment_uniformity")
-    temperature: float = Field(0.2, gt=0, description="of the in-batch softmax")
+    temperature: float = Field(0.15, gt=0, description="of the in-batch softmax")
     popularity_correction: float = Field(0.75, ge=0, description="softmax: this times log(item share) is subtracted")
     user_balance: float = Field(
         0.0,
@@ -103,7 +103,7 @@ class TrainingConfig(_Section):
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="of the learning rate: falls to 0 at max_epochs, or stays"
     )
-    max_epochs: int = Field(30, ge=0, description="0: what training would start from is propagated and served")
+    max_epochs: int = Field(20, ge=0, description="0: what training would start from is propagated and served")
     evaluate_every: int = Field(5, ge=1, description="epochs between validations")
     patience: int = Field(6, ge=1, description="validations without improvement before training stops")
     checkpoint_seconds: float = Field(30.0, ge=0, description="at least this long between checkpoints")

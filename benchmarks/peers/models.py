@@ -113,7 +113,7 @@ PEERS = {
         lambda _: _product(
             factors=(_FACTORS,),
             iterations=(15,),
-            alpha=(0.3, 1.0, 3.0, 10.0, 30.0),
+            alpha=(0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
             regularization=(0.1, 1.0, 3.0, 10.0, 30.0, 100.0),
         ),
         _start_implicit,

@@ -9,7 +9,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# The libraries of the starts, which training imports when it gets there: peers have theirs before they are timed, too.
+import implicit.cpu.als  # noqa: F401
 import numpy as np
+import sklearn.utils.extmath  # noqa: F401
 
 from benchmarks.peers.job import Job, Split, versions_of
 from tf_hqgnn import __version__
