@@ -14,6 +14,8 @@ from tf_hqgnn.callbacks import DivergenceError, TrainingState
 from tf_hqgnn.checkpoints import CheckpointStore
 from tf_hqgnn.config import Config, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.initialization import initial_embeddings
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.report.discrepancy import read_trained
 from tf_hqgnn.run_directory import RunDirectory, partial_path
@@ -250,3 +252,20 @@ def test_a_half_written_checkpoint_is_never_read(tmp_path):
 def test_the_state_survives_json():
     state = TrainingState(epoch=3, best_epoch=2, best_value=0.25, seconds=1.5, history=[{"epoch": 1, "loss": 0.1}])
     assert TrainingState(**json.loads(json.dumps(vars(state)))) == state
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_no_epochs_serve_the_start_with_the_propagation_that_was_found(dataset, smoke_config, tmp_path, refit):
+    config = settings(smoke_config, max_epochs=0, refit=refit)
+    result = train(dataset, config, tmp_path / "run")
+    assert result.epochs == result.best_epoch == 0
+    run = RunDirectory.load(result.run_dir)
+    train_split = concatenate(dataset.train, dataset.valid) if refit else dataset.train
+    graph = InteractionGraph.from_interactions(train_split, dataset.num_users, dataset.num_items)
+    users, items = propagate_embeddings(
+        graph, *initial_embeddings(graph, config.model, config.seed), run.config.propagation
+    )
+    # Nobody is without interactions here, and what the tables drew at random is gone.
+    np.testing.assert_allclose(users @ items.T, run.user_embeddings @ run.item_embeddings.T, atol=1e-4)
+    assert result.valid["ndcg@20"] > result.popularity["ndcg@20"]
+    assert "by time of propagation" in (result.run_dir / "report.html").read_text()

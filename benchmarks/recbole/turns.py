@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers.job import K
 from benchmarks.recbole import peer
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.datasets import steps_per_epoch
@@ -25,7 +26,7 @@ TURN = 3
 def take_turns(
     dataset: SplitDataset, config: Config, folder: Path, repetitions: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """What an epoch of training (the mean of a turn) and a full-ranking validation take.
+    """What an epoch of training (the mean of a turn) and a full-ranking validation at a cut-off of 20 take.
 
     Returns:
       {"train" and "validation": {"ours" and "RecBole": float [repetitions, 2], seconds and seconds of processor time}}.
@@ -40,7 +41,7 @@ def take_turns(
         model.fit(batches, epochs=TURN, steps_per_epoch=steps, verbose=0)
 
     def our_validation() -> None:
-        evaluate_embeddings(*model.embeddings(), dataset.valid, graph.seen(), graph.item_degree, config.evaluation.k)
+        evaluate_embeddings(*model.embeddings(), dataset.valid, graph.seen(), graph.item_degree, (K,))
 
     seconds: dict[str, dict[str, list]] = {what: {"ours": [], "RecBole": []} for what in ("train", "validation")}
     with peer.Turns(folder) as recbole:

@@ -313,7 +313,7 @@ def make_model(
         (model.user_table, model.item_table), initial_embeddings(graph, config.model, config.seed) or ()
     ):
         # Rows without interactions keep a random direction.
-        table.assign_add(start)
+        table.assign(tf.where(tf.reduce_any(start != 0, axis=1, keepdims=True), start, table))
     if quantizers is None:
         optimizer = LazyAdam(_learning_rate(config.training, graph))
     else:
