@@ -43,7 +43,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=(_OURS, *PEERS), default=[_OURS, *PEERS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020], help="of splits and trainings")
     parser.add_argument("--refit", action="store_true", help="train on train and validation once settings are chosen")
-    parser.add_argument("--epochs", nargs="+", type=int, default=[], help="limits of epochs or iterations, a cell each")
+    parser.add_argument(
+        "--epochs", nargs="+", type=int, default=[], help="limits of epochs or iterations, a cell each; 0: the start"
+    )
     parser.add_argument("--max-seconds", type=float, help="of a training of RecBole")
     parser.add_argument(
         "--config", nargs="+", type=Path, default=[ROOT / "configs" / "default.yaml"], help=f"settings of {_OURS}"

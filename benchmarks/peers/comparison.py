@@ -88,7 +88,7 @@ class Comparison:
             "seed": self._seed,
             "model": name,
             "config": config,
-            "epochs_limit": limit if limit and model.learns else "",
+            "epochs_limit": limit if limit is not None and model.learns else "",
             "max_seconds": max_seconds if max_seconds and model.minds_seconds else "",
             "refit": refit,
         }
@@ -110,7 +110,7 @@ class Comparison:
                 settings=settings,
                 split=self._paths["selection"],
                 seed=self._seed,
-                epochs=key["epochs_limit"] or None,
+                epochs=None if key["epochs_limit"] == "" else key["epochs_limit"],
                 max_seconds=key["max_seconds"] or None,
             )
             result = _result(job, model)
