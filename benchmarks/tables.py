@@ -1,7 +1,7 @@
 """The tables in README files, made from the CSVs in benchmarks/results: `python -m benchmarks.tables [--check]`.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is that of a CSV, perhaps with `column=value`
-pairs after it, of which its rows must have one each.
+pairs after it (the value may be several, a,b, or empty), of which its rows must have one each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAKERS: dict[str, Callable[[list[dict[str, str]]], str]] = {
     "peers": peers.markdown,
     "scale": scale.markdown,
 }
-_BLOCK = re.compile(r"(<!-- table: (?P<name>\w+)(?P<filters>(?: [\w-]+=\S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- table: (?P<name>\w+)(?P<filters>(?: [\w-]+=\S*)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:

@@ -264,6 +264,7 @@ def _search(
     path: Path,
 ) -> PropagationConfig:
     """The propagation to serve: of the settings, unless another one is better on all validation users, too."""
+    judge = judge.brief()
     sample = judge.sample(_SEARCH_USERS, config.seed)
     found, tried = search_propagation(config.propagation, lambda one: sample(*propagate(one))[MONITOR])
     write_candidates(path, tried)

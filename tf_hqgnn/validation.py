@@ -51,6 +51,10 @@ class Judge:
         chosen = np.random.default_rng(seed).choice(users, num_users, replace=False)
         return Judge(self.targets.take(np.isin(self.targets.user_index, chosen)), self.graph, self.config)
 
+    def brief(self) -> Judge:
+        """The judge of the cut-off 20 alone, by which everything is chosen: it ranks fewer items."""
+        return Judge(self.targets, self.graph, self.config.model_copy(update={"k": (20,)}))
+
     def _ks(self) -> tuple[int, ...]:
         return tuple(sorted({*self.config.k, 20}))
 

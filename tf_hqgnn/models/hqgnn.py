@@ -309,11 +309,11 @@ def make_model(
         seed=config.seed,
         jit_compile_loss=config.training.jit_compile,
     )
-    for table, start in zip(
-        (model.user_table, model.item_table), initial_embeddings(graph, config.model, config.seed) or ()
-    ):
-        # Rows without interactions keep a random direction.
-        table.assign(tf.where(tf.reduce_any(start != 0, axis=1, keepdims=True), start, table))
+    start = initial_embeddings(graph, config.model, config.seed)
+    if start is not None:
+        for table, rows in zip((model.user_table, model.item_table), start):
+            # Rows without interactions keep a random direction.
+            table.assign(tf.where(rows.any(axis=1, keepdims=True), rows, table))
     if quantizers is None:
         optimizer = LazyAdam(_learning_rate(config.training, graph))
     else:
