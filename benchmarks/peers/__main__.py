@@ -76,7 +76,7 @@ def main() -> None:
             key = comparison.key(name, model, text, limit, arguments.max_seconds, arguments.refit)
             if key in cells:
                 continue
-            what = " ".join(str(value) for value in key.values() if value not in ("", False))
+            what = " ".join(str(value) for value in key.values() if value is not False and value != "")
             print(what, flush=True)
             try:
                 if shortage := comparison.shortage(model):
