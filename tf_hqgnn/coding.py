@@ -104,7 +104,9 @@ def _fine_tune(
     """
     quantization = config.quantization
     quantizers = make_quantizers(quantization)
-    coded = make_model(config, graph, quantizers)
+    # The tables are the trained ones: none are computed to start from.
+    untrained = config.model.model_copy(update={"initializer": "random"})
+    coded = make_model(config.model_copy(update={"model": untrained}), graph, quantizers)
     coded.user_table.assign(model.user_table)
     coded.item_table.assign(model.item_table)
     coded.encoder.set_weights(model.encoder.get_weights())

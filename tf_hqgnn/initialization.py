@@ -75,12 +75,10 @@ def als_embeddings(
             last = time.monotonic()
             print(f"als: iteration {iteration + 1}/{iterations}  {last - began:.0f} s", file=sys.stderr, flush=True)
 
-    ones = np.ones(graph.num_edges, np.float32)
-    matrix = scipy.sparse.csr_matrix((ones, graph.indices, graph.indptr), (graph.num_users, graph.num_items))
     # The library has threads of its own, which those of BLAS would fight.
     with threadpool_limits(1, user_api="blas"):
         model = AlternatingLeastSquares(dim, regularization, alpha, iterations=iterations, random_state=seed)
-        model.fit(matrix, show_progress=False, callback=tell)
+        model.fit(graph.to_matrix(), show_progress=False, callback=tell)
     return _unit_rows(model.user_factors, dim), _unit_rows(model.item_factors, dim)
 
 

@@ -103,9 +103,7 @@ def start_tables(
       unit: whether rows start at unit length. A loss that looks at directions alone lets rows grow, and longer ones
         turn more slowly in the same steps.
     """
-    matrix = scipy.sparse.csr_matrix(
-        (np.ones(len(graph.indices), np.float32), graph.indices, graph.indptr), (graph.num_users, graph.num_items)
-    )
+    matrix = graph.to_matrix()
     tables = [
         _fill(start.users, matrix, start.items, fresh[0]),
         _fill(start.items, matrix.T.tocsr(), start.users, fresh[1]),

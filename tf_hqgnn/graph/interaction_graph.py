@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
 
 from tf_hqgnn.graph.propagation import NormalizedAdjacency
@@ -117,6 +118,11 @@ class InteractionGraph:
     def seen(self) -> tuple[np.ndarray, np.ndarray]:
         """`(indptr, indices)`: int64 [num_users + 1] and int32 [num_edges], the sorted items of each user."""
         return self.indptr, self.indices
+
+    def to_matrix(self) -> scipy.sparse.csr_matrix:
+        """float32 [num_users, num_items], one for every edge."""
+        ones = np.ones(self.num_edges, np.float32)
+        return scipy.sparse.csr_matrix((ones, self.indices, self.indptr), (self.num_users, self.num_items))
 
     def normalized_adjacency(self, exponent: float = 0.5, dtype: tf.DType = tf.float32) -> NormalizedAdjacency:
         """The symmetric A over users then items, with A[u, i] = (degree(u) degree(i))^-exponent for every edge.
