@@ -22,7 +22,8 @@ from tf_hqgnn.data.datasets import training_batches
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.propagation import sparse_product
-from tf_hqgnn.models.hqgnn import HQGNN, make_model
+from tf_hqgnn.models.factory import make_model
+from tf_hqgnn.models.hqgnn import HQGNN
 
 import tensorflow as tf  # isort: skip
 

@@ -36,7 +36,8 @@ from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.evaluation import evaluate_embeddings
 from tf_hqgnn.logs import quieten_libraries
-from tf_hqgnn.models.hqgnn import HQGNN, make_model
+from tf_hqgnn.models.factory import make_model
+from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.training import train
 

@@ -158,7 +158,7 @@ def measure(log: Path, folder: Path, overrides: tuple[str, ...]) -> dict[str, An
     from tf_hqgnn.graph.interaction_graph import InteractionGraph
     from tf_hqgnn.layers.graph_ode import propagate_embeddings
     from tf_hqgnn.logs import quieten_libraries
-    from tf_hqgnn.models.hqgnn import make_model
+    from tf_hqgnn.models.factory import make_model
 
     quieten_libraries()
     # Two in a hundred are held out: about one a user.

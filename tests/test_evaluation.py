@@ -9,7 +9,7 @@ from sklearn.metrics import ndcg_score
 
 from tf_hqgnn import evaluation, ranking
 from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity, ranking_metrics
-from tf_hqgnn.ranking import rank
+from tf_hqgnn.ranking import rank, rank_by_popularity
 from tf_hqgnn.types import Interactions
 
 
@@ -68,6 +68,23 @@ def test_rank_against_brute_force_with_ties(data):
     got = rank(users, items, chosen, seen, k, chunk_size)
     assert got.dtype == np.int32
     np.testing.assert_array_equal(got, brute_force_rank(users, items, chosen, seen, k))
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_rank_by_popularity_against_brute_force_with_ties(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
+    num_users, num_items = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 9))
+    popularity = rng.integers(0, 5, num_items)
+    # As where a validation interaction repeats one of training, the same item may stand there twice.
+    share = data.draw(st.sampled_from([0.0, 0.4, 1.0]))
+    lists = [np.repeat(np.flatnonzero(rng.random(num_items) < share), rng.integers(1, 3)) for _ in range(num_users)]
+    chosen = rng.permutation(num_users)[: data.draw(st.integers(0, num_users))]
+    k, chunk_size = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 9))
+    got = rank_by_popularity(popularity, chosen, csr(lists), k, chunk_size)
+    assert got.dtype == np.int32
+    expected = brute_force_rank(np.ones((num_users, 1)), popularity[:, np.newaxis], chosen, csr(lists), k)
+    np.testing.assert_array_equal(got, expected)
 
 
 @given(st.data())

@@ -106,10 +106,24 @@ def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, smoke_config, fini
     np.testing.assert_array_equal(a.item_embeddings, b.item_embeddings)
 
 
-def test_resume_refuses_other_settings_and_other_data(dataset, smoke_config, tmp_path, monkeypatch):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
+def test_what_a_checkpoint_overwrites_is_not_computed(dataset, smoke_config, finished, tmp_path, monkeypatch):
+    config, whole = finished
+    monkeypatch.setattr("tf_hqgnn.training.write_report", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, config, tmp_path / "run")
+    monkeypatch.undo()
+    # Were a start computed, this would end the training.
+    monkeypatch.setattr("tf_hqgnn.models.factory.initial_embeddings", stop)
+    assert train(dataset, config, tmp_path / "run", resume=True).valid == whole.valid
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, config, tmp_path / "another")
 
+
+def stop(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def test_resume_refuses_other_settings_and_other_data(dataset, smoke_config, tmp_path, monkeypatch):
     monkeypatch.setattr(CheckpointStore, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         train(dataset, smoke_config, tmp_path / "run")

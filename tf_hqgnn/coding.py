@@ -16,7 +16,8 @@ from tf_hqgnn.distillation import distill
 from tf_hqgnn.fitting import fit, loss_batches
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer, make_quantizers
-from tf_hqgnn.models.hqgnn import HQGNN, make_model
+from tf_hqgnn.models.factory import make_model
+from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.types import Interactions
 from tf_hqgnn.validation import agreement_judge
@@ -104,9 +105,7 @@ def _fine_tune(
     """
     quantization = config.quantization
     quantizers = make_quantizers(quantization)
-    # The tables are the trained ones: none are computed to start from.
-    untrained = config.model.model_copy(update={"initializer": "random"})
-    coded = make_model(config.model_copy(update={"model": untrained}), graph, quantizers)
+    coded = make_model(config, graph, quantizers, initialize=False)
     coded.user_table.assign(model.user_table)
     coded.item_table.assign(model.item_table)
     coded.encoder.set_weights(model.encoder.get_weights())

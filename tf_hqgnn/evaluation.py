@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tf_hqgnn.csr import CSR, check_csr, check_rows, coordinates
-from tf_hqgnn.ranking import rank
+from tf_hqgnn.ranking import rank, rank_by_popularity
 from tf_hqgnn.types import Interactions
 
 # Users whose metrics are worked out at once: bounds the temporary arrays of ranking_metrics.
@@ -202,15 +202,8 @@ def evaluate_embeddings(
     """
     num_users, num_items = len(user_embeddings), len(item_embeddings)
     ks = _check_cutoffs(ks)
-    if not len(targets):
-        raise ValueError("there are no targets: this part of the split is empty; give it a larger share")
-    check_rows(targets.user_index, num_users, "user_index of the targets")
-    check_rows(targets.item_index, num_items, "item_index of the targets")
-    indptr, indices = targets.to_csr(num_users)
-    users = np.flatnonzero(np.diff(indptr))
+    users, relevant = _users_with_targets(targets, num_users, num_items)
     top = rank(user_embeddings, item_embeddings, users, seen, ks[-1], chunk_size)
-    # Users without a target have an empty range in `indptr`, so dropping theirs leaves a CSR over `users`.
-    relevant = np.append(indptr[users], indptr[-1]), indices
     metrics = ranking_metrics(top, relevant, ks, num_items, item_popularity)
     return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
 
@@ -219,9 +212,23 @@ def evaluate_popularity(
     targets: Interactions, seen: CSR, item_popularity: np.ndarray, ks: Sequence[int], chunk_size: int = 1024
 ) -> RankingMetrics:
     """The baseline: every user gets the most popular unseen items. Arguments and errors as `evaluate_embeddings`."""
-    popularity = np.asarray(item_popularity, np.float32)[:, None]
-    users = np.ones((len(seen[0]) - 1, 1), np.float32)
-    return evaluate_embeddings(users, popularity, targets, seen, item_popularity, ks, chunk_size)
+    ks, num_users, num_items = _check_cutoffs(ks), len(seen[0]) - 1, len(item_popularity)
+    users, relevant = _users_with_targets(targets, num_users, num_items)
+    top = rank_by_popularity(item_popularity, users, seen, ks[-1], chunk_size)
+    metrics = ranking_metrics(top, relevant, ks, num_items, item_popularity)
+    return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
+
+
+def _users_with_targets(targets: Interactions, num_users: int, num_items: int) -> tuple[np.ndarray, CSR]:
+    """The users who have a target, and the targets of each of these."""
+    if not len(targets):
+        raise ValueError("there are no targets: this part of the split is empty; give it a larger share")
+    check_rows(targets.user_index, num_users, "user_index of the targets")
+    check_rows(targets.item_index, num_items, "item_index of the targets")
+    indptr, indices = targets.to_csr(num_users)
+    users = np.flatnonzero(np.diff(indptr))
+    # Users without a target have an empty range in `indptr`, so dropping theirs leaves a CSR over `users`.
+    return users, (np.append(indptr[users], indptr[-1]), indices)
 
 
 def _check_cutoffs(ks: Sequence[int]) -> tuple[int, ...]:

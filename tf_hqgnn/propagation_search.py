@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from tf_hqgnn.config import PropagationConfig
 # One Euler step to T is one hop of weight T / (1 + T).
 _HOP_WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
 _EXACT_TIMES = (0.1, 0.25, 0.5, 1.0, 2.0)
-_REFINEMENTS = 2
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ class Candidate:
 def search_propagation(
     start: PropagationConfig, judge: Callable[[PropagationConfig], float]
 ) -> tuple[PropagationConfig, list[Candidate]]:
-    """Tries no propagation, one hop of many weights (one Euler step), and the exact solution at many times.
+    """Tries none, and climbs two ladders: one hop of rising weight (one Euler step), and the exact solution.
 
-    Then times between the best one and its neighbours, twice halved. `normalize` stays as it is: the loss has decided
-    whether rows have a length.
+    Of each ladder it tries the rung nearest to the best so far and goes up or down as long as that is better: accuracy
+    rises with the time up to a point and falls after it. Last come the times halfway from the best to its neighbours.
+    `normalize` stays as it is: the loss has decided whether rows have a length.
 
     Args:
       start: the propagation of the settings, which wins a tie.
@@ -47,29 +48,44 @@ def search_propagation(
 
     Example:
       >>> start = PropagationConfig(solver="euler", t1=1.0)
-      >>> best, tried = search_propagation(start, lambda p: -abs(p.t1 - 0.3) - (p.solver != "exact"))
+      >>> best, tried = search_propagation(start, lambda p: -abs(p.t1 - 0.4) - (p.solver != "exact"))
       >>> best.solver, round(best.t1, 2), len(tried)
-      ('exact', 0.3, 20)
+      ('exact', 0.35, 15)
     """
     tried = [Candidate(start, judge(start))]
 
-    def attempt(solver: str, t1: float) -> None:
+    def attempt(solver: str, t1: float) -> float:
         values = start.model_dump() | {"solver": solver, "t1": t1, "num_steps": 1}
         propagation = PropagationConfig.model_validate(values)
-        if all(propagation != candidate.propagation for candidate in tried):
-            tried.append(Candidate(propagation, judge(propagation)))
+        for candidate in tried:
+            if candidate.propagation == propagation:
+                return candidate.ndcg
+        tried.append(Candidate(propagation, judge(propagation)))
+        return tried[-1].ndcg
 
     attempt("none", 0.0)
-    for weight in _HOP_WEIGHTS:
-        attempt("euler", weight / (1 - weight))
-    for t1 in _EXACT_TIMES:
-        attempt("exact", t1)
-    for _ in range(_REFINEMENTS):
-        best = _best(tried).propagation
-        if best.solver in ("euler", "exact") and best.num_steps == 1:
-            for t1 in _between(best.t1, [c.propagation.t1 for c in tried if c.propagation.solver == best.solver]):
-                attempt(best.solver, t1)
+    hops = [weight / (1 - weight) for weight in _HOP_WEIGHTS]
+    for solver, ladder in (("euler", hops), ("exact", _EXACT_TIMES)):
+        _climb(ladder, _best(tried).propagation.t1, partial(attempt, solver))
+    best = _best(tried).propagation
+    if best.solver in ("euler", "exact") and best.num_steps == 1:
+        for t1 in _between(best.t1, [c.propagation.t1 for c in tried if c.propagation.solver == best.solver]):
+            attempt(best.solver, t1)
     return _best(tried).propagation, tried
+
+
+def _climb(ladder: Sequence[float], start: float, value: Callable[[float], float]) -> None:
+    """Asks for the value of the rung nearest to `start`, then of those above or below, as long as they get better."""
+    nearest = int(np.argmin(np.abs(np.array(ladder) - start)))
+    best = value(ladder[nearest])
+    for way in (ladder[nearest + 1 :], ladder[:nearest][::-1]):
+        improved = False
+        for t1 in way:
+            if (reached := value(t1)) <= best:
+                break
+            best, improved = reached, True
+        if improved:
+            return
 
 
 def write_candidates(path: Path, tried: list[Candidate]) -> None:

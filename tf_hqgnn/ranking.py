@@ -76,6 +76,43 @@ def rank(
     return top
 
 
+def rank_by_popularity(
+    popularity: np.ndarray, user_index: np.ndarray, seen: CSR, k: int, chunk_size: int = 1024
+) -> np.ndarray:
+    """The k most popular unseen items of each user, most popular first; equally popular ones by the lower row.
+
+    Args:
+      popularity: [num_items].
+      user_index: int [n], as of `rank`; likewise the rest and what is returned.
+      seen: as of `rank`.
+      k: >= 1.
+      chunk_size: users at once.
+
+    Example:
+      >>> seen = np.array([0, 1, 1]), np.array([2])
+      >>> rank_by_popularity(np.array([1, 5, 9]), np.array([0, 1]), seen, k=2).tolist()
+      [[1, 0], [2, 1]]
+    """
+    order = np.argsort(-np.asarray(popularity, np.float64), kind="stable").astype(np.int32)
+    num_items = len(order)
+    place_of_item = np.empty(num_items, np.int64)
+    place_of_item[order] = np.arange(num_items)
+    top = np.empty((len(user_index), k), np.int32)
+    for start in range(0, len(user_index), chunk_size):
+        chunk = user_index[start : start + chunk_size]
+        user, item = coordinates(seen, chunk, np.int64).T
+        # Places of seen items, ascending for each user.
+        user, place = np.divmod(np.unique(user * num_items + place_of_item[item]), max(num_items, 1))
+        counts = np.bincount(user, minlength=len(chunk))
+        unseen_before = place - (np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts))
+        # The r-th unseen item stands r places down, and one more for each seen item with at most r unseen before it.
+        near = unseen_before < k
+        skipped = np.bincount(user[near] * k + unseen_before[near], minlength=len(chunk) * k).reshape(-1, k)
+        places = np.arange(k) + np.cumsum(skipped, axis=1)
+        top[start : start + len(chunk)] = np.append(order, np.int32(-1))[np.minimum(places, num_items)]
+    return top
+
+
 def _block_size(num_items: int, k: int) -> int:
     """Items of a block: a power of two for which the best blocks cost about as much to find as their best items.
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.callbacks import MONITOR, TrainingState
+from tf_hqgnn.checkpoints import CheckpointStore
 from tf_hqgnn.coding import make_codes
 from tf_hqgnn.config import Config, PropagationConfig, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
@@ -23,7 +24,8 @@ from tf_hqgnn.distribution import check_agreement, from_chief, is_chief, make_st
 from tf_hqgnn.fitting import fit
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
-from tf_hqgnn.models.hqgnn import HQGNN, make_model
+from tf_hqgnn.models.factory import make_model
+from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.report.page import write_report
@@ -34,7 +36,8 @@ from tf_hqgnn.untrained import Untrained
 from tf_hqgnn.validation import Judge
 from tf_hqgnn.warm_start import WarmStart, start_tables, warm_settings, warm_start
 
-# Of the validation users, at most: a propagation is judged in half a second on Gowalla instead of three.
+# Of the validation users, at most: a propagation is judged in half a second on Gowalla instead of three, and two that
+# differ by less than such a sample can see are as good.
 _SEARCH_USERS = 4096
 
 
@@ -172,7 +175,7 @@ def _assist(
         if number:
             train = concatenate(dataset.train, dataset.valid)
         graph = InteractionGraph.from_interactions(train, dataset.num_users, dataset.num_items)
-        model, training = _start_model(graph, config, strategy, epochs, start)
+        model, training = _start_model(graph, config, strategy, partial, epochs, start)
         epochs = fit(model, train, graph, training, config.seed, dict, partial).best_epoch
 
 
@@ -212,7 +215,7 @@ def _make(
       start: the rows to start from, if there are any.
     """
     began = time.monotonic()
-    model, training = _start_model(graph, config, strategy, epochs, start)
+    model, training = _start_model(graph, config, strategy, folder, epochs, start)
     adjacency = None if config.propagation.solver == "none" else graph.normalized_adjacency()
     untrained = Untrained.of(graph, None if start is None else (start.users, start.items))
 
@@ -239,14 +242,19 @@ def _start_model(
     graph: InteractionGraph,
     config: Config,
     strategy: tf.distribute.Strategy,
+    folder: Path,
     epochs: int | None,
     start: WarmStart | None,
 ) -> tuple[HQGNN, TrainingConfig]:
-    """The model as training begins, its variables those of the strategy, and the settings of that training."""
+    """The model as training begins, its variables those of the strategy, and the settings of that training.
+
+    With a checkpoint in `folder`, and on workers that get the chief's values, the tables are still to be filled.
+    """
     tf_keras.utils.set_random_seed(config.seed)
     settings = config if start is None else warm_settings(config)
+    initialize = start is None and is_chief(strategy) and not CheckpointStore(folder / "checkpoints").epochs()
     with strategy.scope():
-        model = make_model(settings, graph)
+        model = make_model(settings, graph, initialize=initialize)
     if start is not None:
         tables = model.user_table, model.item_table
         # Of the losses only BPR looks at lengths.
@@ -263,14 +271,10 @@ def _search(
     propagate: Callable[[PropagationConfig], tuple[np.ndarray, np.ndarray]],
     path: Path,
 ) -> PropagationConfig:
-    """The propagation to serve: of the settings, unless another one is better on all validation users, too."""
-    judge = judge.brief()
-    sample = judge.sample(_SEARCH_USERS, config.seed)
+    """The propagation to serve: of the settings, unless another one is better on (a sample of) the validation users."""
+    sample = judge.brief().sample(_SEARCH_USERS, config.seed)
     found, tried = search_propagation(config.propagation, lambda one: sample(*propagate(one))[MONITOR])
     write_candidates(path, tried)
-    if found != config.propagation and sample is not judge:
-        values = [judge(*propagate(one))[MONITOR] for one in (config.propagation, found)]
-        found = found if values[1] > values[0] else config.propagation
     text = found.solver if found.solver == "none" else f"{found.solver} to t1 = {found.t1:.3g}"
     print(f"propagation: {text}, the best of {len(tried)} on the validation split", file=sys.stderr)
     return found

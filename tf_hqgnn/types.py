@@ -42,11 +42,14 @@ class Interactions:
 
     def to_csr(self, num_users: int) -> tuple[np.ndarray, np.ndarray]:
         """`(indptr, indices)`: int64 [num_users + 1] and int32 [n], the sorted items of each user."""
-        order = np.lexsort((self.item_index, self.user_index))
+        # One number a pair: sorting these takes a tenth of the time of sorting by two columns.
+        width = int(self.item_index.max(initial=0)) + 1
+        pairs = self.user_index.astype(np.int64) * width + self.item_index
+        pairs.sort()
         counts = np.bincount(self.user_index, minlength=num_users)
         indptr = np.zeros(num_users + 1, np.int64)
         np.cumsum(counts, out=indptr[1:])
-        return indptr, self.item_index[order].astype(np.int32)
+        return indptr, (pairs % width).astype(np.int32)
 
 
 def concatenate(*parts: Interactions) -> Interactions:

@@ -50,7 +50,7 @@ class Untrained:
           >>> users[1].tolist(), items.tolist()
           ([2.0, 1.0], [[0.0, 0.0]])
         """
-        if self.users.all():
+        if self.users.all() or not (self.users.any() or self.items.any()):
             return users, items
         mean = users[~self.users].mean(axis=0)
         return np.where(self.users[:, np.newaxis], mean, users), np.where(self.items[:, np.newaxis], 0, items)

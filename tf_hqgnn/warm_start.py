@@ -79,13 +79,11 @@ def warm_start(dataset: SplitDataset, state: TrainedState, embedding_dim: int) -
 
 
 def warm_settings(config: Config) -> Config:
-    """The settings with `warm_epochs` and `warm_learning_rate` in their places, and nothing computed to start from."""
+    """The settings with `warm_epochs` and `warm_learning_rate` in their places."""
     training = config.training.model_copy(
         update={"max_epochs": config.training.warm_epochs, "learning_rate": config.training.warm_learning_rate}
     )
-    return config.model_copy(
-        update={"training": training, "model": config.model.model_copy(update={"initializer": "random"})}
-    )
+    return config.model_copy(update={"training": training})
 
 
 def start_tables(

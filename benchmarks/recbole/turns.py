@@ -17,7 +17,7 @@ from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation import evaluate_embeddings
 from tf_hqgnn.fitting import loss_batches
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.models.hqgnn import make_model
+from tf_hqgnn.models.factory import make_model
 
 # Epochs before one side hands over to the other.
 TURN = 3

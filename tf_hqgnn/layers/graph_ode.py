@@ -127,4 +127,4 @@ def propagate_embeddings(
     else:
         layer = GraphODE(config.t1, config.solver, config.num_steps, config.tolerance, config.normalize)
         h = layer.call((adjacency or graph.normalized_adjacency(), tf.constant(e))).numpy()
-    return h[: graph.num_users].copy(), h[graph.num_users :].copy()
+    return h[: graph.num_users], h[graph.num_users :]

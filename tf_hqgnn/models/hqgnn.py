@@ -10,14 +10,10 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tf_hqgnn.config import Config, LossConfig, QuantizationConfig, TrainingConfig
-from tf_hqgnn.data.datasets import steps_per_epoch
-from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.initialization import initial_embeddings
+from tf_hqgnn.config import LossConfig, QuantizationConfig
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.losses import BatchContext, make_loss
-from tf_hqgnn.models.encoder import Encoder, LookupEncoder, make_encoder
-from tf_hqgnn.optimizers import LazyAdam
+from tf_hqgnn.models.encoder import Encoder, LookupEncoder
 from tf_hqgnn.quantization.hessian import bpr_hessian_traces, hutchinson_trace
 
 
@@ -281,56 +277,6 @@ class HQGNN(tfrs.Model):
             if config[name] is not None:
                 config[name] = tf_keras.utils.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
-
-
-def make_model(
-    config: Config,
-    graph: InteractionGraph,
-    quantizers: tuple[LowBitQuantizer | None, LowBitQuantizer] | None = None,
-) -> HQGNN:
-    """The model that the settings describe, compiled.
-
-    Args:
-      config: all settings.
-      graph: of the training interactions.
-      quantizers: of users and items; with them, the learning rates are those of `config.quantization`.
-    """
-    users, items = quantizers or (None, None)
-    model = HQGNN(
-        graph.num_users,
-        graph.num_items,
-        config.model.embedding_dim,
-        config.loss,
-        make_encoder(config.model, graph, config.seed),
-        item_count=graph.item_degree,
-        user_count=graph.user_degree,
-        user_quantizer=users,
-        item_quantizer=items,
-        seed=config.seed,
-        jit_compile_loss=config.training.jit_compile,
-    )
-    start = initial_embeddings(graph, config.model, config.seed)
-    if start is not None:
-        for table, rows in zip((model.user_table, model.item_table), start):
-            # Rows without interactions keep a random direction.
-            table.assign(tf.where(rows.any(axis=1, keepdims=True), rows, table))
-    if quantizers is None:
-        optimizer = LazyAdam(_learning_rate(config.training, graph))
-    else:
-        slower = dict.fromkeys(("alpha", "beta"), config.quantization.range_learning_rate)
-        optimizer = LazyAdam(config.quantization.learning_rate, factors=slower)
-    # Now, not in the first step: variables that appear while it is traced make Keras trace it again.
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
-    return model
-
-
-def _learning_rate(training: TrainingConfig, graph: InteractionGraph) -> Any:
-    """A constant, or a schedule over all steps."""
-    if training.schedule == "constant":
-        return training.learning_rate
-    steps = steps_per_epoch(graph.num_edges + graph.num_repeated, training.batch_size)
-    return tf_keras.optimizers.schedules.CosineDecay(training.learning_rate, max(1, training.max_epochs) * steps)
 
 
 def _counts(name: str, counts: np.ndarray | None, size: int) -> np.ndarray:
