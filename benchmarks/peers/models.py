@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ _LEARNING = {
     "learning_rate": 0.003,
     "train_batch_size": 2048,
     "epochs": 300,
-    "eval_step": 5,
-    "stopping_step": 9,
 }
+# Epochs without a better validation before it stops.
+_PATIENCE = 45
 _SIMPLEX_NEGATIVES = 64
-# From this number of items on, EASE has one fit only: it takes half an hour on two cores.
+# From this number of items on, EASE has one fit only, half an hour on two cores, and what learns is validated after
+# every epoch, which takes minutes, so that a limit of seconds finds something.
 _LARGE_CATALOGUE = 20_000
 
 
@@ -91,6 +93,11 @@ def _product(**values: tuple[Any, ...]) -> list[dict[str, Any]]:
     return [dict(zip(values, chosen)) for chosen in itertools.product(*values.values())]
 
 
+def _learning(num_items: int, **more: Any) -> list[dict[str, Any]]:
+    step = 1 if num_items > _LARGE_CATALOGUE else 5
+    return [{**_LEARNING, "eval_step": step, "stopping_step": _PATIENCE // step, **more}]
+
+
 def _ease_grid(num_items: int) -> list[dict[str, Any]]:
     return _product(reg_weight=(250.0,) if num_items > _LARGE_CATALOGUE else (50.0, 250.0, 1000.0))
 
@@ -126,17 +133,15 @@ PEERS = {
         _start_implicit,
         check=_check_implicit,
     ),
-    "recbole-BPR": _recbole(lambda _: [_LEARNING]),
-    "recbole-LightGCN": _recbole(lambda _: [{**_LEARNING, "n_layers": 3, "reg_weight": 1e-4, "require_pow": True}]),
+    "recbole-BPR": _recbole(_learning),
+    "recbole-LightGCN": _recbole(partial(_learning, n_layers=3, reg_weight=1e-4, require_pow=True)),
     "recbole-SimpleX": _recbole(
-        lambda _: [
-            {
-                **_LEARNING,
-                "train_neg_sample_args": recbole.negatives(_SIMPLEX_NEGATIVES),
-                # RecBole counts pairs of a positive and a negative: 1,024 positives a step.
-                "train_batch_size": 1024 * _SIMPLEX_NEGATIVES,
-            }
-        ]
+        partial(
+            _learning,
+            train_neg_sample_args=recbole.negatives(_SIMPLEX_NEGATIVES),
+            # RecBole counts pairs of a positive and a negative: 1,024 positives a step.
+            train_batch_size=1024 * _SIMPLEX_NEGATIVES,
+        )
     ),
     "recbole-ItemKNN": _recbole(lambda _: _product(k=(100,), shrink=(0.0, 10.0)), learns=False),
     # The matrix and one derived from it; the inverse is made in place (benchmarks.recbole.driver).
