@@ -327,6 +327,9 @@ def test_what_a_search_refuses(config, dataset, tmp_path):
     nothing = SplitDataset(**{**vars(dataset), "valid": dataset.valid.take(range(0))})
     with pytest.raises(InputError, match=r"needs validation interactions: set data.split.valid above 0"):
         tune(nothing, config, tmp_path / "study")
+    workers = config.model_copy(update={"training": config.training.model_copy(update={"strategy": "multi_worker"})})
+    with pytest.raises(InputError, match="the trials of a search run on one machine; tune with none or mirrored"):
+        search.tune(dataset, workers, tmp_path / "study", trials=1)
     with pytest.raises(InputError, match="trials: expected at least 1, got 0"):
         tune(dataset, config, tmp_path / "study", trials=0)
     with pytest.raises(InputError, match="jobs: expected at least 1, got 0"):

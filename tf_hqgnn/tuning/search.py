@@ -101,6 +101,11 @@ def tune(
 def check_tune(config: Config, out: Path, resume: bool) -> None:
     """Raises InputError if nothing can come of the search, so that a caller learns it before reading data."""
     search_space(config)
+    if config.training.strategy == "multi_worker":
+        raise InputError(
+            "training.strategy=multi_worker: the trials of a search run on one machine; tune with none or mirrored, then "
+            "train best.yaml on the workers"
+        )
     if not out.exists():
         return
     if not (out / "study.db").is_file():
