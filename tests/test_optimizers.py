@@ -37,6 +37,22 @@ def test_rows_outside_the_batch_stay():
     assert np.all(values[[1, 3]] != 1.0)
 
 
+def test_a_sparse_step_neither_reads_nor_writes_a_whole_table():
+    optimizer, table = LazyAdam(0.1), tf.Variable(np.ones((5, 2), np.float32))
+    optimizer.build([table])
+
+    @tf.function
+    def step(gradient):
+        optimizer.apply_gradients([(tf.IndexedSlices(gradient, tf.constant([1, 3]), dense_shape=[5, 2]), table)])
+
+    graph = step.get_concrete_function(tf.TensorSpec([2, 2])).graph
+    tables = {handle.ref() for variable, handle in graph.captures if variable is table.handle}
+    tables |= {handle.ref() for moment, handle in graph.captures for m in optimizer._moments[0] if moment is m.handle}
+    assert len(tables) == 3
+    touching = {op.type for op in graph.get_operations() if any(value.ref() in tables for value in op.inputs)}
+    assert touching == {"ResourceGather", "ResourceScatterUpdate", "ResourceScatterSub"}
+
+
 def test_repeated_rows_are_summed():
     gradient = gradients(1, 2)
     summed = [tf.reduce_sum(gradient[0], axis=0, keepdims=True)]
