@@ -40,8 +40,8 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
     ) -> None:
         # Row updates go through resource scatters, which XLA would turn into writes of the whole table.
         kwargs["jit_compile"] = False
-        # By default Keras decays weights by 0 in every step: unless the graph's optimiser sees that nothing comes of it,
-        # the whole table is read and written.
+        # By default Keras decays weights by 0 in every step: unless TensorFlow sees that nothing comes of it, the whole
+        # table is read and written.
         kwargs.setdefault("weight_decay", None)
         super().__init__(name=name, **kwargs)
         self._learning_rate = self._build_learning_rate(learning_rate)

@@ -103,8 +103,8 @@ def check_tune(config: Config, out: Path, resume: bool) -> None:
     search_space(config)
     if config.training.strategy == "multi_worker":
         raise InputError(
-            "training.strategy=multi_worker: the trials of a search run on one machine; tune with none or mirrored, then "
-            "train best.yaml on the workers"
+            "training.strategy=multi_worker: the trials of a search run on one machine; tune with none or mirrored, "
+            "then train best.yaml on the workers"
         )
     if not out.exists():
         return
