@@ -88,13 +88,20 @@ def rank_by_popularity(
       k: >= 1.
       chunk_size: users at once.
 
+    Raises:
+      ValueError: The arrays don't fit each other.
+
     Example:
       >>> seen = np.array([0, 1, 1]), np.array([2])
       >>> rank_by_popularity(np.array([1, 5, 9]), np.array([0, 1]), seen, k=2).tolist()
       [[1, 0], [2, 1]]
     """
+    num_users, num_items = len(seen[0]) - 1, len(popularity)
+    check_rows(user_index, num_users, "user_index")
+    check_csr(seen, num_users, num_items, "seen")
     order = np.argsort(-np.asarray(popularity, np.float64), kind="stable").astype(np.int32)
-    num_items = len(order)
+    # What stands beyond the last item.
+    order_or_none = np.append(order, np.int32(-1))
     place_of_item = np.empty(num_items, np.int64)
     place_of_item[order] = np.arange(num_items)
     top = np.empty((len(user_index), k), np.int32)
@@ -109,7 +116,7 @@ def rank_by_popularity(
         near = unseen_before < k
         skipped = np.bincount(user[near] * k + unseen_before[near], minlength=len(chunk) * k).reshape(-1, k)
         places = np.arange(k) + np.cumsum(skipped, axis=1)
-        top[start : start + len(chunk)] = np.append(order, np.int32(-1))[np.minimum(places, num_items)]
+        top[start : start + len(chunk)] = order_or_none[np.minimum(places, num_items)]
     return top
 
 
