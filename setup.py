@@ -23,8 +23,6 @@ setup(
         "rich",
         "optuna>=4",
         "scikit-learn",
-        "implicit>=0.7.2",
-        "threadpoolctl",
     ],
     extras_require={
         "tfx": ["tfx[kfp]==1.16.0", "apache-beam[gcp,dill]==2.72.0", "scann==1.3.2"],

@@ -15,15 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_hqgnn.config import DataConfig
+from tf_hqgnn.config import DataConfig, ModelConfig
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.initialization import spectral_embeddings
+from tf_hqgnn.initialization import spectral_embeddings, unit_rows
 from tf_hqgnn.types import Interactions
 
 _SHARE = 0.1
-_DIM = 64
+# The graph's own adjacency.
+_SPECTRAL = ModelConfig(
+    embedding_dim=64, spectral_user_exponent=0.5, spectral_item_exponent=0.5, spectral_power=1.0, spectral_iterations=2
+)
 
 
 def main() -> None:
@@ -55,7 +58,7 @@ def hold_out_contexts(dataset: SplitDataset, seed: int) -> SplitDataset:
 
 def choose(graph: InteractionGraph, seed: int) -> np.ndarray:
     """Bool [edges], in the order of `graph.indices`: what is held out; at least one of each user with two or more."""
-    _, items = spectral_embeddings(graph, min(_DIM, graph.num_users, graph.num_items), seed)
+    items = unit_rows(spectral_embeddings(graph, _SPECTRAL, seed)[1])
     rng = np.random.default_rng(seed)
     held_out = np.zeros(graph.num_edges, bool)
     for start, end in zip(graph.indptr[:-1], graph.indptr[1:]):

@@ -1,4 +1,4 @@
-"""Initialisations against dense linear algebra."""
+"""The start of the tables against dense linear algebra."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from tf_hqgnn import initialization
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.initialization import als_embeddings, initial_embeddings, spectral_embeddings
+from tf_hqgnn.initialization import initial_embeddings, spectral_embeddings, unit_rows
 from tf_hqgnn.types import Interactions
 
 
@@ -18,92 +18,83 @@ def graph():
     return InteractionGraph.from_interactions(Interactions(users.astype(np.int32), items.astype(np.int32)), 30, 20)
 
 
-def als(graph, dim, seed):
-    return als_embeddings(graph, dim, seed, alpha=30.0, regularization=1.0, iterations=5)
-
-
-def dense(graph):
+def dense_scores(graph, dim, user_exponent, item_exponent, power, popularity):
+    """P S^p Q' D_I^b, by NumPy's full decomposition."""
     matrix = np.zeros((graph.num_users, graph.num_items))
     matrix[np.repeat(np.arange(graph.num_users), graph.user_degree), graph.indices] = 1
-    degrees = [np.maximum(matrix.sum(axis), 1) for axis in (1, 0)]
-    return matrix / np.sqrt(np.outer(*degrees))
+    user_degree, item_degree = (np.maximum(matrix.sum(axis), 1) for axis in (1, 0))
+    left, strength, right = np.linalg.svd(matrix / np.outer(user_degree**user_exponent, item_degree**item_exponent))
+    return (left[:, :dim] * strength[:dim] ** power) @ right[:dim] * item_degree**popularity
 
 
-def test_scores_are_those_of_the_dense_decomposition(graph):
-    users, items = spectral_embeddings(graph, dim=5, seed=1)
-    left, strength, right = np.linalg.svd(dense(graph))
-    expected = [left[:, :5] * np.sqrt(strength[:5]), right[:5].T * np.sqrt(strength[:5])]
-    norms = [np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6) for rows in expected]
-    scores = (expected[0] / norms[0]) @ (expected[1] / norms[1]).T
-    # Random projection is approximate where singular values lie close, as here. Vectors have no sign, products do.
-    np.testing.assert_allclose(users @ items.T, scores, atol=0.06)
+@pytest.mark.parametrize(
+    ("user_exponent", "item_exponent", "power", "popularity"),
+    [(0.5, 0.5, 1.0, 0.0), (0.3, 0.4, 1.5, 0.2), (0.0, 1.0, 0.0, 1.0), (0.1, 0.2, 2.0, 0.5)],
+)
+def test_every_user_ranks_as_by_the_dense_decomposition(graph, user_exponent, item_exponent, power, popularity):
+    config = ModelConfig(
+        embedding_dim=5,
+        spectral_user_exponent=user_exponent,
+        spectral_item_exponent=item_exponent,
+        spectral_power=power,
+        spectral_popularity=popularity,
+        spectral_iterations=20,
+    )
+    users, items = spectral_embeddings(graph, config, seed=1)
+    expected = dense_scores(graph, 5, user_exponent, item_exponent, power, popularity)
+    # A user's scores are known up to a factor.
+    np.testing.assert_allclose(unit_rows(users @ items.T)[:-1], unit_rows(expected)[:-1], atol=1e-3)
+
+
+def test_more_power_iterations_come_closer(graph):
+    def distance(iterations):
+        users, items = spectral_embeddings(graph, ModelConfig(embedding_dim=5, spectral_iterations=iterations), seed=1)
+        expected = unit_rows(dense_scores(graph, 5, 0.3, 0.4, 1.5, 0.2))[:-1]
+        return np.abs(unit_rows(users @ items.T)[:-1] - expected).max()
+
+    assert distance(8) < 1e-5 < 0.01 < distance(0)
+
+
+def test_users_have_unit_length_and_items_the_root_mean_square_one(graph):
+    users, items = spectral_embeddings(graph, ModelConfig(embedding_dim=5), seed=1)
     assert users.dtype == items.dtype == np.float32
-
-
-def dense_als(graph, dim, alpha, regularization, iterations, seed):
-    """Alternating least squares by solving each row's normal equations, from Hu, Koren and Volinsky's paper."""
-    taken = np.zeros((graph.num_users, graph.num_items))
-    taken[np.repeat(np.arange(graph.num_users), graph.user_degree), graph.indices] = 1
-    rng = np.random.default_rng(seed)
-    users, items = rng.random((graph.num_users, dim)) * 0.01, rng.random((graph.num_items, dim)) * 0.01
-    for _ in range(iterations):
-        for rows, others, wanted in ((users, items, taken), (items, users, taken.T)):
-            for row, preference in enumerate(wanted):
-                confidence = np.where(preference > 0, alpha, 1.0)
-                normal = (others.T * confidence) @ others + regularization * np.eye(dim)
-                rows[row] = np.linalg.solve(normal, others.T @ (confidence * preference))
-    return users, items
-
-
-def test_als_finds_what_dense_least_squares_find(graph):
-    """Many iterations of three steps of conjugate gradients end where exact solutions do."""
-    users, items = als_embeddings(graph, dim=4, seed=1, alpha=5.0, regularization=1.0, iterations=300)
-    expected = [
-        rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-        for rows in dense_als(graph, 4, 5.0, 1.0, 300, seed=2)
-    ]
-    np.testing.assert_allclose(users @ items.T, expected[0] @ expected[1].T, atol=0.02)
-    assert users.dtype == items.dtype == np.float32
-
-
-@pytest.mark.parametrize("weight", [1.0, 50.0])
-def test_als_alpha_and_regularization_reach_the_solver(graph, weight):
-    plain = als_embeddings(graph, 4, 1, alpha=2.0, regularization=1.0, iterations=5)
-    other = als_embeddings(graph, 4, 1, alpha=2.0 * weight, regularization=weight**2, iterations=5)
-    assert np.allclose(plain[0], other[0], atol=1e-3) == (weight == 1)
-
-
-def test_als_says_how_far_it_is(graph, capfd, monkeypatch):
-    monkeypatch.setattr(initialization, "_PROGRESS_SECONDS", 0.0)
-    als_embeddings(graph, 4, 1, alpha=2.0, regularization=1.0, iterations=3)
-    lines = capfd.readouterr().err.splitlines()
-    assert [line.partition("  ")[0] for line in lines] == [f"als: iteration {n}/3" for n in (1, 2, 3)]
-
-
-@pytest.mark.parametrize("initializer", ["als", "spectral"])
-def test_the_settings_choose(graph, initializer):
-    config = ModelConfig(embedding_dim=4, initializer=initializer, als_iterations=3)
-    found = initial_embeddings(graph, config, seed=1)
-    expected = als_embeddings(graph, 4, 1, 30.0, 10.0, 3) if initializer == "als" else spectral_embeddings(graph, 4, 1)
-    np.testing.assert_array_equal(found[0], expected[0])
-    assert initial_embeddings(graph, ModelConfig(initializer="random"), seed=1) is None
-
-
-@pytest.mark.parametrize("embeddings", [spectral_embeddings, als])
-def test_rows_have_length_one_or_nothing_to_start_from(graph, embeddings):
-    for rows in embeddings(graph, dim=5, seed=1):
-        np.testing.assert_allclose(np.linalg.norm(rows[:-1], axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(users[:-1], axis=1), 1, atol=1e-5)
+    assert np.square(items).sum(axis=1).mean() == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(items[:-1], axis=1).std() > 0.1
+    for rows in (users, items):
         np.testing.assert_array_equal(rows[-1], 0)
 
 
+def test_what_trains_starts_at_unit_length(graph):
+    config = ModelConfig(embedding_dim=5)
+    long = spectral_embeddings(graph, config, seed=1)
+    for found, rows in zip(initial_embeddings(graph, config, seed=1), long):
+        np.testing.assert_allclose(np.linalg.norm(found[:-1], axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(found, unit_rows(rows))
+    for found, rows in zip(initial_embeddings(graph, config, seed=1, unit=False), long):
+        np.testing.assert_array_equal(found, rows)
+
+
+def test_a_random_start_is_none_of_these(graph):
+    assert initial_embeddings(graph, ModelConfig(initializer="random"), seed=1) is None
+
+
 def test_more_dimensions_than_singular_vectors_leaves_columns_of_zeros(graph):
-    users, items = spectral_embeddings(graph, dim=24, seed=1)
+    users, items = spectral_embeddings(graph, ModelConfig(embedding_dim=24), seed=1)
     assert (users.shape, items.shape) == ((30, 24), (20, 24))
     np.testing.assert_array_equal(items[:, 20:], 0)
 
 
-@pytest.mark.parametrize("embeddings", [spectral_embeddings, als])
-def test_the_same_seed_gives_the_same_rows(graph, embeddings):
-    first, again, other = (embeddings(graph, 5, seed) for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_rows(graph):
+    config = ModelConfig(embedding_dim=5, spectral_iterations=1)
+    first, again, other = (spectral_embeddings(graph, config, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first[0], again[0])
     assert not np.array_equal(first[0], other[0])
+
+
+def test_a_long_factorisation_is_announced(graph, capfd, monkeypatch):
+    spectral_embeddings(graph, ModelConfig(embedding_dim=5), seed=1)
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(initialization, "_LONG", 0)
+    spectral_embeddings(graph, ModelConfig(embedding_dim=5), seed=1)
+    assert capfd.readouterr().err == f"spectral: 5 singular vectors of {graph.num_edges} interactions\n"

@@ -15,7 +15,7 @@ from tf_hqgnn.checkpoints import CheckpointStore
 from tf_hqgnn.config import Config, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.initialization import initial_embeddings
+from tf_hqgnn.initialization import initial_embeddings, spectral_embeddings
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.report.discrepancy import read_trained
 from tf_hqgnn.run_directory import RunDirectory, partial_path
@@ -283,3 +283,13 @@ def test_no_epochs_serve_the_start_with_the_propagation_that_was_found(dataset, 
     np.testing.assert_allclose(users @ items.T, run.user_embeddings @ run.item_embeddings.T, atol=1e-4)
     assert result.valid["ndcg@20"] > result.popularity["ndcg@20"]
     assert "by time of propagation" in (result.run_dir / "report.html").read_text()
+
+
+def test_the_start_is_served_with_its_lengths_where_nothing_normalizes_it(dataset, smoke_config, tmp_path):
+    propagation = smoke_config.propagation.model_copy(update={"solver": "none", "normalize": False})
+    config = settings(smoke_config, max_epochs=0).model_copy(update={"propagation": propagation})
+    run = RunDirectory.load(train(dataset, config, tmp_path / "run").run_dir)
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    users, items = spectral_embeddings(graph, config.model, config.seed)
+    np.testing.assert_allclose(run.user_embeddings, users, atol=1e-6)
+    np.testing.assert_allclose(run.item_embeddings, items, atol=1e-6)

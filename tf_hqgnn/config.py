@@ -65,14 +65,16 @@ class ModelConfig(_Section):
     num_layers: int = Field(3, ge=1, description="of lightgcn and ngcf")
     layer_weights: Literal["uniform", "learned"] = Field("uniform", description="of lightgcn")
     message_dropout: float = Field(0.1, ge=0, lt=1, description="of ngcf: share of a layer's output that is dropped")
-    initializer: Literal["als", "spectral", "random"] = Field(
-        "als",
-        description="tables start at a weighted factorisation of the interactions (alternating least squares), at the "
-        "graph's first singular vectors, or at random (Glorot)",
+    initializer: Literal["spectral", "random"] = Field(
+        "spectral", description="tables start at the graph's first singular vectors, or at random (Glorot)"
     )
-    als_alpha: float = Field(30.0, gt=0, description="of als: weight of an interaction, where other pairs have 1")
-    als_regularization: float = Field(10.0, ge=0, description="of als: L2 on all rows")
-    als_iterations: int = Field(15, ge=1, description="of als: over all users and all items")
+    spectral_user_exponent: float = Field(0.3, ge=0, le=1, description="an interaction weighs its user's degree^-this")
+    spectral_item_exponent: float = Field(0.4, ge=0, le=1, description="likewise its item's")
+    spectral_power: float = Field(1.5, ge=0, description="scores use singular values to this power")
+    spectral_popularity: float = Field(
+        0.2, ge=0, le=1, description="item rows are as long as degree^this makes them, where nothing is trained"
+    )
+    spectral_iterations: int = Field(8, ge=0, description="power iterations: more find the singular vectors better")
 
 
 class LossConfig(_Section):

@@ -1,128 +1,98 @@
-"""Where the tables start: at a factorisation of the graph, which costs seconds and saves most of the epochs."""
+"""Where the tables start: at the graph's singular vectors, which cost seconds and save most of the epochs."""
 
 from __future__ import annotations
 
 import sys
-import time
 
 import numpy as np
 import scipy.sparse
-from threadpoolctl import threadpool_limits
 
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 
-_POWER_ITERATIONS = 2
-# Between two lines that say how far a factorisation is.
-_PROGRESS_SECONDS = 10.0
+# Interactions times dimensions from which on a factorisation takes minutes.
+_LONG = 10**9
 
 
-def initial_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """What `config.initializer` names, float32 [U, d] and [I, d] of unit rows; None where the start is random.
+def initial_embeddings(
+    graph: InteractionGraph, config: ModelConfig, seed: int, unit: bool = True
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """What `config.initializer` names, float32 [U, d] and [I, d]; None where the start is random.
 
     Args:
       graph: of the training interactions.
       config: of the model.
       seed: of what is drawn at random.
+      unit: whether rows get unit length, as training wants them: a loss that looks at directions alone turns longer
+        rows more slowly. Their lengths belong to what ranks where nothing is trained.
     """
-    if config.initializer == "als":
-        return als_embeddings(
-            graph, config.embedding_dim, seed, config.als_alpha, config.als_regularization, config.als_iterations
-        )
-    if config.initializer == "spectral":
-        return spectral_embeddings(graph, config.embedding_dim, seed)
-    return None
+    if config.initializer == "random":
+        return None
+    users, items = spectral_embeddings(graph, config, seed)
+    return (unit_rows(users), unit_rows(items)) if unit else (users, items)
 
 
-def als_embeddings(
-    graph: InteractionGraph, dim: int, seed: int, alpha: float, regularization: float, iterations: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unit rows from the weighted factorisation of the interactions by alternating least squares.
+def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that rank without training: a low-pass filter of the graph, by the truncated SVD of the interactions.
 
-    It minimises `sum_ui c_ui (r_ui - x_u . y_i)^2 + regularization (|X|^2 + |Y|^2)` over all pairs, r_ui being 1 for an
-    interaction and 0 else, c_ui being alpha r_ui, or 1 where that is 0.
+    With `R_n = D_U^-a R D_I^-c ~ P S Q'`, R being 1 for an interaction and D the degrees, the score of a user and an
+    item is theirs in
+
+        P S^p Q' D_I^b
+
+    up to a factor for each user, which changes no ranking. a and c are `spectral_user_exponent` and
+    `spectral_item_exponent`; a = c = 1/2 is the graph's own adjacency, and less lets those with many interactions say
+    more. The larger p (`spectral_power`), the less counts what few users share; b (`spectral_popularity`) gives back
+    some of the popularity that c took. The same defaults come within 1% of the best of 400 combinations in validation
+    NDCG@20 on MovieLens 100K (64 dimensions), Beauty, Toys and Gowalla (256).
 
     Args:
       graph: of the training interactions.
-      dim: d.
-      seed: of the factors before the first iteration.
-      alpha: weight of an interaction, > 0; a pair without one has 1.
-      regularization: >= 0.
-      iterations: each solves for the users, then for the items, by three steps of conjugate gradients.
+      config: of the model. Singular vectors beyond the smaller of users and items don't exist: those columns are zero.
+      seed: of the random projection.
 
     Returns:
-      float32 [U, d] and [I, d]; rows without an interaction are zero.
+      float32 [U, d] of unit rows, `P S^p/2`, and [I, d], `D_I^b Q S^p/2` times the factor that makes their root mean
+      square length 1; rows without an interaction are zero.
 
-    Reference: Hu, Koren and Volinsky, ICDM 2008; Takacs, Pilaszy and Tikk, RecSys 2011 (the conjugate gradients; the
-    library `implicit`).
+    Reference: Halko, Martinsson and Tropp, SIAM Review 2011 (scikit-learn's `randomized_svd`); Shen et al., CIKM 2021
+    (collaborative filtering as a low-pass filter of the graph).
 
     Example:
       >>> from tf_hqgnn.types import Interactions
       >>> pairs = Interactions(np.array([0, 1]), np.array([1, 0]))
       >>> graph = InteractionGraph.from_interactions(pairs, 2, 2)
-      >>> users, items = als_embeddings(graph, dim=2, seed=0, alpha=30, regularization=0.1, iterations=20)
-      >>> np.abs(users @ items.T).round(1).tolist()
-      [[0.0, 1.0], [1.0, 0.0]]
-    """
-    # Not at the top, as below.
-    from implicit.cpu.als import AlternatingLeastSquares
-
-    began = last = time.monotonic()
-
-    def tell(iteration: int, *_: object) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _PROGRESS_SECONDS:
-            last = time.monotonic()
-            print(f"als: iteration {iteration + 1}/{iterations}  {last - began:.0f} s", file=sys.stderr, flush=True)
-
-    # The library has threads of its own, which those of BLAS would fight.
-    with threadpool_limits(1, user_api="blas"):
-        model = AlternatingLeastSquares(dim, regularization, alpha, iterations=iterations, random_state=seed)
-        model.fit(graph.to_matrix(), show_progress=False, callback=tell)
-    return _unit_rows(model.user_factors, dim), _unit_rows(model.item_factors, dim)
-
-
-def spectral_embeddings(graph: InteractionGraph, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit rows from the truncated SVD `R_n ~ P S Q'` of the normalised interactions: those of `P S^1/2` and `Q S^1/2`.
-
-    R_n has 1 / sqrt(degree(u) degree(i)) for every interaction. This is the best factorisation of rank `dim` of the
-    graph's own adjacency, so that training starts from a model that already ranks (on Gowalla better than ALS).
-
-    Args:
-      graph: of the training interactions.
-      dim: d; singular vectors beyond the smaller of users and items don't exist, those columns are zero.
-      seed: of the random projection.
-
-    Returns:
-      float32 [U, d] and [I, d]; rows without an interaction are zero.
-
-    Reference: Halko, Martinsson and Tropp, SIAM Review 2011 (scikit-learn's `randomized_svd`).
-
-    Example:
-      >>> from tf_hqgnn.types import Interactions
-      >>> pairs = Interactions(np.array([0, 1]), np.array([1, 0]))
-      >>> users, items = spectral_embeddings(InteractionGraph.from_interactions(pairs, 2, 2), dim=2, seed=0)
+      >>> users, items = spectral_embeddings(graph, ModelConfig(embedding_dim=2), seed=0)
       >>> np.abs(users @ items.T).round(3).tolist()
       [[0.0, 1.0], [1.0, 0.0]]
     """
     # Not at the top: half a second that commands which don't train needn't pay.
     from sklearn.utils.extmath import randomized_svd
 
-    shape = (graph.num_users, graph.num_items)
-    user_factor, item_factor = (
-        np.maximum(degree, 1).astype(np.float32) ** -0.5 for degree in (graph.user_degree, graph.item_degree)
+    dim, shape = config.embedding_dim, (graph.num_users, graph.num_items)
+    if graph.num_edges * dim > _LONG:
+        print(f"spectral: {dim} singular vectors of {graph.num_edges:,} interactions", file=sys.stderr, flush=True)
+    user_degree, item_degree = (
+        np.maximum(degree, 1).astype(np.float32) for degree in (graph.user_degree, graph.item_degree)
     )
+    user_factor, item_factor = user_degree**-config.spectral_user_exponent, item_degree**-config.spectral_item_exponent
     values = np.repeat(user_factor, graph.user_degree) * item_factor[graph.indices]
     matrix = scipy.sparse.csr_matrix((values, graph.indices, graph.indptr), shape)
     left, strength, right = randomized_svd(
-        matrix, min(dim, *shape), n_iter=_POWER_ITERATIONS, random_state=seed, flip_sign=True
+        matrix, min(dim, *shape), n_iter=config.spectral_iterations, random_state=seed, flip_sign=True
     )
-    root = np.sqrt(strength)
-    return _unit_rows(left * root, dim), _unit_rows(right.T * root, dim)
+    # Relative to the first, so that a power neither over- nor underflows.
+    filtered = (strength / max(strength[0], np.finfo(np.float32).tiny)) ** (config.spectral_power / 2)
+    # Rounding leaves something of a row without interactions.
+    users = np.where(graph.user_degree[:, np.newaxis] > 0, left * filtered, 0)
+    items = np.where(graph.item_degree[:, np.newaxis] > 0, right.T * filtered, 0)
+    items *= item_degree[:, np.newaxis] ** config.spectral_popularity
+    items /= max(float(np.sqrt(np.square(items).sum(axis=1).mean())), np.finfo(np.float32).tiny)
+    missing = ((0, 0), (0, dim - len(strength)))
+    return np.pad(unit_rows(users), missing), np.pad(items.astype(np.float32), missing)
 
 
-def _unit_rows(rows: np.ndarray, dim: int) -> np.ndarray:
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """float32, rows [n, d] at unit length; rows of zeros stay zeros."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    # What rounding leaves of a row without interactions is no direction.
-    unit = np.where(norms > 1e-6, rows / np.maximum(norms, 1e-6), 0.0)
-    return np.pad(unit, ((0, 0), (0, dim - rows.shape[1]))).astype(np.float32)
+    return (rows / np.where(norms > 0, norms, 1.0)).astype(np.float32)

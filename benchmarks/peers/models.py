@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.cells import ROOT
 from benchmarks.peers.job import Job, Split
 from benchmarks.recbole import peer as recbole
+from tf_hqgnn.config import Config
 
 _IMPLICIT = ROOT / ".venv-implicit"
 _FACTORS = 64
@@ -159,4 +160,10 @@ def ours(config: Path, overrides: tuple[str, ...]) -> Model:
     """tf_hqgnn by a settings file."""
     # Processes run in ROOT; results then name no path of this machine.
     settings = {"config": os.path.relpath(config.resolve(), ROOT), "set": list(overrides)}
-    return Model(lambda _: [settings], _start_here("benchmarks.peers.ours"), stops_early=True)
+    chosen = chooses(Config.load(config, overrides))
+    return Model(lambda _: [settings], _start_here("benchmarks.peers.ours"), stops_early=chosen)
+
+
+def chooses(config: Config) -> bool:
+    """Whether a training of ours looks at the validation split: for its epochs, or its propagation."""
+    return config.training.max_epochs > 0 or (config.propagation.search and config.propagation.solver != "none")

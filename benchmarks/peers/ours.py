@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# The libraries of the starts, which training imports when it gets there: peers have theirs before they are timed, too.
-import implicit.cpu.als  # noqa: F401
 import numpy as np
+
+# The library of the start, which training imports when it gets there: peers have theirs before they are timed, too.
 import sklearn.utils.extmath  # noqa: F401
 
 from benchmarks.peers.job import Job, Split, versions_of
+from benchmarks.peers.models import chooses
 from tf_hqgnn import __version__
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
@@ -36,6 +38,9 @@ def main() -> None:
     epochs = () if job.epochs is None else (f"training.max_epochs={job.epochs}",)
     overrides = (f"seed={job.seed}", *job.settings["set"], *epochs)
     config = Config.load(job.settings["config"], overrides)
+    if not chooses(config):
+        # It would only be measured on it.
+        dataset = replace(dataset, valid=dataset.valid.take(np.zeros(0, np.int64)))
     shutil.rmtree(job.folder / "run", ignore_errors=True)
     shutil.rmtree(job.folder / "run.partial", ignore_errors=True)
     with job.measure():

@@ -25,11 +25,13 @@ import numpy as np
 import scipy.sparse
 import torch
 from scipy.linalg.lapack import spotrf, spotri
+from threadpoolctl import threadpool_limits
 
 from benchmarks.peers.job import Job, Split, versions_of
 
 # Columns of a matrix that are mirrored at once.
 _BLOCK = 1024
+_MOST_ROWS_IN_THREADS = 20_000
 
 
 class OutOfTime(Exception):
@@ -53,10 +55,12 @@ def inverse_in_place(matrix: np.ndarray) -> np.ndarray:
 
     numpy.linalg.inv, which RecBole's EASE calls, needs twice the memory more: 20 GB in all for Gowalla's items.
     """
-    # Symmetric, so its transpose, in LAPACK's order of memory, is the same matrix.
-    factor, info = spotrf(np.asarray(matrix).T, lower=True, overwrite_a=True)
-    if info == 0:
-        inverse, info = spotri(factor, lower=True, overwrite_c=True)
+    # With two threads SciPy's OpenBLAS crashes on a matrix as large as Gowalla's 40,981 items (20,000 work).
+    with threadpool_limits(1 if len(matrix) > _MOST_ROWS_IN_THREADS else None, user_api="blas"):
+        # Symmetric, so its transpose, in LAPACK's order of memory, is the same matrix.
+        factor, info = spotrf(np.asarray(matrix).T, lower=True, overwrite_a=True)
+        if info == 0:
+            inverse, info = spotri(factor, lower=True, overwrite_c=True)
     if info != 0:
         raise np.linalg.LinAlgError(f"LAPACK can't invert the matrix: info {info}")
     for start in range(0, len(inverse), _BLOCK):

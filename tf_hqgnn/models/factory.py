@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.config import Config, TrainingConfig
@@ -33,6 +32,8 @@ def make_model(
         others, which leaves them random.
     """
     users, items = quantizers or (None, None)
+    # Where nothing is trained, the lengths of the rows are a part of what ranks.
+    unit = config.training.max_epochs > 0
     model = HQGNN(
         graph.num_users,
         graph.num_items,
@@ -45,12 +46,8 @@ def make_model(
         item_quantizer=items,
         seed=config.seed,
         jit_compile_loss=config.training.jit_compile,
+        start=initial_embeddings(graph, config.model, config.seed, unit) if initialize else None,
     )
-    start = initial_embeddings(graph, config.model, config.seed) if initialize else None
-    if start is not None:
-        for table, rows in zip((model.user_table, model.item_table), start):
-            # Rows without interactions keep a random direction.
-            table.assign(tf.where(rows.any(axis=1, keepdims=True), rows, table))
     if quantizers is None:
         optimizer = LazyAdam(_learning_rate(config.training, graph))
     else:

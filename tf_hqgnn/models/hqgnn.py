@@ -34,6 +34,7 @@ class HQGNN(tfrs.Model):
       item_quantizer: likewise the items.
       seed: of the initial tables.
       jit_compile_loss: whether XLA compiles loss and gradient (the sparse updates around them are never compiled).
+      start: float32 [U, d] and [I, d], what the tables hold at first; None draws them (Glorot).
 
     Call arguments:
       features: {"user_index": int32 [B], "item_index": int32 [B]}.
@@ -61,6 +62,7 @@ class HQGNN(tfrs.Model):
         item_quantizer: LowBitQuantizer | None = None,
         seed: int = 0,
         jit_compile_loss: bool = True,
+        start: tuple[np.ndarray, np.ndarray] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,7 +80,10 @@ class HQGNN(tfrs.Model):
         self.encoder = encoder or LookupEncoder()
         self._item_count = _counts("item_count", item_count, num_items)
         self._user_count = _counts("user_count", user_count, num_users)
-        initializers = [tf_keras.initializers.GlorotNormal(seed=seed + offset) for offset in (0, 1)]
+        if start is None:
+            initializers = [tf_keras.initializers.GlorotNormal(seed=seed + offset) for offset in (0, 1)]
+        else:
+            initializers = [tf.constant_initializer(rows) for rows in start]
         self.user_table = self.add_weight("user_table", [num_users, embedding_dim], initializer=initializers[0])
         self.item_table = self.add_weight("item_table", [num_items, embedding_dim], initializer=initializers[1])
         # Now, not at the first call: a checkpoint is restored before it.
