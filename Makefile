@@ -106,6 +106,9 @@ bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 	@for b in data sparse_product ode_solvers evaluation training graph_training; do \
 		echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b || exit; done
 	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data ml-100k --max-seconds 150 && \
+		$(BIN)/python -m benchmarks.peers run --work $(WORK) --data ml-100k --models tf_hqgnn --config configs/movielens.yaml && \
+		$(BIN)/python -m benchmarks.peers run --work $(WORK) --data ml-100k --models tf_hqgnn --config configs/spectral.yaml \
+			--set model.embedding_dim=64 --set quantization.bits=null && \
 		$(BIN)/python -m benchmarks.peers report --work $(WORK) --data ml-100k
 	$(BIN)/python -m benchmarks.ann run --work $(WORK) --sizes 1e5
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) --sizes 1e6 && $(BIN)/python -m benchmarks.scale report --work $(WORK)
@@ -113,10 +116,10 @@ bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 # Hours. What is done is not done again: after an interruption the same command goes on. Results: $(WORK)/*.csv.
 bench: bench-small
 	$(BIN)/python -m benchmarks.ann run --work $(WORK)
-	@# Without EASE: OpenBLAS crashes on a matrix of Gowalla's items.
-	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla --max-seconds 600 --config configs/gowalla.yaml --set training.refit=false \
-		--models tf_hqgnn popularity GF-CF implicit-als implicit-bpr recbole-BPR recbole-LightGCN recbole-SimpleX recbole-ItemKNN
-	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data beauty toys --seeds 2020 2021 2022 --max-seconds 600
+	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla --models tf_hqgnn --config configs/spectral.yaml --set model.spectral_iterations=2
+	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla --max-seconds 600 --config configs/gowalla.yaml --set training.refit=false
+	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data beauty toys --seeds 2020 2021 2022 --max-seconds 600 \
+		--config configs/default.yaml configs/wide_8bit.yaml configs/spectral.yaml
 	$(BIN)/python -m benchmarks.peers report --work $(WORK)
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) && $(BIN)/python -m benchmarks.scale report --work $(WORK)
 	$(BIN)/python -m benchmarks.lightgcn

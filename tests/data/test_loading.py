@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_hqgnn.config import DataConfig, SplitConfig
+from tf_hqgnn.data.interactions import stable_argsort
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.types import InputError
@@ -32,6 +33,12 @@ ROWS = st.lists(
     max_size=60,
     unique_by=lambda row: row[2],
 )
+
+
+@given(st.lists(st.sampled_from([0, 1, 5, 2**31 - 1])))
+def test_sorting_values_with_their_rows_is_a_stable_argsort(values):
+    values = np.array(values, np.int32)
+    np.testing.assert_array_equal(stable_argsort(values), np.argsort(values, kind="stable"))
 
 
 @settings(deadline=None, max_examples=30)

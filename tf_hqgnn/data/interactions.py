@@ -157,7 +157,7 @@ def read_spans(
         user_index, item_index = user_index[mask], item_index[mask]
         timestamp, rating, weight = (None if x is None else x[mask] for x in (timestamp, rating, weight))
     filtered = rows_read - len(user_index)
-    rows = _distinct(user_index.astype(np.int64) * len(item_ids) + item_index, timestamp, rating, weight)
+    rows = _distinct(user_index, item_index, timestamp, rating, weight)
     num_bad = sum(count.count for count in bad.values())
     repeated = rows_read - filtered - len(rows)
     report = ReadReport(rows_read + num_bad, len(rows), repeated, filtered, bad, tuple(files))
@@ -273,11 +273,18 @@ def compact(index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distinct(
-    key: np.ndarray, timestamp: np.ndarray | None, rating: np.ndarray | None, weight: np.ndarray | None
+    user_index: np.ndarray,
+    item_index: np.ndarray,
+    timestamp: np.ndarray | None,
+    rating: np.ndarray | None,
+    weight: np.ndarray | None,
 ) -> np.ndarray:
-    """The rows that hold the preferred occurrence of each key, by increasing key."""
-    order = np.argsort(key, kind="stable")
-    same = key[order[1:]] == key[order[:-1]]
+    """The rows that hold the preferred occurrence of each pair, by user, then item."""
+    by_item = stable_argsort(item_index)
+    order = by_item[stable_argsort(user_index[by_item])]
+    del by_item
+    users, items = user_index[order], item_index[order]
+    same = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
     if not same.any():
         return order
     # Only rows of repeated pairs need the sort by every column.
@@ -288,5 +295,23 @@ def _distinct(
     preferences = [
         column[rows] * sign for column, sign in ((weight, -1), (rating, -1), (timestamp, 1)) if column is not None
     ]
-    order[repeated] = rows[np.lexsort((*preferences, key[rows]))]
+    order[repeated] = rows[np.lexsort((*preferences, items[repeated], users[repeated]))]
     return order[np.concatenate([[True], ~same])]
+
+
+def stable_argsort(values: np.ndarray) -> np.ndarray:
+    """As np.argsort(values, kind="stable") for numbers from 0 to 2^31 - 1; int64.
+
+    Value and row in one number: sorting these takes a tenth of the time, since NumPy sorts numbers, but not rows, with
+    vector instructions.
+
+    Example:
+      >>> stable_argsort(np.array([2, 0, 2, 1])).tolist()
+      [1, 3, 0, 2]
+    """
+    bits = max(len(values) - 1, 1).bit_length()
+    key = values.astype(np.int64) << bits
+    key |= np.arange(len(values))
+    key.sort()
+    key &= (1 << bits) - 1
+    return key

@@ -201,12 +201,18 @@ def _timestamps(table: InteractionTable, method: str) -> np.ndarray:
 
 def _position_within_user(user_index: np.ndarray, count: np.ndarray, rank: np.ndarray) -> np.ndarray:
     """Each interaction's place (from 0) among those of its user, by `rank`; `user_index` is sorted."""
-    # One sort of (user, leading bits of the rank) is three times as fast as a sort by two columns.
-    user_bits = max(int(len(count) - 1).bit_length(), 1)
-    key = (user_index.astype(np.uint64) << np.uint64(64 - user_bits)) | (rank >> np.uint64(user_bits))
-    order = np.argsort(key, kind="stable")
-    position = np.empty(len(order), np.int64)
-    position[order] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+    # User, leading bits of the rank and place in the log as one number: sorting numbers is many times as fast as finding
+    # the order that sorts them.
+    user_bits, place_bits = (max(int(size - 1).bit_length(), 1) for size in (len(count), count.max(initial=1)))
+    first = np.repeat(np.cumsum(count) - count, count)
+    place = np.arange(len(rank)) - first
+    key = rank >> np.uint64(user_bits + place_bits) << np.uint64(place_bits)
+    key |= place.astype(np.uint64)
+    key |= user_index.astype(np.uint64) << np.uint64(64 - user_bits)
+    key.sort()
+    key &= np.uint64((1 << place_bits) - 1)
+    position = np.empty(len(rank), np.int64)
+    position[first + key.astype(np.int64)] = place
     return position
 
 
