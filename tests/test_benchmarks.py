@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from benchmarks.cells import ROOT
 from benchmarks.holdout import choose
+from benchmarks.peers.models import chooses
 from benchmarks.tables import _FILES, fill
+from tf_hqgnn.config import Config
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.types import Interactions
 
@@ -20,6 +23,20 @@ def test_a_table_without_rows_or_without_a_name_is_refused():
         fill("<!-- table: nothing -->\n<!-- end -->")
     with pytest.raises(SystemExit, match="has no row with data=moon"):
         fill("<!-- table: quantization data=moon -->\n<!-- end -->")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "expected"),
+    [
+        ("default", (), True),
+        ("default", ("training.max_epochs=0",), True),
+        ("default", ("training.max_epochs=0", "propagation.search=false"), False),
+        ("spectral", (), False),
+        ("spectral", ("propagation.solver=euler",), True),
+    ],
+)
+def test_only_what_is_chosen_by_validation_counts_its_time(name, overrides, expected):
+    assert chooses(Config.load(ROOT / "configs" / f"{name}.yaml", overrides)) == expected
 
 
 def test_a_context_is_held_out_as_a_whole():

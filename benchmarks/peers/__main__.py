@@ -5,7 +5,8 @@ made once, and judged by tf_hqgnn.evaluation on the whole catalogue, what was se
 trained with each of its settings; validation NDCG@20 chooses. `--refit` then trains on train and validation together,
 with what was chosen, before the test. Training time is that of the chosen settings (with the refit and the fit that
 found its number of epochs), validations for early stopping included, reading data and the judge's ranking not; what the
-whole grid took stands beside it. RecBole 1.2.1 has no DirectAU.
+whole grid took stands beside it. Ours without epochs and without a search for a propagation has nothing to choose, as
+closed forms have, so its validation split isn't looked at. RecBole 1.2.1 has no DirectAU.
 
 A cell becomes a row of DIR/peers.csv as soon as it is done and isn't done again: the same call goes on where the last
 one stopped, and calls for parts add up. `--epochs` makes a cell for each limit: points of a curve.

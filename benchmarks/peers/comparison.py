@@ -99,12 +99,14 @@ class Comparison:
         return "" if needed <= free else f"needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
 
     def row(self, key: dict[str, Any], model: Model) -> dict[str, Any]:
-        """Trains with each of the grid's settings, chooses by validation, refits if asked to, and judges on test."""
+        """Trains with each of the grid's settings, chooses by validation, refits if asked to, and judges on test.
+
+        Where there is nothing to choose, a refit is all there is.
+        """
         started = {"machine": machine(), "commit": commit()}
-        folder = self._folder(key)
-        trials = []
-        for number, settings in enumerate(model.grid(self._split.num_items)):
-            job = Job(
+        folder, grid = self._folder(key), model.grid(self._split.num_items)
+        jobs = [
+            Job(
                 folder=folder / str(number),
                 model=key["model"],
                 settings=settings,
@@ -113,24 +115,28 @@ class Comparison:
                 epochs=None if key["epochs_limit"] == "" else key["epochs_limit"],
                 max_seconds=key["max_seconds"] or None,
             )
-            result = _result(job, model)
-            result["valid"] = self._judge(job, "valid")[f"ndcg@{K}"]
-            print(f"  {json.dumps(settings)}: valid {result['valid']:.4f}, {result['seconds']:.1f} s", flush=True)
-            trials.append((job, result))
-        job, chosen = max(trials, key=lambda trial: trial[1]["valid"])
-        fits, necessary = [result for _, result in trials], [chosen]
-        if key["refit"]:
-            job = replace(
-                job,
-                folder=folder / "refit",
-                split=self._paths["refit"],
-                epochs=chosen["best_epoch"],
-                settings=job.settings | chosen.get("found", {}),
-            )
-            refitted = _result(job, model)
-            fits.append(refitted)
-            # With the settings known, a refit still needs the number of epochs that a first fit finds.
-            necessary = [chosen, refitted] if model.stops_early else [refitted]
+            for number, settings in enumerate(grid)
+        ]
+        if key["refit"] and len(grid) == 1 and not model.stops_early:
+            job = replace(jobs[0], folder=folder / "refit", split=self._paths["refit"])
+            chosen = _result(job, model) | {"valid": ""}
+            fits = necessary = [chosen]
+        else:
+            trials = [(job, self._tried(job, model)) for job in jobs]
+            job, chosen = max(trials, key=lambda trial: trial[1]["valid"])
+            fits, necessary = [result for _, result in trials], [chosen]
+            if key["refit"]:
+                job = replace(
+                    job,
+                    folder=folder / "refit",
+                    split=self._paths["refit"],
+                    epochs=chosen["best_epoch"],
+                    settings=job.settings | chosen.get("found", {}),
+                )
+                refitted = _result(job, model)
+                fits.append(refitted)
+                # With the settings known, a refit still needs the number of epochs that a first fit finds.
+                necessary = [chosen, refitted] if model.stops_early else [refitted]
         judged = self._judge(job, "test")
         return {
             **key,
@@ -151,6 +157,13 @@ class Comparison:
             "versions": necessary[-1]["versions"],
             **started,
         }
+
+    def _tried(self, job: Job, model: Model) -> dict[str, Any]:
+        """What a training reports, with its NDCG on the validation split as `valid`."""
+        result = _result(job, model)
+        result["valid"] = self._judge(job, "valid")[f"ndcg@{K}"]
+        print(f"  {json.dumps(job.settings)}: valid {result['valid']:.4f}, {result['seconds']:.1f} s", flush=True)
+        return result
 
     def forget(self, key: dict[str, Any]) -> None:
         """Deletes the trainings of a cell that is done."""

@@ -68,7 +68,8 @@ def inverse_in_place(matrix: np.ndarray) -> np.ndarray:
         square = np.tril(inverse[start:end, start:end])
         inverse[start:end, start:end] = square + np.tril(square, -1).T
         inverse[start:end, end:] = inverse[end:, start:end].T
-    return inverse
+    # In C order, or SciPy copies the whole matrix for every chunk of users that it multiplies.
+    return inverse.T
 
 
 class Peer:
