@@ -201,8 +201,8 @@ def _timestamps(table: InteractionTable, method: str) -> np.ndarray:
 
 def _position_within_user(user_index: np.ndarray, count: np.ndarray, rank: np.ndarray) -> np.ndarray:
     """Each interaction's place (from 0) among those of its user, by `rank`; `user_index` is sorted."""
-    # User, leading bits of the rank and place in the log as one number: sorting numbers is many times as fast as finding
-    # the order that sorts them.
+    # User, leading bits of the rank and place among the user's as one number: sorting numbers is many times as fast as
+    # finding the order that sorts them.
     user_bits, place_bits = (max(int(size - 1).bit_length(), 1) for size in (len(count), count.max(initial=1)))
     first = np.repeat(np.cumsum(count) - count, count)
     place = np.arange(len(rank)) - first
