@@ -27,11 +27,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from benchmarks.cells import ROOT
 from benchmarks.peers.comparison import DATA, Comparison, open_cells
 from benchmarks.peers.models import PEERS, ours
-from benchmarks.peers.report import report
+from benchmarks.peers.report import OURS, report
 from benchmarks.timing import describe_run
 from tf_hqgnn.logs import quieten_libraries
-
-_OURS = "tf_hqgnn"
 
 
 def main() -> None:
@@ -41,7 +39,7 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("--work", type=Path, required=True, help="folder of the splits, peers.csv and the plot")
     parser.add_argument("--data", nargs="+", choices=tuple(DATA), default=list(DATA))
-    parser.add_argument("--models", nargs="+", choices=(_OURS, *PEERS), default=[_OURS, *PEERS])
+    parser.add_argument("--models", nargs="+", choices=(OURS, *PEERS), default=[OURS, *PEERS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020], help="of splits and trainings")
     parser.add_argument("--refit", action="store_true", help="train on train and validation once settings are chosen")
     parser.add_argument(
@@ -49,9 +47,9 @@ def main() -> None:
     )
     parser.add_argument("--max-seconds", type=float, help="of a training of RecBole")
     parser.add_argument(
-        "--config", nargs="+", type=Path, default=[ROOT / "configs" / "default.yaml"], help=f"settings of {_OURS}"
+        "--config", nargs="+", type=Path, default=[ROOT / "configs" / "default.yaml"], help=f"settings of {OURS}"
     )
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=f"of {_OURS}")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=f"of {OURS}")
     arguments = parser.parse_args()
     cells = open_cells(arguments.work)
     if arguments.command == "report":
@@ -63,7 +61,7 @@ def main() -> None:
     print(describe_run("benchmarks.peers"), flush=True)
     chosen = []
     for name in arguments.models:
-        if name == _OURS:
+        if name == OURS:
             labels = [" ".join([path.stem, *arguments.set]) for path in arguments.config]
             chosen += [(name, text, ours(path, tuple(arguments.set))) for text, path in zip(labels, arguments.config)]
         else:

@@ -13,6 +13,10 @@ import numpy as np
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+# The name of our model in the rows.
+OURS = "tf_hqgnn"
+# Seconds to which the line of ours is drawn.
+_END = 1000.0
 _GROUP = ("data", "model", "config", "epochs_limit", "max_seconds", "refit")
 _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "Recall@20": ("recall@20", "{:.4f}".format),
@@ -83,20 +87,23 @@ def _cell(values: Sequence[float], text: Callable[[float], str]) -> str:
 
 
 def _draw(grouped: dict[tuple[str, ...], list[dict[str, str]]], plot: Path) -> None:
-    """NDCG against training time, a panel a data set; limits of one model and config make a line."""
+    """NDCG against training time, a panel a data set: each row of the tables is a point, models have colours.
+
+    The line is what can be had of ours by then; a peer's points are joined where they are one training, cut earlier.
+    """
     panels = sorted({key[0] for key in grouped})
     # Each model keeps its colour and marker in all panels.
-    lines = sorted({(key[1], key[2], key[5]) for key in grouped})
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.4), squeeze=False, layout="constrained")
+    models = sorted({key[1] for key in grouped}, key=lambda name: (name != OURS, name))
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.4), squeeze=False, layout="constrained")
     for axis, data in zip(axes[0], panels):
-        for number, line in enumerate(lines):
-            points = [
+        for number, model in enumerate(models):
+            points = sorted(
                 (_mean(rows, "seconds"), _mean(rows, "ndcg@20"), float(np.std([float(row["ndcg@20"]) for row in rows])))
                 for key, rows in grouped.items()
-                if (key[0], key[1], key[2], key[5]) == (data, *line)
-            ]
+                if key[:2] == (data, model)
+            )
             if points:
-                _line(axis, sorted(points), number, label(("", line[0], line[1], "", "", line[2])))
+                _series(axis, points, number, model)
         axis.set_xscale("log")
         axis.set_title(data)
         axis.set_xlabel("training, seconds")
@@ -108,18 +115,21 @@ def _draw(grouped: dict[tuple[str, ...], list[dict[str, str]]], plot: Path) -> N
     plt.close(figure)
 
 
-def _line(axis: Any, points: Sequence[tuple[float, float, float]], number: int, name: str) -> None:
-    seconds, values, deviations = zip(*points)
-    ours = name.startswith("tf_hqgnn")
+def _series(axis: Any, points: Sequence[tuple[float, float, float]], number: int, model: str) -> None:
+    # A hundredth of a second at least: popularity takes next to none.
+    seconds, values, deviations = np.maximum([point[0] for point in points], 0.01), *list(zip(*points))[1:]
+    ours, color = model == OURS, f"C{number % 10}"
+    if ours:
+        reached = np.maximum.accumulate(values)
+        axis.step([*seconds, _END], [*reached, reached[-1]], where="post", color=color, lw=1)
     axis.errorbar(
-        # A hundredth of a second at least: popularity takes next to none.
-        np.maximum(seconds, 0.01),
+        seconds,
         values,
         yerr=deviations,
-        color=f"C{number % 10}",
+        color=color,
         marker="*" if ours else "osD^vPX<>"[number % 9],
-        markersize=12 if ours else 6,
-        linestyle="-" if len(points) > 1 else "none",
+        markersize=9 if ours else 6,
+        linestyle="-" if len(points) > 1 and not ours else "none",
         capsize=2,
-        label=name,
+        label=model,
     )
