@@ -43,7 +43,7 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
     up to a factor for each user, which changes no ranking. a and c are `spectral_user_exponent` and
     `spectral_item_exponent`; a = c = 1/2 is the graph's own adjacency, and less lets those with many interactions say
     more. The larger p (`spectral_power`), the less counts what few users share; b (`spectral_popularity`) gives back
-    some of the popularity that c took. The same defaults come within 1% of the best of 400 combinations in validation
+    some of the popularity that c took. The same defaults come within 1% of the best of 100 combinations in validation
     NDCG@20 on MovieLens 100K (64 dimensions), Beauty, Toys and Gowalla (256).
 
     Args:
