@@ -18,12 +18,12 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.initialization import unit_rows
 from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.types import InputError, Interactions, concatenate
 
 # Of a split's interactions, at least so many must be new to the model that a training starts from.
 _FRESH_SHARE = 0.5
-_TINY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def start_tables(
         _fill(start.items, matrix.T.tocsr(), start.users, fresh[1]),
     ]
     if unit:
-        tables = [table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), _TINY) for table in tables]
+        tables = [unit_rows(table) for table in tables]
     return tables[0], tables[1]
 
 

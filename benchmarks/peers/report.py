@@ -117,7 +117,8 @@ def _draw(grouped: dict[tuple[str, ...], list[dict[str, str]]], plot: Path) -> N
 
 def _series(axis: Any, points: Sequence[tuple[float, float, float]], number: int, model: str) -> None:
     # A hundredth of a second at least: popularity takes next to none.
-    seconds, values, deviations = np.maximum([point[0] for point in points], 0.01), *list(zip(*points))[1:]
+    seconds, values, deviations = np.transpose(points)
+    seconds = np.maximum(seconds, 0.01)
     ours, color = model == OURS, f"C{number % 10}"
     if ours:
         reached = np.maximum.accumulate(values)

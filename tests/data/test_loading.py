@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_hqgnn.config import DataConfig, SplitConfig
-from tf_hqgnn.data.interactions import stable_argsort
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.loading import load_dataset
+from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.types import InputError
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
