@@ -22,7 +22,6 @@ setup(
         "typer",
         "rich",
         "optuna>=4",
-        "scikit-learn",
     ],
     extras_require={
         "tfx": ["tfx[kfp]==1.16.0", "apache-beam[gcp,dill]==2.72.0", "scann==1.3.2"],
@@ -39,6 +38,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "hypothesis",
+            "scikit-learn",
             "ruff",
             "mypy",
             "types-PyYAML",

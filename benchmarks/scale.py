@@ -33,6 +33,7 @@ import matplotlib.pyplot as plt
 # TensorFlow isn't imported before it is needed: generating a log has no use for its memory.
 if TYPE_CHECKING:
     from tf_hqgnn.config import Config
+    from tf_hqgnn.graph.interaction_graph import InteractionGraph
     from tf_hqgnn.models.hqgnn import HQGNN
     from tf_hqgnn.types import Interactions
 
@@ -183,7 +184,7 @@ def measure(log: Path, folder: Path, overrides: tuple[str, ...]) -> dict[str, An
     targets = dataset.valid.take(np.flatnonzero(np.isin(dataset.valid.user_index, sample)))
     with stages.stage("evaluate"):
         judged = evaluate_embeddings(users, items, targets, graph.seen(), graph.item_degree, config.evaluation.k)
-    input_ms, without_input = _step_ms(model, dataset.train, config)
+    input_ms, without_input = _step_ms(model, dataset.train, graph, config)
     return stages.values | {
         "users": dataset.num_users,
         "items": dataset.num_items,
@@ -217,11 +218,12 @@ def _clock() -> Any:
     return Clock()
 
 
-def _step_ms(model: HQGNN, train: Interactions, config: Config) -> tuple[float, float]:
+def _step_ms(model: HQGNN, train: Interactions, graph: InteractionGraph, config: Config) -> tuple[float, float]:
     """Milliseconds of a batch of the input pipeline alone, and of a step on batches that are ready, best of _ROUNDS."""
-    from tf_hqgnn.data.datasets import steps_per_epoch, training_batches
+    from tf_hqgnn.data.datasets import steps_per_epoch
+    from tf_hqgnn.fitting import loss_batches
 
-    dataset = training_batches(train, model.num_items, config.training.batch_size, config.seed)
+    dataset = loss_batches(model.loss_config, train, graph, config.training.batch_size, config.seed)
     batches = iter(dataset)
     next(batches)  # the shuffle
     count = min(_CACHED_BATCHES, steps_per_epoch(len(train), config.training.batch_size))

@@ -9,6 +9,7 @@ import scipy.sparse
 
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.graph.truncated_svd import truncated_svd
 
 # Interactions times dimensions from which on a factorisation takes minutes.
 _LONG = 10**9
@@ -55,8 +56,7 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
       float32 [U, d] of unit rows, `P S^p/2`, and [I, d], `D_I^b Q S^p/2` times the factor that makes their root mean
       square length 1; rows without an interaction are zero.
 
-    Reference: Halko, Martinsson and Tropp, SIAM Review 2011 (scikit-learn's `randomized_svd`); Shen et al., CIKM 2021
-    (collaborative filtering as a low-pass filter of the graph).
+    Reference: Shen et al., CIKM 2021 (collaborative filtering as a low-pass filter of the graph).
 
     Example:
       >>> from tf_hqgnn.types import Interactions
@@ -66,9 +66,6 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
       >>> np.abs(users @ items.T).round(3).tolist()
       [[0.0, 1.0], [1.0, 0.0]]
     """
-    # Not at the top: half a second that commands which don't train needn't pay.
-    from sklearn.utils.extmath import randomized_svd
-
     dim, shape = config.embedding_dim, (graph.num_users, graph.num_items)
     if graph.num_edges * dim > _LONG:
         print(f"spectral: {dim} singular vectors of {graph.num_edges:,} interactions", file=sys.stderr, flush=True)
@@ -78,14 +75,12 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
     user_factor, item_factor = user_degree**-config.spectral_user_exponent, item_degree**-config.spectral_item_exponent
     values = np.repeat(user_factor, graph.user_degree) * item_factor[graph.indices]
     matrix = scipy.sparse.csr_matrix((values, graph.indices, graph.indptr), shape)
-    left, strength, right = randomized_svd(
-        matrix, min(dim, *shape), n_iter=config.spectral_iterations, random_state=seed, flip_sign=True
-    )
+    left, strength, right = truncated_svd(matrix, dim, config.spectral_iterations, seed)
     # Relative to the first, so that a power neither over- nor underflows.
-    filtered = (strength / max(strength[0], np.finfo(np.float32).tiny)) ** (config.spectral_power / 2)
+    filtered = (strength / strength[:1]) ** (config.spectral_power / 2)
     # Rounding leaves something of a row without interactions.
     users = np.where(graph.user_degree[:, np.newaxis] > 0, left * filtered, 0)
-    items = np.where(graph.item_degree[:, np.newaxis] > 0, right.T * filtered, 0)
+    items = np.where(graph.item_degree[:, np.newaxis] > 0, right * filtered, 0)
     items *= item_degree[:, np.newaxis] ** config.spectral_popularity
     items /= max(float(np.sqrt(np.square(items).sum(axis=1).mean())), np.finfo(np.float32).tiny)
     missing = ((0, 0), (0, dim - len(strength)))

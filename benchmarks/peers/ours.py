@@ -12,9 +12,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-# The library of the start, which training imports when it gets there: peers have theirs before they are timed, too.
-import sklearn.utils.extmath  # noqa: F401
-
 from benchmarks.peers.job import Job, Split, versions_of
 from benchmarks.peers.models import chooses
 from tf_hqgnn import __version__
