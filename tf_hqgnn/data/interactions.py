@@ -155,19 +155,19 @@ def read_spans(
         mask = rating >= min_rating
         if not mask.any():
             raise InputError(f"{path}: no rating reaches min_rating={min_rating}, the highest is {rating.max():g}")
-        user_index, item_index = user_index[mask], item_index[mask]
+        users, user_index = compact(user_index[mask], len(user_ids))
+        items, item_index = compact(item_index[mask], len(item_ids))
+        user_ids, item_ids = user_ids[users], item_ids[items]
         timestamp, rating, weight = (None if x is None else x[mask] for x in (timestamp, rating, weight))
     filtered = rows_read - len(user_index)
     rows = _distinct(user_index, item_index, timestamp, rating, weight)
     num_bad = sum(count.count for count in bad.values())
     repeated = rows_read - filtered - len(rows)
     report = ReadReport(rows_read + num_bad, len(rows), repeated, filtered, bad, tuple(files))
-    users, user_index = compact(user_index[rows], len(user_ids))
-    items, item_index = compact(item_index[rows], len(item_ids))
     return InteractionTable(
-        user_ids[users],
-        item_ids[items],
-        Interactions(user_index, item_index, None if timestamp is None else timestamp[rows]),
+        user_ids,
+        item_ids,
+        Interactions(user_index[rows], item_index[rows], None if timestamp is None else timestamp[rows]),
         None if rating is None else rating[rows].astype(np.float32),
         None if weight is None else weight[rows].astype(np.float32),
         report,
