@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock bench bench-small tables clean
+.PHONY: help setup demo test lint format lock bench bench-small bench-amazon bench-gowalla tables clean
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do \
@@ -101,30 +101,57 @@ WORK ?= bench-results
 tables: .venv/.installed
 	$(BIN)/python -m benchmarks.tables
 
+PEERS = $(BIN)/python -m benchmarks.peers run --work $(WORK)
+OURS = $(PEERS) --models tf_hqgnn
+FLOAT := --set quantization.bits=null --set model.embedding_dim
+
 # Minutes: the parts that need no peer, and all models on MovieLens.
 bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-ann/.installed
 	@for b in data sparse_product ode_solvers evaluation training graph_training; do \
 		echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b || exit; done
-	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data ml-100k --max-seconds 150 && \
-		$(BIN)/python -m benchmarks.peers run --work $(WORK) --data ml-100k --models tf_hqgnn --config configs/movielens.yaml && \
-		$(BIN)/python -m benchmarks.peers run --work $(WORK) --data ml-100k --models tf_hqgnn --config configs/spectral.yaml \
-			--set model.embedding_dim=64 --set quantization.bits=null && \
-		$(BIN)/python -m benchmarks.peers report --work $(WORK) --data ml-100k
+	$(PEERS) --data ml-100k --max-seconds 120
+	$(PEERS) --data ml-100k --models implicit-als --epochs 1 3
+	$(OURS) --data ml-100k --config configs/movielens.yaml
+	$(OURS) --data ml-100k --config configs/movielens.yaml --epochs 3 5
+	$(OURS) --data ml-100k --config configs/spectral.yaml $(FLOAT)=32
+	$(OURS) --data ml-100k --config configs/spectral.yaml $(FLOAT)=64
+	$(BIN)/python -m benchmarks.peers report --work $(WORK) --data ml-100k
+	$(BIN)/python -m benchmarks.epochs --data ml-100k --out $(WORK)/epochs.csv
 	$(BIN)/python -m benchmarks.ann run --work $(WORK) --sizes 1e5
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) --sizes 1e6 && $(BIN)/python -m benchmarks.scale report --work $(WORK)
 
 # Hours. What is done is not done again: after an interruption the same command goes on. Results: $(WORK)/*.csv.
-bench: bench-small
-	$(BIN)/python -m benchmarks.ann run --work $(WORK)
-	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla --models tf_hqgnn --config configs/spectral.yaml --set model.spectral_iterations=2
-	$(BIN)/python -m benchmarks.peers run --work $(WORK) --refit --data gowalla --max-seconds 600 --config configs/gowalla.yaml --set training.refit=false
-	$(BIN)/python -m benchmarks.peers run --work $(WORK) --data beauty toys --seeds 2020 2021 2022 --max-seconds 600 \
-		--config configs/default.yaml configs/wide_8bit.yaml configs/spectral.yaml
+bench: bench-small bench-amazon bench-gowalla
 	$(BIN)/python -m benchmarks.peers report --work $(WORK)
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) && $(BIN)/python -m benchmarks.scale report --work $(WORK)
-	$(BIN)/python -m benchmarks.lightgcn
+	$(BIN)/python -m benchmarks.epochs --data beauty --out $(WORK)/epochs.csv
+	$(BIN)/python -m benchmarks.epochs --data gowalla --turn 1 --repetitions 1 --out $(WORK)/epochs.csv
+	$(BIN)/python -m benchmarks.ann run --work $(WORK)
 	$(BIN)/python -m benchmarks.quantization run --work $(WORK)/quantization && \
 		$(BIN)/python -m benchmarks.quantization report --work $(WORK)/quantization
+
+# All models on Beauty and Toys, ours on three splits; then shorter trainings, for the curve.
+bench-amazon: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
+	$(OURS) --data beauty toys --seeds 2020 2021 2022 --config configs/default.yaml configs/wide_8bit.yaml configs/spectral.yaml
+	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --epochs 3 4 5
+	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --set model.embedding_dim=128 --epochs 3 8
+	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --set model.embedding_dim=128
+	$(OURS) --data beauty toys --config configs/default.yaml --epochs 3 10
+	$(OURS) --data beauty toys --config configs/spectral.yaml $(FLOAT)=64
+	$(OURS) --data beauty toys --config configs/spectral.yaml --set model.embedding_dim=128
+	$(OURS) --data beauty toys --config configs/spectral.yaml --set model.embedding_dim=512
+	$(PEERS) --data beauty toys --models implicit-als --epochs 1 3
+	$(PEERS) --data beauty toys --max-seconds 150
+
+# The same on Gowalla's standard split, refitted.
+bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
+	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false
+	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false --epochs 4
+	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false $(FLOAT)=64 --epochs 1 2 4 12
+	$(OURS) --refit --data gowalla --config configs/spectral.yaml --set model.spectral_iterations=2 $(FLOAT)=64
+	for d in 128 256 512; do \
+		$(OURS) --refit --data gowalla --config configs/spectral.yaml --set model.spectral_iterations=2 --set model.embedding_dim=$$d || exit; done
+	$(PEERS) --refit --data gowalla --max-seconds 120 --config configs/gowalla.yaml --set training.refit=false
 
 clean:
 	rm -rf .venv .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -39,14 +39,14 @@ _COLUMNS = (
 )
 
 
-def measure(data: str, model: str, config: Config, repetitions: int) -> dict[str, float]:
+def measure(data: str, model: str, config: Config, repetitions: int, turn_epochs: int) -> dict[str, float]:
     """Seconds of an epoch and of a validation on both sides, the median of the turns."""
     dataset = load_dataset(DATA[data], config.seed)
     (settings,) = PEERS[f"recbole-{model}"].grid(dataset.num_items)
     settings = peer.base_settings(model, config.seed, config.evaluation.chunk_size) | settings
     with tempfile.TemporaryDirectory() as folder:
         peer.write_dataset(Path(folder), settings, dataset)
-        found = take_turns(dataset, config, Path(folder), repetitions)
+        found = take_turns(dataset, config, Path(folder), repetitions, turn_epochs)
     return {
         f"{what}_{side}_{unit}": float(value)
         for what, sides in found.items()
@@ -81,7 +81,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=_MODELS, default=list(_MODELS))
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "default.yaml")
     parser.add_argument("--seed", type=int, default=2020)
-    parser.add_argument("--repetitions", type=int, default=3, help=f"turns of {TURN} epochs, after one to warm up")
+    parser.add_argument("--repetitions", type=int, default=3, help="turns, after one to warm up")
+    parser.add_argument("--turn", type=int, default=TURN, help="epochs of a turn")
     parser.add_argument("--out", type=Path, default=Path("epochs.csv"), help="CSV to write")
     arguments = parser.parse_args()
     peer.check_environment()
@@ -97,7 +98,7 @@ def main() -> None:
                 continue
             print(f"{data}, {model}", flush=True)
             started = {"machine": machine(), "commit": commit(), "turns": arguments.repetitions}
-            cells.add({**key, **started, **measure(data, model, config, arguments.repetitions)})
+            cells.add({**key, **started, **measure(data, model, config, arguments.repetitions, arguments.turn)})
     print(markdown(cells.rows))
 
 

@@ -19,12 +19,12 @@ from tf_hqgnn.fitting import loss_batches
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.models.factory import make_model
 
-# Epochs before one side hands over to the other.
+# Epochs before one side hands over to the other, where an epoch takes seconds.
 TURN = 3
 
 
 def take_turns(
-    dataset: SplitDataset, config: Config, folder: Path, repetitions: int
+    dataset: SplitDataset, config: Config, folder: Path, repetitions: int, turn_epochs: int = TURN
 ) -> dict[str, dict[str, np.ndarray]]:
     """What an epoch of training (the mean of a turn) and a full-ranking validation at a cut-off of 20 take.
 
@@ -38,7 +38,7 @@ def take_turns(
 
     def our_epochs(first_epoch: int) -> None:
         batches = loss_batches(config.loss, dataset.train, graph, training.batch_size, config.seed, first_epoch)
-        model.fit(batches, epochs=TURN, steps_per_epoch=steps, verbose=0)
+        model.fit(batches, epochs=turn_epochs, steps_per_epoch=steps, verbose=0)
 
     def our_validation() -> None:
         evaluate_embeddings(*model.embeddings(), dataset.valid, graph.seen(), graph.item_degree, (K,))
@@ -46,8 +46,8 @@ def take_turns(
     seconds: dict[str, dict[str, list]] = {what: {"ours": [], "RecBole": []} for what in ("train", "validation")}
     with peer.Turns(folder) as recbole:
         for turn in range(repetitions + 1):
-            seconds["train"]["ours"].append(_timed(lambda epoch=turn * TURN: our_epochs(epoch)) / TURN)
-            seconds["train"]["RecBole"].append(sum(recbole.train() for _ in range(TURN)) / TURN)
+            seconds["train"]["ours"].append(_timed(lambda epoch=turn * turn_epochs: our_epochs(epoch)) / turn_epochs)
+            seconds["train"]["RecBole"].append(sum(recbole.train() for _ in range(turn_epochs)) / turn_epochs)
             seconds["validation"]["ours"].append(_timed(our_validation))
             seconds["validation"]["RecBole"].append(recbole.validate())
             last = (f"{what} {of['ours'][-1][0]:.2f}/{of['RecBole'][-1][0]:.2f}" for what, of in seconds.items())
