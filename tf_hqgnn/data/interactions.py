@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -143,8 +144,9 @@ def read_spans(
         check_files(files[-1], files[:-1], *limits)
         bad |= {f"{span.path}: {kind}" if len(spans) > 1 else kind: rows for kind, rows in found.items()}
         chunks += read
-    user_ids, user_index = _encode([chunk.user_id for chunk in chunks])
-    item_ids, item_index = _encode([chunk.item_id for chunk in chunks])
+    with ThreadPoolExecutor(len(ID_COLUMNS)) as threads:
+        columns = ([getattr(chunk, name) for chunk in chunks] for name in ID_COLUMNS)
+        (user_ids, user_index), (item_ids, item_index) = threads.map(_encode, columns)
     timestamp, rating, weight = (_column(chunks, name) for name in ("timestamp", "rating", "weight"))
     del chunks
     rows_read = len(user_index)
