@@ -262,14 +262,15 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
         f"| | {' | '.join(header)} |",
         "| --- " * (1 + len(header)) + "|",
     ]
-    for stage in STAGES:
+    for name, stages in {**{stage: (stage,) for stage in STAGES}, "from log to metrics": STAGES[1:]}.items():
         seconds, cpu = (
-            np.array([float(row[f"{stage}_{what}"]) for row in rows]) for what in ("seconds", "cpu_seconds")
+            np.array([sum(float(row[f"{stage}_{what}"]) for stage in stages) for row in rows])
+            for what in ("seconds", "cpu_seconds")
         )
-        memory = [float(row[f"{stage}_peak_gib"]) for row in rows]
-        texts = [f"{a:.3g} ({b:.3g}), {gib:.2f}" for a, b, gib in zip(seconds, cpu, memory)]
+        memory = [max(float(row[f"{stage}_peak_gib"]) for stage in stages) for row in rows]
+        texts = [f"{a:,.3g} ({b:,.3g}), {gib:.2f}" for a, b, gib in zip(seconds, cpu, memory)]
         growth = [f"{a:.1f} ({b:.1f})" for a, b in zip(seconds[1:] / seconds[:-1], cpu[1:] / cpu[:-1])]
-        lines.append(f"| {stage} | {' | '.join(texts + growth)} |")
+        lines.append(f"| {name} | {' | '.join(texts + growth)} |")
     epochs = _epochs(rows)
     growth = [f"{ratio:.2f}" for ratio in epochs[1:] / epochs[:-1]]
     lines.append(f"| epoch, compiled | {' | '.join([f'{x:.3g}' for x in epochs] + growth)} |")
