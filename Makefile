@@ -103,7 +103,7 @@ tables: .venv/.installed
 
 PEERS = $(BIN)/python -m benchmarks.peers run --work $(WORK)
 OURS = $(PEERS) --models tf_hqgnn
-FLOAT := --set quantization.bits=null --set model.embedding_dim
+FLOAT = --set model.embedding_dim=$(1) --set quantization.bits=null
 
 # Minutes: the parts that need no peer, and all models on MovieLens.
 bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-ann/.installed
@@ -113,8 +113,8 @@ bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 	$(PEERS) --data ml-100k --models implicit-als --epochs 1 3
 	$(OURS) --data ml-100k --config configs/movielens.yaml
 	$(OURS) --data ml-100k --config configs/movielens.yaml --epochs 3 5
-	$(OURS) --data ml-100k --config configs/spectral.yaml $(FLOAT)=32
-	$(OURS) --data ml-100k --config configs/spectral.yaml $(FLOAT)=64
+	$(OURS) --data ml-100k --config configs/spectral.yaml $(call FLOAT,32)
+	$(OURS) --data ml-100k --config configs/spectral.yaml $(call FLOAT,64)
 	$(BIN)/python -m benchmarks.peers report --work $(WORK) --data ml-100k
 	$(BIN)/python -m benchmarks.epochs --data ml-100k --out $(WORK)/epochs.csv
 	$(BIN)/python -m benchmarks.ann run --work $(WORK) --sizes 1e5
@@ -137,7 +137,7 @@ bench-amazon: .venv/.installed .venv-recbole/.installed .venv-implicit/.installe
 	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --set model.embedding_dim=128 --epochs 3 8
 	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --set model.embedding_dim=128
 	$(OURS) --data beauty toys --config configs/default.yaml --epochs 3 10
-	$(OURS) --data beauty toys --config configs/spectral.yaml $(FLOAT)=64
+	$(OURS) --data beauty toys --config configs/spectral.yaml $(call FLOAT,64)
 	$(OURS) --data beauty toys --config configs/spectral.yaml --set model.embedding_dim=128
 	$(OURS) --data beauty toys --config configs/spectral.yaml --set model.embedding_dim=512
 	$(PEERS) --data beauty toys --models implicit-als --epochs 1 3
@@ -147,8 +147,8 @@ bench-amazon: .venv/.installed .venv-recbole/.installed .venv-implicit/.installe
 bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false
 	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false --epochs 4
-	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false $(FLOAT)=64 --epochs 1 2 4 12
-	$(OURS) --refit --data gowalla --config configs/spectral.yaml --set model.spectral_iterations=2 $(FLOAT)=64
+	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false $(call FLOAT,64) --epochs 1 2 4 12
+	$(OURS) --refit --data gowalla --config configs/spectral.yaml --set model.spectral_iterations=2 $(call FLOAT,64)
 	for d in 128 256 512; do \
 		$(OURS) --refit --data gowalla --config configs/spectral.yaml --set model.spectral_iterations=2 --set model.embedding_dim=$$d || exit; done
 	$(PEERS) --refit --data gowalla --max-seconds 120 --config configs/gowalla.yaml --set training.refit=false
