@@ -43,6 +43,11 @@ def truncated_svd(
       >>> strength.round(3).tolist(), np.abs(left[:, 0]).round(3).tolist()
       ([3.0, 2.0], [1.0, 0.0, 0.0])
     """
+    if matrix.shape[0] < matrix.shape[1]:
+        # The basis is of the longer side, as scikit-learn has it; the shorter side's vectors have one product more. On
+        # Gowalla, with two power iterations, validation NDCG@20 is .1211 after 4 epochs instead of .1204.
+        right, strength, left = truncated_svd(matrix.T.tocsr(), rank, num_iterations, seed)
+        return left, strength, right
     columns = min(rank + _OVERSAMPLING, *matrix.shape)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         products = _Products(matrix, columns, threads)
