@@ -100,7 +100,7 @@ def test_the_first_day_starts_cold(first):
     assert first.code == 0, first.errors
     assert trained(first).metrics["warm_start"] is None
     assert "cold start: no model was blessed before" in first.errors
-    assert re.search(r"trained 8 epochs in \d+ s; start: cold\n", first.out)
+    assert re.search(r"trained [1-8] epochs in \d+ s; start: cold\n", first.out)
     assert first.record.artifacts["InteractionGen", "examples"].properties["span"].int_value == 1
 
 
