@@ -12,6 +12,7 @@ import typer
 
 from tf_hqgnn import __version__
 from tf_hqgnn.beam.quiet import quieten_beam
+from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_tuned
 from tf_hqgnn.logs import quieten_libraries, start_xla
 from tf_hqgnn.types import InputError
 
@@ -116,7 +117,7 @@ def tune(
     from tf_hqgnn.config import Config
 
     settings = Config.load(config, tuple(overrides or ()))
-    from tf_hqgnn.tuning.search import changed_settings, check_tune, tune
+    from tf_hqgnn.tuning.search import check_tune, tune
 
     check_tune(settings, out, resume)
     from tf_hqgnn.data.loading import load_dataset
@@ -125,19 +126,7 @@ def tune(
     print(f"{dataset.report}", file=sys.stderr)
     start_xla()
     result = tune(dataset, settings, out, trials, jobs, resume, shlex.join(["tf-hqgnn", *sys.argv[1:]]))
-    best, start = result.best, result.trials[0].outcome.value
-    changed = changed_settings(settings, result.config)
-    failed = sum(trial.outcome.value is None for trial in result.trials)
-    if as_json:
-        answer = {"best": str(result.path), "trial": best.index, "valid": {"ndcg@20": best.outcome.value}}
-        answer |= {"start": {"ndcg@20": start}, "settings": changed, "trials": len(result.trials), "failed": failed}
-        print(json.dumps(answer))
-        return
-    at_start = "failed" if start is None else f"{start:.4f}"
-    print(f"trial {best.index} of {len(result.trials)}: valid ndcg@20 {best.outcome.value:.4f} (start: {at_start})")
-    for name, value in changed.items():
-        print(f"{name}: {value}")
-    print(result.path)
+    print_tuned(settings, result, as_json)
 
 
 @app.command()
@@ -150,33 +139,12 @@ def evaluate(
     """Rank the full catalogue for every user of a split and print the metrics, beside popularity's."""
     if split not in ("valid", "test"):
         raise InputError(f"--split {split}: expected valid or test")
-    from tf_hqgnn.quantization.codes import Codes
     from tf_hqgnn.run_directory import RunDirectory
 
     ks = _cut_offs(k)
     run = RunDirectory.load(run_dir)
     found = run.evaluate(split, ks)
-    served, full = found.metrics, found.full_precision
-    if as_json:
-        answer: dict[str, Any] = {"split": split, "num_users": served.num_users, "metrics": served.values}
-        print(json.dumps(answer if full is None else answer | {"full_precision": full.values}))
-        return
-    from rich.table import Table
-
-    table = Table()
-    columns = ("metric", "model") if full is None else ("metric", "full precision", "coded", "ratio")
-    for column in (*columns, "popularity"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, value in served.values.items():
-        cells = [f"{value:.4f}"]
-        if full is not None:
-            ratio = value / full.values[name] if full.values[name] else float("nan")
-            cells = [f"{full.values[name]:.4f}", *cells, f"{ratio:.1%}"]
-        table.add_row(name, *cells, f"{found.popularity.values[name]:.4f}")
-    _print(f"{split}: {served.num_users} users; {served.num_skipped} without {split} items are left out", table)
-    if run.coded is not None:
-        print(f"items: {run.coded.items}")
-        print(f"users: {run.coded.users if isinstance(run.coded.users, Codes) else 'float32'}")
+    print_evaluation(split, found, run.coded, as_json)
 
 
 @app.command()
@@ -275,25 +243,7 @@ def recommend(
             (answer,) = source.recommend_for_history([history or []], k=k, exclude=excluded, category=category)
         else:
             (answer,) = source.recommend([user], k=k, exclude=excluded, category=category)
-    titles = _titles(items)
-    if as_json:
-        rows: list[dict[str, Any]] = []
-        for score, item_id in zip(answer.scores, answer.item_ids):
-            row: dict[str, Any] = {"item_id": item_id, "score": float(score)}
-            rows.append(row | ({"title": titles[item_id]} if item_id in titles else {}))
-        print(json.dumps({"user_id": user, "known_user": bool(answer.known_user), "items": rows}))
-        return
-    from rich.table import Table
-
-    who = f"a history of {len(history or [])} items" if user is None else f"user {user}"
-    known = "" if answer.known_user else " (unknown: popular items)"
-    table = Table()
-    for column in ("", "item", "title", "score") if titles else ("", "item", "score"):
-        table.add_column(column, justify="right" if column in ("", "score") else "left")
-    for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
-        title = (titles.get(item_id, ""),) if titles else ()
-        table.add_row(str(rank), item_id, *title, f"{score:.4f}")
-    _print(f"{who}{known}", table)
+    print_answer(answer, user, len(history or ()), _titles(items), as_json)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -335,15 +285,7 @@ def batch(
     except PipelineFailed as error:
         print(f"tf-hqgnn: {error}; what is done is kept, and the same command goes on", file=sys.stderr)
         raise typer.Exit(1) from error
-    if as_json:
-        print(json.dumps(vars(report)))
-        return
-    rejected = ", ".join(f"{count:,} {reason}" for reason, count in report.rejected.items())
-    print(
-        f"{report.users_in:,} users in, {report.rows:,} answered ({report.rows - report.known_users:,} unknown ones "
-        f"with popular items), {sum(report.rejected.values()):,} rejected{f': {rejected}' if rejected else ''}"
-    )
-    print(f"{len(report.files)} files in {report.seconds:.1f} s, {report.files[0]} the first")
+    print_batch(report, as_json)
 
 
 def _cut_offs(text: str) -> tuple[int, ...]:
@@ -363,15 +305,6 @@ def _titles(path: Path | None) -> dict[str, str]:
 
     catalogue = read_items(path)
     return {} if catalogue.title is None else dict(zip(catalogue.item_ids, catalogue.title))
-
-
-def _print(title: str, table: Any) -> None:
-    from rich.console import Console
-
-    # Piped output gets a width that doesn't fold titles.
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(title, markup=False)
-    console.print(table)
 
 
 def main() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tf_hqgnn.config_text import explain, parse_settings
 from tf_hqgnn.types import InputError
 
 
@@ -306,60 +307,12 @@ class Config(_Section):
     @staticmethod
     def from_yaml(text: str, overrides: tuple[str, ...] = (), source: str = "config") -> Config:
         """As `load`, from text."""
-        try:
-            values = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise InputError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{source}: expected settings as `section: {{key: value}}`, got {type(values).__name__}")
-        for override in overrides:
-            _apply_override(values, override)
+        values = parse_settings(text, overrides, source)
         try:
             return Config.model_validate(values)
         except ValidationError as error:
-            raise InputError(f"{source}: {_explain(error)}") from error
+            raise InputError(f"{source}: {explain(error, Config)}") from error
 
     def to_yaml(self) -> str:
         """YAML with every setting spelt out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise InputError(f"--set {override}: expected section.key=value, for instance training.max_epochs=10")
-    *sections, name = key.split(".")
-    for section in sections:
-        inner = values.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"--set {override}: {section} is a value, not a section")
-        values = inner
-    try:
-        values[name] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value isn't valid YAML") from error
-
-
-def _explain(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            problems.append(f"unknown setting {where}; known there: {', '.join(_fields(problem['loc'][:-1]))}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            problems.append(
-                f"{where}: {message}, got {problem['input']!r}"
-                if where and "dict" not in type(problem["input"]).__name__
-                else f"{where}: {message}".removeprefix(": ")
-            )
-    return "; ".join(problems)
-
-
-def _fields(location: tuple[int | str, ...]) -> list[str]:
-    section: Any = Config
-    for part in location:
-        # A mapping of names to sections, such as dict[str, RangeConfig], has any name.
-        fields = getattr(section, "model_fields", None)
-        section = fields[str(part)].annotation if fields else get_args(section)[1]
-    return list(section.model_fields)

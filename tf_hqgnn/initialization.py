@@ -10,6 +10,7 @@ import scipy.sparse
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.truncated_svd import truncated_svd
+from tf_hqgnn.unit_rows import unit_rows
 
 # Interactions times dimensions from which on a factorisation takes minutes.
 _LONG = 10**9
@@ -85,9 +86,3 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
     items /= max(float(np.sqrt(np.square(items).sum(axis=1).mean())), np.finfo(np.float32).tiny)
     missing = ((0, 0), (0, dim - len(strength)))
     return np.pad(unit_rows(users), missing), np.pad(items.astype(np.float32), missing)
-
-
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """float32, rows [n, d] at unit length; rows of zeros stay zeros."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(norms > 0, norms, 1.0)).astype(np.float32)

@@ -63,8 +63,8 @@ class InteractionTable:
 
     def filter(self, mask: np.ndarray) -> InteractionTable:
         """The table with the pairs where `mask` (bool [n]) is true; users and items without any are left out."""
-        users, user_index = compact(self.interactions.user_index[mask], len(self.user_ids))
-        items, item_index = compact(self.interactions.item_index[mask], len(self.item_ids))
+        users, user_index = _compact(self.interactions.user_index[mask], len(self.user_ids))
+        items, item_index = _compact(self.interactions.item_index[mask], len(self.item_ids))
         removed = len(self) - len(user_index)
         report = replace(self.report, kept=self.report.kept - removed, filtered=self.report.filtered + removed)
         timestamp = self.interactions.timestamp
@@ -157,8 +157,8 @@ def read_spans(
         mask = rating >= min_rating
         if not mask.any():
             raise InputError(f"{path}: no rating reaches min_rating={min_rating}, the highest is {rating.max():g}")
-        users, user_index = compact(user_index[mask], len(user_ids))
-        items, item_index = compact(item_index[mask], len(item_ids))
+        users, user_index = _compact(user_index[mask], len(user_ids))
+        items, item_index = _compact(item_index[mask], len(item_ids))
         user_ids, item_ids = user_ids[users], item_ids[items]
         timestamp, rating, weight = (None if x is None else x[mask] for x in (timestamp, rating, weight))
     filtered = rows_read - len(user_index)
@@ -268,7 +268,7 @@ def _column(chunks: list[Chunk], name: str) -> np.ndarray | None:
     return None if parts[0] is None else np.concatenate(parts)
 
 
-def compact(index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _compact(index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows below `size` that occur in `index`, and `index` as int32 positions among them."""
     used = np.bincount(index, minlength=size) > 0
     position = np.cumsum(used) - 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tf_hqgnn.config import DataConfig
-from tf_hqgnn.data.interactions import InteractionTable, compact, read_spans, read_table
+from tf_hqgnn.data.interactions import InteractionTable, read_spans, read_table
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.report import BadRowLog, ReadReport
 from tf_hqgnn.data.spans import resolve_spans
@@ -117,14 +117,12 @@ def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> t
         log.bad(),
         train.report.files + test.report.files,
     )
-    users, user_index = compact(user_index[rows], len(user_ids))
-    items, item_index = compact(item_index[rows], len(item_ids))
     table = InteractionTable(
-        user_ids[users],
-        item_ids[items],
+        user_ids,
+        item_ids,
         Interactions(
-            user_index,
-            item_index,
+            user_index[rows],
+            item_index[rows],
             _join(train.interactions.timestamp, test.interactions.timestamp, rows),
         ),
         _join(train.rating, test.rating, rows),

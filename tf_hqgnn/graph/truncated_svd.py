@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,15 +18,19 @@ _TILE_BYTES = 1 << 24
 # Below this share of the largest eigenvalue, those of a product of float32 columns are rounding.
 _ROUNDING = 1e-6
 
+# The rows that a piece has, and the rows themselves.
+_Piece = tuple[slice, scipy.sparse.csr_matrix]
+
 
 def truncated_svd(
     matrix: scipy.sparse.csr_matrix, rank: int, num_iterations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`matrix ~ P diag(s) Q'` by randomised subspace iteration.
 
-    Twice as fast as scikit-learn's `randomized_svd` with as good vectors: the products take all cores, and a basis is
-    made orthonormal by the eigenvectors of its Gram matrix where that takes LU, QR and a wide SVD. For a matrix too
-    large for the cache (100 million entries) also because the rows that a product reads come tile by tile.
+    About 1.6 times as fast on two cores as scikit-learn's `randomized_svd` with as good vectors: the products take all
+    cores, and a basis is made orthonormal by the eigenvectors of its Gram matrix where that takes LU, QR and a wide
+    SVD. For a matrix too large for the cache (100 million entries) also because the rows that a product reads come tile
+    by tile.
 
     Args:
       matrix: float32 [n, m], without repeated entries.
@@ -92,8 +97,7 @@ class _Products:
         def write(rows: slice, piece: scipy.sparse.csr_matrix) -> None:
             product[rows] = piece @ dense
 
-        for _ in self._threads.map(write, *zip(*self._pieces)):
-            pass
+        self._share(write, self._pieces)
         return product
 
     def transposed(self, dense: np.ndarray) -> np.ndarray:
@@ -105,9 +109,12 @@ class _Products:
             def add(rows: slice, piece: scipy.sparse.csr_matrix, tile: np.ndarray = tile) -> None:
                 product[rows] += piece @ tile
 
-            for _ in self._threads.map(add, *zip(*pieces)):
-                pass
+            self._share(add, pieces)
         return product
+
+    def _share(self, work: Callable[[slice, scipy.sparse.csr_matrix], None], pieces: list[_Piece]) -> None:
+        for _ in self._threads.map(work, *zip(*pieces)):
+            pass
 
 
 def _shared(num_rows: int, most: int) -> int:
@@ -115,7 +122,7 @@ def _shared(num_rows: int, most: int) -> int:
     return max(1, min(most, num_rows // (4 * (os.cpu_count() or 1))))
 
 
-def _pieces(matrix: scipy.sparse.csr_matrix, size: int) -> list[tuple[slice, scipy.sparse.csr_matrix]]:
+def _pieces(matrix: scipy.sparse.csr_matrix, size: int) -> list[_Piece]:
     """The matrix's rows in pieces of `size`, which share its memory."""
     pieces = []
     for start in range(0, matrix.shape[0], size):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_hqgnn.unit_rows import unit_rows
+
 
 def coding_rotation(rows: np.ndarray, seed: int, num_iterations: int = 40) -> np.ndarray:
     """A rotation R after which the signs of rows, each with a scale of its own, come close to the rows.
@@ -34,7 +36,7 @@ def coding_rotation(rows: np.ndarray, seed: int, num_iterations: int = 40) -> np
     rows = np.asarray(rows, np.float32)
     dim = rows.shape[1]
     rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))[0].astype(np.float32)
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(rows)
     for _ in range(num_iterations):
         rotated = unit @ rotation
         codes = np.copysign(np.abs(rotated).mean(axis=1, keepdims=True), rotated)

@@ -1,0 +1,107 @@
+"""What the commands print: a table or lines for a reader, or one JSON object for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tf_hqgnn.beam.batch import BatchReport
+    from tf_hqgnn.config import Config
+    from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
+    from tf_hqgnn.run_directory import Evaluation
+    from tf_hqgnn.serving.answers import Recommendation
+    from tf_hqgnn.tuning.search import TuneResult
+
+
+def print_tuned(settings: Config, result: TuneResult, as_json: bool) -> None:
+    """The best trial, and what it changed in `settings`."""
+    from tf_hqgnn.tuning.search import changed_settings
+
+    best, start = result.best, result.trials[0].outcome.value
+    changed = changed_settings(settings, result.config)
+    failed = sum(trial.outcome.value is None for trial in result.trials)
+    if as_json:
+        answer = {"best": str(result.path), "trial": best.index, "valid": {"ndcg@20": best.outcome.value}}
+        answer |= {"start": {"ndcg@20": start}, "settings": changed, "trials": len(result.trials), "failed": failed}
+        print(json.dumps(answer))
+        return
+    at_start = "failed" if start is None else f"{start:.4f}"
+    print(f"trial {best.index} of {len(result.trials)}: valid ndcg@20 {best.outcome.value:.4f} (start: {at_start})")
+    for name, value in changed.items():
+        print(f"{name}: {value}")
+    print(result.path)
+
+
+def print_evaluation(split: str, found: Evaluation, coded: CodedEmbeddings | None, as_json: bool) -> None:
+    """Metrics beside popularity's, and beside full precision's where the model is coded."""
+    from tf_hqgnn.quantization.codes import Codes
+
+    served, full = found.metrics, found.full_precision
+    if as_json:
+        answer: dict[str, Any] = {"split": split, "num_users": served.num_users, "metrics": served.values}
+        print(json.dumps(answer if full is None else answer | {"full_precision": full.values}))
+        return
+    from rich.table import Table
+
+    table = Table()
+    columns = ("metric", "model") if full is None else ("metric", "full precision", "coded", "ratio")
+    for column in (*columns, "popularity"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, value in served.values.items():
+        cells = [f"{value:.4f}"]
+        if full is not None:
+            ratio = value / full.values[name] if full.values[name] else float("nan")
+            cells = [f"{full.values[name]:.4f}", *cells, f"{ratio:.1%}"]
+        table.add_row(name, *cells, f"{found.popularity.values[name]:.4f}")
+    _print(f"{split}: {served.num_users} users; {served.num_skipped} without {split} items are left out", table)
+    if coded is not None:
+        print(f"items: {coded.items}")
+        print(f"users: {coded.users if isinstance(coded.users, Codes) else 'float32'}")
+
+
+def print_answer(
+    answer: Recommendation, user: str | None, num_taken: int, titles: dict[str, str], as_json: bool
+) -> None:
+    """Items with their scores for `user`, or, if None, for a history of `num_taken` items."""
+    if as_json:
+        rows: list[dict[str, Any]] = []
+        for score, item_id in zip(answer.scores, answer.item_ids):
+            row: dict[str, Any] = {"item_id": item_id, "score": float(score)}
+            rows.append(row | ({"title": titles[item_id]} if item_id in titles else {}))
+        print(json.dumps({"user_id": user, "known_user": bool(answer.known_user), "items": rows}))
+        return
+    from rich.table import Table
+
+    who = f"a history of {num_taken} items" if user is None else f"user {user}"
+    known = "" if answer.known_user else " (unknown: popular items)"
+    table = Table()
+    for column in ("", "item", "title", "score") if titles else ("", "item", "score"):
+        table.add_column(column, justify="right" if column in ("", "score") else "left")
+    for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
+        title = (titles.get(item_id, ""),) if titles else ()
+        table.add_row(str(rank), item_id, *title, f"{score:.4f}")
+    _print(f"{who}{known}", table)
+
+
+def print_batch(report: BatchReport, as_json: bool) -> None:
+    """What became of the users of a batch."""
+    if as_json:
+        print(json.dumps(vars(report)))
+        return
+    rejected = ", ".join(f"{count:,} {reason}" for reason, count in report.rejected.items())
+    print(
+        f"{report.users_in:,} users in, {report.rows:,} answered ({report.rows - report.known_users:,} unknown ones "
+        f"with popular items), {sum(report.rejected.values()):,} rejected{f': {rejected}' if rejected else ''}"
+    )
+    print(f"{len(report.files)} files in {report.seconds:.1f} s, {report.files[0]} the first")
+
+
+def _print(title: str, table: Any) -> None:
+    from rich.console import Console
+
+    # Piped output gets a width that doesn't fold titles.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(title, markup=False)
+    console.print(table)
