@@ -114,6 +114,8 @@ bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 	$(OURS) --data ml-100k --config configs/movielens.yaml
 	$(OURS) --data ml-100k --config configs/movielens.yaml --epochs 3 5
 	$(OURS) --data ml-100k --config configs/spectral.yaml $(call FLOAT,32)
+	$(OURS) --data ml-100k --config configs/spectral.yaml $(call FLOAT,32) \
+		$(foreach s,user_exponent=0.2 item_exponent=0.3 popularity=0.1,--set model.spectral_$s)
 	$(OURS) --data ml-100k --config configs/spectral.yaml $(call FLOAT,64)
 	$(BIN)/python -m benchmarks.peers report --work $(WORK) --data ml-100k
 	$(BIN)/python -m benchmarks.epochs --data ml-100k --out $(WORK)/epochs.csv
@@ -136,6 +138,7 @@ bench-amazon: .venv/.installed .venv-recbole/.installed .venv-implicit/.installe
 	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --epochs 3 4 5
 	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --set model.embedding_dim=128 --epochs 3 8
 	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --set model.embedding_dim=128
+	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --set model.embedding_dim=192 --set propagation.search=false --epochs 4 5
 	$(OURS) --data beauty toys --config configs/default.yaml --epochs 3 10
 	$(OURS) --data beauty toys --config configs/spectral.yaml $(call FLOAT,64)
 	$(OURS) --data beauty toys --config configs/spectral.yaml --set model.embedding_dim=128
@@ -149,7 +152,7 @@ bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.install
 	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false --epochs 4
 	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false $(call FLOAT,64) --epochs 1 2 4 12
 	$(OURS) --refit --data gowalla --config configs/spectral.yaml --set model.spectral_iterations=2 $(call FLOAT,64)
-	for d in 128 256 512; do \
+	for d in 128 256 512 640; do \
 		$(OURS) --refit --data gowalla --config configs/spectral.yaml --set model.spectral_iterations=2 --set model.embedding_dim=$$d || exit; done
 	$(PEERS) --refit --data gowalla --max-seconds 120 --config configs/gowalla.yaml --set training.refit=false
 

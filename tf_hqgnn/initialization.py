@@ -80,9 +80,12 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
     # Relative to the first, so that a power neither over- nor underflows.
     filtered = (strength / strength[:1]) ** (config.spectral_power / 2)
     # Rounding leaves something of a row without interactions.
-    users = np.where(graph.user_degree[:, np.newaxis] > 0, left * filtered, 0)
-    items = np.where(graph.item_degree[:, np.newaxis] > 0, right * filtered, 0)
+    users, items = left * filtered, right * filtered
+    users[graph.user_degree == 0] = 0
+    items[graph.item_degree == 0] = 0
     items *= item_degree[:, np.newaxis] ** config.spectral_popularity
     items /= max(float(np.sqrt(np.square(items).sum(axis=1).mean())), np.finfo(np.float32).tiny)
-    missing = ((0, 0), (0, dim - len(strength)))
-    return np.pad(unit_rows(users), missing), np.pad(items.astype(np.float32), missing)
+    users = unit_rows(users)
+    if missing := dim - len(strength):
+        users, items = (np.pad(rows, ((0, 0), (0, missing))) for rows in (users, items))
+    return users, items
