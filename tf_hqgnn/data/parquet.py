@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +51,9 @@ def read_parquet(path: Path, log: BadRowLog) -> Chunks:
     for name in (*ID_COLUMNS, *numbers):
         _check_type(path, name, file.schema_arrow.field(name).type)
     line = 1
-    with ThreadPoolExecutor(len(ID_COLUMNS)) as threads:
-        for batch in file.iter_batches(_BATCH_ROWS, columns=[*ID_COLUMNS, *numbers]):
-            yield _chunk(path, batch, numbers, line, log, threads)
-            line += len(batch)
+    for batch in file.iter_batches(_BATCH_ROWS, columns=[*ID_COLUMNS, *numbers]):
+        yield _chunk(path, batch, numbers, line, log)
+        line += len(batch)
 
 
 def _check_type(path: Path, name: str, kind: pa.DataType) -> None:
@@ -72,9 +70,7 @@ def _check_type(path: Path, name: str, kind: pa.DataType) -> None:
         raise InputError(f"{path}: column {name} is of type {kind}; expected {expected}, cast the column")
 
 
-def _chunk(
-    path: Path, batch: pa.RecordBatch, numbers: list[str], line: int, log: BadRowLog, threads: ThreadPoolExecutor
-) -> Chunk:
+def _chunk(path: Path, batch: pa.RecordBatch, numbers: list[str], line: int, log: BadRowLog) -> Chunk:
     """The good rows of a batch that starts at row `line`."""
     columns = dict(zip(batch.schema.names, batch.columns))
     # The first fault found in a row is the one that counts.
@@ -101,7 +97,7 @@ def _chunk(
     good = pa.array(fault < 0)
     mask = np.asarray(fault < 0)
     return Chunk(
-        *threads.map(lambda name: dictionary(ids[name].filter(good)), ID_COLUMNS),
+        *(dictionary(ids[name].filter(good)) for name in ID_COLUMNS),
         *(values[name][mask] if name in values else None for name in NUMBER_COLUMNS),
     )
 
