@@ -10,7 +10,11 @@ import tensorflow as tf
 from tf_hqgnn.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.retrieval.stripes import Stripes
 
-# Scores of one chunk; with TensorFlow's copies the peak stays well below 1 GiB, whatever the catalogue.
+# Scores of one chunk: arrays that are much larger get new pages every time, which takes half as long as all the rest.
+_SCORE_BYTES = 24 * 2**20
+# Fewer users than these read the catalogue more often than that saves.
+_MIN_USERS = 64
+# With TensorFlow's copies the peak stays well below 1 GiB, whatever the catalogue.
 _MAX_SCORE_BYTES = 256 * 2**20
 # Below this a block's maximum saves less than it costs.
 _MIN_BLOCK_SIZE = 4
@@ -35,7 +39,8 @@ def rank(
       user_index: int [n], the users to rank for.
       seen: `(indptr, indices)`, int [num_users + 1] and the items of each user that are never returned.
       k: >= 1; may be more than there are items.
-      chunk_size: Users at once, >= 1; fewer are taken where their scores would need more than 256 MiB.
+      chunk_size: Users at once, >= 1; fewer are taken where their scores would need more than 24 MiB, but not
+        fewer than 64 below 256 MiB.
 
     Returns:
       int32 [n, k], item rows; -1 where a user has fewer than k unseen items.
@@ -55,7 +60,7 @@ def rank(
     if not len(user_index) or not len(items):
         return top
     # One shape for all chunks, the last one filled up, so the function is traced once and its rounding is uniform.
-    chunk_size = max(1, min(chunk_size, len(user_index), _MAX_SCORE_BYTES // (4 * len(items))))
+    chunk_size = min(chunk_size, len(user_index), _most_users(4 * len(items)))
     width = min(k, len(items))
     block_size = _block_size(len(items), width)
     padding = np.arange(len(items), -(-len(items) // block_size) * block_size)
@@ -118,6 +123,11 @@ def rank_by_popularity(
         places = np.arange(k) + np.cumsum(skipped, axis=1)
         top[start : start + len(chunk)] = order_or_none[np.minimum(places, num_items)]
     return top
+
+
+def _most_users(row_bytes: int) -> int:
+    """Users of a chunk, at most, whose scores take `row_bytes` each."""
+    return max(1, min(_MAX_SCORE_BYTES // row_bytes, max(_MIN_USERS, _SCORE_BYTES // row_bytes)))
 
 
 def _block_size(num_items: int, k: int) -> int:

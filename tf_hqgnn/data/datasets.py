@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.csr import CSR
 from tf_hqgnn.types import Interactions
 
 # Draws of a negative before one that the user has interacted with is let through: at most
 # (share of the catalogue that a user has seen) ** 4 of the negatives are false.
 _NEGATIVE_DRAWS = 4
+
+# Of a table of all users and items. Where it is that small, looking pairs up is faster than going through histories,
+# which are long in a log of few items.
+_TABLE_BYTES = 2**25
 
 
 def steps_per_epoch(num_interactions: int, batch_size: int) -> int:
@@ -24,7 +31,7 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     num_negatives: int = 0,
-    seen: tuple[np.ndarray, np.ndarray] | None = None,
+    seen: CSR | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled batches; epoch after epoch from `first_epoch` on, each in an order of its own.
 
@@ -52,7 +59,7 @@ def training_batches(
     steps = steps_per_epoch(len(train), batch_size)
     users, items = tf.constant(train.user_index), tf.constant(train.item_index)
     sorted_pairs = tf.constant(_sorted_pairs(train, num_items)) if num_negatives else None
-    histories = None if seen is None else (tf.constant(seen[0]), tf.constant(seen[1]))
+    is_positive = None if seen is None else _is_positive(seen, num_items)
     # For a hundred million interactions an order is 400 MB in int32; the positions are int64 only where they must be.
     row_type = np.int32 if len(train) <= np.iinfo(np.int32).max else np.int64
 
@@ -78,8 +85,8 @@ def training_batches(
             features["negative_index"] = _sample_negatives(
                 user_index, sorted_pairs, num_items, num_negatives, seed, number
             )
-        if histories is not None:
-            features["is_positive"] = _positives(user_index, item_index, *histories, num_items)
+        if is_positive is not None:
+            features["is_positive"] = is_positive(user_index, item_index)
         return features
 
     epochs = tf.data.Dataset.counter(first_epoch)
@@ -95,13 +102,26 @@ def _sorted_pairs(train: Interactions, num_items: int) -> np.ndarray:
     return pairs
 
 
-def _positives(
-    user_index: tf.Tensor, item_index: tf.Tensor, indptr: tf.Tensor, indices: tf.Tensor, num_items: int
-) -> tf.Tensor:
-    """Whether users (rows) have seen items (columns), bool [B, B], by going through the users' histories once.
+def _is_positive(seen: CSR, num_items: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """(int32 [B] users, int32 [B] items) -> bool [B, B], whether the user of a row has seen the item of a column.
 
     TensorFlow's ops alone: Python in every batch would hold the interpreter's lock, also while it shuts down.
     """
+    indptr, indices = seen
+    num_users = len(indptr) - 1
+    if num_users * num_items > _TABLE_BYTES:
+        histories = tf.constant(indptr), tf.constant(indices)
+        return lambda user_index, item_index: _positives(user_index, item_index, *histories, num_items)
+    is_seen = np.zeros([num_users, num_items], bool)
+    is_seen[np.repeat(np.arange(num_users), np.diff(indptr)), indices] = True
+    table = tf.constant(is_seen.ravel())
+    return lambda user_index, item_index: tf.gather(table, user_index[:, tf.newaxis] * num_items + item_index)
+
+
+def _positives(
+    user_index: tf.Tensor, item_index: tf.Tensor, indptr: tf.Tensor, indices: tf.Tensor, num_items: int
+) -> tf.Tensor:
+    """As the function that `_is_positive` returns, by going through the users' histories once."""
     size = user_index.shape[0]
     # Not tf.gather of a RaggedTensor, which waits for memory row by row: twice the time for 100 million interactions.
     positions = tf.ragged.range(tf.gather(indptr, user_index), tf.gather(indptr, user_index + 1))
