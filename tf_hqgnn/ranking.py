@@ -68,13 +68,14 @@ def rank(
     stripes = Stripes(len(items), block_size)
     # Scoring against [d, num_items] lets the product read the items in order.
     catalogue = tf.constant(np.ascontiguousarray(stripes.store(items).T))
+    place_of_item = stripes.place(tf.range(len(items))).numpy()
     # No user gets what only fills up the last block.
     padded = np.stack(np.meshgrid(np.arange(chunk_size), padding), axis=-1).reshape(-1, 2).astype(np.int32)
     for start in range(0, len(user_index), chunk_size):
         chunk = user_index[start : start + chunk_size]
         rows = np.concatenate([chunk, np.zeros(chunk_size - len(chunk), chunk.dtype)])
-        place, item = tf.unstack(np.concatenate([coordinates(seen, chunk), padded]), axis=1)
-        masked = tf.stack([place, stripes.place(item)], axis=1)
+        masked = np.concatenate([coordinates(seen, chunk), padded])
+        masked[:, 1] = place_of_item[masked[:, 1]]
         arguments = users[rows], catalogue, masked, tf.constant(width)
         best = _top_items(*arguments) if block_size == 1 else _top_by_blocks(*arguments, tf.constant(block_size))
         top[start : start + len(chunk), :width] = best.numpy()[: len(chunk)]
