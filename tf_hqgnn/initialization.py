@@ -79,8 +79,8 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
     left, strength, right = truncated_svd(matrix, dim, config.spectral_iterations, seed)
     # Relative to the first, so that a power neither over- nor underflows.
     filtered = (strength / strength[:1]) ** (config.spectral_power / 2)
-    # Rounding leaves something of a row without interactions.
     users, items = left * filtered, right * filtered
+    # Rounding leaves something of a row without interactions.
     users[graph.user_degree == 0] = 0
     items[graph.item_degree == 0] = 0
     items *= item_degree[:, np.newaxis] ** config.spectral_popularity

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.csr import CSR
+from tf_hqgnn.csr import CSR, rows_of_entries
 from tf_hqgnn.types import Interactions
 
 # Draws of a negative before one that the user has interacted with is let through: at most
@@ -113,7 +113,7 @@ def _is_positive(seen: CSR, num_items: int) -> Callable[[tf.Tensor, tf.Tensor], 
         histories = tf.constant(indptr), tf.constant(indices)
         return lambda user_index, item_index: _positives(user_index, item_index, *histories, num_items)
     is_seen = np.zeros([num_users, num_items], bool)
-    is_seen[np.repeat(np.arange(num_users), np.diff(indptr)), indices] = True
+    is_seen[rows_of_entries(seen), indices] = True
     table = tf.constant(is_seen.ravel())
     return lambda user_index, item_index: tf.gather(table, user_index[:, tf.newaxis] * num_items + item_index)
 
