@@ -107,12 +107,11 @@ def ranking_metrics(
 def _relevance(items: np.ndarray, relevant: CSR, rows: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
     """Bool like `items`, whether each is relevant to its user; int64 [B], the distinct relevant items of each."""
     pairs = coordinates(relevant, rows, np.int64)
-    keys = np.unique(pairs[:, 0] * num_items + pairs[:, 1])
-    if not len(keys):
-        return np.zeros(items.shape, bool), np.zeros(len(rows), np.int64)
-    wanted = np.arange(len(rows))[:, None] * num_items + items
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return (keys[places] == wanted) & (items >= 0), np.bincount(keys // num_items, minlength=len(rows))
+    user, item = np.divmod(np.unique(pairs[:, 0] * num_items + pairs[:, 1]), max(num_items, 1))
+    hits = np.zeros(items.shape, bool)
+    for column, recommended in enumerate(items.T):
+        hits[user[recommended[user] == item], column] = True
+    return hits, np.bincount(user, minlength=len(rows))
 
 
 def _sums(

@@ -176,8 +176,15 @@ def _top_by_blocks(
 
 
 def _scores(users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor) -> tf.Tensor:
-    lowest = tf.fill(tf.shape(masked)[:1], -float("inf"))
-    return tf.tensor_scatter_nd_update(tf.matmul(users, catalogue), masked, lowest)
+    scores = tf.matmul(users, catalogue)
+    shape = tf.shape(scores)
+    # In place, which is safe for scores that no other op reads: tf.tensor_scatter_nd_update would copy them all.
+    updated = tf.raw_ops.InplaceUpdate(
+        x=tf.reshape(scores, [-1, 1]),
+        i=masked[:, 0] * shape[1] + masked[:, 1],
+        v=tf.fill([tf.shape(masked)[0], 1], -float("inf")),
+    )
+    return tf.reshape(updated, shape)
 
 
 def _check_embeddings(users: np.ndarray, items: np.ndarray) -> None:
