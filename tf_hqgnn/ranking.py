@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -10,11 +11,11 @@ import tensorflow as tf
 from tf_hqgnn.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.retrieval.stripes import Stripes
 
-# Scores of one chunk: arrays that are much larger get new pages every time, which takes half as long as all the rest.
+# Scores of one step: arrays that are much larger get new pages every time, which takes half as long as all the rest.
 _SCORE_BYTES = 24 * 2**20
 # Fewer users than these read the catalogue more often than that saves.
 _MIN_USERS = 64
-# With TensorFlow's copies the peak stays well below 1 GiB, whatever the catalogue.
+# Scores of a chunk, were it one step: whatever the catalogue, the peak stays well below 1 GiB, and places fit int32.
 _MAX_SCORE_BYTES = 256 * 2**20
 # Below this a block's maximum saves less than it costs.
 _MIN_BLOCK_SIZE = 4
@@ -39,8 +40,8 @@ def rank(
       user_index: int [n], the users to rank for.
       seen: `(indptr, indices)`, int [num_users + 1] and the items of each user that are never returned.
       k: >= 1; may be more than there are items.
-      chunk_size: Users at once, >= 1; fewer are taken where their scores would need more than 24 MiB, but not
-        fewer than 64 below 256 MiB.
+      chunk_size: Users of one call of TensorFlow, >= 1; fewer are taken where their scores would need more than
+        256 MiB. A call scores them in steps of at most 24 MiB, but not of fewer than 64 users.
 
     Returns:
       int32 [n, k], item rows; -1 where a user has fewer than k unseen items.
@@ -59,8 +60,9 @@ def rank(
     top = np.full((len(user_index), k), -1, np.int32)
     if not len(user_index) or not len(items):
         return top
-    # One shape for all chunks, the last one filled up, so the function is traced once and its rounding is uniform.
-    chunk_size = min(chunk_size, len(user_index), _most_users(4 * len(items)))
+    # One shape for all steps, the last ones filled up, so the function is traced once and its rounding is uniform.
+    step_size, steps = _steps(min(chunk_size, len(user_index)), 4 * len(items))
+    chunk_size = step_size * steps
     width = min(k, len(items))
     block_size = _block_size(len(items), width)
     padding = np.arange(len(items), -(-len(items) // block_size) * block_size)
@@ -69,15 +71,19 @@ def rank(
     # Scoring against [d, num_items] lets the product read the items in order.
     catalogue = tf.constant(np.ascontiguousarray(stripes.store(items).T))
     place_of_item = stripes.place(tf.range(len(items))).numpy()
-    # No user gets what only fills up the last block.
-    padded = np.stack(np.meshgrid(np.arange(chunk_size), padding), axis=-1).reshape(-1, 2).astype(np.int32)
+    # What only fills up the last block, and is nobody's.
+    unwanted = stripes.place(tf.constant(padding, tf.int32))
+    sizes = tf.constant(step_size), tf.constant(width)
     for start in range(0, len(user_index), chunk_size):
         chunk = user_index[start : start + chunk_size]
         rows = np.concatenate([chunk, np.zeros(chunk_size - len(chunk), chunk.dtype)])
-        masked = np.concatenate([coordinates(seen, chunk), padded])
+        masked = coordinates(seen, chunk)
         masked[:, 1] = place_of_item[masked[:, 1]]
-        arguments = users[rows], catalogue, masked, tf.constant(width)
-        best = _top_items(*arguments) if block_size == 1 else _top_by_blocks(*arguments, tf.constant(block_size))
+        arguments = users[rows], catalogue, masked, *sizes
+        if block_size == 1:
+            best = _top_items(*arguments)
+        else:
+            best = _top_by_blocks(*arguments, tf.constant(block_size), unwanted)
         top[start : start + len(chunk), :width] = best.numpy()[: len(chunk)]
     return top
 
@@ -126,9 +132,11 @@ def rank_by_popularity(
     return top
 
 
-def _most_users(row_bytes: int) -> int:
-    """Users of a chunk, at most, whose scores take `row_bytes` each."""
-    return max(1, min(_MAX_SCORE_BYTES // row_bytes, max(_MIN_USERS, _SCORE_BYTES // row_bytes)))
+def _steps(num_users: int, row_bytes: int) -> tuple[int, int]:
+    """Users of a step and steps of a chunk, of at most `num_users`, whose scores take `row_bytes` each."""
+    num_users = max(1, min(num_users, _MAX_SCORE_BYTES // row_bytes))
+    steps = -(-num_users // max(_MIN_USERS, _SCORE_BYTES // row_bytes))
+    return num_users // steps, steps
 
 
 def _block_size(num_items: int, k: int) -> int:
@@ -145,46 +153,84 @@ _SIGNATURE = (
     tf.TensorSpec([None, None], tf.float32),
     tf.TensorSpec([None, 2], tf.int32),
     tf.TensorSpec([], tf.int32),
+    tf.TensorSpec([], tf.int32),
 )
 
 
 @tf.function(input_signature=_SIGNATURE, autograph=False)
-def _top_items(users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-    """int32 [B, k], the best columns of users @ catalogue without the `masked` entries; -1 where none is left."""
-    best, columns = tf.math.top_k(_scores(users, catalogue, masked), k)
-    return tf.where(best == -float("inf"), -1, columns)
+def _top_items(
+    users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, step_size: tf.Tensor, k: tf.Tensor
+) -> tf.Tensor:
+    """int32 [B, k], the best columns of users @ catalogue without the `masked` entries; -1 where none is left.
+
+    `masked` [n, 2] is in the order of the users, of which B / `step_size` times as many are scored at once.
+    """
+
+    def best_of(scores: tf.Tensor) -> tf.Tensor:
+        best, columns = tf.math.top_k(scores, k)
+        return tf.where(best == -float("inf"), -1, columns)
+
+    return _in_steps(best_of, users, catalogue, masked, step_size, tf.zeros([0], tf.int32))
 
 
-@tf.function(input_signature=(*_SIGNATURE, tf.TensorSpec([], tf.int32)), autograph=False)
+@tf.function(
+    input_signature=(*_SIGNATURE, tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)), autograph=False
+)
 def _top_by_blocks(
-    users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, k: tf.Tensor, block_size: tf.Tensor
+    users: tf.Tensor,
+    catalogue: tf.Tensor,
+    masked: tf.Tensor,
+    step_size: tf.Tensor,
+    k: tf.Tensor,
+    block_size: tf.Tensor,
+    unwanted: tf.Tensor,
 ) -> tf.Tensor:
     """As `_top_items`, of columns that are stored by `Stripes` of whole blocks, numbered as before that.
 
-    The k best items lie in the k blocks with the highest maxima, of equal ones the first.
+    The columns at `unwanted` are nobody's. The k best items lie in the k blocks with the highest maxima, of equal ones
+    the first.
     """
-    scores = _scores(users, catalogue, masked)
-    batch, count = tf.shape(scores)[0], tf.shape(scores)[1] // block_size
-    highest = tf.reduce_max(tf.reshape(scores, [batch, block_size, count]), axis=1)
-    # In the order of the items, by which equal scores go.
-    blocks = tf.sort(tf.math.top_k(highest, tf.minimum(k, count), sorted=False).indices, axis=1)
-    columns = blocks[:, :, tf.newaxis] + count * tf.range(block_size)
-    candidates = tf.gather(scores, tf.reshape(columns, [batch, -1]), axis=1, batch_dims=1)
-    best, place = tf.math.top_k(candidates, k)
-    items = tf.gather(blocks, place // block_size, axis=1, batch_dims=1) * block_size + place % block_size
-    return tf.where(best == -float("inf"), -1, items)
+    count = tf.shape(catalogue)[1] // block_size
+
+    def best_of(scores: tf.Tensor) -> tf.Tensor:
+        highest = tf.reduce_max(tf.reshape(scores, [step_size, block_size, count]), axis=1)
+        # In the order of the items, by which equal scores go.
+        blocks = tf.sort(tf.math.top_k(highest, tf.minimum(k, count), sorted=False).indices, axis=1)
+        columns = blocks[:, :, tf.newaxis] + count * tf.range(block_size)
+        candidates = tf.gather(scores, tf.reshape(columns, [step_size, -1]), axis=1, batch_dims=1)
+        best, place = tf.math.top_k(candidates, k)
+        items = tf.gather(blocks, place // block_size, axis=1, batch_dims=1) * block_size + place % block_size
+        return tf.where(best == -float("inf"), -1, items)
+
+    return _in_steps(best_of, users, catalogue, masked, step_size, unwanted)
 
 
-def _scores(users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor) -> tf.Tensor:
-    scores = tf.matmul(users, catalogue)
-    shape = tf.shape(scores)
-    # In place, which is safe for scores that no other op reads: tf.tensor_scatter_nd_update would copy them all.
-    updated = tf.raw_ops.InplaceUpdate(
-        x=tf.reshape(scores, [-1, 1]),
-        i=masked[:, 0] * shape[1] + masked[:, 1],
-        v=tf.fill([tf.shape(masked)[0], 1], -float("inf")),
-    )
-    return tf.reshape(updated, shape)
+def _in_steps(
+    best_of: Callable[[tf.Tensor], tf.Tensor],
+    users: tf.Tensor,
+    catalogue: tf.Tensor,
+    masked: tf.Tensor,
+    step_size: tf.Tensor,
+    unwanted: tf.Tensor,
+) -> tf.Tensor:
+    """`best_of` of the scores of `step_size` users after the other, int32 [B, k]."""
+    steps, num_items = tf.shape(users)[0] // step_size, tf.shape(catalogue)[1]
+    ends = tf.searchsorted(masked[:, 0], tf.range(steps + 1) * step_size)
+    unwanted = tf.reshape(tf.range(step_size)[:, tf.newaxis] * num_items + unwanted, [-1])
+
+    def step(number: tf.Tensor) -> tf.Tensor:
+        first = number * step_size
+        scores = tf.matmul(users[first : first + step_size], catalogue)
+        own = masked[ends[number] : ends[number + 1]]
+        places = tf.concat([(own[:, 0] - first) * num_items + own[:, 1], unwanted], axis=0)
+        lowest = tf.fill([tf.size(places), 1], -float("inf"))
+        # In place, which is safe for scores that no other op reads; tf.tensor_scatter_nd_update would copy them all.
+        scores = tf.raw_ops.InplaceUpdate(x=tf.reshape(scores, [-1, 1]), i=places, v=lowest)
+        return best_of(tf.reshape(scores, [step_size, num_items]))
+
+    output = tf.TensorSpec([None, None], tf.int32)
+    best = tf.map_fn(step, tf.range(steps), fn_output_signature=output, parallel_iterations=1)
+    return tf.reshape(best, [steps * step_size, -1])
 
 
 def _check_embeddings(users: np.ndarray, items: np.ndarray) -> None:
