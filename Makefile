@@ -103,6 +103,7 @@ tables: .venv/.installed
 
 PEERS = $(BIN)/python -m benchmarks.peers run --work $(WORK)
 OURS = $(PEERS) --models tf_hqgnn
+CODES = $(BIN)/python -m benchmarks.quantization run --work $(WORK)/quantization
 FLOAT = --set model.embedding_dim=$(1) --set quantization.bits=null
 
 # Minutes: the parts that need no peer, and all models on MovieLens.
@@ -129,8 +130,10 @@ bench: bench-small bench-amazon bench-gowalla
 	$(BIN)/python -m benchmarks.epochs --data beauty --out $(WORK)/epochs.csv
 	$(BIN)/python -m benchmarks.epochs --data gowalla --turn 1 --repetitions 1 --out $(WORK)/epochs.csv
 	$(BIN)/python -m benchmarks.ann run --work $(WORK)
-	$(BIN)/python -m benchmarks.quantization run --work $(WORK)/quantization && \
-		$(BIN)/python -m benchmarks.quantization report --work $(WORK)/quantization
+	$(CODES) --data ml-100k
+	$(CODES) --data beauty --set quantization.distillation.max_epochs=6 --set quantization.distillation.evaluate_every=3
+	$(CODES) --data ml-100k --models lightgcn
+	$(BIN)/python -m benchmarks.quantization report --work $(WORK)/quantization
 
 # All models on Beauty and Toys, ours on three splits; then shorter trainings, for the curve.
 bench-amazon: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
