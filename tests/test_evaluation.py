@@ -115,6 +115,23 @@ def test_rank_against_brute_force_at_size():
     np.testing.assert_array_equal(got, brute_force_rank(users, items, np.arange(300), seen, 50))
 
 
+@pytest.mark.parametrize("num_items", [60, 1003])
+@pytest.mark.parametrize("chunk_size", [3, 7, 11])
+def test_rank_in_steps_against_brute_force_with_ties(monkeypatch, num_items, chunk_size):
+    """Steps of 2 users, in chunks of several steps, the last one filled up; some users have seen nothing."""
+    monkeypatch.setattr(ranking, "_SCORE_BYTES", 1)
+    monkeypatch.setattr(ranking, "_MIN_USERS", 2)
+    rng = np.random.default_rng(chunk_size)
+    users, items = (
+        rng.integers(-2, 3, (23, 2)).astype(np.float32),
+        rng.integers(-2, 3, (num_items, 2)).astype(np.float32),
+    )
+    seen = csr([np.flatnonzero(rng.random(num_items) < share) for share in rng.choice([0, 0.3, 0.99], 23)])
+    chosen = rng.permutation(23)
+    got = rank(users, items, chosen, seen, 5, chunk_size)
+    np.testing.assert_array_equal(got, brute_force_rank(users, items, chosen, seen, 5))
+
+
 def test_users_without_an_unseen_item_get_nothing():
     seen = csr([[0, 1], []])
     np.testing.assert_array_equal(rank(np.ones((2, 1)), np.ones((2, 1)), np.arange(2), seen, 3), [[-1] * 3, [0, 1, -1]])

@@ -192,7 +192,7 @@ class EvaluationConfig(_Section):
     """Full-catalogue ranking."""
 
     k: tuple[int, ...] = (10, 20, 50)
-    chunk_size: int = Field(1024, ge=1, description="users scored at once")
+    chunk_size: int = Field(1024, ge=1, description="users ranked by one call, fewer where the catalogue is large")
     validation_users: int = Field(
         50_000, ge=1, description="users by whom a training is judged, at most: a sample; `evaluate` takes them all"
     )

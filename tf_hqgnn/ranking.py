@@ -40,8 +40,8 @@ def rank(
       user_index: int [n], the users to rank for.
       seen: `(indptr, indices)`, int [num_users + 1] and the items of each user that are never returned.
       k: >= 1; may be more than there are items.
-      chunk_size: Users of one call of TensorFlow, >= 1; fewer are taken where their scores would need more than
-        256 MiB. A call scores them in steps of at most 24 MiB, but not of fewer than 64 users.
+      chunk_size: Users of one call of TensorFlow, >= 1; fewer where their scores would need more than 256 MiB. A call
+        goes in steps of equal size, whose scores need at most 24 MiB, or of 64 users; it is rounded up to whole steps.
 
     Returns:
       int32 [n, k], item rows; -1 where a user has fewer than k unseen items.
@@ -60,7 +60,7 @@ def rank(
     top = np.full((len(user_index), k), -1, np.int32)
     if not len(user_index) or not len(items):
         return top
-    # One shape for all steps, the last ones filled up, so the function is traced once and its rounding is uniform.
+    # One shape for all steps, the last chunk filled up, so the function is traced once and its rounding is uniform.
     step_size, steps = _steps(min(chunk_size, len(user_index)), 4 * len(items))
     chunk_size = step_size * steps
     width = min(k, len(items))
@@ -133,10 +133,15 @@ def rank_by_popularity(
 
 
 def _steps(num_users: int, row_bytes: int) -> tuple[int, int]:
-    """Users of a step and steps of a chunk, of at most `num_users`, whose scores take `row_bytes` each."""
+    """Users of a step and steps of a chunk of `num_users`, or of fewer if their scores, `row_bytes` each, are too many.
+
+    Example:
+      >>> _steps(1000, row_bytes=4 * 40_000)
+      (143, 7)
+    """
     num_users = max(1, min(num_users, _MAX_SCORE_BYTES // row_bytes))
     steps = -(-num_users // max(_MIN_USERS, _SCORE_BYTES // row_bytes))
-    return num_users // steps, steps
+    return -(-num_users // steps), steps
 
 
 def _block_size(num_items: int, k: int) -> int:
@@ -163,7 +168,7 @@ def _top_items(
 ) -> tf.Tensor:
     """int32 [B, k], the best columns of users @ catalogue without the `masked` entries; -1 where none is left.
 
-    `masked` [n, 2] is in the order of the users, of which B / `step_size` times as many are scored at once.
+    `masked` [n, 2] is in the order of the users, of whom `step_size` are scored at a time: it divides B.
     """
 
     def best_of(scores: tf.Tensor) -> tf.Tensor:
