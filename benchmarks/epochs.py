@@ -71,7 +71,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
             ratios = [values["RecBole", unit] / values["ours", unit] for unit in ("seconds", "cpu")]
             cells.append(f"**{ratios[0]:.1f}** ({ratios[1]:.1f})")
         lines.append(f"| {row['data']} | {row['model']} | {' | '.join(cells)} |")
-    machines, commits = (", ".join(sorted({row[name] for row in rows})) for name in ("machine", "commit"))
+    machines, commits = ("; ".join(sorted({row[name] for row in rows})) for name in ("machine", "commit"))
     return "\n".join([*lines, "", f"Machine when a cell began: {machines}. Commits: {commits}."])
 
 
