@@ -136,11 +136,13 @@ def _steps(num_users: int, row_bytes: int) -> tuple[int, int]:
     """Users of a step and steps of a chunk of `num_users`, or of fewer if their scores, `row_bytes` each, are too many.
 
     Example:
-      >>> _steps(1000, row_bytes=4 * 40_000)
-      (143, 7)
+      >>> _steps(1000, row_bytes=4 * 40_000), _steps(1000, row_bytes=4 * 500_000)
+      ((143, 7), (64, 2))
     """
-    num_users = max(1, min(num_users, _MAX_SCORE_BYTES // row_bytes))
-    steps = -(-num_users // max(_MIN_USERS, _SCORE_BYTES // row_bytes))
+    most = max(_MIN_USERS, _SCORE_BYTES // row_bytes)
+    limit = _MAX_SCORE_BYTES // row_bytes
+    num_users = min(num_users, limit // most * most or max(1, limit))
+    steps = -(-num_users // most)
     return -(-num_users // steps), steps
 
 
