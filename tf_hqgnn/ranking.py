@@ -71,19 +71,17 @@ def rank(
     # Scoring against [d, num_items] lets the product read the items in order.
     catalogue = tf.constant(np.ascontiguousarray(stripes.store(items).T))
     place_of_item = stripes.place(tf.range(len(items))).numpy()
-    # What only fills up the last block, and is nobody's.
-    unwanted = stripes.place(tf.constant(padding, tf.int32))
-    sizes = tf.constant(step_size), tf.constant(width)
+    top_items, settings = _top_items, [tf.constant(step_size), tf.constant(width)]
+    if block_size > 1:
+        # What only fills up the last block is nobody's.
+        top_items, unwanted = _top_by_blocks, stripes.place(tf.constant(padding, tf.int32))
+        settings += [tf.constant(block_size), unwanted]
     for start in range(0, len(user_index), chunk_size):
         chunk = user_index[start : start + chunk_size]
         rows = np.concatenate([chunk, np.zeros(chunk_size - len(chunk), chunk.dtype)])
         masked = coordinates(seen, chunk)
         masked[:, 1] = place_of_item[masked[:, 1]]
-        arguments = users[rows], catalogue, masked, *sizes
-        if block_size == 1:
-            best = _top_items(*arguments)
-        else:
-            best = _top_by_blocks(*arguments, tf.constant(block_size), unwanted)
+        best = top_items(users[rows], catalogue, masked, *settings)
         top[start : start + len(chunk), :width] = best.numpy()[: len(chunk)]
     return top
 
