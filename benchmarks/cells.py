@@ -58,3 +58,15 @@ def commit() -> str:
 def machine() -> str:
     """Cores, kind of processor and the load at the moment."""
     return f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+
+
+def machines(rows: Sequence[Mapping[str, str]], what: str) -> str:
+    """A sentence on the machines of `rows`, and their load when `what` of each began."""
+    kinds = sorted({row["machine"].partition(", load")[0] for row in rows})
+    loads = [float(row["machine"].rpartition(" ")[2]) for row in rows]
+    return f"Machine: {'; '.join(kinds)}; load when {what} began {min(loads):.1f} to {max(loads):.1f}."
+
+
+def commits(rows: Sequence[Mapping[str, str]]) -> str:
+    """A sentence on the commits of `rows`."""
+    return f"Commits: {', '.join(sorted({row['commit'] for row in rows}))}."

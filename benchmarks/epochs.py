@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from benchmarks.cells import ROOT, Cells, commit, machine
+from benchmarks.cells import ROOT, Cells, commit, commits, machine, machines
 from benchmarks.peers.comparison import DATA
 from benchmarks.peers.models import PEERS
 from benchmarks.recbole import peer
@@ -71,8 +71,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
             ratios = [values["RecBole", unit] / values["ours", unit] for unit in ("seconds", "cpu")]
             cells.append(f"**{ratios[0]:.1f}** ({ratios[1]:.1f})")
         lines.append(f"| {row['data']} | {row['model']} | {' | '.join(cells)} |")
-    machines, commits = ("; ".join(sorted({row[name] for row in rows})) for name in ("machine", "commit"))
-    return "\n".join([*lines, "", f"Machine when a cell began: {machines}. Commits: {commits}."])
+    return "\n".join([*lines, "", f"{machines(rows, 'a cell')} {commits(rows)}"])
 
 
 def main() -> None:

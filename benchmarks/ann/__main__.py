@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.ann.rows import K, generate
-from benchmarks.cells import ROOT, Cells, commit, machine
+from benchmarks.cells import ROOT, Cells, commit, commits, machine, machines
 from benchmarks.timing import describe_run
 
 _PYTHON = ROOT / ".venv-ann" / "bin" / "python"
@@ -79,8 +79,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
             cells = [*times, f"{float(row['recall']):.3f}", f"{float(row['bytes_per_item']):.0f}"]
             lines.append(f"| {row['index']} | {' | '.join(cells)} | {float(row['build_seconds']):.0f} |")
         lines.append("")
-    machines, commits = (", ".join(sorted({row[name] for row in rows})) for name in ("machine", "commit"))
-    return "\n".join([*lines, f"Machine when an index began: {machines}. Commits: {commits}."])
+    return "\n".join([*lines, f"{machines(rows, 'an index')} {commits(rows)}"])
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ import numpy as np
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+from benchmarks.cells import commits, machines
+
 # The name of our model in the rows.
 OURS = "tf_hqgnn"
 # Seconds to which the line of ours is drawn.
@@ -48,11 +50,9 @@ def markdown(rows: Sequence[dict[str, str]]) -> str:
             cells = [_cell([float(row[column]) for row in of_seeds], text) for column, text in _COLUMNS.values()]
             lines.append(f"| {name} | {' | '.join(cells)} | {len(of_seeds)} |")
         lines.append("")
-    machines = sorted({row["machine"].partition(", load")[0] for row in rows})
-    loads = [float(row["machine"].rpartition(" ")[2]) for row in rows]
     versions = sorted({version for row in rows for version in row["versions"].split(", ")})
-    lines.append(f"Machine: {'; '.join(machines)}; load when a training began {min(loads):.1f} to {max(loads):.1f}.")
-    lines.append(f"Versions: {', '.join(versions)}. Commits: {', '.join(sorted({row['commit'] for row in rows}))}.")
+    lines.append(machines(rows, "a training"))
+    lines.append(f"Versions: {', '.join(versions)}. {commits(rows)}")
     return "\n".join(lines)
 
 
