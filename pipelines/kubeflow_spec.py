@@ -17,6 +17,7 @@ from tfx.orchestration.pipeline import Pipeline
 from pipelines.kubeflow_steps import Step
 from pipelines.pipeline import create_pipeline
 from tf_hqgnn.config import Config
+from tf_hqgnn.tfx.kubeflow_step import OUTPUTS_SPEC_FLAG
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
 
@@ -80,7 +81,12 @@ def make_pipeline(config: Config, parameters: RunParameters, root: str) -> Pipel
     # state the local runner puts into `input_fingerprint` and `store_state`; and what comes after a step that has run
     # is never in the cache, since its inputs are new artifacts.
     return create_pipeline(
-        pipeline_name=PIPELINE_NAME, pipeline_root=root, config=config, enable_cache=False, **run_time
+        pipeline_name=PIPELINE_NAME,
+        pipeline_root=root,
+        config=config,
+        enable_cache=False,
+        check_first=True,
+        **run_time,
     )
 
 
@@ -112,6 +118,10 @@ def compile_pipeline(
     spec = job["pipelineSpec"]
     if pipeline.pipeline_info.pipeline_root:
         spec["defaultPipelineRoot"] = pipeline.pipeline_info.pipeline_root
+    for component in spec["components"].values():
+        container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+        # TFX gives a step the types of its inputs alone; without this one it can't tell its outputs from Kubeflow's.
+        container["args"] += [OUTPUTS_SPEC_FLAG, json.dumps(component.get("outputDefinitions", {}), sort_keys=True)]
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     for name, default in parameters.values().items():
         inputs[name] |= {"defaultValue": default, "description": _DESCRIPTIONS[name], "isOptional": True}
@@ -159,6 +169,9 @@ def _resources(step: Step, platform: Platform) -> Any:
     resources = _protos.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec(
         cpu_limit=step.cpu or 0, memory_limit=step.memory_gb or 0
     )
+    if platform == "kfp":
+        # Vertex chooses a machine by the limits.
+        resources.cpu_request, resources.memory_request = step.cpu_request or 0, step.memory_request_gb or 0
     if step.gpu:
         resources.accelerator.count = step.gpu
         resources.accelerator.type = step.gpu_type if platform == "kfp" else step.vertex_gpu_type

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.kubernetes_config import KubernetesConfig
 from tf_hqgnn.types import InputError
@@ -17,13 +17,18 @@ ALL = "all"
 
 
 class Step(BaseModel):
-    """One step; None where the cluster decides."""
+    """One step; None where the cluster decides.
+
+    Kubeflow writes memory into the pod as a decimal quantity: 32 GB is `32G`, 32 * 10^9 bytes, which is 29.8 GiB.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: str | None = Field(None, min_length=1, description="in place of --image")
-    cpu: float | None = Field(None, gt=0)
-    memory_gb: float | None = Field(None, gt=0)
+    cpu: float | None = Field(None, gt=0, description="limit, in cores")
+    memory_gb: float | None = Field(None, gt=0, description="limit, in GB of 10^9 bytes")
+    cpu_request: float | None = Field(None, gt=0, description="request, in cores; None: the limit")
+    memory_request_gb: float | None = Field(None, gt=0, description="request, in GB of 10^9 bytes; None: the limit")
     gpu: int = Field(0, ge=0)
     gpu_type: str = Field("nvidia.com/gpu", description="open-source Kubeflow: the Kubernetes resource's name")
     vertex_gpu_type: str | None = Field(None, description="Vertex: NVIDIA_L4, ...")
@@ -31,6 +36,14 @@ class Step(BaseModel):
     kubernetes: KubernetesConfig = Field(
         default_factory=KubernetesConfig, description="node selectors, tolerations, secrets, volumes"
     )
+
+    @model_validator(mode="after")
+    def _request_fits(self) -> Step:
+        for request, limit in (("cpu_request", "cpu"), ("memory_request_gb", "memory_gb")):
+            asked, allowed = getattr(self, request), getattr(self, limit)
+            if asked is not None and allowed is not None and asked > allowed:
+                raise ValueError(f"{request} is {asked:g}, more than the limit {limit} of {allowed:g}")
+        return self
 
 
 def read_steps(path: Path, names: Collection[str]) -> dict[str, Step]:
@@ -81,4 +94,6 @@ def explain(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{where}: no such field"
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    # A rule about several fields names them itself.
+    return f"{where}: {message}, got {problem['input']!r}" if where else message

@@ -17,6 +17,7 @@ from tf_hqgnn.tfx.infra_check import InfraCheck
 from tf_hqgnn.tfx.interaction_gen import InteractionGen
 from tf_hqgnn.tfx.pusher import Pusher
 from tf_hqgnn.tfx.ranking_evaluator import RankingEvaluator
+from tf_hqgnn.tfx.run_check import RunCheck
 from tf_hqgnn.tfx.schema_gate import SchemaGate
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.tfx.trainer_component import Trainer
@@ -42,6 +43,7 @@ def create_pipeline(
     metadata_connection_config: Any | None = None,
     beam_pipeline_args: list[str] | None = None,
     enable_cache: bool = True,
+    check_first: bool = False,
 ) -> Pipeline:
     """Composes the components; every path is an argument, runners own them.
 
@@ -62,8 +64,11 @@ def create_pipeline(
       metadata_connection_config: ConnectionConfig of ML Metadata; None where the orchestrator has its own.
       beam_pipeline_args: of InteractionGen, StatisticsGen and Transform.
       enable_cache: reuse the outputs of a component that has run with the same inputs.
+      check_first: begin with a RunCheck, for orchestrators whose operators choose values when they start a run; a
+        runner that checks them itself needs none.
     """
     everything = config.to_yaml()
+    limits = thresholds if isinstance(thresholds, RuntimeParameter) else thresholds.model_dump_json()
     # Only what the log's reading depends on, so that another training setting doesn't read it anew.
     data_settings = Config(seed=config.seed, data=config.data).to_yaml()
 
@@ -74,6 +79,20 @@ def create_pipeline(
         items_path=items_path,
         model_store=model_store,
     )
+    checks = []
+    if check_first:
+        checks = [
+            RunCheck(
+                config=everything,
+                thresholds=limits,
+                serving_dir=serving_dir,
+                model_store=model_store,
+                data_path=data_path,
+                items_path=items_path,
+                max_epochs=max_epochs,
+            )
+        ]
+        interaction_gen.add_upstream_node(checks[0])
     examples = interaction_gen.outputs["examples"]
     statistics_gen = StatisticsGen(examples=examples)
     schema_gen: Any
@@ -117,7 +136,7 @@ def create_pipeline(
         **candidates,
         model_run=trainer.outputs["model_run"],
         config=everything,
-        thresholds=thresholds if isinstance(thresholds, RuntimeParameter) else thresholds.model_dump_json(),
+        thresholds=limits,
         model_store=model_store,
         store_state=store_state,
     )
@@ -136,6 +155,7 @@ def create_pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
         components=[
+            *checks,
             interaction_gen,
             statistics_gen,
             schema_gen,

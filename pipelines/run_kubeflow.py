@@ -70,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
         if platform == "kfp":
             kubeflow_spec.write_kfp(out, documents)
             print(f"open-source Kubeflow: {out}  ({len(steps)} steps, schema {spec['schemaVersion']})")
+            if options.pipeline_root:
+                print(_root_note(out, options.pipeline_root))
         else:
             path = out.with_suffix(".vertex.json")
             kubeflow_spec.write_vertex(path, job)
@@ -87,10 +89,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--items", help="default of items_path: titles and categories, likewise")
     parser.add_argument("--serving-dir", default="/mnt/models", help="default of serving_dir; %(default)s")
     parser.add_argument("--model-store", default="/mnt/models/store", help="default of model_store; %(default)s")
-    parser.add_argument("--pipeline-root", help="gs://, s3:// or minio://BUCKET/..; default: that of the installation")
+    parser.add_argument(
+        "--pipeline-root",
+        help="gs://, s3:// or minio://BUCKET/..; default: that of the installation. Open-source Kubeflow takes it from "
+        "the file only in its web form: a run that is started otherwise must be given it again",
+    )
     parser.add_argument("--steps", default=str(DEFAULT_STEPS), help="what each step gets; default pipelines/steps.yaml")
     add_settings(parser)
     return parser.parse_args(arguments)
+
+
+def _root_note(out: Path, root: str) -> str:
+    return (
+        f"Only Kubeflow's web form reads the pipeline root from {out.name}. Runs that are started by the SDK or the "
+        "API use the installation's root unless they are given this one:\n"
+        f'  kfp.Client("URL").create_run_from_pipeline_package("{out}", pipeline_root="{root}")'
+    )
 
 
 def _check_out(out: Path) -> Path:

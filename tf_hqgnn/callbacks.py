@@ -100,6 +100,7 @@ class Validation(tf_keras.callbacks.Callback):
         self._config = config
         self.best_weights = best_weights
         self._history_path = history_path
+        self._tensorboard = tensorboard
         self._writer = tf.summary.create_file_writer(str(tensorboard)) if store else tf.summary.create_noop_writer()
         self._began = self._saved = time.monotonic()
         self._seconds_before = state.seconds
@@ -153,6 +154,8 @@ class Validation(tf_keras.callbacks.Callback):
         """Gives the terminal back; safe to call twice."""
         self._progress.stop()
         self._writer.close()
+        if self._store is not None:
+            _number_event_files(self._tensorboard)
 
     def _checkpoint(self) -> None:
         if self._store is None:
@@ -164,6 +167,17 @@ class Validation(tf_keras.callbacks.Callback):
             writer = csv.DictWriter(file, fieldnames=list(self._state.history[0]))
             writer.writeheader()
             writer.writerows(self._state.history)
+
+
+def _number_event_files(folder: Path) -> None:
+    """Names event files by their order alone: a run that is repeated then has the same files.
+
+    TensorFlow names them by time, host and process. Where a training is repeated into a store that keeps what the first
+    attempt has written, as Kubeflow's is, TensorBoard would draw both.
+    """
+    # Those that have a number already come first: times are larger.
+    for number, path in enumerate(sorted(folder.glob("*tfevents*"))):
+        path.rename(folder / f"events.out.tfevents.{number:010d}.tf_hqgnn")
 
 
 class _Progress:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import kfp
 import pytest
 import yaml
 from google.protobuf import json_format
@@ -22,7 +25,9 @@ from tf_hqgnn.tfx.trainer import read_settings
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "registry.example:5000/team/tf-hqgnn:1.2"
 STEPS = """
-all: {cpu: 2, memory_gb: 8, retries: 1, kubernetes: {imagePullSecret: [{secretName: pull}]}}
+all:
+  {cpu: 2, cpu_request: 1, memory_gb: 8, memory_request_gb: 6, retries: 1,
+   kubernetes: {imagePullSecret: [{secretName: pull}]}}
 Trainer:
   image: example/tf-hqgnn-gpu:1
   memory_gb: 64
@@ -115,11 +120,15 @@ def test_images_and_resources_of_each_step(spec, vertex):
     }
     trainer = found.pop("Trainer").resources
     assert (trainer.cpu_limit, trainer.memory_limit) == (2, 64)
+    assert (trainer.cpu_request, trainer.memory_request) == (1, 6)
     assert (trainer.accelerator.type, trainer.accelerator.count) == ("nvidia.com/gpu", 1)
     for container in found.values():
         assert (container.resources.cpu_limit, container.resources.memory_limit) == (2, 8)
         assert not container.resources.HasField("accelerator")
-    assert containers(vertex["pipelineSpec"])["Trainer"].resources.accelerator.type == "NVIDIA_L4"
+    on_vertex = containers(vertex["pipelineSpec"])["Trainer"].resources
+    assert on_vertex.accelerator.type == "NVIDIA_L4"
+    # Vertex knows limits alone.
+    assert (on_vertex.cpu_limit, on_vertex.cpu_request, on_vertex.memory_request) == (2, 0, 0)
 
 
 def test_every_container_runs_our_entry_point(spec):
@@ -213,6 +222,33 @@ def test_mistakes_that_only_the_pipeline_shows_are_told_in_one_line(arguments, m
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_the_root_is_told_to_kubeflow_s_form_and_the_operator(folder, capsys):
+    """Kubeflow's API server doesn't read it from the file; the call that is printed passes it."""
+    out = folder / "rooted.yaml"
+    options = [
+        "--image",
+        IMAGE,
+        "--out",
+        str(out),
+        "--data",
+        "/mnt/data/log.csv",
+        "--pipeline-root",
+        "s3://bucket/root",
+    ]
+    assert run_kubeflow.main(options) == 0
+    assert yaml.safe_load(out.read_text().split("\n---\n")[0])["defaultPipelineRoot"] == "s3://bucket/root"
+    printed = capsys.readouterr().out
+    assert "Only Kubeflow's web form reads the pipeline root from rooted.yaml." in printed
+    (call,) = re.findall(r'kfp\.Client\("URL"\)\.(\w+)\((.*)\)', printed)
+    assert call[1] == f'"{out}", pipeline_root="s3://bucket/root"'
+    assert "pipeline_root" in inspect.signature(getattr(kfp.Client, call[0])).parameters
+
+
+def test_a_run_with_kubeflow_s_own_root_is_told_nothing(folder, capsys):
+    compile_to(folder, "plain.yaml")
+    assert "pipeline root" not in capsys.readouterr().out
 
 
 def test_the_installation_s_root_is_the_default(folder):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from kubeflow_harness import STORE, Cluster, StepFailedError, WarmPython
+from kubeflow_harness import LOGS, UNTYPED, VERTEX, Cluster, StepFailedError, WarmPython
 
 from pipelines.run_local import Layout
 from pipelines.run_record import RunRecord
@@ -121,7 +121,7 @@ def test_kubeflow_is_told_what_tfx_tells_ml_metadata(cluster, local, volume):
     for (task, output), artifact in cluster.artifacts.items():
         kept = local.record.artifacts[task, output]
         assert yaml.safe_load(artifact.type.instance_schema)["title"] == f"tfx.{kept.type}"
-        assert artifact.uri.startswith(f"{STORE}/{task}/")
+        assert artifact.uri.startswith(f"{cluster.driver.store}/{task}/")
         names = {*kept.properties, *kept.custom_properties}
         assert names - set(artifact.metadata) <= {"name", "producer_component", "state", "pipeline_name", "is_external"}
     blessing = cluster.artifacts["RankingEvaluator", "blessing"].metadata
@@ -151,9 +151,84 @@ def test_a_model_below_the_run_s_thresholds_is_not_pushed(cluster, parameters, v
     assert [path.name for path in (volume / "hqgnn").iterdir()] == ["1"]
 
 
-def test_an_operator_s_mistake_ends_the_step_with_one_line(cluster, parameters, monkeypatch):
+@pytest.mark.parametrize(
+    ("task", "mistake", "message"),
+    [
+        ("RunCheck", {"data_path": "/mnt/data/no.csv"}, "/mnt/data/no.csv: no such file"),
+        (
+            "RunCheck",
+            {"thresholds": '{"min_lif": 2}'},
+            "min_lif: extra inputs are not permitted; expected JSON with any",
+        ),
+        ("RunCheck", {"serving_dir": "models"}, "serving_dir models: expected an absolute path, as the steps see it"),
+        ("RunCheck", {"max_epochs": -1}, "training.max_epochs"),
+        ("InteractionGen", {"data_path": "/mnt/data/no.csv"}, "/mnt/data/no.csv: "),
+    ],
+)
+def test_an_operator_s_mistake_ends_the_step_with_one_line(cluster, parameters, monkeypatch, task, mistake, message):
     monkeypatch.setattr(cluster, "cold", frozenset())
-    with pytest.raises(StepFailedError, match="InteractionGen ended with 2"):
-        cluster.run_task("InteractionGen", {**parameters, "data_path": "/mnt/data/no.csv"})
-    assert cluster.log("InteractionGen").splitlines()[-1].startswith("error: /mnt/data/no.csv: ")
-    assert "Traceback" not in cluster.log("InteractionGen")
+    with pytest.raises(StepFailedError, match=f"{task} ended with 2"):
+        cluster.run_task(task, {**parameters, **mistake})
+    last = cluster.log(task).splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in cluster.log(task)
+
+
+def test_a_check_comes_before_everything_and_is_not_tried_again(spec):
+    tasks = spec["root"]["dag"]["tasks"]
+    first = [name for name, task in tasks.items() if not task.get("dependentTasks")]
+    assert first == ["RunCheck"]
+    assert {name for name, task in tasks.items() if "retryPolicy" not in task} == {"RunCheck", "InteractionGen"}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_step_that_is_tried_again_leaves_nothing_of_its_first_attempt_among_its_outputs(cluster):
+    """The first attempt had uploaded everything when its pod was lost, and nobody deletes what is in the store."""
+    first, trained = cluster.folder("Trainer", "model_run"), files(cluster.folder("Trainer", "model"))
+    before = files(first)
+    cluster.retry("Trainer")
+    second = cluster.folder("Trainer", "model_run")
+    assert second != first
+    assert files(first) == before
+    (events,) = (second / "run" / "tensorboard").glob("*tfevents*")
+    assert events.name in {path.name for path in (first / "run" / "tensorboard").iterdir()}
+    assert set(files(second)) == set(before)
+    assert set(files(cluster.folder("Trainer", "model"))) == set(trained)
+    logs = Path(cluster.folder("Trainer", "model_run")).parent.glob(f"{LOGS}-*")
+    assert sorted(path.name for path in logs) == [f"{LOGS}-0", f"{LOGS}-1"]
+    # What comes after it reads the second.
+    cluster.retry("IndexGen")
+
+
+def test_a_push_that_is_tried_again_is_the_same_push(cluster, parameters, volume):
+    for task in ("RankingEvaluator", "Pusher"):
+        cluster.run_task(task, parameters)
+    pushed = cluster.artifacts["Pusher", "pushed_model"].metadata["pushed_version"]
+    before = {name: files(volume / name) for name in MODEL_NAMES}
+    cluster.retry("Pusher")
+    again = cluster.artifacts["Pusher", "pushed_model"].metadata
+    assert (again["pushed"], again["pushed_version"]) == (1, pushed)
+    assert again["reason"] == f"version {pushed} was pushed by an earlier attempt"
+    assert {name: files(volume / name) for name in MODEL_NAMES} == before
+    pointer = read_pointer(volume / "store")
+    assert (pointer["version"], Path(pointer["state"]).is_dir()) == (int(pushed), True)
+
+
+@pytest.mark.parametrize("driver", [UNTYPED, VERTEX], ids=["no types", "vertex"])
+def test_other_drivers(driver, spec, python, parameters, tmp_path):
+    cluster = Cluster(tmp_path, spec, python, driver=driver)
+    for task in ("RunCheck", "InteractionGen", "StatisticsGen"):
+        cluster.run_task(task, parameters)
+    # What an attempt has left is still there when the next one starts.
+    shards = cluster.folder("InteractionGen", "examples") / "Split-train"
+    expected = set(files(shards))
+    (shards / "data_tfrecord-00000-of-00009.gz").write_bytes(b"half a shard")
+    cluster.retry("InteractionGen")
+    assert set(files(cluster.folder("InteractionGen", "examples") / "Split-train")) == expected
+    for task in ("StatisticsGen", "SchemaGen"):
+        cluster.run_task(task, parameters)
+    assert (cluster.folder("SchemaGen", "schema") / "schema.pbtxt").is_file()

@@ -9,7 +9,7 @@ from pipelines.kubeflow_steps import DEFAULT_STEPS, read_steps
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
 
-NAMES = ["InteractionGen", "Trainer", "IndexGen", "RankingEvaluator", "Pusher"]
+NAMES = ["RunCheck", "InteractionGen", "Trainer", "IndexGen", "RankingEvaluator", "Pusher"]
 GOOD = ["--image", "example/tf-hqgnn:1", "--out", "{tmp}/p.yaml", "--data", "/mnt/data/log.csv"]
 VERTEX = ["--platform", "vertex", "--pipeline-root", "gs://bucket/root"]
 
@@ -105,20 +105,26 @@ def test_the_default_mounts_the_logs_and_the_served_models_in_every_step():
     for step in read_steps(DEFAULT_STEPS, NAMES).values():
         mounts = {mount.mountPath: mount.constant for mount in step.kubernetes.pvcMount}
         assert mounts == {"/mnt/models": "models", "/mnt/data": "data"}
-        assert step.cpu
-        assert step.memory_gb
+        assert step.cpu_request < step.cpu
+        assert step.memory_request_gb < step.memory_gb
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Tuner: {cpu: 2}", "no step is called Tuner; there are all, InteractionGen, Trainer"),
+        ("Tuner: {cpu: 2}", "no step is called Tuner; there are all, RunCheck, InteractionGen, Trainer"),
         ("Trainer: 4", "expected `step: {cpu: .., memory_gb: .., ..}`"),
         ("Trainer: {cpu: [}", "not valid YAML: "),
         ("Trainer: {cpus: 2}", "Trainer.cpus: no such field"),
+        ("Trainer: {cpu_request: 0}", "Trainer.cpu_request: Input should be greater than 0, got 0"),
+        ("all: {cpu: 2}\nTrainer: {cpu_request: 4}", "Trainer.cpu_request is 4, more than the limit cpu of 2"),
+        (
+            "Trainer: {memory_gb: 8, memory_request_gb: 8.5}",
+            "Trainer.memory_request_gb is 8.5, more than the limit memory_gb of 8",
+        ),
         ("Trainer: {cpu: 0}", "Trainer.cpu: Input should be greater than 0, got 0"),
         ("Trainer: {gpu: -1}", "Trainer.gpu: Input should be greater than or equal to 0, got -1"),
-        ("all: {kubernetes: {secrets: []}}", "InteractionGen.kubernetes.secrets: no such field"),
+        ("all: {kubernetes: {secrets: []}}", "RunCheck.kubernetes.secrets: no such field"),
         (
             "Trainer: {kubernetes: {pvcMount: [{constant: models, mountPath: models}]}}",
             "Trainer.kubernetes.pvcMount.0.mountPath: String should match pattern",

@@ -46,6 +46,72 @@ def test_vertex_s_types_are_kept_and_its_report_goes_to_the_mount(tmp_path):
     assert message["outputs"]["outputFile"] == "/gcs/b/task/executor_output.json"
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        None,
+        {},
+        {"instanceSchema": ""},
+        {"schemaTitle": "", "instanceSchema": ""},
+        {"schemaTitle": "", "schemaVersion": "0.0.1"},
+        {"instanceSchema": "type: object\n"},
+        {"instanceSchema": "title: [broken"},
+        {"schemaTitle": "system.Artifact"},
+    ],
+)
+def test_a_type_that_says_nothing_counts_as_missing(sent, tmp_path):
+    kind = {} if sent is None else {"type": sent}
+    message = executor_input("minio://b/in", "minio://b/out", **kind)
+    localize(message, SPEC, tmp_path)
+    assert message["inputs"]["artifacts"]["examples"]["artifacts"][0]["type"] == EXAMPLES
+
+
+LOG = {"artifacts": [{"name": "executor-logs", "type": {"schemaTitle": "system.Artifact"}, "uri": "minio://b/logs"}]}
+MODEL = {"artifacts": {"model": {"artifactType": {"instanceSchema": "title: tfx.Model\n"}}}}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        LOG,
+        {"artifacts": [{"uri": "minio://b/logs", "type": {"instanceSchema": ""}}]},
+        {"artifacts": [{"uri": "minio://b/logs"}]},
+        {"artifacts": [{"uri": "minio://b/logs", "type": {"schemaTitle": "tfx.Model"}}]},
+        {"artifacts": []},
+    ],
+)
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_what_the_component_does_not_declare_is_left_out(extra, side, tmp_path):
+    message = executor_input("minio://b/in", "minio://b/out")
+    message[side]["artifacts"]["executor-logs"] = copy.deepcopy(extra)
+    uri_of = localize(message, SPEC, tmp_path, MODEL)
+    assert (list(message["inputs"]["artifacts"]), list(message["outputs"]["artifacts"])) == (["examples"], ["model"])
+    assert "minio://b/logs" not in uri_of.values()
+
+
+def test_an_output_without_a_type_gets_the_declared_one(tmp_path):
+    message = executor_input("minio://b/in", "minio://b/out")
+    message["outputs"]["artifacts"]["model"]["artifacts"][0]["type"] = {"instanceSchema": ""}
+    localize(message, SPEC, tmp_path, MODEL)
+    kind = MODEL["artifacts"]["model"]["artifactType"]
+    assert message["outputs"]["artifacts"]["model"]["artifacts"][0]["type"] == kind
+
+
+def test_a_pipeline_compiled_without_the_outputs_loses_kubeflow_s_own(tmp_path):
+    message = executor_input("minio://b/in", "minio://b/out")
+    message["outputs"]["artifacts"]["executor-logs"] = copy.deepcopy(LOG)
+    localize(message, SPEC, tmp_path)
+    assert list(message["outputs"]["artifacts"]) == ["model"]
+
+
+def test_every_pod_uploads_to_a_folder_of_its_own(tmp_path, monkeypatch):
+    reported = []
+    for pod in ("a-1", "b-2"):
+        monkeypatch.setenv("KFP_POD_UID", pod)
+        reported += localize(executor_input("/mnt/in", "minio://b/task/out"), SPEC, tmp_path).values()
+    assert reported == ["/mnt/in", "minio://b/task/out-a-1", "/mnt/in", "minio://b/task/out-b-2"]
+
+
 def test_plain_paths_are_left_alone(tmp_path):
     message = executor_input("/mnt/in", "/mnt/out")
     localize(message, SPEC, tmp_path)

@@ -76,9 +76,11 @@ def schema_problems(pairs: list[tuple[str, dict]]) -> list[str | None]:
 
 
 def test_kubernetes_schemas_accept_the_manifests_and_refuse_broken_ones():
-    good = [document for path in sorted((SERVING / "kubernetes").glob("*.yaml")) for document in documents(path)]
+    folders = (SERVING / "kubernetes", ROOT / "pipelines" / "kubernetes")
+    good = [document for folder in folders for path in sorted(folder.glob("*.yaml")) for document in documents(path)]
     assert {document["kind"] for document in good} == {
         "Namespace",
+        "PersistentVolume",
         "PersistentVolumeClaim",
         "NetworkPolicy",
         "Deployment",

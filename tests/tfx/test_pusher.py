@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, Mo
 
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.tfx import pusher
-from tf_hqgnn.tfx.model_store import read_pointer
+from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
 from tf_hqgnn.tfx.pusher import Pusher
 from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.types import InputError
+from tf_hqgnn.versions import versions
 
 
 @pytest.fixture
@@ -25,9 +27,12 @@ def state(dataset, monkeypatch):
 
 @pytest.fixture
 def push(tmp_path, state):
-    """Runs the component on two candidates; returns its outputs."""
+    """Runs the component on two candidates; returns its outputs.
 
-    def run(blessed=1, infra_blessed=1):
+    `training` stands for the artifacts of a training, `verdict` for those of a run's evaluation.
+    """
+
+    def run(blessed=1, infra_blessed=1, training="first", verdict="first", weights=""):
         artifacts = {
             "model": Model(),
             "index": Model(),
@@ -40,10 +45,13 @@ def push(tmp_path, state):
         }
         for name, artifact in artifacts.items():
             artifact.uri = str(tmp_path / "artifacts" / name)
+        artifacts["blessing"].uri += f"/{verdict}"
         for name in ("model", "index"):
-            path = tmp_path / "artifacts" / name / "Format-Serving"
+            artifacts[name].uri += f"/{training}"
+            path = tmp_path / "artifacts" / name / training / "Format-Serving"
             path.mkdir(parents=True, exist_ok=True)
             (path / "saved_model.pb").write_text(name)
+            (path / "weights").write_text(weights)
         (tmp_path / "artifacts" / "evaluation").mkdir(exist_ok=True)
         (tmp_path / "artifacts" / "evaluation" / "metrics.json").write_text(json.dumps({"metrics": {"ndcg@20": 0.5}}))
         for name, value in (("blessing", blessed), ("infra_blessing", infra_blessed)):
@@ -72,7 +80,7 @@ def test_blessed_models_are_pushed_under_one_version(push, tmp_path):
 
 def test_the_trained_tables_are_kept_beside_the_pointer_those_of_the_last_model_alone(push, state, tmp_path):
     push()
-    push()
+    push(training="second")
     pointer = read_pointer(tmp_path / "store")
     assert {path.name for path in (tmp_path / "store").iterdir()} == {"latest_blessed.json", "state-2"}
     kept = TrainedState.load(Path(pointer["state"]))
@@ -113,3 +121,61 @@ def test_a_refusal_leaves_the_last_model_and_its_pointer(push, tmp_path):
     push(blessed=0)
     assert [path.name for path in (tmp_path / "serving" / "hqgnn").iterdir()] == ["1"]
     assert read_pointer(tmp_path / "store")["version"] == 1
+
+
+def served(tmp_path):
+    return {name: versions(tmp_path / "serving" / name) for name in MODEL_NAMES}
+
+
+@pytest.mark.parametrize("lost", [(), ("hqgnn_scann",), ("pointer",), ("hqgnn_scann", "pointer", "state-1")])
+def test_a_push_that_is_tried_again_is_completed_and_reported(push, tmp_path, lost):
+    """Whatever the attempt before it had come to: killed between the renames, before the pointer, or after all."""
+    push()
+    for name in lost:
+        if name == "pointer":
+            pointer_path(tmp_path / "store").unlink()
+        else:
+            shutil.rmtree(tmp_path / ("store" if name.startswith("state") else "serving") / name)
+    artifacts = push()
+    assert served(tmp_path) == {name: [1] for name in MODEL_NAMES}
+    for output in ("pushed_model", "pushed_index"):
+        assert artifacts[output].get_int_custom_property("pushed") == 1
+        assert artifacts[output].get_string_custom_property("pushed_version") == "1"
+        assert artifacts[output].get_string_custom_property("reason") == "version 1 was pushed by an earlier attempt"
+    pointer = read_pointer(tmp_path / "store")
+    assert (pointer["version"], Path(pointer["state"]).name) == (1, "state-1")
+    assert TrainedState.load(Path(pointer["state"])).users.shape[1] == 2
+
+
+def test_a_push_that_is_tried_again_after_another_run_s_leaves_that_one_the_last(push, tmp_path):
+    push()
+    push(training="second", verdict="second")
+    artifacts = push()
+    assert artifacts["pushed_model"].get_string_custom_property("pushed_version") == "1"
+    assert served(tmp_path) == {name: [1, 2] for name in MODEL_NAMES}
+    assert read_pointer(tmp_path / "store")["version"] == 2
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {"latest_blessed.json", "state-2"}
+
+
+def test_a_later_run_may_bring_an_older_model_back(push, tmp_path):
+    push()
+    push(training="second", verdict="second")
+    artifacts = push(verdict="third")
+    assert artifacts["pushed_model"].get_string_custom_property("pushed_version") == "3"
+    assert not artifacts["pushed_model"].has_custom_property("reason")
+    assert read_pointer(tmp_path / "store")["version"] == 3
+
+
+def test_another_model_at_the_same_place_is_another_push(push, tmp_path):
+    """Execution numbers start anew when a user deletes the pipeline's folder."""
+    push()
+    push(weights="other")
+    assert served(tmp_path) == {name: [1, 2] for name in MODEL_NAMES}
+
+
+def test_a_version_that_no_pipeline_has_pushed_is_nobody_s_push(push, tmp_path):
+    for name, text in (("hqgnn", "not json"), ("hqgnn_scann", '{"other": 1}')):
+        (tmp_path / "serving" / name / "1" / "assets.extra").mkdir(parents=True)
+        (tmp_path / "serving" / name / "1" / "assets.extra" / "push.json").write_text(text)
+    push()
+    assert served(tmp_path) == {name: [1, 2] for name in MODEL_NAMES}

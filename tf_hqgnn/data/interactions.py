@@ -182,7 +182,7 @@ def _format(path: Path, format: Format) -> str:
 
 def _read_file(path: Path, format: Format, log: BadRowLog) -> list[Chunk]:
     """The good rows of one file, at least one."""
-    _check_file(path)
+    check_file(path)
     kind = _format(path, format)
     readers: dict[str, Callable[[Path, BadRowLog], Chunks]] = {
         "csv": read_delimited,
@@ -241,7 +241,12 @@ def detect_format(path: Path) -> str:
     )
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuses what isn't a file with something in it.
+
+    Raises:
+      InputError: It is a directory, isn't there, or is empty.
+    """
     if path.is_dir():
         raise InputError(f"{path}: is a directory; expected a file of interactions")
     if not path.is_file():

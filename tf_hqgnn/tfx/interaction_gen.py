@@ -1,7 +1,6 @@
 """The pipeline's first component: a log becomes validated, split Examples, a catalogue and a report of the read."""
 
 # No `from __future__ import annotations`: TFX reads the annotations of a component as objects.
-import json
 import shutil
 from pathlib import Path
 
@@ -11,13 +10,13 @@ from tfx.types.artifact_utils import encode_split_names
 from tfx.types.experimental.simple_artifacts import Dataset, Metrics
 from tfx.types.standard_artifacts import Examples
 
-from tf_hqgnn.config import Config
 from tf_hqgnn.data.anomalies import check_files
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.tfx.annotations import BeamComponentParameter, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.catalogue import write_catalogue, write_report
 from tf_hqgnn.tfx.examples import SPLITS, examples_path, interaction_columns, serialize_examples
 from tf_hqgnn.tfx.model_store import read_last_log
+from tf_hqgnn.tfx.settings import read_data_settings
 
 # Rows that a Beam worker turns into one bundle.
 _ROWS_PER_GROUP = 65536
@@ -56,8 +55,7 @@ def InteractionGen(
     Raises:
       InputError: The log is not what DESIGN.md asks for, or isn't like the one before it.
     """
-    given = {"data.path": data_path, "data.items_path": items_path}
-    settings = Config.from_yaml(config, tuple(f"{key}={json.dumps(path)}" for key, path in given.items() if path))
+    settings = read_data_settings(config, data_path, items_path)
     dataset = load_dataset(settings.data, settings.seed)
     files = dataset.report.files
     last_log = read_last_log(Path(model_store)) if model_store else ()

@@ -15,6 +15,7 @@ from typing import Any
 
 from tf_hqgnn.data.anomalies import FileProfile
 from tf_hqgnn.data.report import ReadReport
+from tf_hqgnn.tfx.push_origin import PushOrigin
 from tf_hqgnn.types import InputError
 from tf_hqgnn.versions import staged_version, versions
 
@@ -24,30 +25,42 @@ _POINTER = "latest_blessed.json"
 _STATE = "state-"
 
 
-def push(models: Mapping[str, Path], serving_dir: Path) -> int:
+def push(models: Mapping[str, Path], serving_dir: Path, origin: PushOrigin | None = None) -> int:
     """Copies SavedModels to `serving_dir/NAME/VERSION`, all under one version number, the next that no model has.
 
     Everything is copied first, under names that no server takes for a version, and renamed then: a push killed while
-    copying leaves nothing visible, and the next push clears its rest away.
+    copying leaves nothing visible, and the next push clears its rest away. What an earlier push of the same origin has
+    made visible stays, and only what it lacks is added.
 
     Args:
       models: name of a model -> folder of its SavedModel.
       serving_dir: what a server watches.
+      origin: what the models come from, kept in each version; None if that isn't known.
 
     Returns:
       The version.
     """
-    version = next_version(serving_dir)
+    earlier = None if origin is None else origin.earlier_push(model_dirs(serving_dir))
+    version = next_version(serving_dir) if earlier is None else earlier
     with ExitStack() as stack:
         for name, source in models.items():
+            if version in versions(serving_dir / name):
+                continue
             staged = stack.enter_context(staged_version(serving_dir / name, version))
             shutil.copytree(source, staged, dirs_exist_ok=True)
+            if origin is not None:
+                origin.write(staged)
     return version
+
+
+def model_dirs(serving_dir: Path) -> list[Path]:
+    """The folders of the models' versions, whether they are there or not."""
+    return [serving_dir / name for name in MODEL_NAMES]
 
 
 def next_version(serving_dir: Path) -> int:
     """The lowest number above every version of every model; 1 where there is none."""
-    return 1 + max((number for name in MODEL_NAMES for number in versions(serving_dir / name)), default=0)
+    return 1 + max((number for folder in model_dirs(serving_dir) for number in versions(folder)), default=0)
 
 
 def write_pointer(store_dir: Path, record: Mapping[str, Any]) -> None:

@@ -13,7 +13,16 @@ from tfx.utils import path_utils
 
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
-from tf_hqgnn.tfx.model_store import MODEL_NAMES, next_version, push, remove_states, state_path, write_pointer
+from tf_hqgnn.tfx.model_store import (
+    MODEL_NAMES,
+    model_dirs,
+    next_version,
+    push,
+    remove_states,
+    state_path,
+    write_pointer,
+)
+from tf_hqgnn.tfx.push_origin import PushOrigin
 from tf_hqgnn.tfx.ranking_evaluator import METRICS_FILE
 from tf_hqgnn.tfx.trainer import run_path
 from tf_hqgnn.trained_state import TrainedState
@@ -36,7 +45,8 @@ def Pusher(
     """Pushes both models under one version number if both blessings are there.
 
     TFX's own Pusher copies to the final name and skips a version that exists, so that an interrupted copy stays broken
-    for good; this one stages and renames.
+    for good; this one stages and renames. Started again after its push, as Kubeflow does with a step that failed, it
+    finds the version that it has pushed and reports that one.
 
     Args:
       model: the exact model.
@@ -45,7 +55,8 @@ def Pusher(
       evaluation: what the next run's candidate will be compared with, kept in the pointer.
       blessing: of RankingEvaluator.
       infra_blessing: of InfraCheck.
-      pushed_model: TFX's custom properties `pushed`, `pushed_destination`, `pushed_version`.
+      pushed_model: TFX's custom properties `pushed`, `pushed_destination`, `pushed_version`; `reason` where nothing
+        was pushed, or where an earlier attempt had done it.
       pushed_index: the same for the ScaNN model.
       serving_dir: holds one folder per model; what a server watches.
       model_store: gets `latest_blessed.json`.
@@ -62,32 +73,43 @@ def Pusher(
             artifact.set_int_custom_property("pushed", 0)
             artifact.set_string_custom_property("reason", "; ".join(refusals))
         return
-    sources = {
-        name: Path(path_utils.serving_model_path(artifact.uri)) for name, artifact in zip(MODEL_NAMES, (model, index))
-    }
-    # Before anything is visible: a model whose state can't be kept isn't pushed either.
-    state_dir = state_path(Path(model_store), next_version(Path(serving_dir)))
-    TrainedState.from_run(RunDirectory.load(run_path(model_run.uri))).save(state_dir)
-    version = push(sources, Path(serving_dir))
-    paths = {name: str(Path(serving_dir) / name / str(version)) for name in MODEL_NAMES}
-    figures = json.loads((Path(evaluation.uri) / METRICS_FILE).read_text(encoding="utf-8"))
-    write_pointer(
-        Path(model_store),
-        {
-            "version": version,
-            "models": paths,
-            "state": str(state_dir),
-            "pushed_at": datetime.now(timezone.utc).isoformat(),
-            "store_state": store_state,
-            "evaluation": figures,
-        },
-    )
-    remove_states(Path(model_store), keep=state_dir)
+    candidates, serving, store = dict(zip(MODEL_NAMES, (model, index))), Path(serving_dir), Path(model_store)
+    sources = {name: Path(path_utils.serving_model_path(artifact.uri)) for name, artifact in candidates.items()}
+    uris = {name: artifact.uri for name, artifact in candidates.items()}
+    origin = PushOrigin.of(sources, uris, blessing.uri)
+    earlier = origin.earlier_push(model_dirs(serving))
+    version = next_version(serving) if earlier is None else earlier
+    # Another run may have pushed since an earlier attempt of this one: its model is the last one then.
+    is_last = version >= next_version(serving) - 1
+    state_dir = state_path(store, version)
+    if is_last and (earlier is None or not state_dir.is_dir()):
+        # Before anything is visible: a model whose state can't be kept isn't pushed either.
+        TrainedState.from_run(RunDirectory.load(run_path(model_run.uri))).save(state_dir)
+    push(sources, serving, origin)
+    paths = {name: str(serving / name / str(version)) for name in MODEL_NAMES}
+    if is_last:
+        figures = json.loads((Path(evaluation.uri) / METRICS_FILE).read_text(encoding="utf-8"))
+        write_pointer(
+            store,
+            {
+                "version": version,
+                "models": paths,
+                "state": str(state_dir),
+                "pushed_at": datetime.now(timezone.utc).isoformat(),
+                "store_state": store_state,
+                "evaluation": figures,
+            },
+        )
+        remove_states(store, keep=state_dir)
+    if earlier is not None:
+        logging.warning("version %d holds these models already: it was pushed by an earlier attempt", version)
     for name, artifact in zip(MODEL_NAMES, (pushed_model, pushed_index)):
-        _mark_pushed(artifact, paths[name], version)
+        _mark_pushed(artifact, paths[name], version, earlier is not None)
 
 
-def _mark_pushed(artifact: Artifact, destination: str, version: int) -> None:
+def _mark_pushed(artifact: Artifact, destination: str, version: int, is_repeated: bool) -> None:
     artifact.set_int_custom_property("pushed", 1)
     artifact.set_string_custom_property("pushed_destination", destination)
     artifact.set_string_custom_property("pushed_version", str(version))
+    if is_repeated:
+        artifact.set_string_custom_property("reason", f"version {version} was pushed by an earlier attempt")

@@ -22,6 +22,7 @@ from tf_hqgnn.tfx.catalogue import read_catalogue, read_report
 from tf_hqgnn.tfx.examples import read_transformed, reindex, sort_vocabulary
 from tf_hqgnn.tfx.model_store import move_version, read_pointer
 from tf_hqgnn.tfx.preprocessing import ITEM_VOCABULARY, USER_VOCABULARY
+from tf_hqgnn.tfx.settings import read_settings
 from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.training import train
 from tf_hqgnn.types import InputError
@@ -53,12 +54,6 @@ def run_fn(fn_args: FnArgs) -> None:
     bundle = ServingBundle.from_run(RunDirectory.load(run_dir))
     serving_dir = Path(fn_args.serving_model_dir)
     move_version(export_exact(bundle, serving_dir.parent, config.export, version=1), serving_dir)
-
-
-def read_settings(config: str, max_epochs: int) -> Config:
-    """The settings, with other epochs, whatever training starts from, unless `max_epochs` is 0."""
-    names = ("max_epochs", "warm_epochs") if max_epochs else ()
-    return Config.from_yaml(config, tuple(f"training.{name}={max_epochs}" for name in names))
 
 
 def _last_state(dataset: SplitDataset, config: Config, model_store: str) -> TrainedState | None:
