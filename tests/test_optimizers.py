@@ -78,3 +78,26 @@ def test_config_round_trip():
     assert isinstance(again, LazyAdam)
     assert again.get_config() == optimizer.get_config()
     np.testing.assert_array_equal(run(optimizer, gradients(2, 5)), run(again, gradients(2, 5)))
+
+
+@pytest.mark.parametrize("rows", [[2, 2], [4, 1], [0, 3]])
+def test_fixed_shapes_change_no_step(rows):
+    given = gradients(3, 2)
+    expected = run(LazyAdam(0.1), given, rows)
+    np.testing.assert_allclose(run(LazyAdam(0.1, fixed_shapes=True), given, rows), expected, rtol=1e-6)
+
+
+def test_xla_compiles_a_step_of_fixed_shapes():
+    given, expected = gradients(3, 4), None
+    for jit_compile in (False, True):
+        optimizer, table = LazyAdam(0.1, fixed_shapes=True), tf.Variable(np.ones((5, 2), np.float32))
+        optimizer.build([table])
+
+        @tf.function(jit_compile=jit_compile)
+        def step(gradient, optimizer=optimizer, table=table):
+            optimizer.apply_gradients([(tf.IndexedSlices(gradient, tf.constant([1, 3, 1, 4]), [5, 2]), table)])
+
+        for gradient in given:
+            step(gradient)
+        expected = table.numpy() if expected is None else expected
+        np.testing.assert_allclose(table.numpy(), expected, rtol=1e-5)

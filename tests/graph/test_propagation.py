@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.graph.propagation import NormalizedAdjacency, sparse_product
+from tf_hqgnn.graph.propagation import EdgeAdjacency, NormalizedAdjacency, sparse_product
+from tf_hqgnn.ode.integrate import solve
 from tf_hqgnn.types import Interactions
 
 
@@ -110,3 +111,34 @@ def test_errors(adjacency, h):
         NormalizedAdjacency.from_sparse_tensor(tf.sparse.from_dense(np.ones((2, 2), np.int64)))
     with pytest.raises(ValueError, match=r"norm_bound must be a finite number from 0 on, got -1\.0"):
         NormalizedAdjacency.from_sparse_tensor(adjacency.to_sparse_tensor(), norm_bound=-1.0)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_segment_sums_are_the_same_product(jit_compile):
+    rng = np.random.default_rng(0)
+    log = Interactions(rng.integers(0, 5, 12).astype(np.int32), rng.integers(0, 6, 12).astype(np.int32))
+    graph = InteractionGraph.from_interactions(log, num_users=5, num_items=7)
+    adjacency = graph.normalized_adjacency()
+    entries = adjacency.to_sparse_tensor().indices.numpy().astype(np.int32)
+    degree = np.concatenate([graph.user_degree, graph.item_degree]).astype(np.float32)
+    factor = np.where(degree > 0, np.maximum(degree, 1) ** -0.5, 0).astype(np.float32)
+    h = tf.constant(rng.normal(size=(12, 3)), tf.float32)
+
+    def of_edges(function):
+        def compiled(rows, columns, factor, h):
+            return function(EdgeAdjacency(rows, columns, factor), h)
+
+        return tf.function(compiled, jit_compile=jit_compile)(entries[:, 0], entries[:, 1], factor, h)
+
+    np.testing.assert_allclose(of_edges(sparse_product), sparse_product(adjacency, h), rtol=1e-5, atol=1e-6)
+    for solver in ("euler", "exact"):
+        expected = solve(adjacency, h, 1.8, solver)
+        np.testing.assert_allclose(of_edges(lambda a, h: solve(a, h, 1.8, solver)), expected, rtol=1e-4, atol=1e-5)  # noqa: B023
+
+    def gradient(adjacency, h):
+        with tf.GradientTape() as tape:
+            tape.watch(h)
+            value = tf.reduce_sum(sparse_product(adjacency, h) ** 2)
+        return tape.gradient(value, h)
+
+    np.testing.assert_allclose(of_edges(gradient), gradient(adjacency, h), rtol=1e-4, atol=1e-5)

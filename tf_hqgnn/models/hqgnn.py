@@ -15,6 +15,7 @@ from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.losses import BatchContext, make_loss
 from tf_hqgnn.models.encoder import Encoder, LookupEncoder
 from tf_hqgnn.quantization.hessian import bpr_hessian_traces, hutchinson_trace
+from tf_hqgnn.unique_rows import unique_rows
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
@@ -217,8 +218,9 @@ class HQGNN(tfrs.Model):
           The new deltas by name, to be logged.
         """
         context, wanted = self._context(features), _wanted_items(features)
-        touched_users, user_place = tf.unique(features["user_index"])
-        touched_items, item_place = tf.unique(tf.reshape(wanted, [-1]))
+        # Rows left over beside the distinct ones are touched by no loss, and count for nothing.
+        touched_users, user_place, _ = unique_rows(features["user_index"])
+        touched_items, item_place, _ = unique_rows(tf.reshape(wanted, [-1]))
         users, items = self._encode(touched_users, touched_items)
         coded_users, coded_items = self._quantize(users, items)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_hqgnn.graph.propagation import NormalizedAdjacency
+from tf_hqgnn.graph.propagation import Adjacency
 from tf_hqgnn.ode.vector_field import GraphVectorField
 
 
@@ -17,7 +17,7 @@ class AdaptiveSolution(NamedTuple):
     num_evaluations: tf.Tensor
 
 
-def solve_adaptive(adjacency: NormalizedAdjacency, e: tf.Tensor, t1: float, tolerance: float) -> AdaptiveSolution:
+def solve_adaptive(adjacency: Adjacency, e: tf.Tensor, t1: float, tolerance: float) -> AdaptiveSolution:
     """h(t1) of dh/dt = A h + e with h(0) = `e`; the local error of each step is kept within `tolerance`.
 
     Dormand-Prince estimates its error, it doesn't bound it: `solve_exact` does, and takes fewer products. This is here

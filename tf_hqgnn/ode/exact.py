@@ -7,7 +7,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.graph.propagation import NormalizedAdjacency, sparse_product
+from tf_hqgnn.graph.propagation import Adjacency, sparse_product
 
 # exp(t1 * norm) overflows float32 from 88 on; far below that the answer is nothing but the first eigenvector.
 _MAX_EXPONENT = 50.0
@@ -75,7 +75,7 @@ def series_coefficients(t1: float, tolerance: float, norm_bound: float = 1.0) ->
     return powers_of_t1[:-1] + powers_of_t1[1:]
 
 
-def solve_exact(adjacency: NormalizedAdjacency, e: tf.Tensor, t1: float, tolerance: float) -> tf.Tensor:
+def solve_exact(adjacency: Adjacency, e: tf.Tensor, t1: float, tolerance: float) -> tf.Tensor:
     """h(t1), [n, d], of dh/dt = A h + e with h(0) = `e`; see `series_coefficients` for the bound and what is raised.
 
     The sum is made by Horner's rule: one product a term, one matrix besides `e`, and the smallest terms come first.

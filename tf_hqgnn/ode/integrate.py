@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tf_hqgnn.graph.propagation import NormalizedAdjacency
+from tf_hqgnn.graph.propagation import Adjacency
 from tf_hqgnn.ode.adaptive import solve_adaptive
 from tf_hqgnn.ode.exact import solve_exact
 from tf_hqgnn.ode.solvers import Solver, get_solver
@@ -42,7 +42,7 @@ def integrate(vector_field: VectorField, h0: tf.Tensor, t1: float, solver: Solve
 
 
 def solve(
-    adjacency: NormalizedAdjacency, e: tf.Tensor, t1: float, solver: str, num_steps: int = 1, tolerance: float = 1e-6
+    adjacency: Adjacency, e: tf.Tensor, t1: float, solver: str, num_steps: int = 1, tolerance: float = 1e-6
 ) -> tf.Tensor:
     """h(t1), [n, d], of dh/dt = A h + e with h(0) = `e`.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tf_hqgnn.graph.propagation import NormalizedAdjacency, sparse_product
+from tf_hqgnn.graph.propagation import Adjacency, sparse_product
 
 VectorField = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -24,7 +24,7 @@ class GraphVectorField:
       LightGODE, arXiv 2407.18910, the post-training graph ODE.
     """
 
-    adjacency: NormalizedAdjacency
+    adjacency: Adjacency
     e: tf.Tensor
 
     def __call__(self, t: tf.Tensor, h: tf.Tensor) -> tf.Tensor:

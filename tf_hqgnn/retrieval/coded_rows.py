@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.retrieval.bit_planes import PlaneBlock, pack_words, unpack_words
+from tf_hqgnn.retrieval.bit_planes import PlaneBlock, Words, pack_words, unpack_words
 from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, over_blocks
 from tf_hqgnn.retrieval.coded_scores import Block, CodeBlock, QueryTerms, score_block
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
 from tf_hqgnn.retrieval.stripes import Stripes
-from tf_hqgnn.retrieval.variables import gather, rows_from
+from tf_hqgnn.retrieval.variables import gather, read, rows_from
 
 # Rows of up to so many bits, and words, are multiplied as bit planes where queries are coded, too.
 _MOST_PLANES = 4
@@ -34,6 +35,53 @@ FUSED_BATCHES = np.array([1, 4, 16, 64, 256, 1024], np.int32)
 Score = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class StoredCodes:
+    """The arrays of N rows of codes in the order in which `CodedRows` stores them: variables, or tensors.
+
+    Args:
+      num_rows: N.
+      dim: d.
+      num_bits: b.
+      codes: uint8 [N, d] at 8 bits, else None.
+      words: `words[p][k]` integers [N], word k of plane p of each row, as of `bit_planes.pack_words`; none at 8
+        bits.
+      scale: float16 [N], or [1] if all rows share one.
+      offset: float16 of the same shape; None if it is 0.
+    """
+
+    num_rows: int
+    dim: int
+    num_bits: int
+    codes: tf.Variable | tf.Tensor | None
+    words: Words
+    scale: tf.Variable | tf.Tensor
+    offset: tf.Variable | tf.Tensor | None
+
+    @staticmethod
+    def of(codes: Codes, by_blocks: bool) -> StoredCodes:
+        """Variables of `codes`, in the order of `Stripes` if the table is to be searched by blocks."""
+        stripes = _stripes(len(codes), by_blocks)
+        values = stripes.store(codes.unpack())
+        words: list[list[tf.Variable]] = []
+        if codes.num_bits < 8:
+            # A variable for each word: its rows are sliced and gathered as they are.
+            words = [[_variable("planes", word) for word in plane] for plane in pack_words(values, codes.num_bits)]
+
+        def ranges(name: str, values: np.ndarray) -> tf.Variable:
+            return _variable(name, stripes.store(values) if len(values) == len(codes) else values)
+
+        return StoredCodes(
+            num_rows=len(codes),
+            dim=codes.dim,
+            num_bits=codes.num_bits,
+            codes=None if words else _variable("codes", values),
+            words=words,
+            scale=ranges("scale", codes.scale),
+            offset=None if codes.offset is None else ranges("offset", codes.offset),
+        )
+
+
 class CodedRows(RowTable):
     """Rows r of codes c of b bits, for `offset[r] + scale[r] (2 c / (2^b - 1) - 1)`: bit planes, at 8 bits bytes.
 
@@ -43,7 +91,7 @@ class CodedRows(RowTable):
     the same number. Queries that are not codes take the latter way, and are as exact as float32 products are.
 
     Args:
-      codes: N rows.
+      codes: N rows; or the arrays of a table made before, stored by blocks if `by_blocks` says so.
       by_blocks: see `RowTable`; by default where there are many rows. They are then stored as `Stripes`.
 
     Example:
@@ -52,27 +100,19 @@ class CodedRows(RowTable):
       ([[2.0, 0.0]], 3.0)
     """
 
-    def __init__(self, codes: Codes, by_blocks: bool | None = None) -> None:
+    def __init__(self, codes: Codes | StoredCodes, by_blocks: bool | None = None) -> None:
         super().__init__(name="rows")
-        self.num_rows, self.embedding_dim, self.num_bits = len(codes), codes.dim, codes.num_bits
+        num_rows = codes.num_rows if isinstance(codes, StoredCodes) else len(codes)
+        self.num_rows, self.embedding_dim, self.num_bits = num_rows, codes.dim, codes.num_bits
         self.by_blocks = self.num_rows >= BY_BLOCKS_FROM if by_blocks is None else by_blocks
         self._bits = codes.num_bits
-        self._stripes = Stripes(len(codes), BLOCK_SIZE if self.by_blocks else 1)
-        values = self._stripes.store(codes.unpack())
-        if codes.num_bits == 8:
-            self._codes, self._words = _variable("codes", values), []
-        else:
-            # A variable for each word: its rows are sliced and gathered as they are.
-            packed = pack_words(values, codes.num_bits)
-            self._codes, self._words = None, [[_variable("planes", word) for word in plane] for plane in packed]
-
-        def ranges(name: str, values: np.ndarray) -> tf.Variable:
-            return _variable(name, self._stripes.store(values) if len(values) == len(codes) else values)
-
-        self._scale = ranges("scale", codes.scale)
-        self._offset = None if codes.offset is None else ranges("offset", codes.offset)
-        num_bytes = sum(variable.dtype.size * variable.shape.num_elements() for variable in self.variables)
-        self.bytes_per_row = num_bytes / max(len(codes), 1)
+        self._stripes = _stripes(num_rows, self.by_blocks)
+        stored = codes if isinstance(codes, StoredCodes) else StoredCodes.of(codes, self.by_blocks)
+        self._codes, self._words = stored.codes, stored.words
+        self._scale, self._offset = stored.scale, stored.offset
+        arrays = [self._codes, *(word for plane in self._words for word in plane), self._scale, self._offset]
+        num_bytes = sum(array.dtype.size * array.shape.num_elements() for array in arrays if array is not None)
+        self.bytes_per_row = num_bytes / max(num_rows, 1)
 
     def gather(self, index: tf.Tensor) -> tf.Tensor:
         """See `RowTable`."""
@@ -168,6 +208,9 @@ class CodedRows(RowTable):
         plane_rows = _PLANE_BLOCK // tf.maximum(num_planes, 1) + 1
         if self._bits * codes.num_bits == 1:
             return by_planes(plane_rows)
+        if queries.rows.shape[0] is not None:
+            few = queries.rows.shape[0] * codes.num_bits <= _MOST_QUERY_PLANES
+            return by_planes(plane_rows) if few else by_codes(code_rows)
         return tf.cond(num_planes <= _MOST_QUERY_PLANES, lambda: by_planes(plane_rows), lambda: by_codes(code_rows))
 
     def _multiplies_planes(self, queries: Queries) -> bool:
@@ -209,9 +252,9 @@ class CodedRows(RowTable):
     def _ranges_from(self, start: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """The scales and offsets of `size` stored rows, float16 [1, size], or [1, 1] if all share them."""
 
-        def part(values: tf.Variable) -> tf.Tensor:
+        def part(values: tf.Variable | tf.Tensor) -> tf.Tensor:
             shared = self._scale.shape[0] != self.num_rows
-            return (values.read_value() if shared else rows_from(values, start, size))[tf.newaxis]
+            return (read(values) if shared else rows_from(values, start, size))[tf.newaxis]
 
         return part(self._scale), None if self._offset is None else part(self._offset)
 
@@ -219,6 +262,10 @@ class CodedRows(RowTable):
 def make_rows(values: Codes | np.ndarray, by_blocks: bool | None = None) -> RowTable:
     """A table of codes, or of float32 [N, d]; `by_blocks` as of `RowTable`."""
     return CodedRows(values, by_blocks) if isinstance(values, Codes) else Float32Rows(values, by_blocks)
+
+
+def _stripes(num_rows: int, by_blocks: bool) -> Stripes:
+    return Stripes(num_rows, BLOCK_SIZE if by_blocks else 1)
 
 
 def _pad(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -52,6 +52,14 @@ class ExactTopK(TopK):
 
         if not self.rows.by_blocks:
             return at_once()
+        most = 0 if blocked is None else blocked.most
+        fixed_k = tf.get_static_value(k)
+        if fixed_k is not None and most is not None:
+            # All shapes follow from what is known now, as XLA needs it.
+            fixed_depth = min(int(fixed_k) + most, self.rows.num_rows // BLOCK_SIZE)
+            if fixed_depth * BLOCK_SIZE * _SMALL_PART > self.rows.num_rows:
+                return at_once()
+            return self._by_blocks(queries, k, tf.constant(fixed_depth), blocked, cosine)
         depth = tf.cast(k, tf.int64)
         if blocked is not None:
             depth += tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], blocked.counts], axis=0))

@@ -91,6 +91,8 @@ class Blocked:
       num_items: N.
       items: which of the items may come back to all queries, and their categories; None if all may.
       wanted: int32 [B], the category each query asks for, as of `ItemFilter.wanted`; None for any.
+      listed: int32 [B, E], rows of items that are blocked besides those of `keys`, -1 for none. Unlike keys, their
+        shapes don't depend on their values, so that XLA can compile what is done with them.
     """
 
     keys: tuple[tf.Tensor, ...]
@@ -98,6 +100,12 @@ class Blocked:
     num_items: int
     items: ItemFilter | None = None
     wanted: tf.Tensor | None = None
+    listed: tf.Tensor | None = None
+
+    @property
+    def most(self) -> int | None:
+        """The most items that can be blocked for a query, where the shapes say so; None where only values do."""
+        return self.listed.shape[1] if self.listed is not None and not self.keys else None
 
     def within(self, items: ItemFilter, wanted: tf.Tensor | None = None) -> Blocked:
         """Blocks what isn't available, too, and what is of another category than wanted."""
@@ -135,6 +143,12 @@ class Blocked:
         flat = tf.reshape(self.mask_shared(scores), [tf.size(scores)])
         for keys in self.keys:
             flat = tf.tensor_scatter_nd_update(flat, keys[:, tf.newaxis], tf.fill(tf.shape(keys), -np.inf))
+        if self.listed is not None:
+            queries = tf.range(tf.shape(self.listed, out_type=tf.int64)[0])[:, tf.newaxis]
+            places = queries * self.num_items + tf.cast(tf.maximum(self.listed, 0), tf.int64)
+            # A place that stands for no item keeps its score: nothing is above infinity.
+            lowered = tf.where(self.listed >= 0, -np.inf, np.inf)
+            flat = tf.tensor_scatter_nd_min(flat, tf.reshape(places, [-1, 1]), tf.reshape(lowered, [-1]))
         return tf.reshape(flat, tf.shape(scores))
 
     def contains(self, items: tf.Tensor) -> tf.Tensor:
@@ -148,6 +162,9 @@ class Blocked:
             place = tf.raw_ops.LowerBound(sorted_inputs=ends[tf.newaxis], values=wanted)
             blocked |= tf.equal(tf.gather(ends, place), wanted)
         blocked = tf.reshape(blocked, tf.shape(items))
+        if self.listed is not None:
+            same = tf.equal(tf.cast(items, tf.int32)[:, :, tf.newaxis], self.listed[:, tf.newaxis])
+            blocked |= tf.reduce_any(same, axis=2)
         return blocked if self.items is None else blocked | ~self.items.allows(self.wanted, items)
 
 
@@ -194,7 +211,18 @@ def block_listed(item_index: tf.Tensor, num_items: int) -> Blocked:
     return Blocked((tf.sort(keys),), tf.reduce_sum(tf.cast(listed, tf.int64), axis=1), num_items)
 
 
+def block_fixed(item_index: tf.Tensor, num_items: int) -> Blocked:
+    """As `block_listed` of int32 [B, E], but of fixed shapes, for programs that XLA compiles.
+
+    Every candidate is compared with every item of its query's list: for lists of up to some hundred items.
+    """
+    counts = tf.reduce_sum(tf.cast(item_index >= 0, tf.int64), axis=1)
+    return Blocked((), counts, num_items, listed=item_index)
+
+
 def block_any(*parts: Blocked) -> Blocked:
     """Blocks what any of `parts` blocks; they must be of one batch and one catalogue."""
     keys = tuple(keys for part in parts for keys in part.keys)
-    return Blocked(keys, tf.add_n([part.counts for part in parts]), parts[0].num_items)
+    listed = [part.listed for part in parts if part.listed is not None]
+    counts = tf.add_n([part.counts for part in parts])
+    return Blocked(keys, counts, parts[0].num_items, listed=tf.concat(listed, axis=1) if listed else None)

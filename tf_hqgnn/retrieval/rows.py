@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, best_of, over_blocks
 from tf_hqgnn.retrieval.queries import Queries
-from tf_hqgnn.retrieval.variables import gather
+from tf_hqgnn.retrieval.variables import gather, read, rows_from
 
 # A part of a table that is multiplied at once: its scores stay in a cache.
 _ROWS_AT_ONCE = 65_536
@@ -74,7 +74,8 @@ class Float32Rows(RowTable):
     """Rows as they are.
 
     Args:
-      values: float32 [N, d].
+      values: float32 [N, d]; a tensor is held as it is, not as a variable: what is compiled with it takes it as an
+        argument.
       by_blocks: see `RowTable`; by default where there are many.
 
     Example:
@@ -86,14 +87,20 @@ class Float32Rows(RowTable):
       [[0.6000000238418579, 0.0]]
     """
 
-    def __init__(self, values: np.ndarray, by_blocks: bool | None = None) -> None:
+    def __init__(self, values: np.ndarray | tf.Tensor, by_blocks: bool | None = None) -> None:
         super().__init__(name="rows")
-        values = np.asarray(values, np.float32)
+        is_tensor = isinstance(values, tf.Tensor)
+        values = values if is_tensor else np.asarray(values, np.float32)
         self.num_rows, self.embedding_dim = values.shape
         self.by_blocks = self.num_rows >= BY_BLOCKS_FROM if by_blocks is None else by_blocks
         self.bytes_per_row = 4 * self.embedding_dim + 4
-        self._values = tf.Variable(values, trainable=False, name="values")
-        self._inverse_norm = tf.Variable(_inverse(np.linalg.norm(values, axis=1)), trainable=False, name="inverse_norm")
+        if is_tensor:
+            self._values = values
+            self._inverse_norm = tf.math.divide_no_nan(1.0, tf.norm(values, axis=1))
+        else:
+            self._values = tf.Variable(values, trainable=False, name="values")
+            norms = np.linalg.norm(values, axis=1)
+            self._inverse_norm = tf.Variable(_inverse(norms), trainable=False, name="inverse_norm")
 
     def gather(self, index: tf.Tensor) -> tf.Tensor:
         """See `RowTable`."""
@@ -101,17 +108,19 @@ class Float32Rows(RowTable):
 
     def score_all(self, queries: Queries, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
-        scores = tf.matmul(queries.rows, self._values, transpose_b=True)
-        return scores * self._inverse_norm if cosine else scores
+        scores = tf.matmul(queries.rows, read(self._values), transpose_b=True)
+        return scores * read(self._inverse_norm) if cosine else scores
 
     def best_of_blocks(self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool) -> tf.Tensor:
         """See `RowTable`; a matrix product a part, which XLA wouldn't make faster."""
 
         def best(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-            part = slice(start * BLOCK_SIZE, (start + size) * BLOCK_SIZE)
-            scores = tf.matmul(queries.rows, self._values[part], transpose_b=True)
-            scores = scores * self._inverse_norm[part] if cosine else scores
-            return best_of(scores, None if allowed is None else allowed[:, part])
+            first, count = start * BLOCK_SIZE, size * BLOCK_SIZE
+            scores = tf.matmul(queries.rows, rows_from(self._values, first, count), transpose_b=True)
+            scores = scores * rows_from(self._inverse_norm, first, count) if cosine else scores
+            if allowed is None:
+                return best_of(scores, None)
+            return best_of(scores, tf.slice(allowed, [0, first], [tf.shape(allowed)[0], count]))
 
         batch = tf.shape(queries.rows)[0]
         return over_blocks(best, batch, self.num_rows // BLOCK_SIZE, tf.constant(_ROWS_AT_ONCE // BLOCK_SIZE))
@@ -123,7 +132,7 @@ class Float32Rows(RowTable):
 
     def to_numpy(self) -> np.ndarray:
         """See `RowTable`."""
-        return self._values.numpy()
+        return read(self._values).numpy()
 
 
 def _inner(rows: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:

@@ -88,7 +88,8 @@ class Stripes:
                 parts = tf.reshape(scored(start, at_once * count), [batch, at_once, count])
                 scores = [tf.reduce_max(parts, axis=1)]
             for one in scores:
-                highest = tf.maximum(highest, one)
+                # Of a batch whose size is known, even if it is 1, which might have been broadcast.
+                highest = tf.ensure_shape(tf.maximum(highest, one), highest.shape)
             return stripe + at_once, highest
 
         at_once = tf.clip_by_value(at_once, 1, self.size) if tf.is_tensor(at_once) else max(1, min(at_once, self.size))
