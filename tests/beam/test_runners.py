@@ -1,22 +1,32 @@
 """Workers that are processes of their own: on the direct runner and behind a job service, also when they are killed."""
 
 import json
+import logging
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 from pathlib import Path
 
+import apache_beam as beam
+import grpc
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.options.pipeline_options import WorkerOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from tf_hqgnn.beam.batch import batch
 from tf_hqgnn.beam.flags import has_worker_processes, make_runner, parse_flags
+from tf_hqgnn.beam.job_server import JAVA_LEVELS, LEVELS, describe, kept_log
+from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.beam.sinks import read_json
+from tf_hqgnn.types import InputError
 
 DEADLINE = 100.0
 MULTI = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
@@ -183,6 +193,114 @@ def test_flags_of_runners_that_need_a_cluster_are_understood(flags):
     options = parse_flags(flags.split())
     assert type(make_runner(options)).__name__ == flags.split()[0].partition("=")[2]
     assert not has_worker_processes(options)
+
+
+FLINK, SPARK, PRISM = "--runner=FlinkRunner", "--runner=SparkRunner", "--runner=PrismRunner"
+PORTABLE, DATAFLOW = "--runner=PortableRunner", "--runner=DataflowRunner"
+
+
+@pytest.mark.parametrize("runner", [FLINK, SPARK, PRISM, PORTABLE, DATAFLOW])
+def test_the_log_level_of_workers_is_one_that_java_knows_too(runner):
+    level = parse_flags([runner]).view_as(WorkerOptions).default_sdk_harness_log_level
+    assert level in JAVA_LEVELS
+    assert isinstance(getattr(logging, level), int)
+    assert set(LEVELS) <= set(JAVA_LEVELS)
+
+
+@pytest.mark.parametrize("flags", [[], ["--runner=DirectRunner"], list(MULTI)])
+def test_workers_on_this_machine_are_silent(flags):
+    assert parse_flags(flags).view_as(WorkerOptions).default_sdk_harness_log_level == "CRITICAL"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--default_sdk_harness_log_level=WARNING"], "--default_sdk_harness_log_level: WARNING"),
+        (["--default_sdk_harness_log_level=30"], "--default_sdk_harness_log_level: 30"),
+        (["--default_sdk_harness_log_level=TRACE"], "--default_sdk_harness_log_level: TRACE"),
+        (['--sdk_harness_log_level_overrides={"a.b": "CRITICAL"}'], "--sdk_harness_log_level_overrides, a.b: CRITICAL"),
+    ],
+)
+def test_levels_over_which_a_job_would_be_refused_are_named_beforehand(flags, named):
+    for runner in (FLINK, SPARK, PORTABLE):
+        with pytest.raises(InputError, match=f"^{re.escape(named)}: .*; expected one of ERROR, WARN, INFO, DEBUG$"):
+            parse_flags([runner, *flags])
+    # Elsewhere Python's own levels are right.
+    for runner in ("--runner=DirectRunner", DATAFLOW):
+        parse_flags([runner, *flags])
+
+
+class JavaJobService(beam_job_api_pb2_grpc.JobServiceServicer):
+    """Takes no job: as Java's, it says nothing but INTERNAL about options that it can't parse; others it names."""
+
+    def DescribePipelineOptions(self, request, context):
+        return beam_job_api_pb2.DescribePipelineOptionsResponse()
+
+    def Prepare(self, request, context):
+        if request.pipeline_options["beam:option:default_sdk_harness_log_level:v1"] not in JAVA_LEVELS:
+            context.abort(grpc.StatusCode.INTERNAL, "")
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no task manager")
+
+
+@pytest.fixture
+def java_job_service():
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    beam_job_api_pb2_grpc.add_JobServiceServicer_to_server(JavaJobService(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("level", "status"), [(None, "FAILED_PRECONDITION: no task manager"), ("CRITICAL", "INTERNAL, without a reason")]
+)
+def test_a_job_that_is_refused_says_so_and_where_the_log_is(java_job_service, level, status):
+    options = parse_flags([PORTABLE, f"--job_endpoint={java_job_service}", "--environment_type=LOOPBACK"])
+    if level is not None:
+        options.view_as(WorkerOptions).default_sdk_harness_log_level = level
+    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    _ = pipeline | beam.Create([1])
+    with pytest.raises(PipelineFailed) as failed:
+        run_to_end(pipeline)
+    assert str(failed.value) == (
+        f"the job server at {java_job_service} refused the job ({status}); its log, which the process prints that you "
+        "started, says why"
+    )
+
+
+def test_a_job_server_that_does_not_answer_is_named(models, tmp_path):
+    endpoint = f"127.0.0.1:{free_port()}"
+    arguments = ["--model", models / "hqgnn" / "1", "--users", "all", "--out", tmp_path / "out.parquet"]
+    flags = [PORTABLE, f"--job_endpoint={endpoint}", "--job_server_timeout=1", "--environment_type=LOOPBACK"]
+    with Command(*arguments, *flags) as command:
+        assert command.end() == (1, "")
+        command.wait_for_line("doesn't answer")
+    assert command.said[-1].startswith(
+        f"tf-hqgnn: the job server at {endpoint} doesn't answer (UNAVAILABLE, without a "
+    )
+    assert "start it, or mend --job_endpoint" in command.said[-1]
+
+
+def test_what_a_job_server_prints_that_beam_starts_is_kept_if_the_job_fails():
+    printed = logging.getLogger("apache_beam.utils.subprocess_server")
+
+    def fail():
+        with kept_log() as log:
+            printed.info("IllegalArgumentException: no enum constant é")
+            raise PipelineFailed(describe(grpc.FutureTimeoutError(), None, log, is_submitted=False))
+
+    with pytest.raises(
+        PipelineFailed, match=r"the job server that Beam started doesn't answer .*; its log is "
+    ) as failed:
+        fail()
+    log = Path(str(failed.value).rpartition(" ")[2])
+    assert "no enum constant é" in log.read_text(encoding="utf-8")
+    log.unlink()
+    with kept_log() as log:
+        printed.info("all is well")
+    assert not log.exists()
+    assert not printed.handlers
 
 
 def free_port():

@@ -12,6 +12,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
+from tf_hqgnn.beam.job_server import check_levels
 from tf_hqgnn.types import InputError
 
 _DASK = (
@@ -48,8 +49,12 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
         raise InputError(f"{unknown[0]}: not an option of this command nor of Apache Beam{hint}")
     options = PipelineOptions(list(flags))
     worker = options.view_as(WorkerOptions)
-    # By default workers would write a page of how they start and end, and of each error that is raised here, too.
-    worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "CRITICAL"
+    if not is_direct(options) and "dataflow" not in _runner_name(options):
+        check_levels(worker.default_sdk_harness_log_level, worker.sdk_harness_log_level_overrides)
+    # By default workers would write a page of how they start and end, and of each error that is raised here, too. On
+    # other machines that page is their log, and errors belong there; CRITICAL is no level of Java's besides.
+    quiet = "CRITICAL" if is_direct(options) else "ERROR"
+    worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or quiet
     if "dask" in _runner_name(options):
         raise InputError(_DASK)
     direct = options.view_as(DirectOptions)

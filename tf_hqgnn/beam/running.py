@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 
 import apache_beam as beam
+import grpc
+from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineState
 
+from tf_hqgnn.beam.flags import is_direct
+from tf_hqgnn.beam.job_server import describe, kept_log
 from tf_hqgnn.types import InputError
 
 
@@ -21,19 +25,27 @@ def run_to_end(pipeline: beam.Pipeline) -> None:
       InputError: A worker found a mistake in what it was given.
       PipelineFailed: A worker failed otherwise, or the runner.
     """
-    try:
-        result = pipeline.run()
+    # Beam changes the options while it runs.
+    has_server = not is_direct(pipeline.options)
+    endpoint = pipeline.options.view_as(PortableOptions).job_endpoint
+    result = None
+    with kept_log() as log:
         try:
-            state = result.wait_until_finish() or result.state
-        except KeyboardInterrupt:
-            result.cancel()
-            raise
-    except Exception as error:
-        # A worker's exception comes as text within Beam's.
-        mistake = re.search(r"InputError: (.*?)( \[while running|$)", f"{type(error).__name__}: {error}", re.MULTILINE)
-        if mistake:
-            raise InputError(mistake[1]) from error
-        raise PipelineFailed(_summary(error)) from error
+            result = pipeline.run()
+            try:
+                state = result.wait_until_finish() or result.state
+            except KeyboardInterrupt:
+                result.cancel()
+                raise
+        except Exception as error:
+            # A worker's exception comes as text within Beam's.
+            text = f"{type(error).__name__}: {error}"
+            mistake = re.search(r"InputError: (.*?)( \[while running|$)", text, re.MULTILINE)
+            if mistake:
+                raise InputError(mistake[1]) from error
+            if isinstance(error, (grpc.RpcError, grpc.FutureTimeoutError)) and has_server:
+                raise PipelineFailed(describe(error, endpoint, log, result is not None)) from error
+            raise PipelineFailed(_summary(error)) from error
     if state != PipelineState.DONE:
         raise PipelineFailed(f"the runner says that the pipeline ended as {state}")
 
