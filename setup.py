@@ -17,6 +17,7 @@ setup(
         "numpy<2",
         "scipy",
         "pyarrow>=10",
+        "pyarrow-hotfix>=0.6",
         "pydantic>=2",
         "PyYAML",
         "typer",

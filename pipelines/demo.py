@@ -24,8 +24,10 @@ from pipelines import run_local
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
+from tf_hqgnn.export import read_metadata
 from tf_hqgnn.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
+from tf_hqgnn.tfx.model_store import MODEL_NAMES
 from tf_hqgnn.types import InputError
 
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.yaml"
@@ -55,7 +57,7 @@ def main() -> int:
         run = RunDirectory.load(run_local.latest_run(out))
         titles = _titles(items)
         with Server(out / "serving") as address:
-            _show(console, address, run.dataset, titles)
+            _show(console, address, out / "serving", run.dataset, titles)
     except InputError as error:
         print(f"make demo: {error}", file=sys.stderr)
         return 2
@@ -121,7 +123,7 @@ class Server:
             self._process.wait()
 
 
-def _show(console: Console, address: str, dataset: SplitDataset, titles: dict[str, str]) -> None:
+def _show(console: Console, address: str, serving: Path, dataset: SplitDataset, titles: dict[str, str]) -> None:
     # Somebody with a middling history: enough to show a taste, short enough to read.
     activity = np.bincount(dataset.train.user_index, minlength=dataset.num_users)
     held_out = np.bincount(dataset.test.user_index, minlength=dataset.num_users)
@@ -139,8 +141,10 @@ def _show(console: Console, address: str, dataset: SplitDataset, titles: dict[st
     console.print(f"\nserver on {address} (gRPC)")
     with Client(address) as client:
         console.print(f"user {user_id} took {len(history)} items: {', '.join(map(name, best_known))}, ...")
-        for model, kind in (("hqgnn", "exact"), ("hqgnn_scann", "approximate")):
-            client.status(model)  # so that the time below is not that of connecting
+        for model in MODEL_NAMES:
+            # So that the time below is not that of connecting.
+            newest = max(client.status(model))
+            kind = "exact" if read_metadata(serving / model / str(newest))["exact"] else "approximate"
             began = time.perf_counter()
             (answer,) = client.recommend([user_id], k=10, model=model)
             elapsed = 1000 * (time.perf_counter() - began)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytest
 
 from tf_hqgnn.cli import main
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.export import read_metadata
 
 
 @dataclass
@@ -92,6 +94,21 @@ def test_evaluate_prints_full_precision_coded_and_their_ratio(coded):
     assert cells[:4] == ["ndcg@20", f"{full:.4f}", f"{coded_value:.4f}", f"{coded_value / full:.1%}"]
     assert "items: 400 rows of 16 x 2 bits, 6 bytes each" in plain
     assert "users: 600 rows of 16 x 8 bits, 18 bytes each" in plain
+
+
+def test_export_says_of_each_model_what_its_metadata_says(folder, tmp_path):
+    """A small catalogue's index is exact; one of leaves, of which a few are searched, isn't."""
+    exported = run("export", folder / "run", "--out", tmp_path / "export")
+    assert exported.stdout == f"version 1 in {tmp_path / 'export'}: hqgnn (exact), hqgnn_scann (exact)\n"
+    shutil.copytree(folder / "run", tmp_path / "run")
+    settings = (tmp_path / "run" / "config.yaml").read_text()
+    leaves = settings.replace("index: auto", "index: scann").replace("num_leaves: null", "num_leaves: 8")
+    leaves = leaves.replace("num_leaves_to_search: null", "num_leaves_to_search: 2")
+    (tmp_path / "run" / "config.yaml").write_text(leaves)
+    exported = run("export", tmp_path / "run", "--out", tmp_path / "export")
+    assert exported.stdout.endswith(": hqgnn (exact), hqgnn_scann (approximate)\n"), exported.stderr
+    for version, exact in ((1, True), (2, False)):
+        assert read_metadata(tmp_path / "export" / "hqgnn_scann" / str(version))["exact"] == exact
 
 
 def test_export_counts_versions_up(folder):

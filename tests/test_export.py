@@ -1,13 +1,18 @@
 """What the exported models answer, against an oracle in NumPy."""
 
+import base64
 import json
+import urllib.error
+import urllib.request
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from export_oracle import CATEGORIES, UNAVAILABLE, Oracle, check_row, make_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export import METADATA_FILE, export_exact, export_scann
@@ -15,6 +20,7 @@ from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.rows import Float32Rows
+from tf_hqgnn.serving.server import Server
 from tf_hqgnn.serving_module import MAX_PADDED_K, ServingModule
 from tf_hqgnn.warmup import load_saved_model
 
@@ -127,6 +133,28 @@ def test_an_example_without_a_user_is_an_unknown_user(signatures):
     check_row(outputs, 0, DEFAULT_K, ORACLE.recommend("", DEFAULT_K))
     with pytest.raises(tf.errors.InvalidArgumentError, match="Could not parse example"):
         signatures["tf_example"](examples=tf.constant([b"no example"]))
+
+
+@pytest.mark.parametrize("content", [b"no example", b"\xff\xfe\x80 no example", b"\x0a\xff", b"\xed\xa0\x80"])
+def test_bytes_that_are_no_example_are_a_client_s_mistake(export_dir, content, caplog):
+    """TensorFlow's message quotes them. Where they aren't UTF-8, Python can't decode it: that came out as INTERNAL."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "hqgnn", "tf_example"
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto([content]))
+    with Server(export_dir, grpc_port=0, rest_port=0) as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+            with pytest.raises(grpc.RpcError) as refused:
+                predict(request, timeout=60)
+        body = json.dumps({"signature_name": "tf_example", "inputs": [{"b64": base64.b64encode(content).decode()}]})
+        url = f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn:predict"
+        with pytest.raises(urllib.error.HTTPError) as over_rest:
+            urllib.request.urlopen(urllib.request.Request(url, body.encode()), timeout=60)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details().startswith("Could not parse example input, value: '")
+    assert over_rest.value.code == 400
+    assert json.loads(over_rest.value.read())["error"].startswith("Could not parse example input, value: '")
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("k", [0, 3, 60])

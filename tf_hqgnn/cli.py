@@ -154,11 +154,13 @@ def export(
     version: Annotated[int | None, typer.Option(min=1, help="By default the next free one.")] = None,
 ) -> None:
     """Write both SavedModels, with warm-up records, as a new version."""
-    from tf_hqgnn.export import export_run
+    from tf_hqgnn.export import EXACT_MODEL, SCANN_MODEL, export_run, read_metadata
     from tf_hqgnn.run_directory import RunDirectory
 
     number = export_run(RunDirectory.load(run_dir), out, version)
-    print(f"version {number} in {out}: hqgnn (exact), hqgnn_scann (approximate)")
+    kinds = {name: read_metadata(out / name / str(number))["exact"] for name in (EXACT_MODEL, SCANN_MODEL)}
+    models = ", ".join(f"{name} ({'exact' if exact else 'approximate'})" for name, exact in kinds.items())
+    print(f"version {number} in {out}: {models}")
 
 
 @app.command("add-items")

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -21,6 +21,7 @@ from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES, make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
 from tf_hqgnn.serving_module import ServingModule
+from tf_hqgnn.types import InputError
 from tf_hqgnn.versions import check_free, staged_version, versions
 from tf_hqgnn.warmup import replay_warmup, warmup_requests, write_warmup
 
@@ -254,6 +255,18 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, config: ExportConf
         **top_k.describe(),
     }
     (model_dir / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+
+
+def read_metadata(version_dir: Path) -> dict[str, Any]:
+    """What a version's export wrote of it: sizes, bits, `index` and whether that is `exact`.
+
+    Raises:
+      InputError: The folder isn't a version of an export.
+    """
+    path = version_dir / METADATA_FILE
+    if not path.is_file():
+        raise InputError(f"{path} is missing: expected a version written by `tf-hqgnn export`")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def as_float32(rows: Codes | np.ndarray) -> np.ndarray:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -15,7 +13,7 @@ from tf_hqgnn.config import DataConfig, ExportConfig, RetrievalConfig
 from tf_hqgnn.data.interactions import InteractionTable, read_table
 from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
 from tf_hqgnn.data.report import BadRowLog
-from tf_hqgnn.export import EXACT_MODEL, METADATA_FILE, SCANN_MODEL, ServingBundle, as_float32, export_bundle
+from tf_hqgnn.export import EXACT_MODEL, SCANN_MODEL, ServingBundle, as_float32, export_bundle, read_metadata
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.packing import from_bit_planes, pack
 from tf_hqgnn.retrieval.bit_planes import unpack_planes
@@ -68,7 +66,7 @@ def add_items(export_dir: Path, interactions: Path, items: Path | None = None) -
         table = read_table(interactions, DataConfig().format, log, None)
     catalogue = None if items is None else read_items(items)
     extended, counts = extend(bundle, table, catalogue)
-    metadata = _metadata(version_dir)
+    metadata = read_metadata(version_dir)
     models = [name for name in (EXACT_MODEL, SCANN_MODEL) if versions(export_dir / name)]
     config = ExportConfig(default_k=metadata["default_k"])
     version = export_bundle(lambda: extended, export_dir, config, RetrievalConfig(), models=tuple(models))
@@ -162,7 +160,7 @@ def read_bundle(version_dir: Path) -> ServingBundle:
             scale, offset = stripes.restore(scale), None if offset is None else stripes.restore(offset)
         return Codes(pack(stripes.restore(codes), num_bits), scale, offset, num_bits, dim)
 
-    metadata = _metadata(version_dir)
+    metadata = read_metadata(version_dir)
     if "by_blocks" not in metadata:
         raise InputError(f"{version_dir} doesn't say how its rows are stored: it is of another release; export again")
     dim = metadata["embedding_dim"]
@@ -220,10 +218,3 @@ def _newest(export_dir: Path) -> Path:
     if not found:
         raise InputError(f"{export_dir} has no version of {EXACT_MODEL}: expected a folder of `tf-hqgnn export`")
     return Path(export_dir) / EXACT_MODEL / str(found[-1])
-
-
-def _metadata(version_dir: Path) -> dict[str, Any]:
-    path = version_dir / METADATA_FILE
-    if not path.is_file():
-        raise InputError(f"{path} is missing: expected a version written by `tf-hqgnn export`")
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tf_hqgnn.data.parquet_file import open_parquet
 from tf_hqgnn.types import InputError
 
 EDGE_COLUMNS = ("user_index", "item_index")
@@ -49,10 +50,7 @@ def list_row_groups(name: str, pattern: str, columns: tuple[str, str]) -> tuple[
     num_rows, schema = 0, None
     for path in paths:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
-            try:
-                file = pq.ParquetFile(handle)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise InputError(f"{name} {path}: not a Parquet file") from error
+            file = open_parquet(handle, f"{name} {path}")
             schema = schema or file.schema_arrow
             missing = [column for column in columns if column not in file.schema_arrow.names]
             if missing:
@@ -131,7 +129,7 @@ def write_run(run_dir: Path, folder: Path) -> dict[str, Any]:
 
 def _batches(group: RowGroup, columns: tuple[str, str]) -> Iterator[pa.RecordBatch]:
     with FileSystems.open(group.path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
-        file = pq.ParquetFile(handle)
+        file = open_parquet(handle, group.path)
         for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group.number], columns=list(columns)):
             if any(column.null_count for column in batch.columns):
                 raise InputError(f"{group.path}: a value of {' or '.join(columns)} is null")

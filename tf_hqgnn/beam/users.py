@@ -11,10 +11,10 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tf_hqgnn.data.parquet_file import open_parquet
 from tf_hqgnn.types import InputError
 
 ALL = "all"
@@ -191,10 +191,7 @@ def _column(path: str, header: list[str]) -> int:
 
 def _row_groups(path: str, handle: Any) -> list[tuple[int, int]]:
     """`(row group, its first row)`, and after the last one where it would begin."""
-    try:
-        file = pq.ParquetFile(handle)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"--users {path}: not a Parquet file ({' '.join(str(error).split())[:100]})") from error
+    file = open_parquet(handle, f"--users {path}")
     _column(path, file.schema_arrow.names)
     kind = file.schema_arrow.field(COLUMN).type
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -206,7 +203,8 @@ def _row_groups(path: str, handle: Any) -> list[tuple[int, int]]:
 
 def _parquet_ids(source: Source) -> pa.Array:
     with FileSystems.open(source.path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
-        column = pq.ParquetFile(handle).read_row_group(source.row_group, columns=[COLUMN]).column(0)
+        file = open_parquet(handle, f"--users {source.path}")
+        column = file.read_row_group(source.row_group, columns=[COLUMN]).column(0)
     ids = (
         pa.concat_arrays([_plain(chunk) for chunk in column.chunks]) if column.num_chunks else pa.array([], pa.binary())
     )

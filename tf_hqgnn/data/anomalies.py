@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tf_hqgnn.data.chunks import ID_COLUMNS
+from tf_hqgnn.data.parquet_file import open_parquet
 from tf_hqgnn.types import InputError
 
 # Ids of a column whose kinds are looked at.
@@ -54,7 +54,7 @@ def id_types(path: Path, format: str) -> dict[str, str]:
     """How a file holds its ids: `strings` or `integers`, which only Parquet tells apart."""
     if format != "parquet":
         return dict.fromkeys(ID_COLUMNS, _TEXT)
-    schema = pq.read_schema(path)
+    schema = open_parquet(path, str(path)).schema_arrow
     types = {}
     for name in ID_COLUMNS:
         kind = schema.field(name).type

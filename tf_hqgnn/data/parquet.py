@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tf_hqgnn.data.chunks import (
     ID_COLUMNS,
@@ -21,6 +20,7 @@ from tf_hqgnn.data.chunks import (
     missing,
     not_finite,
 )
+from tf_hqgnn.data.parquet_file import open_parquet
 from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.types import InputError
 
@@ -41,10 +41,7 @@ def read_parquet(path: Path, log: BadRowLog) -> Chunks:
     Raises:
       InputError: The file isn't Parquet, or lacks a column, or a column has a type that can't be read.
     """
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file; expected one, or set data.format") from error
+    file = open_parquet(path, str(path), "expected one, or set data.format")
     names = file.schema_arrow.names
     check_columns(path, names)
     numbers = [name for name in NUMBER_COLUMNS if name in names]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tf_hqgnn.data.parquet_file import read_parquet_table
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.types import InputError, Interactions
 
@@ -110,11 +111,11 @@ class SplitDataset:
         """
         directory = Path(directory)
         try:
-            users = pq.read_table(directory / "users.parquet")
-            items = pq.read_table(directory / "items.parquet")
+            users = read_parquet_table(directory / "users.parquet")
+            items = read_parquet_table(directory / "items.parquet")
             train, valid, test = (_load_part(directory / f"{name}.parquet") for name in _PARTS)
             report = ReadReport.from_json(json.loads((directory / "report.json").read_text(encoding="utf-8")))
-        except (OSError, pa.ArrowInvalid, json.JSONDecodeError) as error:
+        except (OSError, InputError, json.JSONDecodeError) as error:
             raise InputError(
                 f"{directory}: not a saved dataset ({' '.join(str(error).split())}); expected users, items, train, "
                 "valid and test as .parquet and report.json, as SplitDataset.save writes them"
@@ -134,6 +135,6 @@ class SplitDataset:
 
 
 def _load_part(path: Path) -> Interactions:
-    table = pq.read_table(path)
+    table = read_parquet_table(path)
     columns = {name: table[name].to_numpy() for name in table.column_names}
     return Interactions(columns["user_index"], columns["item_index"], columns.get("timestamp"))

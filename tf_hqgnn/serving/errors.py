@@ -28,7 +28,8 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # gRPC sends the message in a header, and refuses headers beyond 8 KiB.
 _MAX_MESSAGE = 2000
 _NODE_LIST = re.compile(r"\s*\[\[.*", re.DOTALL)
-_STACK = re.compile(r"^.*<stack traces unavailable>\s*", re.DOTALL)
+_FUNCTION = re.compile(r"^\s*\{\{function_node [^}]*\}\}\s*")
+_STACK = re.compile(r"^.*<stack traces unavailable>\s*|^Graph execution error:\s*", re.DOTALL)
 
 
 class ServingError(Exception):
@@ -70,9 +71,15 @@ def not_found(message: str) -> ServingError:
 
 
 def from_exception(error: Exception) -> ServingError:
-    """`error` under its gRPC code: TensorFlow's own code, or INTERNAL for what nobody foresaw."""
+    """`error` under its gRPC code: TensorFlow's own code, or INTERNAL for what nobody foresaw.
+
+    Where an op quotes bytes of the request that aren't UTF-8, TensorFlow's Python can't make its error of the message
+    and raises a UnicodeDecodeError, without the code, in its place.
+    """
     if isinstance(error, ServingError):
         return error
+    if isinstance(error, UnicodeDecodeError):
+        return invalid_argument(_readable(error.object.decode("utf-8", "replace")))
     if isinstance(error, tf.errors.OpError):
         return ServingError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), _readable(error.message))
     return ServingError(grpc.StatusCode.INTERNAL, _shorten(f"{type(error).__name__}: {error}"))
@@ -80,7 +87,7 @@ def from_exception(error: Exception) -> ServingError:
 
 def _readable(message: str) -> str:
     """TensorFlow's message without the stack and the list of graph nodes around it."""
-    return _shorten(_NODE_LIST.sub("", _STACK.sub("", message)).strip() or message)
+    return _shorten(_NODE_LIST.sub("", _FUNCTION.sub("", _STACK.sub("", message))).strip() or message)
 
 
 def _shorten(message: str) -> str:

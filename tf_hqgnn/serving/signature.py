@@ -63,7 +63,7 @@ class Signature:
         """
         try:
             results = self._function(*arrays)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise from_exception(error) from error
         return {name: _array(value) for name, value in zip(self._output_order, results, strict=True)}
 

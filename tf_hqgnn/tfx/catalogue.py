@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tf_hqgnn.data.parquet_file import read_parquet_table
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.splits import SplitDataset
 
@@ -51,7 +52,7 @@ def read_catalogue(directory: Path, item_ids: np.ndarray) -> CatalogueColumns:
     Raises:
       ValueError: An id isn't in the catalogue.
     """
-    table = pq.read_table(directory / _FILE)
+    table = read_parquet_table(directory / _FILE)
     row_of = {item: row for row, item in enumerate(table["item_id"].to_pylist())}
     missing = [item for item in item_ids if item not in row_of]
     if missing:
