@@ -114,7 +114,8 @@ def test_errors(adjacency, h):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_segment_sums_are_the_same_product(jit_compile):
+@pytest.mark.parametrize("entries_at_once", [1, 5, 2**22])
+def test_segment_sums_are_the_same_product(entries_at_once, jit_compile):
     rng = np.random.default_rng(0)
     log = Interactions(rng.integers(0, 5, 12).astype(np.int32), rng.integers(0, 6, 12).astype(np.int32))
     graph = InteractionGraph.from_interactions(log, num_users=5, num_items=7)
@@ -126,7 +127,7 @@ def test_segment_sums_are_the_same_product(jit_compile):
 
     def of_edges(function):
         def compiled(rows, columns, factor, h):
-            return function(EdgeAdjacency(rows, columns, factor), h)
+            return function(EdgeAdjacency(rows, columns, factor, entries_at_once=entries_at_once), h)
 
         return tf.function(compiled, jit_compile=jit_compile)(entries[:, 0], entries[:, 1], factor, h)
 

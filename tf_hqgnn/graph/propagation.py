@@ -95,6 +95,7 @@ class EdgeAdjacency:
       factor: [n], degree^-p of each node, 0 without an edge. Entries of A are `factor[row] * factor[column]`, so that
         none has to be stored.
       norm_bound: as of `NormalizedAdjacency`.
+      entries_at_once: how many rows of h are gathered before they are summed, which is what bounds the memory.
 
     Example:
       >>> factor = tf.constant([2.0**-0.5, 1.0, 1.0])
@@ -107,6 +108,7 @@ class EdgeAdjacency:
     columns: tf.Tensor
     factor: tf.Tensor
     norm_bound: float = 1.0
+    entries_at_once: int = 2**22
 
     @property
     def num_nodes(self) -> int | None:
@@ -121,8 +123,23 @@ class EdgeAdjacency:
     def multiply(self, h: tf.Tensor) -> tf.Tensor:
         """A h, without a gradient of its own."""
         factor = self.factor[:, tf.newaxis]
-        neighbours = tf.gather(h * factor, self.columns)
-        return tf.math.unsorted_segment_sum(neighbours, self.rows, tf.shape(h)[0]) * factor
+        scaled, count = h * factor, self.entries_at_once
+        num_entries = tf.size(self.rows) if self.rows.shape[0] is None else self.rows.shape[0]
+        num_parts = num_entries // count
+
+        def add(sums: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+            return tf.tensor_scatter_nd_add(sums, rows[:, tf.newaxis], tf.gather(scaled, columns))
+
+        def part(number: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            rows, columns = (tf.slice(values, [number * count], [count]) for values in (self.rows, self.columns))
+            return number + 1, add(sums, rows, columns)
+
+        sums = tf.zeros_like(scaled)
+        if self.rows.shape[0] is None or num_parts > 0:
+            start = (tf.constant(0), sums)
+            sums = tf.while_loop(lambda number, _: number < num_parts, part, start, parallel_iterations=1)[1]
+        done = num_parts * count
+        return add(sums, self.rows[done:], self.columns[done:]) * factor
 
 
 # Whatever holds an A that `sparse_product` can multiply by.

@@ -43,6 +43,10 @@ class HQGNN(tfrs.Model):
     Returns:
       float32 [B], the dot products of the encoded rows.
 
+    Attributes:
+      log_popularity: float32 [I], the log of each item's share of the training interactions.
+      user_weight: float32 [U], the weight of each user's pairs, see `loss.user_balance`.
+
     Reference: LightGODE (arXiv 2407.18910), section 4, with encoder None and loss `alignment_uniformity`; LightGCN
     (arXiv 2002.02126) and NGCF (arXiv 1905.08108) with a GraphEncoder and loss `bpr`; HQ-GNN (arXiv 2309.01032) with
     quantizers as well.
@@ -95,9 +99,10 @@ class HQGNN(tfrs.Model):
             if quantizer is not None and not quantizer.built:
                 quantizer.build([None, None])
         total = max(self._item_count.sum(), 1.0)
-        self._log_popularity = tf.constant(np.log(np.maximum(self._item_count, 0.5) / total), tf.float32)
-        self._user_weight = tf.constant(_user_weight(self._user_count, self.loss_config.user_balance), tf.float32)
-        self._loss_of_rows = tf.function(make_loss(self.loss_config), jit_compile=jit_compile_loss, autograph=False)
+        self.log_popularity = tf.constant(np.log(np.maximum(self._item_count, 0.5) / total), tf.float32)
+        self.user_weight = tf.constant(_user_weight(self._user_count, self.loss_config.user_balance), tf.float32)
+        self._loss = make_loss(self.loss_config)
+        self._loss_of_rows = tf.function(self._loss, jit_compile=jit_compile_loss, autograph=False)
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         # The step at which the loss first stopped being finite, or -1.
         self.first_bad_step = tf.Variable(
@@ -160,8 +165,8 @@ class HQGNN(tfrs.Model):
         is_positive = features.get("is_positive")
         if is_positive is None:
             is_positive = tf.equal(item_index[:, tf.newaxis], item_index[tf.newaxis, :])
-        weight = tf.gather(self._user_weight, features["user_index"])
-        return BatchContext(is_positive, tf.gather(self._log_popularity, item_index), weight)
+        weight = tf.gather(self.user_weight, features["user_index"])
+        return BatchContext(is_positive, tf.gather(self.log_popularity, item_index), weight)
 
     # Nothing here is Python control flow over tensors; converting it would take longer than an epoch of a small log.
     @tf.autograph.experimental.do_not_convert
@@ -229,9 +234,13 @@ class HQGNN(tfrs.Model):
             negatives = of_batch[:, 1:] if "negative_index" in features else None
             return tf.gather(users, user_place), of_batch[:, 0], negatives
 
+        # In a graph that XLA compiles as a whole, a function within it would hide from its second derivative which of
+        # its values are constants.
+        loss_of_rows = self._loss if tf.inside_function() else self._loss_of_rows
+
         def loss(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
             # Weight decay acts on the tables, not on these rows.
-            return self._loss_of_rows(*batch_rows(users, items), context, [])
+            return loss_of_rows(*batch_rows(users, items), context, [])
 
         with tf.GradientTape() as tape:
             tape.watch([coded_users, coded_items])

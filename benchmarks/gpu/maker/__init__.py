@@ -1,0 +1,1 @@
+"""Makes the programs: needs TensorFlow and tf_hqgnn."""

@@ -1,0 +1,1 @@
+"""Runs the programs: needs jaxlib and NumPy only, and imports nothing else of this project."""
