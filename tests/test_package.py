@@ -3,15 +3,30 @@
 import subprocess
 import sys
 
+import pytest
+
 
 def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-def test_keras_3_already_imported_is_a_clear_error():
-    result = run("import os; os.environ.pop('TF_USE_LEGACY_KERAS', None); import tensorflow, tf_hqgnn")
-    assert "ImportError: TensorFlow was imported before tf_hqgnn, with Keras 3" in result.stderr
-    assert "set TF_USE_LEGACY_KERAS=1" in result.stderr
+FREE = "import os; os.environ.pop('TF_USE_LEGACY_KERAS', None); import tensorflow as tf\n"
+
+
+@pytest.mark.parametrize(
+    "use", ["tf.keras.layers", "from tensorflow.keras import layers", "import tensorflow.keras.layers"]
+)
+def test_keras_3_in_use_is_refused_in_one_line(use):
+    result = run(f"{FREE}{use}\nimport tf_hqgnn")
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: tf.keras is Keras 3 in this process already, and tf_hqgnn needs Keras 2")
+    assert last.endswith("or set TF_USE_LEGACY_KERAS=1")
+
+
+@pytest.mark.parametrize("before", ["", "import keras\n", "keras = tf.keras\n", "import tf_keras\n"])
+def test_tensorflow_may_be_imported_first(before):
+    result = run(f"{FREE}{before}import tf_hqgnn\nprint(tf.keras.Model.__module__)")
+    assert result.stdout.startswith("tf_keras."), result.stderr
 
 
 def test_import_chooses_keras_2():

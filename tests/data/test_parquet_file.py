@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tf_hqgnn import arrow_guard
+from tf_hqgnn import startup
 from tf_hqgnn.data.parquet_file import open_parquet
 from tf_hqgnn.types import InputError
 
@@ -61,7 +61,7 @@ COMMANDS = {
     ],
 }
 ROOT = Path(__file__).resolve().parents[2]
-IS_SAFE = arrow_guard.is_safe(pa.__version__)
+IS_SAFE = startup.is_safe(pa.__version__)
 
 
 def run_python(code, *arguments):
@@ -155,27 +155,27 @@ def test_the_guard_is_there_before_any_module_can_touch_pyarrow(module):
         "import sys\n"
         "class Watch:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name in ('pyarrow', 'tf_hqgnn.arrow_guard'): print(name)\n"
+        "        if name in ('pyarrow', 'tf_hqgnn.startup'): print(name)\n"
         f"sys.meta_path.insert(0, Watch())\nimport {module}\n"
         "import pyarrow; print(getattr(pyarrow, '_hotfix_installed', False))"
     )
     names = done.stdout.splitlines()
-    assert names[0] == "tf_hqgnn.arrow_guard", done.stderr
+    assert names[0] == "tf_hqgnn.startup", done.stderr
     assert names[-1] == str(not IS_SAFE)
 
 
 def test_without_the_hotfix_an_old_pyarrow_is_refused(monkeypatch):
-    monkeypatch.setattr(arrow_guard.metadata, "version", lambda name: "12.0.0")
+    monkeypatch.setattr(startup.metadata, "version", lambda name: "12.0.0")
     monkeypatch.setitem(sys.modules, "pyarrow_hotfix", None)
     with pytest.raises(ImportError, match=r"^pyarrow 12.0.0 runs code that it finds in Parquet files .*pyarrow 14.0.1"):
-        arrow_guard.forbid_pickled_types()
+        startup.forbid_pickled_types()
 
 
 @pytest.mark.parametrize("version", ["14.0.1", "21.0.0"])
 def test_a_new_pyarrow_needs_no_hotfix(monkeypatch, version):
-    monkeypatch.setattr(arrow_guard.metadata, "version", lambda name: version)
+    monkeypatch.setattr(startup.metadata, "version", lambda name: version)
     monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail(f"imports {name}"))
-    arrow_guard.forbid_pickled_types()
+    startup.forbid_pickled_types()
 
 
 def test_what_is_no_parquet_is_refused_by_its_name(tmp_path):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tf_hqgnn.config import LossConfig, QuantizationConfig
@@ -19,7 +18,7 @@ from tf_hqgnn.unique_rows import unique_rows
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
-class HQGNN(tfrs.Model):
+class HQGNN(tf_keras.Model):
     """Embeddings of users and items, trained by `fit()` on batches of training_batches().
 
     Args:
@@ -172,8 +171,9 @@ class HQGNN(tfrs.Model):
     @tf.autograph.experimental.do_not_convert
     def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One optimizer step; remembers the first step whose loss was not finite."""
-        logs = super().train_step(features)
-        loss = logs["total_loss"]
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(features, training=True)
+        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self._mean_loss.update_state(loss * replicas if replicas > 1 else loss)
         mean = self._mean_loss.result()
@@ -182,6 +182,11 @@ class HQGNN(tfrs.Model):
         is_first_bad = tf.logical_not(tf.math.is_finite(watched)) & (self.first_bad_step < 0)
         self.first_bad_step.assign(tf.where(is_first_bad, self.optimizer.iterations, self.first_bad_step))
         return {"loss": mean, **self._deltas()}
+
+    def test_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The loss of one batch, for `evaluate()`; metrics of ranking come from `tf_hqgnn.evaluation`."""
+        self._mean_loss.update_state(self.compute_loss(features))
+        return {"loss": self._mean_loss.result()}
 
     def make_train_function(self, force: bool = False) -> Callable[[Any], dict[str, tf.Tensor]]:
         """Keras' function of `steps_per_execution` steps, which returns what the last one logs.
