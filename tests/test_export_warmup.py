@@ -140,16 +140,9 @@ def test_scann_missing(model_dir, monkeypatch):
         file.write(b"Scann>ScannSearchBatched")
     monkeypatch.setitem(sys.modules, "scann", None)
     with pytest.raises(
-        ImportError, match=r"searches with ScaNN, which can't be imported .*install tf_hqgnn\[serving\]"
+        ImportError, match=r"searches with ScaNN, which can't be imported .*pip install 'tf_hqgnn\[scann\]'"
     ):
         load_saved_model(model_dir)
-
-
-def test_tensorflow_serving_api_missing(model_dir, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    for call in (lambda: write_warmup(model_dir, "half", []), lambda: replay_warmup(model_dir)):
-        with pytest.raises(ImportError, match=r"need the package tensorflow-serving-api .*install tf_hqgnn\[serving\]"):
-            call()
 
 
 def _classify_log():

@@ -13,6 +13,7 @@ import typer
 from tf_hqgnn import __version__
 from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_tuned
+from tf_hqgnn.extras import require
 from tf_hqgnn.logs import quieten_libraries, start_xla
 from tf_hqgnn.types import InputError
 
@@ -24,6 +25,9 @@ app = typer.Typer(
 )
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run of `tf-hqgnn train`.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="[PRESET|CONFIG.yaml]", help="A preset's name, such as default, or a file of settings.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -61,8 +65,8 @@ def generate(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Settings, see configs/.")],
     out: Annotated[Path, typer.Option(metavar="RUN_DIR", help="The run directory to make.")],
+    config: ConfigArgument = "default",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
     ] = None,
@@ -74,8 +78,9 @@ def train(
     start on, so that a worker that is started again goes on; only the chief writes RUN_DIR.
     """
     from tf_hqgnn.config import Config
+    from tf_hqgnn.preset_files import find_config
 
-    settings = Config.load(config, tuple(overrides or ()))
+    settings = Config.load(find_config(config), tuple(overrides or ()))
     from tf_hqgnn.data.loading import load_dataset
     from tf_hqgnn.distribution import from_chief, is_chief, make_strategy, watch_workers
     from tf_hqgnn.training import check_out, train
@@ -99,8 +104,8 @@ def train(
 
 @app.command()
 def tune(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Settings to start from; `tune` has ranges.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The study's directory; best.yaml will be there.")],
+    config: ConfigArgument = "default",
     trials: Annotated[int, typer.Option(min=1, help="Trainings, all together.")] = 20,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at once, each a process.")] = 1,
     overrides: Annotated[
@@ -115,8 +120,9 @@ def tune(
     t1 or num_steps: every training ends with a free search over them.
     """
     from tf_hqgnn.config import Config
+    from tf_hqgnn.preset_files import find_config
 
-    settings = Config.load(config, tuple(overrides or ()))
+    settings = Config.load(find_config(config), tuple(overrides or ()))
     from tf_hqgnn.tuning.search import check_tune, tune
 
     check_tune(settings, out, resume)
@@ -202,6 +208,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve models over TF Serving's gRPC and REST until Ctrl-C. Files are as TF Serving's of the same option."""
+    require("serving", "serve")
     from tf_hqgnn.serving.server import serve
 
     serve(
@@ -267,11 +274,8 @@ def batch(
     as_json: JsonOption = False,
 ) -> None:
     """Recommend to all users at once, on Apache Beam. Options not named here are Beam's, such as --runner."""
+    require("beam", "batch")
     quieten_beam()
-    try:
-        import apache_beam  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"batch needs Apache Beam ({error}): install tf_hqgnn[beam]") from error
     from tf_hqgnn.beam.batch import batch, say_on_stderr
     from tf_hqgnn.beam.plan import read_ids
     from tf_hqgnn.beam.running import PipelineFailed

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.retrieval.choose import Device, choose_index
+from tf_hqgnn.retrieval.choose import Device, check_index, choose_index
 from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES, make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
@@ -199,6 +199,7 @@ def export_bundle(
     Raises:
       InputError: The version exists in one of them.
     """
+    check_index(retrieval)
     folders = [Path(out_dir) / name for name in models]
     if version is None:
         version = 1 + max((number for folder in folders for number in versions(folder)), default=0)

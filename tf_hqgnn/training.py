@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -21,6 +22,7 @@ from tf_hqgnn.coding import make_codes
 from tf_hqgnn.config import Config, PropagationConfig, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.distribution import check_agreement, from_chief, is_chief, make_strategy, watch_workers
+from tf_hqgnn.extras import how_to_install, missing
 from tf_hqgnn.fitting import fit
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
@@ -39,6 +41,7 @@ from tf_hqgnn.warm_start import WarmStart, start_tables, warm_settings, warm_sta
 # Of the validation users, at most: a propagation is judged in half a second on Gowalla instead of three, and two that
 # differ by less than such a sample can see are as good.
 _SEARCH_USERS = 4096
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,9 @@ def _train(
         warm_start=None if start is None else start.summary(),
     )
     _save(model, graph, result, partial)
-    if report:
+    if report and missing("report"):
+        log.warning("report.html is left out: it needs the package matplotlib: %s", how_to_install("report"))
+    elif report:
         write_report(RunDirectory.load(partial), partial / "report.html")
     if model.config.training.refit and valid:
         everything = concatenate(dataset.train, dataset.valid)

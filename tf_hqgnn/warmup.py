@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from tf_hqgnn.extras import how_to_install
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 # TensorFlow Serving refuses to load a model with more.
@@ -46,17 +49,12 @@ def warmup_requests(user_ids: np.ndarray, item_ids: np.ndarray, k: int, batch_si
 
 
 def write_warmup(model_dir: Path, model_name: str, requests: Requests) -> None:
-    """Writes `requests` as a TFRecord of PredictionLog into the SavedModel `model_dir`.
-
-    Raises:
-      ImportError: tensorflow-serving-api isn't installed.
-    """
-    apis = _serving_apis()
+    """Writes `requests` as a TFRecord of PredictionLog into the SavedModel `model_dir`."""
     path = Path(model_dir) / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, inputs in requests:
-            log = apis.PredictionLog()
+            log = prediction_log_pb2.PredictionLog()
             request = log.predict_log.request
             request.model_spec.name = model_name
             request.model_spec.signature_name = signature
@@ -76,9 +74,8 @@ def replay_warmup(model_dir: str | Path) -> int:
 
     Raises:
       ValueError: There are no records, too many, or one can't be read or answered; the message names it.
-      ImportError: tensorflow-serving-api isn't installed, or ScaNN, and the model needs it.
+      ImportError: The model needs ScaNN, which isn't installed.
     """
-    apis = _serving_apis()
     path = Path(model_dir) / WARMUP_FILE
     if not path.is_file():
         raise ValueError(f"{model_dir} has no warm-up records: expected the file {WARMUP_FILE}")
@@ -91,7 +88,7 @@ def replay_warmup(model_dir: str | Path) -> int:
         raise ValueError(f"{path} holds {len(records)} records, a server takes 1 to {MAX_RECORDS}: export it again")
     for number, record in enumerate(records, start=1):
         try:
-            _replay(model, apis.PredictionLog.FromString(record))
+            _replay(model, prediction_log_pb2.PredictionLog.FromString(record))
         except Exception as error:  # Whatever it is, a server would refuse the model for it.
             raise ValueError(f"{path}, record {number}: {' '.join(str(error).split())}") from error
     return len(records)
@@ -112,8 +109,8 @@ def load_saved_model(model_dir: str | Path) -> Any:
             import scann  # noqa: F401  Registers the operations.
         except ImportError as error:
             raise ImportError(
-                f"{model_dir} searches with ScaNN, which can't be imported ({error}): install "
-                f"tf_hqgnn[serving], or use the exact model"
+                f"{model_dir} searches with ScaNN, which can't be imported ({error}): {how_to_install('scann')}, or "
+                "use the exact model"
             ) from error
     try:
         return tf.saved_model.load(str(model_dir))
@@ -141,13 +138,3 @@ def _example(user_id: str) -> bytes:
     return tf.train.Example(
         features=tf.train.Features(feature={"user_id": tf.train.Feature(bytes_list=values)})
     ).SerializeToString()
-
-
-def _serving_apis() -> Any:
-    try:
-        from tensorflow_serving.apis import prediction_log_pb2
-    except ImportError as error:
-        raise ImportError(
-            f"warm-up records need the package tensorflow-serving-api ({error}): install tf_hqgnn[serving]"
-        ) from error
-    return prediction_log_pb2

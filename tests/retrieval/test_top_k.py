@@ -225,7 +225,7 @@ def test_scann_says_what_it_is_built_with():
 
 def test_scann_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "scann.scann_ops.py", None)
-    with pytest.raises(ImportError, match=r"needs the package scann .*: install tf_hqgnn\[serving\]"):
+    with pytest.raises(ImportError, match=r"needs the package scann .*: pip install 'tf_hqgnn\[scann\]'"):
         ScannTopK(Float32Rows(VALUES), FEW_LEAVES)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.config import RetrievalConfig
+from tf_hqgnn.extras import how_to_install
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import Blocked, ItemFilter
 from tf_hqgnn.retrieval.queries import Queries
@@ -241,8 +242,8 @@ def _scann_ops() -> Any:
         from scann.scann_ops.py import scann_ops
     except ImportError as error:
         raise ImportError(
-            f"the ScaNN index needs the package scann ({error}): install tf_hqgnn[serving], or "
-            "export the exact model only"
+            f"the ScaNN index needs the package scann ({error}): {how_to_install('scann')}, or export the exact model "
+            "only"
         ) from error
     return scann_ops
 

@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tf_hqgnn.extras import how_to_install
 from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument, not_found
 from tf_hqgnn.serving.signature import Signature
 from tf_hqgnn.serving.tensors import decode_tensor
@@ -125,8 +126,8 @@ def _import_custom_ops(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
     except ImportError as error:
         raise ServingError(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"the model searches with ScaNN, which can't be imported here ({error}): install it (scann==1.3.2 for "
-            "TensorFlow 2.16), or serve the model hqgnn, which needs stock TensorFlow only",
+            f"the model searches with ScaNN, which can't be imported here ({error}): "
+            f"{how_to_install('scann')}, or serve the model hqgnn, which needs stock TensorFlow only",
         ) from error
 
 
