@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock bench bench-small bench-amazon bench-gowalla tables clean
+.PHONY: help setup demo test lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do \
@@ -15,7 +15,7 @@ OUT ?= demo
 help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv OUT=demo)"
 	@echo "make test   lint and all tests"
-	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, bench-small (minutes), bench (hours), clean"
+	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, bench-small (minutes), bench (hours), clean"
 
 setup: .venv/.installed
 
@@ -66,10 +66,16 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-ann/bin/python --require-hashes -r benchmarks/ann/requirements.lock
 	@touch $@
 
+# jaxlib without TensorFlow, as on a machine that runs benchmarks/gpu.
+.venv-gpu/.installed: benchmarks/gpu/requirements.lock .venv/.installed
+	@test -x .venv-gpu/bin/python || $(BIN)/python -m venv --without-pip .venv-gpu
+	@$(BIN)/uv pip install --quiet --python .venv-gpu/bin/python --require-hashes -r benchmarks/gpu/requirements.lock
+	@touch $@
+
 demo: .venv/.installed
 	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
 
-test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed
+test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed
@@ -90,12 +96,19 @@ lock: .venv/.installed
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/ann/requirements.in -o benchmarks/ann/requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		benchmarks/gpu/requirements.in -o benchmarks/gpu/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		tests/clients/min-tfs-client.in -o tests/clients/min-tfs-client.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		serving/requirements-tools.in -o serving/requirements-tools.lock
 
 WORK ?= bench-results
+PROGRAMS ?= gpu-programs
+
+# The hot programs for a machine with a GPU and without TensorFlow: benchmarks/README.md says how to run them there.
+gpu-programs: .venv/.installed
+	$(BIN)/python -m benchmarks.gpu make "$(PROGRAMS)"
 
 # The tables of README.md and benchmarks/README.md from the CSVs in benchmarks/results.
 tables: .venv/.installed
@@ -160,4 +173,4 @@ bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.install
 	$(PEERS) --refit --data gowalla --max-seconds 120 --config configs/gowalla.yaml --set training.refit=false
 
 clean:
-	rm -rf .venv .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann .venv-gpu gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

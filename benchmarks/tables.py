@@ -15,6 +15,7 @@ from collections.abc import Callable
 from benchmarks import epochs, quantization, scale
 from benchmarks.ann import __main__ as ann
 from benchmarks.cells import ROOT
+from benchmarks.gpu import report as gpu
 from benchmarks.peers import report as peers
 
 _RESULTS = ROOT / "benchmarks" / "results"
@@ -22,6 +23,7 @@ _FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 _MAKERS: dict[str, Callable[[list[dict[str, str]]], str]] = {
     "ann": ann.markdown,
     "epochs": epochs.markdown,
+    "gpu": gpu.markdown,
     "quantization": quantization.markdown,
     "peers": peers.markdown,
     "scale": scale.markdown,

@@ -15,6 +15,8 @@ from runner.manifest import ProgramsError, read_manifest
 from runner.session import Options, Session
 from runner.table import Table
 
+# Versions of TensorFlow whose programs were run; jaxlib was 0.6.2 and 0.10.2.
+TRIED = ("2.16.2",)
 _WORKER = Path(__file__).resolve().parent / "worker.py"
 
 
@@ -42,6 +44,11 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
     print(f"$ python {' '.join(sys.argv)}")
     print(f"{len(manifest.programs)} programs, compiled by TensorFlow {manifest.tensorflow}, commit {manifest.commit}")
+    if manifest.tensorflow not in TRIED:
+        print(
+            f"warning: these programs are TensorFlow {manifest.tensorflow}'s, tried were those of {', '.join(TRIED)}; "
+            "what this jaxlib can't compile becomes a row that says so"
+        )
 
     def command(kind: str) -> list[str]:
         return [sys.executable, str(_WORKER), kind, str(arguments.programs)]

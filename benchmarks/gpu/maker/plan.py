@@ -62,13 +62,15 @@ def full() -> Plan:
     plan.definitions += [product(gowalla, 64), solution(gowalla, 64)]
     plan.definitions += [training_step(steps.HQ_BPR, 2_000_000, 64, 8192)]
     plan.definitions += list(_searches(10_000_000, 64, (32,)))
+    plan.definitions += list(_searches(1_000_000, 64, (1,)))
+    plan.definitions += list(_searches(10_000_000, 64, (1,)))
     plan.definitions += [product(hundred_million, 64), solution(hundred_million, 64)]
     plan.definitions += [
         training_step(step, 2_000_000, 64, 8192) for step in map(dense, (steps.ALIGNMENT, steps.SOFTMAX))
     ]
     plan.definitions += [training_step(steps.HQ_SOFTMAX, 2_000_000, 64, 8192)]
-    plan.definitions += list(_searches(1_000_000, 64, (1, 1024)))
-    plan.definitions += list(_searches(10_000_000, 64, (1, 1024)))
+    plan.definitions += list(_searches(1_000_000, 64, (1024,)))
+    plan.definitions += list(_searches(10_000_000, 64, (1024,)))
     plan.definitions += list(_searches(1_000_000, 256, BATCHES))
     plan.definitions += list(_searches(10_000_000, 256, BATCHES))
     return plan
@@ -80,8 +82,13 @@ def tiny() -> Plan:
     plan.definitions += [copy(2**20), *_checked(plan)]
     plan.definitions += [search(ways.BYTES, _SMALL, 64, 1), search(ways.ONE_BY_ONE, _SMALL, 256, 32)]
     plan.definitions += [search(ways.FLOAT32, _SMALL, 64, 32)]
+    plan.definitions += [
+        training_step(step, 300, 16, 64)
+        for step in (steps.ALIGNMENT, dense(steps.SOFTMAX), steps.HQ_BPR, steps.HQ_SOFTMAX)
+    ]
     drawn_graph = plan.drawn_graph("generated, 20,000 edges", 500, 300, 20_000, 8)
-    plan.definitions += [product(drawn_graph, 8), solution(drawn_graph, 8)]
+    middle = plan.graph("middle", graphs.generated(300, 200, 4000))
+    plan.definitions += [product(drawn_graph, 8), solution(drawn_graph, 8), product(middle, 8), solution(middle, 8)]
     return plan
 
 

@@ -91,8 +91,8 @@ def _batch(inputs: dict[str, Array], settings: dict[str, Any]) -> Batch:
         users=rows("user_table", user_index),
         items=rows("item_table", item_index),
         negatives=None if negative_index is None else rows("item_table", negative_index),
-        log_popularity=rows("log_popularity", item_index)[..., 0] if softmax else None,
-        weight=rows("user_weight", user_index)[..., 0] if softmax else None,
+        log_popularity=rows("log_popularity", item_index) if softmax else None,
+        weight=rows("user_weight", user_index) if softmax else None,
     )
 
 

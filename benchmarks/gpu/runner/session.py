@@ -16,8 +16,9 @@ from .work import FAILED, NO_TIME
 # A call for the check, and the three that a row needs at least.
 _LEAST_CALLS = 5
 _START_SECONDS = 90.0
-# A worker that has its own limit answers a little later than that.
-_GRACE_SECONDS = 15.0
+
+# The note of programs that were never started.
+NOTHING_LEFT = "no time was left"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Session:
       options: limits.
       command: `(kind of worker) -> command` that starts a worker.
       report: prints a line.
+      grace_seconds: how much later than its limit a worker may answer before it is stopped.
     """
 
     manifest: Manifest
@@ -67,10 +69,12 @@ class Session:
     options: Options
     command: Callable[[str], Sequence[str]]
     report: Callable[[str], None]
+    grace_seconds: float = 15.0
     _worker: Worker | None = None
     _kind: str = ""
     _device: dict[str, Any] = field(default_factory=dict)
     _missing: dict[str, str] = field(default_factory=dict)
+    _late: int = 0
 
     def run(self) -> None:
         """Measures one after the other. A worker that fails is replaced."""
@@ -82,6 +86,8 @@ class Session:
                 self._add(job, self._row(job, deadline))
         finally:
             self.close()
+        if self._late:
+            self.report(f"{self._late} programs more: no time was left for them")
 
     @property
     def unavailable(self) -> str:
@@ -96,15 +102,18 @@ class Session:
 
     def _row(self, job: Job, deadline: float) -> dict[str, Any]:
         remaining = deadline - time.monotonic()
-        if remaining < max(1.0, self._least_seconds(job)):
-            return {"status": NO_TIME, "note": f"{max(remaining, 0.0):.0f} s of {self.options.seconds:.0f} were left"}
+        if remaining < 1.0:
+            self._late += 1
+            return {"status": NO_TIME, "note": NOTHING_LEFT}
+        if remaining < self._least_seconds(job):
+            return {"status": NO_TIME, "note": f"{remaining:.0f} s of {self.options.seconds:.0f} were left"}
         try:
             self._start(job.worker, remaining)
             if self._worker is None:
                 return {"status": FAILED, "note": self._missing[job.worker]}
             seconds = min(deadline - time.monotonic(), self.options.program_seconds)
             limits = {"seconds": seconds, "memory_bytes": self.options.memory_bytes}
-            grace = min(_GRACE_SECONDS, max(deadline - time.monotonic() - seconds, 0.0))
+            grace = min(self.grace_seconds, max(deadline - time.monotonic() - seconds, 0.0))
             answer = self._worker.ask({"job": job.question, "limits": limits}, seconds + grace)
         except WorkerError as error:
             self.close()
@@ -147,7 +156,8 @@ class Session:
             row["tensorflow_cpu_ms"] = self.manifest.tensorflow_ms.get(job.name)
             row |= self._compared(job.program, row)
         self.table.add(row)
-        self.report(summary(row))
+        if row.get("note") != NOTHING_LEFT:
+            self.report(summary(row))
 
     def _compared(self, program: Program, row: dict[str, Any]) -> dict[str, Any]:
         """The time beside the memory's limit and torch's."""

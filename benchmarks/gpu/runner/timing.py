@@ -29,7 +29,7 @@ class Times:
         return 1e3 * float(np.percentile(self.seconds, 95))
 
 
-def measure(call: Callable[[], None], deadline: float, most: int = 100, enough_seconds: float = 1.0) -> Times | None:
+def measure(call: Callable[[], None], deadline: float, most: int = 100, enough_seconds: float = 0.3) -> Times | None:
     """Times of warm calls: at least `CALLS`, up to `most` while they take less than `enough_seconds` together.
 
     Args:
