@@ -120,7 +120,7 @@ def test_a_damaged_program_becomes_a_row(changed, tmp_path):
     (folder / names[one].file).write_bytes(b"damaged")
     (folder / names[two].file).write_bytes(gzip.compress(b"no program"))
     (folder / names[three].file).unlink()
-    process = run(folder, tmp_path / "table.csv", "--only", "search", "--no-torch")
+    process = run(folder, tmp_path / "table.csv", "--only", "batch 3", "--no-torch")
     rows = rows_of(tmp_path / "table.csv")
     assert process.returncode == 0
     assert [rows[name]["status"] for name in (one, two, three, four)] == ["failed", "failed", "failed", "ok"]

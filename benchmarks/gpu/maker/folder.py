@@ -31,8 +31,9 @@ def write(plan: Plan, folder: Path, report: Callable[[str], None] = print) -> Ma
     manifest = Manifest(folder, tf.__version__, commit(), [], {})
     for number, definition in enumerate(plan.definitions):
         manifest.programs.append(_program(definition, number, manifest))
-        # A model's tables take gigabytes, and it refers to itself.
-        gc.collect()
+        if definition.kind == "training":
+            # A model's tables take gigabytes, and it refers to itself.
+            gc.collect()
         report(definition.name)
     for group, arrays in _groups(plan.definitions).items():
         manifest.groups[group] = _group(group, len(manifest.groups), arrays, plan, folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import tensorflow as tf
@@ -12,14 +12,15 @@ from benchmarks.gpu.maker import search as ways
 from benchmarks.gpu.maker import training as steps
 from benchmarks.gpu.maker.program import Definition, Source, drawn
 from benchmarks.gpu.maker.propagation import Graph, product, solution
-from benchmarks.gpu.maker.search import search
-from benchmarks.gpu.maker.training import dense, training_step
+from benchmarks.gpu.maker.search import Search, search
+from benchmarks.gpu.maker.training import Training, dense, training_step
 from benchmarks.gpu.runner.draws import Draw
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 
 BATCHES = (32, 1, 1024)
 _SMALL = 70_000
 _PLANES = (ways.FOUR_BITS_PLANES, ways.TWO_BITS_PLANES, ways.ONE_BIT_PLANES, ways.ONE_BY_ONE)
+_CHECKED_STEPS = (steps.ALIGNMENT, steps.SOFTMAX, dense(steps.ALIGNMENT), steps.HQ_BPR, steps.HQ_SOFTMAX)
 _LEVELS = (ways.FLOAT32, ways.BYTES, ways.FOUR_BITS, ways.TWO_BITS, ways.ONE_BIT)
 
 
@@ -56,7 +57,7 @@ def full() -> Plan:
     gowalla = plan.graph(*reversed(graphs.gowalla()))
     hundred_million = plan.drawn_graph("generated, 100 million edges", 2_000_000, 1_000_000, 100_000_000, 64)
     plan.definitions += [copy(2**exponent) for exponent in (22, 24, 26, 28)]
-    plan.definitions += _checked(plan)
+    plan.definitions += _checked(plan, (*_LEVELS, *_PLANES), _CHECKED_STEPS)
     plan.definitions += list(_searches(1_000_000, 64, (32,)))
     plan.definitions += [training_step(step, 2_000_000, 64, 8192) for step in (steps.ALIGNMENT, steps.SOFTMAX)]
     plan.definitions += [product(gowalla, 64), solution(gowalla, 64)]
@@ -79,12 +80,12 @@ def full() -> Plan:
 def tiny() -> Plan:
     """Programs of every kind that run in seconds, to try the whole way."""
     plan = Plan()
-    plan.definitions += [copy(2**20), *_checked(plan)]
+    some = (ways.FLOAT32, ways.BYTES, ways.FOUR_BITS, ways.TWO_BITS_PLANES, ways.ONE_BY_ONE)
+    plan.definitions += [copy(2**20), *_checked(plan, some, (steps.SOFTMAX, steps.HQ_BPR))]
     plan.definitions += [search(ways.BYTES, _SMALL, 64, 1), search(ways.ONE_BY_ONE, _SMALL, 256, 32)]
     plan.definitions += [search(ways.FLOAT32, _SMALL, 64, 32)]
     plan.definitions += [
-        training_step(step, 300, 16, 64)
-        for step in (steps.ALIGNMENT, dense(steps.SOFTMAX), steps.HQ_BPR, steps.HQ_SOFTMAX)
+        training_step(step, 300, 16, 64) for step in (steps.ALIGNMENT, dense(steps.SOFTMAX), steps.HQ_BPR)
     ]
     drawn_graph = plan.drawn_graph("generated, 20,000 edges", 500, 300, 20_000, 8)
     middle = plan.graph("middle", graphs.generated(300, 200, 4000))
@@ -112,11 +113,11 @@ def copy(size: int) -> Definition:
     )
 
 
-def _checked(plan: Plan) -> Iterator[Definition]:
+def _checked(plan: Plan, searched: Sequence[Search], trained: Sequence[Training]) -> Iterator[Definition]:
     """Small programs of every kind, whose answers must be TensorFlow's."""
-    for way in (*_LEVELS, *_PLANES):
+    for way in searched:
         yield search(way, _SMALL, 64, 3, check=True)
-    for step in (steps.ALIGNMENT, steps.SOFTMAX, dense(steps.ALIGNMENT), steps.HQ_BPR, steps.HQ_SOFTMAX):
+    for step in trained:
         yield training_step(step, 300, 16, 128, check=True)
     small = plan.graph("small", graphs.generated(200, 150, 3000))
     yield product(small, 16, check=True)

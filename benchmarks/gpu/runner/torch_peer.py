@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from .device import DeviceError, DeviceInfo
-from .machine import driver_version, processor
+from .machine import driver_version, free_host_memory, processor
 from .timing import CALLS, measure
 from .work import FAILED, NO_MEMORY, NO_TIME, OK, Limits
 
@@ -45,6 +45,13 @@ class TorchPeer:
     def run(self, search: dict[str, Any], limits: Limits) -> dict[str, Any]:
         """What the table says of a search of `kind`, `num_items`, `dim`, `batch` and `k`."""
         row: dict[str, Any] = {"status": OK}
+        # All scores, and the rows that they are made of.
+        wanted = 4 * search["num_items"] * (search["batch"] + search["dim"])
+        free = self._free_bytes()
+        free = limits.memory_bytes if free is None else min(free, limits.memory_bytes or free)
+        if free is not None and wanted > free:
+            note = f"it needs {wanted / 2**30:.1f} GiB, {free / 2**30:.1f} GiB may be used"
+            return {"status": NO_MEMORY, "note": note}
         deadline = time.monotonic() + limits.seconds
         try:
             call = self._search(search)
@@ -66,6 +73,11 @@ class TorchPeer:
             return bool((self._torch.ones(2, device=self._device).sum() == 2).item())
         except RuntimeError:
             return False
+
+    def _free_bytes(self) -> int | None:
+        if self._device.type == "cuda":
+            return int(self._torch.cuda.mem_get_info()[0])
+        return free_host_memory()
 
     def _search(self, search: dict[str, Any]) -> Any:
         torch = self._torch
