@@ -1,11 +1,15 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean
+.PHONY: help setup demo test test-install lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
+# Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
+ANY_PYTHON := $(shell for p in python3 python python3.13 python3.12; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && echo $$p && break; done)
+NO_PYTHON = tf_hqgnn needs Python 3.11 (or 3.10) with venv, found $$($(or $(PYTHON),python3) --version 2>&1 | tail -n 1)
 BIN := .venv/bin
 DATA ?=
 ITEMS ?=
@@ -14,15 +18,23 @@ OUT ?= demo
 
 help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv OUT=demo)"
-	@echo "make test   lint and all tests"
+	@echo "make test   lint and all tests; make test-install: the wheel in clean environments (10 minutes)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, bench-small (minutes), bench (hours), clean"
 
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock setup.py pyproject.toml
-	@if ! $(or $(PYTHON),false) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null; then \
-		echo "tf_hqgnn needs Python 3.11 (or 3.10) with venv, found $$($(or $(PYTHON),python3) --version 2>&1 | tail -n 1); install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@if test -x $(BIN)/python; then :; \
+	elif $(or $(PYTHON),false) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null; then \
+		$(PYTHON) -m venv .venv; \
+	elif test "$(origin PYTHON)" != file || test -z "$(ANY_PYTHON)"; then \
+		echo "$(NO_PYTHON); install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; \
+	else \
+		echo "no Python 3.11 or 3.10 here, only $$($(ANY_PYTHON) --version 2>&1): uv fetches Python 3.11"; \
+		$(ANY_PYTHON) -m venv .venv-uv && .venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv \
+			&& .venv-uv/bin/uv venv --quiet --seed --python 3.11 .venv 2>.venv-uv/log \
+			|| { rm -rf .venv; echo "$(NO_PYTHON), and uv couldn't fetch it; install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	fi
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@echo "installing requirements.lock into .venv (2 GB, some minutes the first time)"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
@@ -78,6 +90,10 @@ demo: .venv/.installed
 test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
+test-install: .venv/.installed
+	$(BIN)/python -m pytest -m install tests/install --durations=20
+
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -89,7 +105,7 @@ format: .venv/.installed
 
 lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-		requirements.in -o requirements.lock
+		--all-extras --no-emit-package tf-hqgnn pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--excludes benchmarks/recbole/excludes.txt benchmarks/recbole/requirements.in -o benchmarks/recbole/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
@@ -173,4 +189,4 @@ bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.install
 	$(PEERS) --refit --data gowalla --max-seconds 120 --config configs/gowalla.yaml --set training.refit=false
 
 clean:
-	rm -rf .venv .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann .venv-gpu gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann .venv-gpu gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

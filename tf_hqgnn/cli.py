@@ -15,6 +15,7 @@ from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_tuned
 from tf_hqgnn.extras import require
 from tf_hqgnn.logs import quieten_libraries, start_xla
+from tf_hqgnn.startup import settle_home
 from tf_hqgnn.types import InputError
 
 app = typer.Typer(
@@ -315,6 +316,7 @@ def _titles(path: Path | None) -> dict[str, str]:
 
 def main() -> None:
     """Runs the command line; the console script's entry point."""
+    settle_home()
     quieten_libraries()
     try:
         app()

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import tempfile
 from importlib import metadata
 
 # pyarrow's first release without CVE-2023-47248.
@@ -36,6 +37,25 @@ def _keras_3_is_in_use() -> bool:
     if keras is None or "LazyLoader" in type(keras).__name__:
         return False
     return not keras.Model.__module__.startswith("tf_keras.")
+
+
+def settle_home() -> None:
+    """Gives a program a home and a user name where it has none, and keeps libraries from writing into a home.
+
+    In a container under an arbitrary user id there is neither; libraries look for both while they are imported (nltk,
+    which TFX brings, and getpass) and fail without. Keras writes `~/.keras/keras.json` when it is imported.
+    """
+    home = os.path.expanduser("~")
+    if home == "~" or not os.access(home, os.R_OK):
+        home = os.environ["HOME"] = tempfile.gettempdir()
+    if not os.path.exists(os.path.join(home, ".keras")):
+        # No folder can be made there, and Keras goes on with its defaults.
+        os.environ.setdefault("KERAS_HOME", os.path.join(os.devnull, "keras"))
+    if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+        try:
+            importlib.import_module("pwd").getpwuid(os.getuid())
+        except (ImportError, KeyError, AttributeError):
+            os.environ["USER"] = "hqgnn"
 
 
 def forbid_pickled_types() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import io
+import os
 import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,6 +117,7 @@ def bar_chart(
 
 def _chart(key: str, description: str, labels: tuple[str, str], draw: Callable[[Axes], None]) -> str:
     # Imported here since it takes a second that most commands need not spend; Figure itself, since pyplot has a state.
+    _keep_out_of_the_home()
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -127,6 +133,16 @@ def _chart(key: str, description: str, labels: tuple[str, str], draw: Callable[[
         if len(axes.get_legend_handles_labels()[1]) > 1:
             figure.legend(loc="outside upper center", ncols=2, handlelength=1.6, columnspacing=1.2)
         return _inline(figure, key, description)
+
+
+def _keep_out_of_the_home() -> None:
+    """Lets matplotlib keep its list of fonts in a temporary folder, unless it has a place already."""
+    home = os.path.expanduser("~")
+    if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
+        return
+    if not any(os.path.isdir(os.path.join(home, name, "matplotlib")) for name in (".cache", ".config")):
+        folder = os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="matplotlib-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _inline(figure: Figure, key: str, description: str) -> str:

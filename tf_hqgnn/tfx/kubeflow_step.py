@@ -32,6 +32,7 @@ import yaml
 from absl import app
 
 import tf_hqgnn.types
+from tf_hqgnn.startup import settle_home
 
 # The stores that Kubeflow's launcher and Vertex mount; the folder under "/" by URI scheme.
 MOUNTS = {"gs://": "gcs", "s3://": "s3", "minio://": "minio"}
@@ -207,6 +208,8 @@ def _main(parsed: tuple[Namespace, list[str]]) -> None:
 
 
 def _parse(arguments: list[str]) -> tuple[Namespace, list[str]]:
+    # Before TFX is imported, which wants a home; the container may run as any user.
+    settle_home()
     # TFX's, so that the arguments are those that its compiler writes.
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
