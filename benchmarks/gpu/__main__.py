@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import warnings
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -34,6 +35,8 @@ def main() -> None:
 
 def make(folder: Path, plan: str) -> None:
     """Makes a folder of programs, and says how large it is."""
+    # That a gradient is made dense is the point of a dense optimizer.
+    warnings.filterwarnings("ignore", message="Converting sparse IndexedSlices")
     from benchmarks.gpu.maker.folder import write
     from benchmarks.gpu.maker.plan import PLANS
 

@@ -97,11 +97,12 @@ PLANS: dict[str, Callable[[], Plan]] = {"full": full, "tiny": tiny}
 
 
 def copy(size: int) -> Definition:
-    """Every bit of `size` integers turned over: what reading and writing memory costs, and nothing else."""
+    """Every bit of `size` integers turned over, in place: what reading and writing memory costs, and nothing else."""
     values = drawn("values", Draw("words", 50, (size,), "int64"), f"words {size}")
 
     def build() -> Source:
-        return Source(tf.bitwise.invert, ["values"])
+        values = tf.Variable(tf.zeros([size], tf.int64), trainable=False)
+        return Source(lambda: values.assign(tf.bitwise.invert(values), read_value=False), [], {"values": values})
 
     return Definition(
         name=f"copy {8 * size / 2**20:,.0f} MiB",

@@ -31,6 +31,7 @@ class Options:
       memory_bytes: of the device for one program; None for all that is free.
       only: programs whose name holds this text.
       with_torch: whether torch is timed beside them.
+      torch_seconds: for one search by torch.
     """
 
     seconds: float = 360.0
@@ -38,6 +39,7 @@ class Options:
     memory_bytes: int | None = None
     only: str = ""
     with_torch: bool = True
+    torch_seconds: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Session:
             self._start(job.worker, remaining)
             if self._worker is None:
                 return {"status": FAILED, "note": self._missing[job.worker]}
-            seconds = min(deadline - time.monotonic(), self.options.program_seconds)
+            longest = self.options.torch_seconds if job.worker == "torch" else self.options.program_seconds
+            seconds = min(deadline - time.monotonic(), longest)
             limits = {"seconds": seconds, "memory_bytes": self.options.memory_bytes}
             grace = min(self.grace_seconds, max(deadline - time.monotonic() - seconds, 0.0))
             answer = self._worker.ask({"job": job.question, "limits": limits}, seconds + grace)
