@@ -102,7 +102,11 @@ def copy(size: int) -> Definition:
 
     def build() -> Source:
         values = tf.Variable(tf.zeros([size], tf.int64), trainable=False)
-        return Source(lambda: values.assign(tf.bitwise.invert(values), read_value=False), [], {"values": values})
+
+        def turn_over() -> None:
+            values.assign(tf.bitwise.invert(values))
+
+        return Source(turn_over, [], {"values": values})
 
     return Definition(
         name=f"copy {8 * size / 2**20:,.0f} MiB",
