@@ -31,7 +31,7 @@ from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.logs import quieten_libraries
 from tf_hqgnn.new_items import extend
 from tf_hqgnn.retrieval.histories import hop
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training import train
 from tf_hqgnn.types import Interactions
 

@@ -25,7 +25,7 @@ from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.export import read_metadata
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
 from tf_hqgnn.tfx.model_store import MODEL_NAMES
 from tf_hqgnn.types import InputError

@@ -10,7 +10,7 @@ from tf_hqgnn import coding
 from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training import train
 
 BPR = ("loss.name=bpr", "propagation.solver=none", "propagation.normalize=false", "training.evaluate_every=3")

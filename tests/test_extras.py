@@ -11,7 +11,7 @@ from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.export import SCANN_MODEL, ServingBundle, export_bundle, read_metadata
 from tf_hqgnn.extras import how_to_install, missing, require
 from tf_hqgnn.retrieval.scann import BRUTE_FORCE_BELOW
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training import train
 from tf_hqgnn.types import InputError
 

@@ -22,7 +22,8 @@ from tf_hqgnn.report import charts, curves, discrepancy, overview, validation_sa
 from tf_hqgnn.report.examples import choose_users, examples
 from tf_hqgnn.report.page import render_report, write_report
 from tf_hqgnn.report.validation_sample import ValidationSample
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.runs.tables import TrainedTables
 from tf_hqgnn.types import Interactions
 
 EVIL = "<script>alert('x')</script>"
@@ -63,8 +64,8 @@ def make_run(path, num_users=40, num_items=30, seed=3, bits=None, has_valid=True
     metrics["popularity"] = popular
     if coded is not None and has_valid:
         metrics |= {"valid": judge(*coded.dequantize()), "full_precision": full}
-    (path / "checkpoints" / "epoch-00003").mkdir(parents=True)
-    np.savez(path / "checkpoints" / "epoch-00003" / "weights.npz", best_0=trained[0], best_1=trained[1])
+    path.mkdir(parents=True)
+    TrainedTables(*(np.asarray(table, np.float32) for table in trained)).save(path)
     columns = "epoch,loss,train_seconds,validation_seconds" + (",valid_ndcg@20" if has_valid else "")
     rows = [f"{n},{1 / n},0.5,0.25" + (f",{n / 10}" if has_valid else "") for n in (1, 2, 3)]
     (path / "history.csv").write_text("\n".join([columns, *rows]) + "\n")
@@ -231,7 +232,7 @@ def dense_adjacency(graph):
 def test_discrepancy_against_dense_matrices(tmp_path, normalize):
     settings = {"t1": 1.5, "solver": "euler", "normalize": normalize}
     run = make_run(tmp_path / "run", propagation=settings)
-    trained = discrepancy.read_trained(run)
+    trained = run.tables().filled()
     found = discrepancy.measure(run, trained)
     e, adjacency = np.concatenate(trained).astype(np.float64), dense_adjacency(run.graph)
     if normalize:
@@ -268,24 +269,15 @@ def test_discrepancy_of_other_encoders(tmp_path):
     assert discrepancy.discrepancy(replace(run, config=ngcf), None) == ""
 
 
-def test_discrepancy_without_a_checkpoint_or_with_too_many_edges(tmp_path, monkeypatch):
+def test_discrepancy_without_tables_or_with_too_many_edges(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run")
-    trained = discrepancy.read_trained(run)
+    trained = run.tables().filled()
     whole = discrepancy.discrepancy(run, None)
-    (run.path / "checkpoints" / "epoch-00003" / "weights.npz").unlink()
-    assert "checkpoint with the trained tables is no longer there" in discrepancy.discrepancy(run, None)
+    (run.path / "tables.npz").unlink()
+    assert "the run has no trained tables" in discrepancy.discrepancy(run, None)
     assert discrepancy.discrepancy(run, trained) == whole
     monkeypatch.setattr(discrepancy, "_MAX_EDGES", 10)
     assert "more than 10 interactions" in discrepancy.discrepancy(run, trained)
-
-
-def test_a_checkpoint_of_other_tables_is_not_used(tmp_path):
-    run = make_run(tmp_path / "run")
-    file = run.path / "checkpoints" / "epoch-00003" / "weights.npz"
-    np.savez(file, best_0=np.zeros((2, 2)), best_1=np.zeros((30, 64)))
-    assert discrepancy.read_trained(run) is None
-    np.savez(file, weight_0=np.zeros((40, 64)))
-    assert discrepancy.read_trained(run) is None
 
 
 def test_titles_and_ids_are_text_and_nothing_is_loaded(report):

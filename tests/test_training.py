@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from tf_hqgnn.callbacks import DivergenceError, TrainingState
-from tf_hqgnn.checkpoints import CheckpointStore
 from tf_hqgnn.config import Config, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.initialization import initial_embeddings, spectral_embeddings
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
-from tf_hqgnn.report.discrepancy import read_trained
-from tf_hqgnn.run_directory import RunDirectory, partial_path
+from tf_hqgnn.runs.checkpoints import CheckpointStore
+from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.training import train
 from tf_hqgnn.types import InputError, Interactions, concatenate
 
@@ -148,7 +147,7 @@ def test_the_best_propagation_is_found_and_served(finished):
     assert (run.config.propagation.solver, run.config.propagation.t1) == (best["solver"], float(best["t1"]))
     assert result.valid["ndcg@20"] == pytest.approx(float(best["valid_ndcg@20"]), abs=1e-9)
     assert result.valid["ndcg@20"] > float(rows[0]["valid_ndcg@20"])  # the first row is what the settings say
-    trained = read_trained(run)
+    trained = run.tables().filled()
     expected = propagate_embeddings(run.graph, *trained, run.config.propagation)
     np.testing.assert_allclose(run.item_embeddings, expected[1], atol=1e-6)
 

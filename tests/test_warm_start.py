@@ -8,9 +8,8 @@ import pytest
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.report.discrepancy import read_trained
-from tf_hqgnn.run_directory import RunDirectory
-from tf_hqgnn.trained_state import TrainedState
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.training import train
 from tf_hqgnn.types import InputError, Interactions
 from tf_hqgnn.warm_start import start_tables, warm_start
@@ -122,7 +121,7 @@ class TestTraining:
         assert first.warm_start is None
         assert result.warm_start == {"kept_users": 540, "kept_items": 360, "new_users": 60, "new_items": 40}
         assert result.epochs == 1
-        before, after = (read_trained(RunDirectory.load(one.run_dir)) for one in (first, result))
+        before, after = (RunDirectory.load(one.run_dir).tables().filled() for one in (first, result))
         for old, new in zip(before, after):
             # The loss looks at directions, so rows start at unit length.
             expected = old / np.linalg.norm(old, axis=1, keepdims=True)
@@ -155,7 +154,7 @@ class TestTraining:
 
     def test_a_run_without_checkpoint_can_not_be_started_from(self, first, tmp_path):
         run = RunDirectory.load(first.run_dir)
-        with pytest.raises(InputError, match=r"has no checkpoint with trained tables .* keep that folder"):
+        with pytest.raises(InputError, match=r"has no trained tables \(tables.npz\), which a warm start"):
             TrainedState.from_run(replace(run, path=tmp_path))
 
     def test_of_a_refitted_run_the_validation_interactions_are_learnt_too(self, first):

@@ -15,9 +15,9 @@ import tf_keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tf_hqgnn.checkpoints import CheckpointStore
 from tf_hqgnn.config import TrainingConfig
 from tf_hqgnn.models.hqgnn import HQGNN
+from tf_hqgnn.runs.checkpoints import CheckpointStore
 
 # What early stopping watches.
 MONITOR = "ndcg@20"

@@ -146,7 +146,7 @@ def evaluate(
     """Rank the full catalogue for every user of a split and print the metrics, beside popularity's."""
     if split not in ("valid", "test"):
         raise InputError(f"--split {split}: expected valid or test")
-    from tf_hqgnn.run_directory import RunDirectory
+    from tf_hqgnn.runs.run_directory import RunDirectory
 
     ks = _cut_offs(k)
     run = RunDirectory.load(run_dir)
@@ -162,7 +162,7 @@ def export(
 ) -> None:
     """Write both SavedModels, with warm-up records, as a new version."""
     from tf_hqgnn.export import EXACT_MODEL, SCANN_MODEL, export_run, read_metadata
-    from tf_hqgnn.run_directory import RunDirectory
+    from tf_hqgnn.runs.run_directory import RunDirectory
 
     number = export_run(RunDirectory.load(run_dir), out, version)
     kinds = {name: read_metadata(out / name / str(number))["exact"] for name in (EXACT_MODEL, SCANN_MODEL)}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tf_hqgnn.beam.batch import BatchReport
     from tf_hqgnn.config import Config
     from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-    from tf_hqgnn.run_directory import Evaluation
+    from tf_hqgnn.runs.run_directory import Evaluation
     from tf_hqgnn.serving.answers import Recommendation
     from tf_hqgnn.tuning.search import TuneResult
 

@@ -26,7 +26,7 @@ from tf_hqgnn.versions import check_free, staged_version, versions
 from tf_hqgnn.warmup import replay_warmup, warmup_requests, write_warmup
 
 if TYPE_CHECKING:
-    from tf_hqgnn.run_directory import RunDirectory
+    from tf_hqgnn.runs.run_directory import RunDirectory
 
 EXACT_MODEL = "hqgnn"
 SCANN_MODEL = "hqgnn_scann"

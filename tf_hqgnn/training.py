@@ -17,7 +17,6 @@ import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.callbacks import MONITOR, TrainingState
-from tf_hqgnn.checkpoints import CheckpointStore
 from tf_hqgnn.coding import make_codes
 from tf_hqgnn.config import Config, PropagationConfig, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
@@ -31,10 +30,12 @@ from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.report.page import write_report
-from tf_hqgnn.run_directory import RunDirectory, partial_path
-from tf_hqgnn.trained_state import TrainedState
+from tf_hqgnn.runs.checkpoints import CheckpointStore
+from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
+from tf_hqgnn.runs.tables import TrainedTables
+from tf_hqgnn.runs.trained_state import TrainedState
+from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.types import InputError, Interactions, concatenate
-from tf_hqgnn.untrained import Untrained
 from tf_hqgnn.validation import Judge
 from tf_hqgnn.warm_start import WarmStart, start_tables, warm_settings, warm_start
 
@@ -186,12 +187,13 @@ def _assist(
 
 @dataclass(frozen=True)
 class _Made:
-    """A trained model: its rows, propagated; their codes; and how it came about."""
+    """A trained model: its rows, propagated and before; their codes; and how it came about."""
 
     config: Config
     users: np.ndarray
     items: np.ndarray
     untrained: Untrained
+    tables: TrainedTables
     coded: CodedEmbeddings | None
     state: TrainingState
     seconds: float
@@ -231,6 +233,8 @@ def _make(
     prepared = time.monotonic() - began
     state = fit(model, train, graph, training, config.seed, lambda: judge(*propagate(config.propagation)), folder)
     began = time.monotonic()
+    # Now, since fine-tuning of codes goes on with the same tables.
+    tables = TrainedTables.of(model.user_table.numpy(), model.item_table.numpy(), untrained)
     if config.propagation.search and config.propagation.solver != "none" and len(judge.targets):
         found = _search(config, judge, propagate, folder / "propagation.csv")
         config = config.model_copy(update={"propagation": found})
@@ -240,7 +244,7 @@ def _make(
         quality = judge if len(judge.targets) else None
         coded = make_codes(model, users, items, train, graph, config, quality, folder / "quantization")
     seconds = round(prepared + state.seconds + time.monotonic() - began, 3)
-    return _Made(config, users, items, untrained, coded, state, seconds)
+    return _Made(config, users, items, untrained, tables, coded, state, seconds)
 
 
 def _start_model(
@@ -291,6 +295,7 @@ def _save(model: _Made, graph: InteractionGraph, result: TrainResult, partial: P
     graph.save(partial / "graph" / "graph.npz")
     untrained = {"untrained_user": model.untrained.users, "untrained_item": model.untrained.items}
     np.savez(partial / "embeddings.npz", user=model.users, item=model.items, **untrained)
+    model.tables.save(partial)
     if model.coded is not None:
         (partial / "codes").mkdir(exist_ok=True)
         model.coded.save(partial / "codes")

@@ -35,8 +35,8 @@ READERS = {
     "load_dataset(DataConfig(path=str(path / 'log.parquet')), 1)",
     "profile of a log": "from tf_hqgnn.data.anomalies import id_types\nid_types(path / 'log.parquet', 'parquet')",
     "dataset": "from tf_hqgnn.data.split_dataset import SplitDataset\nSplitDataset.load(path / 'data')",
-    "run directory": "from tf_hqgnn.run_directory import RunDirectory\nRunDirectory.load(path / 'run')",
-    "state of a warm start": "from tf_hqgnn.trained_state import TrainedState\nTrainedState.load(path / 'state')",
+    "run directory": "from tf_hqgnn.runs.run_directory import RunDirectory\nRunDirectory.load(path / 'run')",
+    "state of a warm start": "from tf_hqgnn.runs.trained_state import TrainedState\nTrainedState.load(path / 'state')",
     "catalogue": "import numpy as np\nfrom tf_hqgnn.tfx.catalogue import read_catalogue\n"
     "read_catalogue(path / 'catalogue', np.array([], object))",
     "users of batch": "from tf_hqgnn.beam.users import find_sources\n"
@@ -74,7 +74,7 @@ def run_python(code, *arguments):
 def export(tmp_path_factory, dataset, smoke_config):
     """A folder with `run` and `export` of a small training."""
     from tf_hqgnn.export import export_run
-    from tf_hqgnn.run_directory import RunDirectory
+    from tf_hqgnn.runs.run_directory import RunDirectory
     from tf_hqgnn.training import train
 
     folder = tmp_path_factory.mktemp("trained")
@@ -92,9 +92,9 @@ def files(tmp_path_factory, export, dataset, log_path):
     import pyarrow.parquet as pq
 
     from tf_hqgnn.beam.graph_files import write_edges, write_rows
-    from tf_hqgnn.run_directory import RunDirectory
+    from tf_hqgnn.runs.run_directory import RunDirectory
+    from tf_hqgnn.runs.trained_state import TrainedState
     from tf_hqgnn.tfx.catalogue import write_catalogue
-    from tf_hqgnn.trained_state import TrainedState
 
     folder = tmp_path_factory.mktemp("files")
     shutil.copy(log_path, folder / "log.csv")

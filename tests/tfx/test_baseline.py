@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tf_hqgnn.data.split_dataset import SplitDataset
+from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx import baseline
 from tf_hqgnn.tfx.baseline import Rankings, differences, rank_baseline
-from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.types import Interactions
 
 USERS = np.array(["u", "v", "w"], object)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.model_store import state_path, write_pointer
 from tf_hqgnn.tfx.trainer import _last_state
-from tf_hqgnn.trained_state import TrainedState
 
 
 @pytest.fixture

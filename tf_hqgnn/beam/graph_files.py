@@ -97,34 +97,33 @@ def write_edges(path: str, user_index: np.ndarray, item_index: np.ndarray) -> No
     _write(path, [user_index, item_index], EDGE_COLUMNS)
 
 
-def write_run(run_dir: Path, folder: Path) -> dict[str, Any]:
+def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Writes `edges.parquet`, `users.parquet` and `items.parquet` of a training run: its graph and trained tables.
 
     Returns:
-      The settings of its propagation.
+      The settings of its propagation, and bool [U], the users that no interaction has taught.
 
     Raises:
-      InputError: `run_dir` isn't a finished run, or its rows come from an encoder with a graph convolution.
+      InputError: `run_dir` isn't a finished run, has no trained tables, or its rows come from an encoder with a graph
+        convolution.
     """
     from tf_hqgnn.config import Config
     from tf_hqgnn.graph.interaction_graph import InteractionGraph
+    from tf_hqgnn.runs.tables import TrainedTables
 
     if not (run_dir / "metrics.json").is_file():
         raise InputError(f"{run_dir} is not the directory of a finished run (no metrics.json)")
     config = Config.load(run_dir / "config.yaml")
     if config.model.encoder != "none":
         raise InputError(f"{run_dir}: encoder {config.model.encoder} has convolved rows; only tables can be propagated")
-    newest = max((run_dir / "checkpoints").glob("epoch-*/weights.npz"), key=lambda path: path.parent.name)
-    with np.load(newest, allow_pickle=False) as weights:
-        # Without validation, there is no best epoch but the last.
-        names = ("best_0", "best_1") if "best_0" in weights else ("weight_0", "weight_1")
-        tables = [weights[name] for name in names]
+    tables = TrainedTables.load(run_dir)
     graph = InteractionGraph.load(run_dir / "graph" / "graph.npz")
     users = np.repeat(np.arange(graph.num_users), graph.user_degree)
     write_edges(str(folder / "edges.parquet"), users, graph.indices)
-    for name, table in zip(("users", "items"), tables):
+    # Zeros stay zeros: that is what training makes of an item that no interaction has taught.
+    for name, table in zip(("users", "items"), tables.filled()):
         write_rows(str(folder / f"{name}.parquet"), np.arange(len(table)), table)
-    return json.loads(config.propagation.model_dump_json())
+    return json.loads(config.propagation.model_dump_json()), tables.untrained().users
 
 
 def _batches(group: RowGroup, columns: tuple[str, str]) -> Iterator[pa.RecordBatch]:

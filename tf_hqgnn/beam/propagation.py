@@ -54,6 +54,7 @@ from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.beam.series import coefficients
 from tf_hqgnn.beam.sinks import check_name, read_json, write_bytes
+from tf_hqgnn.beam.untrained_rows import fill_users
 from tf_hqgnn.logs import quieten_libraries
 from tf_hqgnn.types import InputError
 
@@ -92,6 +93,7 @@ def propagate(
     flags: Sequence[str] = (),
     block_rows: int = BLOCK_ROWS,
     block_edges: int = BLOCK_EDGES,
+    untrained_users: np.ndarray | None = None,
 ) -> Propagated:
     """Writes `OUT/users-*.parquet` and `OUT/items-*.parquet`, and last `OUT/report.json`.
 
@@ -110,6 +112,7 @@ def propagate(
       flags: of Apache Beam.
       block_rows: rows of a block at most.
       block_edges: edges that meet a block at a time, about; where more are between two blocks, blocks are made smaller.
+      untrained_users: bool [U], users that get the mean of all others' rows; None for none.
 
     Raises:
       InputError: A file or setting is wrong, or `out` isn't empty.
@@ -137,6 +140,8 @@ def propagate(
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
     build(pipeline, edge_groups, row_groups, blocks, dims[0], series, normalize, out)
     run_to_end(pipeline)
+    if untrained_users is not None:
+        fill_users(out, untrained_users)
     distinct = read_json(f"{out}/edges.json")
     FileSystems.delete([f"{out}/edges.json"])
     seconds = round(time.monotonic() - start, 3)
@@ -221,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if min(options.block_rows, options.block_edges) < 1:
             raise InputError("--block-rows and --block-edges must be at least 1")
         with tempfile.TemporaryDirectory() as folder:
+            untrained_users = None
             settings: dict[str, Any] = {
                 "solver": "exact",
                 "t1": 1.0,
@@ -229,13 +235,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "normalize": False,
             }
             if options.run is not None:
-                settings |= write_run(options.run, Path(folder))
+                of_run, untrained_users = write_run(options.run, Path(folder))
+                settings |= of_run
                 files = [f"{folder}/{name}.parquet" for name in ("edges", "users", "items")]
             given = {name: value for name, value in vars(options).items() if name in settings and value is not None}
             settings |= given
             series = coefficients(*(settings[name] for name in ("solver", "t1", "num_steps", "tolerance")))
             sizes = options.block_rows, options.block_edges
-            done = propagate(files[0], files[1], files[2], options.out, series, settings["normalize"], flags, *sizes)
+            plan = series, settings["normalize"], flags, *sizes, untrained_users
+            done = propagate(files[0], files[1], files[2], options.out, *plan)
     except InputError as error:
         print(f"tf_hqgnn.beam.propagation: {error}", file=sys.stderr)
         sys.exit(2)

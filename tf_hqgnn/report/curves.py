@@ -10,7 +10,7 @@ import numpy as np
 from tf_hqgnn.report.charts import CODES, COLORS, MODEL, Series, line_chart
 from tf_hqgnn.report.markup import figure, number, plots, section
 from tf_hqgnn.report.validation_sample import K
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 
 _NDCG = f"valid_ndcg@{K}"
 

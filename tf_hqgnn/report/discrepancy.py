@@ -11,7 +11,8 @@ from tf_hqgnn.graph.propagation import sparse_product
 from tf_hqgnn.ode.exact import series_coefficients
 from tf_hqgnn.report.charts import COLORS, Series, line_chart
 from tf_hqgnn.report.markup import figure, paragraph, plots, section
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.types import InputError
 
 _HOPS = 4
 _TIMES = 17
@@ -86,16 +87,18 @@ def measure(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray]) -> Discre
 
 
 def discrepancy(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray] | None) -> str:
-    """The section; `trained` is what the best epoch's tables were, read from the run's checkpoint if None."""
+    """The section; `trained` is what the best epoch's tables were, those of the run if None."""
     title = "Embedding discrepancy"
     if run.config.model.encoder == "ngcf":
         # NGCF mixes dimensions in every layer: A^k e isn't what it computes, nor is a distance to e defined.
         return ""
     if run.graph.num_edges > _MAX_EDGES:
         return section(title, paragraph(f"Left out: the graph has more than {_MAX_EDGES:,} interactions."))
-    trained = trained or read_trained(run)
     if trained is None:
-        return section(title, paragraph("Left out: the checkpoint with the trained tables is no longer there."))
+        try:
+            trained = run.tables().filled()
+        except InputError:
+            return section(title, paragraph("Left out: the run has no trained tables."))
     found, names = measure(run, trained), ("users", "items")
     label = "mean of 1 - cos(h, e)"
     series = [Series(who, range(_HOPS + 1), one, color) for who, one, color in zip(names, found.hops, COLORS)]
@@ -118,21 +121,6 @@ def discrepancy(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray] | None
         f"Means over up to {_SAMPLED_NODES:,} users and as many items with training interactions."
     )
     return section(title, paragraph(note, soft=True), plots(*figures))
-
-
-def read_trained(run: RunDirectory) -> tuple[np.ndarray, np.ndarray] | None:
-    """The tables of the best epoch, before any propagation, from the last checkpoint; None if there is none."""
-    files = sorted((run.path / "checkpoints").glob("epoch-*/weights.npz"))
-    if not files:
-        return None
-    # Only these two: the optimizer's state beside them is twice as large.
-    with np.load(files[-1], allow_pickle=False) as arrays:
-        if not {"best_0", "best_1"} <= set(arrays.files):
-            return None
-        users, items = arrays["best_0"], arrays["best_1"]
-    dim = run.config.model.embedding_dim
-    fits = users.shape == (run.dataset.num_users, dim) and items.shape == (run.dataset.num_items, dim)
-    return (users, items) if fits else None
 
 
 def _draw(rng: np.random.Generator, degree: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from tf_hqgnn.csr import select_rows
 from tf_hqgnn.ranking import rank
 from tf_hqgnn.report.markup import name, paragraph, section, table, text
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 
 _USERS, _SHOWN_HISTORY, _TOP = 10, 8, 10
 

@@ -7,7 +7,7 @@ from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.report.charts import CODES, MODEL, POPULARITY, Series, bar_chart, line_chart
 from tf_hqgnn.report.markup import figure, number, paragraph, plots, section, table, text
 from tf_hqgnn.report.validation_sample import K
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 
 _METRICS = ("recall", "ndcg", "hit", "mrr", "precision", "coverage")
 

@@ -16,7 +16,7 @@ from tf_hqgnn.report.examples import examples
 from tf_hqgnn.report.markup import page, text
 from tf_hqgnn.report.overview import headline, metrics, settings
 from tf_hqgnn.report.validation_sample import ValidationSample
-from tf_hqgnn.run_directory import RunDirectory, partial_path
+from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 
 
 def write_report(run: RunDirectory, path: Path, trained: tuple[np.ndarray, np.ndarray] | None = None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from tf_hqgnn.csr import CSR, select_rows
 from tf_hqgnn.evaluation import ranking_metrics
 from tf_hqgnn.ranking import rank
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 
 K = 20  # the cut-off that training watches
 _MAX_USERS, _MIN_USERS = 5000, 200

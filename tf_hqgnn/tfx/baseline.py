@@ -13,10 +13,10 @@ from tf_hqgnn.csr import CSR, keep_entries, rows_of_entries, select_rows
 from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation import user_metrics
+from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.model_store import MODEL_NAMES
 from tf_hqgnn.tfx.saved_model_ranking import Recommend, load_recommend, rank_items
 from tf_hqgnn.tfx.slices import make_slices, slice_relevant
-from tf_hqgnn.trained_state import TrainedState
 from tf_hqgnn.types import Interactions, concatenate
 
 _K = 20

@@ -11,7 +11,8 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
 from tfx.utils import path_utils
 
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.model_store import (
     MODEL_NAMES,
@@ -25,7 +26,6 @@ from tf_hqgnn.tfx.model_store import (
 from tf_hqgnn.tfx.push_origin import PushOrigin
 from tf_hqgnn.tfx.ranking_evaluator import METRICS_FILE
 from tf_hqgnn.tfx.trainer import run_path
-from tf_hqgnn.trained_state import TrainedState
 
 
 @component

@@ -18,7 +18,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.csr import select_rows
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation import evaluate_popularity, ranking_metrics
-from tf_hqgnn.run_directory import RunDirectory
+from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.baseline import Rankings, differences, rank_baseline
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer

@@ -19,7 +19,7 @@ import tf_keras
 from tf_hqgnn.callbacks import MONITOR, DivergenceError
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.run_directory import partial_path
+from tf_hqgnn.runs.run_directory import partial_path
 from tf_hqgnn.training import train
 from tf_hqgnn.tuning.worker import work
 

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.report.discrepancy import read_trained
-from tf_hqgnn.run_directory import RunDirectory
-from tf_hqgnn.types import InputError, concatenate
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.runs.tables import FILE, TrainedTables
+from tf_hqgnn.types import concatenate
 
 _DATA = "data"
-_TABLES = "tables.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,22 +37,14 @@ class TrainedState:
         """Of a finished run.
 
         Raises:
-          InputError: Its checkpoint with the trained tables is gone.
+          InputError: It has no trained tables.
         """
-        tables = read_trained(run)
-        if tables is None:
-            raise InputError(
-                f"{run.path} has no checkpoint with trained tables (checkpoints/epoch-*/weights.npz), which a warm "
-                "start needs; keep that folder, or set training.warm_start to another run"
-            )
+        tables = run.tables()
         dataset = run.dataset
         if run.config.training.refit:
             learnt = concatenate(dataset.train, dataset.valid)
             dataset = replace(dataset, train=learnt, valid=dataset.valid.take(np.zeros(0, np.int64)))
-        with np.load(run.path / "embeddings.npz", allow_pickle=False) as arrays:
-            untrained = arrays["untrained_user"], arrays["untrained_item"]
-        taught = (np.where(mask[:, np.newaxis], np.nan, table) for mask, table in zip(untrained, tables))
-        return TrainedState(dataset, *taught)
+        return TrainedState(dataset, tables.users, tables.items)
 
     def save(self, directory: Path) -> None:
         """Writes `directory`, which appears complete or not at all; one that is there is replaced."""
@@ -62,7 +53,7 @@ class TrainedState:
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
         self.dataset.save(partial / _DATA)
-        np.savez(partial / _TABLES, user=self.users, item=self.items)
+        TrainedTables(self.users, self.items).save(partial)
         os.rename(partial, directory)
 
     @staticmethod
@@ -72,8 +63,8 @@ class TrainedState:
         Raises:
           InputError: It is neither.
         """
-        if not (directory / _TABLES).is_file():
+        # A run has `tables.npz` and `data/`, too, but knows by its settings what it has learnt from.
+        if (directory / "config.yaml").is_file() or not (directory / FILE).is_file():
             return TrainedState.from_run(RunDirectory.load(directory))
-        with np.load(directory / _TABLES, allow_pickle=False) as arrays:
-            users, items = arrays["user"], arrays["item"]
-        return TrainedState(SplitDataset.load(directory / _DATA), users, items)
+        tables = TrainedTables.load(directory)
+        return TrainedState(SplitDataset.load(directory / _DATA), tables.users, tables.items)

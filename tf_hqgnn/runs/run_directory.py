@@ -14,6 +14,7 @@ from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation import RankingMetrics, evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
+from tf_hqgnn.runs.tables import TrainedTables
 from tf_hqgnn.types import InputError, concatenate
 
 
@@ -69,6 +70,22 @@ class RunDirectory:
             coded=None if config.quantization.bits is None else CodedEmbeddings.load(path / "codes"),
             metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
         )
+
+    def tables(self) -> TrainedTables:
+        """The trained tables, before propagation; of the refit, where there was one.
+
+        Raises:
+          InputError: It is a run of version 0.1 that kept none, or they don't fit the ids.
+        """
+        tables = TrainedTables.load(self.path)
+        found = tables.users.shape, tables.items.shape
+        dim = self.config.model.embedding_dim
+        expected = (self.dataset.num_users, dim), (self.dataset.num_items, dim)
+        if found != expected:
+            raise InputError(
+                f"{self.path}: its trained tables have the shapes {found}, expected {expected}; train again"
+            )
+        return tables
 
     def evaluate(self, split: str, ks: tuple[int, ...]) -> Evaluation:
         """Metrics on `split`, over the full catalogue.

@@ -8,11 +8,11 @@ import pytest
 from tf_hqgnn.export import ServingBundle
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.ranking import rank
-from tf_hqgnn.run_directory import RunDirectory
-from tf_hqgnn.trained_state import TrainedState
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.runs.trained_state import TrainedState
+from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.training import train
 from tf_hqgnn.types import Interactions, concatenate
-from tf_hqgnn.untrained import Untrained
 
 
 @pytest.fixture(scope="module")

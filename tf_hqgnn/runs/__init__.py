@@ -1,0 +1,1 @@
+"""What a training leaves behind; whoever reads a run asks here."""
