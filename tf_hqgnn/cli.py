@@ -84,7 +84,7 @@ def train(
     settings = Config.load(find_config(config), tuple(overrides or ()))
     from tf_hqgnn.data.loading import load_dataset
     from tf_hqgnn.distribution import from_chief, is_chief, make_strategy, watch_workers
-    from tf_hqgnn.training import check_out, train
+    from tf_hqgnn.training.train import check_out, train
 
     strategy = make_strategy(settings.training.strategy)
     with watch_workers(strategy):
@@ -161,7 +161,7 @@ def export(
     version: Annotated[int | None, typer.Option(min=1, help="By default the next free one.")] = None,
 ) -> None:
     """Write both SavedModels, with warm-up records, as a new version."""
-    from tf_hqgnn.export import EXACT_MODEL, SCANN_MODEL, export_run, read_metadata
+    from tf_hqgnn.export.bundle import EXACT_MODEL, SCANN_MODEL, export_run, read_metadata
     from tf_hqgnn.runs.run_directory import RunDirectory
 
     number = export_run(RunDirectory.load(run_dir), out, version)
@@ -177,7 +177,7 @@ def add_items(
     items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="Their categories and availability.")] = None,
 ) -> None:
     """Add new items to an exported model without training, as a new version."""
-    from tf_hqgnn.new_items import add_items
+    from tf_hqgnn.export.new_items import add_items
 
     added = add_items(export, interactions, items)
     print(

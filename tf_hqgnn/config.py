@@ -79,7 +79,7 @@ class ModelConfig(_Section):
 
 
 class LossConfig(_Section):
-    """The training loss (tf_hqgnn.losses)."""
+    """The training loss (tf_hqgnn.losses.batch_losses)."""
 
     name: Literal["alignment_uniformity", "bpr", "softmax"] = "softmax"
     gamma: float = Field(0.5, ge=0, description="weight of uniformity in alignment_uniformity")
@@ -144,7 +144,7 @@ class PropagationConfig(_Section):
 
 
 class DistillationConfig(_Section):
-    """How codes learn to rank as the full-precision rows do (tf_hqgnn.distillation)."""
+    """How codes learn to rank as the full-precision rows do (tf_hqgnn.training.distillation)."""
 
     max_epochs: int = Field(30, ge=1)
     evaluate_every: int = Field(5, ge=1, description="epochs between validations")

@@ -14,7 +14,7 @@ def markdown(rows: Sequence[dict[str, str]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in timed:
-        share = f"{100 * float(row['memory_share']):.0f}%" if row["memory_share"] else ""
+        share = f"{100 * float(row['memory_share']):.2g}%" if row["memory_share"] else ""
         torch = f"{float(row['times_torch']):.2f}" if row["times_torch"] else ""
         calls = int(row["calls"])
         name = row["program"] if calls >= 20 else f"{row['program']} ({calls} calls)"

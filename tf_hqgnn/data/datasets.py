@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.csr import CSR, rows_of_entries
+from tf_hqgnn.graph.csr import CSR, rows_of_entries
 from tf_hqgnn.types import Interactions
 
 # Draws of a negative before one that the user has interacted with is let through: at most

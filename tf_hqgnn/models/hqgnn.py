@@ -11,10 +11,10 @@ import tf_keras
 
 from tf_hqgnn.config import LossConfig, QuantizationConfig
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
-from tf_hqgnn.losses import BatchContext, make_loss
+from tf_hqgnn.losses.batch_losses import BatchContext, make_loss
 from tf_hqgnn.models.encoder import Encoder, LookupEncoder
 from tf_hqgnn.quantization.hessian import bpr_hessian_traces, hutchinson_trace
-from tf_hqgnn.unique_rows import unique_rows
+from tf_hqgnn.graph.unique_rows import unique_rows
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
@@ -184,7 +184,7 @@ class HQGNN(tf_keras.Model):
         return {"loss": mean, **self._deltas()}
 
     def test_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The loss of one batch, for `evaluate()`; metrics of ranking come from `tf_hqgnn.evaluation`."""
+        """The loss of one batch, for `evaluate()`; metrics of ranking come from `tf_hqgnn.evaluation.metrics`."""
         self._mean_loss.update_state(self.compute_loss(features))
         return {"loss": self._mean_loss.result()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.unit_rows import unit_rows
+from tf_hqgnn.graph.unit_rows import unit_rows
 
 
 def coding_rotation(rows: np.ndarray, seed: int, num_iterations: int = 40) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.coding import post_training_codes
+from tf_hqgnn.training.coding import post_training_codes
 from tf_hqgnn.report.charts import CODES, COLORS, MODEL, POPULARITY, Series, bar_chart, line_chart
 from tf_hqgnn.report.markup import figure, number, paragraph, plots, section, table
 from tf_hqgnn.report.validation_sample import K, ValidationSample, popularity_groups

@@ -11,7 +11,7 @@ import numpy as np
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.evaluation import RankingMetrics, evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.metrics import RankingMetrics, evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.runs.tables import TrainedTables

@@ -7,7 +7,7 @@ from tfx.types.standard_artifacts import Model, ModelRun
 from tfx.utils import path_utils
 
 from tf_hqgnn.config import Config
-from tf_hqgnn.export import ServingBundle, export_scann
+from tf_hqgnn.export.bundle import ServingBundle, export_scann
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.model_store import move_version

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tf_hqgnn.warmup import replay_warmup
+from tf_hqgnn.export.warmup import replay_warmup
 
 
 def main(model_dirs: Sequence[str]) -> int:

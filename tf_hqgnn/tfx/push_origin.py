@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tf_hqgnn.versions import versions
+from tf_hqgnn.export.versions import versions
 
 # In a SavedModel's folder for what isn't TensorFlow's; servers don't look at it.
 _FILE = Path("assets.extra") / "push.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_hqgnn.csr import CSR, keep_entries, rows_of_entries
+from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries
 
 _COLD_SHARE = 0.25
 _MAX_BUCKETS = 10

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
-from tf_hqgnn.callbacks import DivergenceError
+from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.tuning.trials import Outcome
 
 _NAME = "tf-hqgnn tune"

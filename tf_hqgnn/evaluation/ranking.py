@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.csr import CSR, check_csr, check_rows, coordinates
+from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.retrieval.stripes import Stripes
 
 # Scores of one step: arrays that are much larger get new pages every time, which takes half as long as all the rest.

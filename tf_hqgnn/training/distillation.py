@@ -10,9 +10,9 @@ from typing import Callable
 
 import numpy as np
 
-from tf_hqgnn.callbacks import DivergenceError
+from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.config import QuantizationConfig
-from tf_hqgnn.distillation_trainer import Student, Trainer
+from tf_hqgnn.training.distillation_trainer import Student, Trainer
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 
 CSR = tuple[np.ndarray, np.ndarray]

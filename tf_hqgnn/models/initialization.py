@@ -10,7 +10,7 @@ import scipy.sparse
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.truncated_svd import truncated_svd
-from tf_hqgnn.unit_rows import unit_rows
+from tf_hqgnn.graph.unit_rows import unit_rows
 
 # Interactions times dimensions from which on a factorisation takes minutes.
 _LONG = 10**9

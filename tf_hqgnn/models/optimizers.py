@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.unique_rows import unique_rows
+from tf_hqgnn.graph.unique_rows import unique_rows
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")

@@ -1,0 +1,1 @@
+"""Training: from a dataset and settings to a run directory."""
