@@ -25,14 +25,14 @@ from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.evaluation import evaluate_embeddings
-from tf_hqgnn.export import ServingBundle, as_float32
+from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.export.bundle import ServingBundle, as_float32
+from tf_hqgnn.export.new_items import extend
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.logs import quieten_libraries
-from tf_hqgnn.new_items import extend
 from tf_hqgnn.retrieval.histories import hop
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import Interactions
 
 _SHARE = 0.1

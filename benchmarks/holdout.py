@@ -19,9 +19,9 @@ from tf_hqgnn.config import DataConfig, ModelConfig
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.initialization import spectral_embeddings
+from tf_hqgnn.graph.unit_rows import unit_rows
+from tf_hqgnn.models.initialization import spectral_embeddings
 from tf_hqgnn.types import Interactions
-from tf_hqgnn.unit_rows import unit_rows
 
 _SHARE = 0.1
 # The graph's own adjacency.

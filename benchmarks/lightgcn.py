@@ -2,7 +2,7 @@
 
 Needs RecBole's environment, `make .venv-recbole/.installed`. For each data set: a split, a timing part in which the two
 take turns of a few epochs, then both train to the end, one after the other. The best rows of both (by validation
-NDCG@20) are judged by tf_hqgnn.evaluation, and RecBole's by its own code as well.
+NDCG@20) are judged by tf_hqgnn.evaluation.metrics, and RecBole's by its own code as well.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from benchmarks.timing import SHARED_DATA, describe_run
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.evaluation import evaluate_embeddings
-from tf_hqgnn.training import train
+from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import concatenate
 
 import tensorflow as tf  # isort: skip

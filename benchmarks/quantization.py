@@ -29,17 +29,17 @@ import numpy as np
 
 from benchmarks.cells import ROOT, Cells, commit, machine
 from tf_hqgnn import __version__
-from tf_hqgnn.callbacks import restore_weights
-from tf_hqgnn.coding import make_codes
 from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.evaluation import evaluate_embeddings
+from tf_hqgnn.evaluation.metrics import evaluate_embeddings
 from tf_hqgnn.logs import quieten_libraries
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.training import train
+from tf_hqgnn.training.callbacks import restore_weights
+from tf_hqgnn.training.coding import make_codes
+from tf_hqgnn.training.train import train
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt

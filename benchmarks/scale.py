@@ -148,18 +148,18 @@ def generate(size: int, path: Path) -> dict[str, float]:
 
 
 def measure(log: Path, folder: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
-    """From the log to metrics, with the package's own pieces as `tf_hqgnn.training.train` puts them together."""
+    """From the log to metrics, with the package's own pieces as `tf_hqgnn.training.train.train` puts them together."""
     import tf_keras
 
     from tf_hqgnn.config import Config
     from tf_hqgnn.data.datasets import steps_per_epoch
     from tf_hqgnn.data.loading import load_dataset
-    from tf_hqgnn.evaluation import evaluate_embeddings
-    from tf_hqgnn.fitting import fit
+    from tf_hqgnn.evaluation.metrics import evaluate_embeddings
     from tf_hqgnn.graph.interaction_graph import InteractionGraph
     from tf_hqgnn.layers.graph_ode import propagate_embeddings
     from tf_hqgnn.logs import quieten_libraries
     from tf_hqgnn.models.factory import make_model
+    from tf_hqgnn.training.fitting import fit
 
     quieten_libraries()
     # Two in a hundred are held out: about one a user.
@@ -221,7 +221,7 @@ def _clock() -> Any:
 def _step_ms(model: HQGNN, train: Interactions, graph: InteractionGraph, config: Config) -> tuple[float, float]:
     """Milliseconds of a batch of the input pipeline alone, and of a step on batches that are ready, best of _ROUNDS."""
     from tf_hqgnn.data.datasets import steps_per_epoch
-    from tf_hqgnn.fitting import loss_batches
+    from tf_hqgnn.training.fitting import loss_batches
 
     dataset = loss_batches(model.loss_config, train, graph, config.training.batch_size, config.seed)
     batches = iter(dataset)

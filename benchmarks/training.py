@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 
 _ROOT = Path(__file__).resolve().parent.parent
 

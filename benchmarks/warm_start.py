@@ -28,7 +28,7 @@ from tf_hqgnn.data.splits import TEST, TRAIN, VALID, split_random
 from tf_hqgnn.logs import quieten_libraries
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import Interactions
 
 _METRIC = "ndcg@20"

@@ -24,7 +24,7 @@ from pipelines import run_local
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
-from tf_hqgnn.export import read_metadata
+from tf_hqgnn.export.bundle import read_metadata
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
 from tf_hqgnn.tfx.model_store import MODEL_NAMES

@@ -24,11 +24,11 @@ from pipelines.options import Parser, add_settings, read_config, read_thresholds
 from pipelines.progress import ProgressHandler, quieten_tfx, show_progress
 from tf_hqgnn.config import Config, DataConfig
 from tf_hqgnn.data.spans import resolve_spans
+from tf_hqgnn.export.versions import versions
 from tf_hqgnn.logs import start_xla
 from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import lift
 from tf_hqgnn.types import InputError
-from tf_hqgnn.versions import versions
 
 PIPELINE_NAME = "tf_hqgnn"
 # None: Beam's default is one worker in this process, and with any argument TFX first packages itself for remote

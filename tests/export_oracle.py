@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from retrieval.exact_scores import exact_cosines, exact_scores, rounded
 
-from tf_hqgnn.export import ServingBundle
+from tf_hqgnn.export.bundle import ServingBundle
 from tf_hqgnn.quantization.codes import Codes
 
 # Any UTF-8 is an id, also what would end a line of a vocabulary file.

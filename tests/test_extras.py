@@ -8,11 +8,11 @@ import pytest
 
 from tf_hqgnn import extras
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
-from tf_hqgnn.export import SCANN_MODEL, ServingBundle, export_bundle, read_metadata
+from tf_hqgnn.export.bundle import SCANN_MODEL, ServingBundle, export_bundle, read_metadata
 from tf_hqgnn.extras import how_to_install, missing, require
 from tf_hqgnn.retrieval.scann import BRUTE_FORCE_BELOW
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
 
 

@@ -37,8 +37,8 @@ def test_import_chooses_keras_2():
 def test_training_needs_neither_tfx_nor_beam_nor_scann():
     blocked = "import sys\nfor name in ('tfx', 'apache_beam', 'scann', 'grpc', 'fastapi'): sys.modules[name] = None\n"
     result = run(
-        blocked
-        + "import tf_hqgnn.training, tf_hqgnn.cli, tf_hqgnn.runs.run_directory, tf_hqgnn.data.loading\nprint('ok')"
+        f"{blocked}import tf_hqgnn.training.train, tf_hqgnn.cli, tf_hqgnn.runs.run_directory, tf_hqgnn.data.loading\n"
+        "print('ok')"
     )
     assert result.stdout == "ok\n", result.stderr
 

@@ -19,7 +19,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.logs import quieten_libraries
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import Interactions
 
 

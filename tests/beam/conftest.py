@@ -5,7 +5,7 @@ import tensorflow as tf
 from export_oracle import make_bundle
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export import export_exact, export_scann
+from tf_hqgnn.export.bundle import export_exact, export_scann
 
 NUM_USERS = 300
 

@@ -198,7 +198,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, message):
 
 
 def test_a_run_directory_gives_its_own_rows(dataset, smoke_config, tmp_path, capsys):
-    from tf_hqgnn.training import train
+    from tf_hqgnn.training.train import train
 
     settings = smoke_config.model_copy(
         update={"propagation": PropagationConfig(solver="heun", t1=0.5, search=False, normalize=True)}

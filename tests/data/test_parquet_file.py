@@ -73,9 +73,9 @@ def run_python(code, *arguments):
 @pytest.fixture(scope="module")
 def export(tmp_path_factory, dataset, smoke_config):
     """A folder with `run` and `export` of a small training."""
-    from tf_hqgnn.export import export_run
+    from tf_hqgnn.export.bundle import export_run
     from tf_hqgnn.runs.run_directory import RunDirectory
-    from tf_hqgnn.training import train
+    from tf_hqgnn.training.train import train
 
     folder = tmp_path_factory.mktemp("trained")
     train(dataset, smoke_config, folder / "run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -41,8 +42,14 @@ def pythons() -> dict[str, Path]:
 
 
 def build_wheel(folder: Path) -> Path:
-    """Builds the wheel of this checkout."""
-    subprocess.run([UV, "build", "--quiet", "--wheel", "--out-dir", folder, ROOT], check=True, cwd=folder)
+    """Builds the wheel of this checkout, from a copy: setuptools leaves a folder, and takes what it left before."""
+    source = folder / "source"
+    source.mkdir()
+    for name in ("tf_hqgnn", "configs", "pipelines"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run([UV, "build", "--quiet", "--wheel", "--out-dir", folder, source], check=True, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     return wheel
 

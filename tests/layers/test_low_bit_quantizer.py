@@ -8,7 +8,7 @@ from harness import check_layer
 
 from tf_hqgnn.layers import low_bit_quantizer
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
-from tf_hqgnn.losses import bpr
+from tf_hqgnn.losses.batch_losses import bpr
 from tf_hqgnn.quantization.estimators import max_delta
 from tf_hqgnn.quantization.hessian import bpr_hessian_traces, gste_delta
 

@@ -12,10 +12,10 @@ from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_convolution import LightGCNConvolution, NGCFConvolution
 from tf_hqgnn.models.encoder import GraphEncoder, LookupEncoder, make_encoder
 from tf_hqgnn.models.hqgnn import HQGNN
-from tf_hqgnn.optimizers import LazyAdam
+from tf_hqgnn.models.optimizers import LazyAdam
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import Interactions
 
 BATCH = {

@@ -11,7 +11,7 @@ from tf_hqgnn.config import LossConfig, QuantizationConfig
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.models.encoder import LookupEncoder
 from tf_hqgnn.models.hqgnn import HQGNN
-from tf_hqgnn.optimizers import LazyAdam
+from tf_hqgnn.models.optimizers import LazyAdam
 from tf_hqgnn.quantization.codes import Codes
 
 BATCH = {

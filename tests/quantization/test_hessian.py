@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_hqgnn.losses import bpr
+from tf_hqgnn.losses.batch_losses import bpr
 from tf_hqgnn.quantization import hessian
 from tf_hqgnn.quantization.estimators import max_delta
 from tf_hqgnn.quantization.hessian import (

@@ -12,9 +12,9 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.tables import FILE, TrainedTables
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.runs.untrained import Untrained
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
+from tf_hqgnn.training.warm_start import warm_start
 from tf_hqgnn.types import InputError, Interactions
-from tf_hqgnn.warm_start import warm_start
 
 SETTINGS = {
     "trained": ("propagation.search=false",),

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tf_hqgnn.export import ServingBundle
+from tf_hqgnn.evaluation.ranking import rank
+from tf_hqgnn.export.bundle import ServingBundle
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.ranking import rank
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.runs.untrained import Untrained
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import Interactions, concatenate
 
 

@@ -6,7 +6,7 @@ import pytest
 from tfx.types.standard_artifacts import InfraBlessing, Model
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export import ServingBundle, export_exact, export_scann
+from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_scann
 from tf_hqgnn.tfx import infra_check
 from tf_hqgnn.tfx.infra_check import InfraCheck, check_models
 

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from tf_hqgnn import export
+from tf_hqgnn.export import bundle as export
+from tf_hqgnn.export.versions import versions
 from tf_hqgnn.tfx import model_store
 from tf_hqgnn.tfx.model_store import next_version, push, read_pointer, write_pointer
 from tf_hqgnn.types import InputError
-from tf_hqgnn.versions import versions
 
 
 @pytest.fixture

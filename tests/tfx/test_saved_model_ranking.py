@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_hqgnn.csr import select_rows
+from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.tfx.saved_model_ranking import load_recommend, overlap, rank_items
 
 ITEMS = np.array(["a", "b", "c", "d"], object)

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tf_hqgnn.evaluation import ranking_metrics, user_metrics
+from tf_hqgnn.evaluation.metrics import ranking_metrics, user_metrics
 from tf_hqgnn.tfx.slices import Slice, make_slices, slice_overlap, slice_relevant
 
 RELEVANT = (np.array([0, 2, 3, 3]), np.array([0, 3, 1]))

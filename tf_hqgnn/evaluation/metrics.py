@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.evaluation.ranking import rank, rank_by_popularity
+from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.types import Interactions
 
 # Users whose metrics are worked out at once: bounds the temporary arrays of ranking_metrics.

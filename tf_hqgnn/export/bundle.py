@@ -15,15 +15,15 @@ import scipy.sparse
 import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
+from tf_hqgnn.export.module import ServingModule
+from tf_hqgnn.export.versions import check_free, staged_version, versions
+from tf_hqgnn.export.warmup import replay_warmup, warmup_requests, write_warmup
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import Device, check_index, choose_index
 from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES, make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
-from tf_hqgnn.export.module import ServingModule
 from tf_hqgnn.types import InputError
-from tf_hqgnn.export.versions import check_free, staged_version, versions
-from tf_hqgnn.export.warmup import replay_warmup, warmup_requests, write_warmup
 
 if TYPE_CHECKING:
     from tf_hqgnn.runs.run_directory import RunDirectory

@@ -14,6 +14,7 @@ from tf_hqgnn.data.interactions import InteractionTable, read_table
 from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
 from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.export.bundle import EXACT_MODEL, SCANN_MODEL, ServingBundle, as_float32, export_bundle, read_metadata
+from tf_hqgnn.export.versions import versions
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.packing import from_bit_planes, pack
 from tf_hqgnn.retrieval.bit_planes import unpack_planes
@@ -21,7 +22,6 @@ from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.histories import fit_hop_map, hop
 from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.types import InputError
-from tf_hqgnn.export.versions import versions
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 

@@ -9,10 +9,10 @@ import tf_keras
 from tf_hqgnn.config import Config, TrainingConfig
 from tf_hqgnn.data.datasets import steps_per_epoch
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.models.initialization import initial_embeddings
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.models.encoder import make_encoder
 from tf_hqgnn.models.hqgnn import HQGNN
+from tf_hqgnn.models.initialization import initial_embeddings
 from tf_hqgnn.models.optimizers import LazyAdam
 
 

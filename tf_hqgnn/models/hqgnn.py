@@ -10,11 +10,11 @@ import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.config import LossConfig, QuantizationConfig
+from tf_hqgnn.graph.unique_rows import unique_rows
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.losses.batch_losses import BatchContext, make_loss
 from tf_hqgnn.models.encoder import Encoder, LookupEncoder
 from tf_hqgnn.quantization.hessian import bpr_hessian_traces, hutchinson_trace
-from tf_hqgnn.graph.unique_rows import unique_rows
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")

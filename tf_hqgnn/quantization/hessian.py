@@ -12,7 +12,7 @@ from tf_hqgnn.quantization.estimators import bounded_delta
 def bpr_hessian_traces(users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The trace of the Hessian of the BPR loss, exact: the part of the user rows, and that of the item rows.
 
-    With `x_t = u.(i - j)`, `s_t = sigmoid(x_t)` and the loss `-mean_t log s_t` over T triples (`tf_hqgnn.losses.batch_losses.bpr`),
+    With `x_t = u.(i - j)`, `s_t = sigmoid(x_t)` and the loss `-mean_t log s_t` over T triples (`tf_hqgnn.losses`),
 
         Tr_users = (1/T) sum_t s_t (1 - s_t) |i - j|^2,    Tr_items = (1/T) sum_t s_t (1 - s_t) 2 |u|^2.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.training.coding import post_training_codes
 from tf_hqgnn.report.charts import CODES, COLORS, MODEL, POPULARITY, Series, bar_chart, line_chart
 from tf_hqgnn.report.markup import figure, number, paragraph, plots, section, table
 from tf_hqgnn.report.validation_sample import K, ValidationSample, popularity_groups
+from tf_hqgnn.training.coding import post_training_codes
 
 _BITS = (1, 2, 4, 8)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.evaluation.ranking import rank
+from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.report.markup import name, paragraph, section, table, text
 from tf_hqgnn.runs.run_directory import RunDirectory
 

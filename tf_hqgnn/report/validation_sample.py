@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_hqgnn.graph.csr import CSR, select_rows
 from tf_hqgnn.evaluation.metrics import ranking_metrics
 from tf_hqgnn.evaluation.ranking import rank
+from tf_hqgnn.graph.csr import CSR, select_rows
 from tf_hqgnn.runs.run_directory import RunDirectory
 
 K = 20  # the cut-off that training watches

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries, select_rows
 from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation.metrics import user_metrics
+from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries, select_rows
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.model_store import MODEL_NAMES
 from tf_hqgnn.tfx.saved_model_ranking import Recommend, load_recommend, rank_items

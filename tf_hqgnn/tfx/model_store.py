@@ -15,9 +15,9 @@ from typing import Any
 
 from tf_hqgnn.data.anomalies import FileProfile
 from tf_hqgnn.data.report import ReadReport
+from tf_hqgnn.export.versions import staged_version, versions
 from tf_hqgnn.tfx.push_origin import PushOrigin
 from tf_hqgnn.types import InputError
-from tf_hqgnn.export.versions import staged_version, versions
 
 # As in export.py, which isn't imported here: it brings TensorFlow, seconds before a mistyped path could be reported.
 MODEL_NAMES = ("hqgnn", "hqgnn_scann")

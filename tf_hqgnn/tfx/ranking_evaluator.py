@@ -15,9 +15,9 @@ from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, 
 from tfx.utils import path_utils
 
 from tf_hqgnn.config import Config
-from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation.metrics import evaluate_popularity, ranking_metrics
+from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.baseline import Rankings, differences, rank_baseline

@@ -25,8 +25,8 @@ from tf_hqgnn.tfx.model_store import move_version, read_pointer
 from tf_hqgnn.tfx.preprocessing import ITEM_VOCABULARY, USER_VOCABULARY
 from tf_hqgnn.tfx.settings import read_settings
 from tf_hqgnn.training.train import train
-from tf_hqgnn.types import InputError
 from tf_hqgnn.training.warm_start import warm_start
+from tf_hqgnn.types import InputError
 
 
 def run_fn(fn_args: FnArgs) -> None:

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import tf_keras
 
-from tf_hqgnn.training.callbacks import MONITOR
 from tf_hqgnn.config import Config, QuantizationConfig
-from tf_hqgnn.training.distillation import distill
-from tf_hqgnn.training.fitting import fit, loss_batches
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer, make_quantizers
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.training.callbacks import MONITOR
+from tf_hqgnn.training.distillation import distill
+from tf_hqgnn.training.fitting import fit, loss_batches
 from tf_hqgnn.training.judge import agreement_judge
+from tf_hqgnn.types import Interactions
 
 _AGREEMENT_USERS = 2048
 

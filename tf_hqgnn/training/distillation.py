@@ -10,10 +10,10 @@ from typing import Callable
 
 import numpy as np
 
-from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.config import QuantizationConfig
-from tf_hqgnn.training.distillation_trainer import Student, Trainer
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
+from tf_hqgnn.training.callbacks import DivergenceError
+from tf_hqgnn.training.distillation_trainer import Student, Trainer
 
 CSR = tuple[np.ndarray, np.ndarray]
 Validate = Callable[[np.ndarray, np.ndarray], float]

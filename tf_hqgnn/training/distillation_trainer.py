@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.config import QuantizationConfig
+from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.layers.low_bit_quantizer import make_quantizers
 from tf_hqgnn.models.optimizers import LazyAdam
@@ -17,7 +18,6 @@ from tf_hqgnn.quantization.hessian import hutchinson_trace
 from tf_hqgnn.quantization.ranking_divergence import MASKED, ranking_divergence, ranking_divergence_traces
 from tf_hqgnn.quantization.rotation import coding_rotation, refit_users
 from tf_hqgnn.quantization.temperature import relative_temperature, score_deviation
-from tf_hqgnn.evaluation.ranking import rank
 
 # What was tried: 1-bit items, users in 8 bits, NDCG@20 on validation in % of full precision, one seed, each with the
 # other settings of its day; differences below 1 are noise.

@@ -8,8 +8,8 @@ import numpy as np
 
 from tf_hqgnn.config import EvaluationConfig
 from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
-from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.evaluation.ranking import rank
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.types import Interactions
 
 

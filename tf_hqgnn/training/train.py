@@ -16,18 +16,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.training.callbacks import MONITOR, TrainingState
-from tf_hqgnn.training.coding import make_codes
 from tf_hqgnn.config import Config, PropagationConfig, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.distribution import check_agreement, from_chief, is_chief, make_strategy, watch_workers
 from tf_hqgnn.extras import how_to_install, missing
-from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.models.hqgnn import HQGNN
-from tf_hqgnn.training.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.report.page import write_report
 from tf_hqgnn.runs.checkpoints import CheckpointStore
@@ -35,9 +31,13 @@ from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.runs.tables import TrainedTables
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.runs.untrained import Untrained
-from tf_hqgnn.types import InputError, Interactions, concatenate
+from tf_hqgnn.training.callbacks import MONITOR, TrainingState
+from tf_hqgnn.training.coding import make_codes
+from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
+from tf_hqgnn.training.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.training.warm_start import WarmStart, start_tables, warm_settings, warm_start
+from tf_hqgnn.types import InputError, Interactions, concatenate
 
 # Of the validation users, at most: a propagation is judged in half a second on Gowalla instead of three, and two that
 # differ by less than such a sample can see are as good.

@@ -18,9 +18,9 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.graph.unit_rows import unit_rows
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.types import InputError, Interactions, concatenate
-from tf_hqgnn.graph.unit_rows import unit_rows
 
 # Of a split's interactions, at least so many must be new to the model that a training starts from.
 _FRESH_SHARE = 0.5

@@ -22,7 +22,7 @@ _SEARCHED = ("model", "loss", "training", "propagation")
 def default_ranges(config: Config) -> dict[str, RangeConfig]:
     """What is searched where `config.tune` names nothing: what the loss reads, the learning rate, the batch size.
 
-    The propagation isn't among them: `tf_hqgnn.training.propagation_search` tries its solvers and times on the trained rows
+    The propagation isn't among them: `training.propagation_search` tries its solvers and times on the trained rows
     after every training, so no trial has to be spent on them.
     """
     ranges: dict[str, RangeConfig] = {}

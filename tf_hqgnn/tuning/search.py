@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tf_hqgnn.training.callbacks import MONITOR
 from tf_hqgnn.config import Config, TuneConfig
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.training.callbacks import MONITOR
 from tf_hqgnn.tuning.ranges import choose, current, search_space, trial_config
 from tf_hqgnn.tuning.study import Study, Trial, create_study, quiet_optuna
 from tf_hqgnn.tuning.trials import Outcome, Runner, make_runner, remove_trial
@@ -50,7 +50,7 @@ def tune(
 
     Trial 0 is `config` as given, so that the result is no worse on that split. What is searched is `config.tune`
     (`tf_hqgnn.tuning.ranges`); solver, time and steps of the propagation needn't be, since every training ends with a
-    free search over them (`tf_hqgnn.training.propagation_search`). Codes aren't made; DIR/best.yaml keeps the quantization.
+    free search over them (`training.propagation_search`). Codes aren't made; DIR/best.yaml keeps the quantization.
 
     DIR holds `config.yaml`, `study.db` (Optuna's), `trials/N/` and `best.yaml`. Killed at any moment, the same call
     with `resume` goes on after the last finished trial; with one job it ends with the same trials as if uninterrupted.

@@ -16,10 +16,10 @@ from typing import Protocol
 
 import tf_keras
 
-from tf_hqgnn.training.callbacks import MONITOR, DivergenceError
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.runs.run_directory import partial_path
+from tf_hqgnn.training.callbacks import MONITOR, DivergenceError
 from tf_hqgnn.training.train import train
 from tf_hqgnn.tuning.worker import work
 

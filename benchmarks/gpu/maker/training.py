@@ -14,7 +14,7 @@ from benchmarks.gpu.runner.manifest import Array
 from tf_hqgnn.config import Config, LossConfig, QuantizationConfig
 from tf_hqgnn.layers.low_bit_quantizer import make_quantizers
 from tf_hqgnn.models.hqgnn import HQGNN
-from tf_hqgnn.optimizers import LazyAdam
+from tf_hqgnn.models.optimizers import LazyAdam
 
 LEARNING_RATE = 0.01
 STEP = 10

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from tf_hqgnn import initialization
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.initialization import initial_embeddings, spectral_embeddings
+from tf_hqgnn.graph.unit_rows import unit_rows
+from tf_hqgnn.models import initialization
+from tf_hqgnn.models.initialization import initial_embeddings, spectral_embeddings
 from tf_hqgnn.types import Interactions
-from tf_hqgnn.unit_rows import unit_rows
 
 
 @pytest.fixture(scope="module")

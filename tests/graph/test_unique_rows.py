@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_hqgnn.unique_rows import unique_rows
+from tf_hqgnn.graph.unique_rows import unique_rows
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.optimizers import LazyAdam
+from tf_hqgnn.models.optimizers import LazyAdam
 
 
 def run(optimizer, gradients, rows=None):

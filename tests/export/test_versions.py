@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from export_oracle import coded, make_bundle
 
-import tf_hqgnn.export
+import tf_hqgnn.export.bundle
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
-from tf_hqgnn.export import ServingBundle, export_exact, export_run, export_scann
+from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_run, export_scann
+from tf_hqgnn.export.versions import check_free, staged_version, versions
+from tf_hqgnn.export.warmup import replay_warmup
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.types import InputError
-from tf_hqgnn.versions import check_free, staged_version, versions
-from tf_hqgnn.warmup import replay_warmup
 
 BUNDLE = make_bundle()
 
@@ -26,7 +26,7 @@ BUNDLE = make_bundle()
 HALF_AN_EXPORT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import tf_hqgnn.export as export
+import tf_hqgnn.export.bundle as export
 from export_oracle import make_bundle
 from tf_hqgnn.config import ExportConfig
 
@@ -67,7 +67,7 @@ def fail(*args):
 
 
 def test_killed_half_way_through_and_exported_again(tmp_path):
-    command = [sys.executable, "-c", HALF_AN_EXPORT, str(Path(__file__).parent), str(tmp_path)]
+    command = [sys.executable, "-c", HALF_AN_EXPORT, str(Path(__file__).parents[1]), str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"half\n"
         process.send_signal(signal.SIGKILL)
@@ -83,7 +83,7 @@ def test_killed_half_way_through_and_exported_again(tmp_path):
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(tf_hqgnn.export, "write_warmup", fail)
+    monkeypatch.setattr(tf_hqgnn.export.bundle, "write_warmup", fail)
     with pytest.raises(OSError, match="No space left"):
         export_exact(BUNDLE, tmp_path, ExportConfig(), version=1)
     with pytest.raises(OSError, match="No space left"):
@@ -109,9 +109,9 @@ def test_a_version_that_either_model_has_is_refused_before_anything_is_written(t
 
 
 def test_if_the_second_model_fails_the_first_does_not_appear(tmp_path, monkeypatch):
-    choose = tf_hqgnn.export.choose_index
+    choose = tf_hqgnn.export.bundle.choose_index
     monkeypatch.setattr(
-        tf_hqgnn.export,
+        tf_hqgnn.export.bundle,
         "choose_index",
         lambda rows, device, *a: (fail if device == "cpu" else choose)(rows, device, *a),
     )

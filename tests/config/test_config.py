@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from tf_hqgnn.config import Config
 from tf_hqgnn.types import InputError
 
-CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

@@ -25,7 +25,7 @@ from tf_hqgnn.distribution import (
     share_variables,
     watch_workers,
 )
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
 
 # Against hanging only.
@@ -200,12 +200,12 @@ import tf_hqgnn
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from tf_hqgnn.callbacks import DivergenceError
+from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.distribution import divide, is_chief, make_strategy
 from tf_hqgnn.tfx import trainer
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
 
 folder = Path(sys.argv[1])
@@ -315,7 +315,8 @@ def test_divergence_on_two_devices_stops_with_the_step(two_devices):
 # The command line; a worker may be told to end itself once an epoch is over, as Kubernetes would, by SIGTERM.
 WORKER = """
 import os, signal, sys
-from tf_hqgnn import callbacks, cli
+from tf_hqgnn import cli
+from tf_hqgnn.training import callbacks
 die_at = int(sys.argv.pop(1))
 go_on = callbacks.Validation.on_epoch_end
 def die(self, epoch, logs=None):

@@ -8,7 +8,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.preset_files import find_config, preset_names
 from tf_hqgnn.types import InputError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_preset_is_found_by_its_name():

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from tf_hqgnn import evaluation, ranking
-from tf_hqgnn.evaluation import evaluate_embeddings, evaluate_popularity, ranking_metrics
-from tf_hqgnn.ranking import rank, rank_by_popularity
+from tf_hqgnn.evaluation import metrics, ranking
+from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity, ranking_metrics
+from tf_hqgnn.evaluation.ranking import rank, rank_by_popularity
 from tf_hqgnn.types import Interactions
 
 
@@ -191,7 +191,7 @@ def test_metrics_in_blocks_are_the_same(monkeypatch):
     top = np.stack([rng.permutation(20)[:10] for _ in range(17)])
     relevant = csr([rng.integers(0, 20, 4).tolist() for _ in range(17)])
     whole = ranking_metrics(top, relevant, [3, 10], 20, np.arange(20))
-    monkeypatch.setattr(evaluation, "_METRIC_ROWS", 5)
+    monkeypatch.setattr(metrics, "_METRIC_ROWS", 5)
     assert ranking_metrics(top, relevant, [3, 10], 20, np.arange(20)).values == pytest.approx(whole.values, rel=1e-12)
 
 
@@ -316,7 +316,7 @@ def test_memory_does_not_grow_with_the_number_of_users():
     program = """
 import resource
 import numpy as np
-from tf_hqgnn.ranking import rank
+from tf_hqgnn.evaluation.ranking import rank
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 rng = np.random.default_rng(0)

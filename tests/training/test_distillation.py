@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from tf_hqgnn import distillation
-from tf_hqgnn.callbacks import DivergenceError
 from tf_hqgnn.config import DistillationConfig, QuantizationConfig
-from tf_hqgnn.distillation import distill
-from tf_hqgnn.distillation_trainer import Student, Trainer
+from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.estimators import max_delta
 from tf_hqgnn.quantization.ranking_divergence import MASKED
-from tf_hqgnn.ranking import rank
+from tf_hqgnn.training import distillation
+from tf_hqgnn.training.callbacks import DivergenceError
+from tf_hqgnn.training.distillation import distill
+from tf_hqgnn.training.distillation_trainer import Student, Trainer
 
 NUM_USERS, NUM_ITEMS, DIM = 60, 40, 8
 

@@ -13,7 +13,7 @@ import pytest
 
 from tf_hqgnn.cli import main
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.export import read_metadata
+from tf_hqgnn.export.bundle import read_metadata
 
 
 @dataclass
@@ -175,7 +175,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_pat
 
 
 def test_tune_prints_json_then_goes_on_and_prints_what_to_change(log_path, tmp_path, monkeypatch):
-    monkeypatch.setattr("tf_hqgnn.training.write_report", lambda run, path: None)
+    monkeypatch.setattr("tf_hqgnn.training.train.write_report", lambda run, path: None)
     overrides = (f"data.path={log_path}", "training.max_epochs=1", "propagation.search=false", "loss.temperature=1")
     settings = [part for value in overrides for part in ("--set", value)]
     command = ("tune", "configs/smoke.yaml", "--out", tmp_path / "study", *settings)

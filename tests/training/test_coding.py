@@ -6,12 +6,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tf_hqgnn import coding
 from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.training import train
+from tf_hqgnn.training import coding
+from tf_hqgnn.training.train import train
 
 BPR = ("loss.name=bpr", "propagation.solver=none", "propagation.normalize=false", "training.evaluate_every=3")
 

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from tf_hqgnn.callbacks import DivergenceError
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.tuning import search
 from tf_hqgnn.tuning.ranges import choose, default_ranges, search_space, trial_config
 from tf_hqgnn.tuning.search import changed_settings, tune
@@ -41,14 +41,14 @@ def config():
 @pytest.fixture(autouse=True)
 def no_reports(monkeypatch):
     """A trial's report.html is deleted anyway, and takes longer than these trainings."""
-    monkeypatch.setattr("tf_hqgnn.training.write_report", lambda run, path: None)
+    monkeypatch.setattr("tf_hqgnn.training.train.write_report", lambda run, path: None)
 
 
 @pytest.fixture(scope="module")
 def finished(config, dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("tune") / "study"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tf_hqgnn.training.write_report", lambda run, path: None)
+        patch.setattr("tf_hqgnn.training.train.write_report", lambda run, path: None)
         return out, tune(dataset, config, out, trials=3, command="the command")
 
 
@@ -108,7 +108,7 @@ import os, signal, sys
 from pathlib import Path
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn import training
+from tf_hqgnn.training import train as training
 from tf_hqgnn.tuning.search import tune
 data, config, out = sys.argv[1:]
 training.write_report = lambda run, path: None

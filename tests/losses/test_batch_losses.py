@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_hqgnn import losses
 from tf_hqgnn.config import LossConfig
+from tf_hqgnn.losses import batch_losses as losses
 
 
 def rows(*shape, seed=0):

@@ -11,11 +11,11 @@ from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.data.interactions import InteractionTable
 from tf_hqgnn.data.items import ItemCatalogue
 from tf_hqgnn.data.report import ReadReport
-from tf_hqgnn.export import export_exact, export_scann
-from tf_hqgnn.new_items import add_items, extend, read_bundle
+from tf_hqgnn.export.bundle import export_exact, export_scann
+from tf_hqgnn.export.new_items import add_items, extend, read_bundle
+from tf_hqgnn.export.warmup import load_saved_model
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.types import InputError, Interactions
-from tf_hqgnn.warmup import load_saved_model
 
 BUNDLES = {
     "float32": make_bundle(),

@@ -10,15 +10,15 @@ import textwrap
 import numpy as np
 import pytest
 
-from tf_hqgnn.callbacks import DivergenceError, TrainingState
 from tf_hqgnn.config import Config, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.initialization import initial_embeddings, spectral_embeddings
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
+from tf_hqgnn.models.initialization import initial_embeddings, spectral_embeddings
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
-from tf_hqgnn.training import train
+from tf_hqgnn.training.callbacks import DivergenceError, TrainingState
+from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError, Interactions, concatenate
 
 
@@ -75,7 +75,7 @@ import os, signal, sys
 from pathlib import Path
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn import callbacks, training
+from tf_hqgnn.training import callbacks, train as training
 data, config, out, die_at = sys.argv[1:]
 save = callbacks.CheckpointStore.save
 def die(self, epoch, *args, **kwargs):
@@ -107,7 +107,7 @@ def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, smoke_config, fini
 
 def test_what_a_checkpoint_overwrites_is_not_computed(dataset, smoke_config, finished, tmp_path, monkeypatch):
     config, whole = finished
-    monkeypatch.setattr("tf_hqgnn.training.write_report", stop)
+    monkeypatch.setattr("tf_hqgnn.training.train.write_report", stop)
     with pytest.raises(KeyboardInterrupt):
         train(dataset, config, tmp_path / "run")
     monkeypatch.undo()

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export import METADATA_FILE, export_exact, export_scann
+from tf_hqgnn.export.bundle import METADATA_FILE, export_exact, export_scann
+from tf_hqgnn.export.module import MAX_PADDED_K, ServingModule
+from tf_hqgnn.export.warmup import load_saved_model
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.rows import Float32Rows
 from tf_hqgnn.serving.server import Server
-from tf_hqgnn.serving_module import MAX_PADDED_K, ServingModule
-from tf_hqgnn.warmup import load_saved_model
 
 DEFAULT_K = 4
 CONFIG = ExportConfig(default_k=DEFAULT_K)

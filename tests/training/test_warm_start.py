@@ -10,9 +10,9 @@ from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
-from tf_hqgnn.training import train
+from tf_hqgnn.training.train import train
+from tf_hqgnn.training.warm_start import start_tables, warm_start
 from tf_hqgnn.types import InputError, Interactions
-from tf_hqgnn.warm_start import start_tables, warm_start
 
 
 def pairs(*rows):

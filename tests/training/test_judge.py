@@ -3,8 +3,8 @@ import pytest
 
 from tf_hqgnn.config import EvaluationConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.training.judge import Judge
 from tf_hqgnn.types import Interactions
-from tf_hqgnn.validation import Judge
 
 
 @pytest.fixture

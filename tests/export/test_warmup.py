@@ -10,8 +10,8 @@ from export_oracle import make_bundle
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export import export_exact, export_scann
-from tf_hqgnn.warmup import WARMUP_FILE, load_saved_model, replay_warmup, warmup_requests, write_warmup
+from tf_hqgnn.export.bundle import export_exact, export_scann
+from tf_hqgnn.export.warmup import WARMUP_FILE, load_saved_model, replay_warmup, warmup_requests, write_warmup
 
 BUNDLE = make_bundle()
 
