@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tf_hqgnn.data.chunks import UNDECODABLE, Chunks, chunk_from_lists
+from tf_hqgnn.data.input_file import open_text
 from tf_hqgnn.data.report import BadRowLog
 
 _ROWS_PER_CHUNK = 1 << 20
@@ -22,10 +23,9 @@ def read_adjacency(path: Path, log: BadRowLog) -> Chunks:
     """
     users: list[str] = []
     items: list[str] = []
-    with open(path, "rb") as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, start=1):
-            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            tokens = text.split()
+            tokens = line.split()
             if len(tokens) < 2:
                 continue
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from tf_hqgnn.data.timestamps import ACCEPTED
 from tf_hqgnn.types import InputError
 
 ID_COLUMNS = ("user_id", "item_id")
@@ -20,6 +22,14 @@ BROKEN_QUOTING = "broken quoting"
 WRONG_COLUMN_COUNT = "wrong column count"
 
 
+# What a good value of each column is, for messages.
+_VALUES = {
+    "timestamp": ACCEPTED,
+    "rating": "a number such as 4 or 4.5 (where ; separates, also 4,5)",
+    "weight": "a number such as 1 or 0.5 (where ; separates, also 0,5)",
+}
+
+
 def missing(column: str) -> str:
     """The kind of a row without this id."""
     return f"missing {column}"
@@ -28,6 +38,24 @@ def missing(column: str) -> str:
 def not_finite(column: str) -> str:
     """The kind of a row whose number is empty, no number, NaN or infinite."""
     return f"{column} not a finite number"
+
+
+def expectation(kind: str) -> str:
+    """What a row of this kind should have had, for messages.
+
+    >>> expectation("missing user_id")
+    'an id in every row'
+    """
+    if kind.startswith("missing "):
+        return "an id in every row"
+    for column, value in _VALUES.items():
+        if kind == not_finite(column):
+            return f"{column} to be {value}"
+    return {
+        UNDECODABLE: "UTF-8 text",
+        BROKEN_QUOTING: 'fields such as title or "title"',
+        WRONG_COLUMN_COUNT: "as many columns as the header has",
+    }[kind]
 
 
 class Chunk(NamedTuple):
@@ -74,9 +102,15 @@ def check_columns(path: Path, names: Sequence[str]) -> None:
     absent = [column for column in ID_COLUMNS if column not in names]
     if absent:
         shown = ", ".join(names[:20]) or "none"
+        if names and not any(re.search("[A-Za-z]", name) for name in names):
+            raise InputError(
+                f"{path}: the first line ({shown}) is data, and not a header; put a line with the names of the columns "
+                "before it, such as user_id,item_id,rating,timestamp"
+            )
         raise InputError(
             f"{path}: no column {' and no column '.join(absent)}; expected at least user_id and item_id "
-            f"(optional: {', '.join(NUMBER_COLUMNS)}), found: {shown}; rename the columns in the header"
+            f"(optional: {', '.join(NUMBER_COLUMNS)}), found: {shown}; rename the columns in the header, or add a "
+            "header where the first line is data"
         )
     for column in (*ID_COLUMNS, *NUMBER_COLUMNS):
         if list(names).count(column) > 1:

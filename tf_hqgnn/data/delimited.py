@@ -7,15 +7,17 @@ which finds every bad row with its kind and line. Both ways give the same for go
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv
 
+from tf_hqgnn.data.arrow_text import read_columns
 from tf_hqgnn.data.chunks import (
     BROKEN_QUOTING,
     ID_COLUMNS,
@@ -30,23 +32,25 @@ from tf_hqgnn.data.chunks import (
     missing,
     not_finite,
 )
-from tf_hqgnn.data.records import count_lines, last_record_end, record_ends, records
+from tf_hqgnn.data.input_file import open_text
+from tf_hqgnn.data.records import count_lines, record_ends, records
 from tf_hqgnn.data.report import BadRowLog
-from tf_hqgnn.types import InputError
+from tf_hqgnn.data.text_table import TextTable
+from tf_hqgnn.data.timestamps import NUMBER, column_to_seconds, to_seconds
 
 _BLOCK_BYTES = 16 << 20
 _SMALL_BYTES = 64 << 10
-_BOM = b"\xef\xbb\xbf"
-# What both Arrow and Python read the same way; Python alone would also take 1_000, and both take nan and inf.
-_NUMBER = re.compile(rb"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
+_NUMBER = re.compile(NUMBER.encode())
+# Where `;` separates, a comma may be in the place of the point.
+_COMMA_NUMBER = re.compile(NUMBER.replace(r"\.", "[.,]").encode())
 
 
 def read_delimited(path: Path, log: BadRowLog, *, inter: bool = False, block_bytes: int = _BLOCK_BYTES) -> Chunks:
     """Yields the good rows of a file with a header, and notes the others in `log`.
 
-    Quoting is RFC 4180's (a field that starts with `"`); a quote inside an unquoted field is a character like any
-    other. Lines end in LF, CRLF or CR, a BOM and blank lines are skipped, other columns are ignored.
-    Nothing but the empty string is a missing id, and an empty number is bad: a column is filled or left out.
+    See `TextTable` for delimiters, quotes and line ends; other columns are ignored. Nothing but the empty string is a
+    missing id, and an empty number is bad: a column is filled or left out. Where `;` separates, numbers may have a
+    decimal comma. A timestamp is a number or ISO 8601.
 
     Args:
       path: the file.
@@ -55,67 +59,21 @@ def read_delimited(path: Path, log: BadRowLog, *, inter: bool = False, block_byt
       block_bytes: how much is read at once.
 
     Raises:
-      InputError: The header isn't UTF-8 or lacks a column.
+      InputError: The header isn't UTF-8 or lacks a column; or the file is damaged.
     """
-    with open(path, "rb") as file:
-        buffer = file.read(block_bytes)
-        if buffer.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise InputError(f"{path}: the text is UTF-16; expected UTF-8, save it as UTF-8")
-        start = len(_BOM) if buffer.startswith(_BOM) else 0
-        while True:
-            more = file.read(block_bytes)
-            header = _header(buffer[start:], final=not more)
-            if header is not None:
-                break
-            buffer += more
-        first, consumed, line = header
-        reader = _Reader(path, log, *_columns(path, first, inter))
-        buffer = buffer[start + consumed :]
-        while True:
-            final = not more
-            if not final:
-                buffer += more
-                more = file.read(block_bytes)
-                final = not more
-            end = len(buffer) if final else last_record_end(buffer, reader.delimiter)
-            yield from reader.read(buffer[:end], line)
-            if final:
-                return
-            line += count_lines(buffer[:end])
-            buffer = buffer[end:]
+    with open_text(path) as stream:
+        table = TextTable(stream, str(path), delimiter=b"\t" if inter else None, block_bytes=block_bytes)
+        check_columns(path, table.names)
+        reader = _Reader(path, log, table.delimiter, table.names)
+        for block, line in table.blocks():
+            yield from reader.read(block, line)
 
 
-def _header(buffer: bytes, final: bool) -> tuple[bytes, int, int] | None:
-    """The first line that isn't blank: (its bytes, the bytes up to its end, the line number after it)."""
-    line = 1
-    for match in re.finditer(rb"([^\r\n]*)(\r\n|\n|\r|$)", buffer):
-        if match.end() == len(buffer) and not final:
-            return None
-        line += bool(match.group(2))
-        if match.group(1).strip():
-            return match.group(1), match.end(), line
-        if match.end() == len(buffer):
-            break
-    return b"", len(buffer), line
+class _Form(NamedTuple):
+    """How numbers are written in a block that Arrow reads."""
 
-
-def _columns(path: Path, header: bytes, inter: bool) -> tuple[bytes, list[str]]:
-    """The delimiter and the names of the columns."""
-    try:
-        text = header.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: the header isn't UTF-8 text; expected user_id,item_id,...") from error
-    # Spreadsheets in many countries write `;`, database dumps tabs; the header settles it.
-    delimiter = b"\t" if inter else max((b",", b"\t", b";"), key=header.count)
-    record = next(iter(records(header, delimiter)), None)
-    fields = [] if record is None else record.fields
-    if fields is None:
-        raise InputError(f"{path}: the header {text[:80]!r} is not properly quoted; expected user_id,item_id,...")
-    names = [name.decode().strip() for name in fields]
-    if inter:
-        names = [name.partition(":")[0] for name in names]
-    check_columns(path, names)
-    return delimiter, names
+    decimal_point: str
+    iso_times: bool
 
 
 class _Reader:
@@ -128,6 +86,11 @@ class _Reader:
         self._num_columns = len(names)
         self._numbers = [name for name in NUMBER_COLUMNS if name in names]
         self._position = {name: names.index(name) for name in (*ID_COLUMNS, *self._numbers)}
+        points = ".," if delimiter == b";" else "."
+        self._number = _COMMA_NUMBER if delimiter == b";" else _NUMBER
+        times = (False, True) if "timestamp" in names else (False,)
+        # The form that fitted last is tried first.
+        self._forms = [_Form(*form) for form in itertools.product(points, times)]
 
     def read(self, block: bytes, line: int) -> Iterator[Chunk]:
         """The good rows of `block`, which starts at `line`."""
@@ -157,35 +120,30 @@ class _Reader:
         """The rows as Arrow reads them, or None if anything about the block is out of the ordinary."""
         if not block.strip(b"\r\n"):
             return []
-        quoted = b'"' in block
-        if quoted and (block.count(b'"') % 2 or record_ends(block, self.delimiter) is None):
-            return None
+        for form in self._forms:
+            chunks = self._read_form(block, form)
+            if chunks is not None:
+                self._forms.remove(form)
+                self._forms.insert(0, form)
+                return chunks
+        return None
+
+    def _read_form(self, block: bytes, form: _Form) -> list[Chunk] | None:
         types = dict.fromkeys(ID_COLUMNS, pa.dictionary(pa.int32(), pa.utf8()))
-        types.update(dict.fromkeys(self._numbers, pa.float64()))
-        try:
-            table = csv.read_csv(
-                pa.BufferReader(block),
-                csv.ReadOptions(
-                    column_names=[str(number) for number in range(self._num_columns)], block_size=_BLOCK_BYTES // 2
-                ),
-                csv.ParseOptions(
-                    delimiter=self.delimiter.decode(),
-                    quote_char='"' if quoted else False,
-                    newlines_in_values=quoted,
-                ),
-                # No null values: `NA` and `null` are ids like any other, and an empty number is an error.
-                csv.ConvertOptions(
-                    column_types={str(self._position[name]): kind for name, kind in types.items()},
-                    include_columns=[str(self._position[name]) for name in types],
-                    null_values=[],
-                ),
-            )
-        except pa.ArrowInvalid:
+        types |= dict.fromkeys(self._numbers, pa.float64())
+        if form.iso_times:
+            types["timestamp"] = pa.utf8()
+        by_position = {self._position[name]: kind for name, kind in types.items()}
+        table = read_columns(block, self.delimiter, self._num_columns, by_position, form.decimal_point)
+        if table is None:
             return None
         chunks = []
         for batch in table.rename_columns(list(types)).to_batches():
             columns = dict(zip(types, batch.columns))
-            numbers = {name: columns[name].to_numpy() for name in self._numbers}
+            numbers = {
+                name: column_to_seconds(columns[name]) if types[name] == pa.utf8() else columns[name].to_numpy()
+                for name in self._numbers
+            }
             if not all((np.abs(values) <= LARGEST[name]).all() for name, values in numbers.items()):
                 return None
             if any(columns[name].dictionary.index("").as_py() >= 0 for name in ID_COLUMNS):
@@ -226,9 +184,14 @@ class _Reader:
                 return missing(name)
         values = []
         for name in self._numbers:
-            text = fields[self._position[name]]
-            number = float(text) if _NUMBER.fullmatch(text) else math.nan
+            number = self._number_of(name, fields[self._position[name]])
             if not abs(number) <= LARGEST[name]:
                 return not_finite(name)
             values.append(number)
         return user, item, values
+
+    def _number_of(self, name: str, text: bytes) -> float:
+        """The value of a field, NaN if it is none."""
+        if self._number.fullmatch(text):
+            return float(text.replace(b",", b"."))
+        return to_seconds(text.decode("utf-8", "replace")) if name == "timestamp" else math.nan

@@ -16,6 +16,8 @@ from tf_hqgnn.data.adjacency import read_adjacency
 from tf_hqgnn.data.anomalies import FileProfile, check_files, id_kinds, id_types
 from tf_hqgnn.data.chunks import ID_COLUMNS, Chunk, Chunks
 from tf_hqgnn.data.delimited import read_delimited
+from tf_hqgnn.data.detect import detect_format
+from tf_hqgnn.data.input_file import input_parts, open_input
 from tf_hqgnn.data.parquet import read_parquet
 from tf_hqgnn.data.report import BadRowLog, BadRows, ReadReport
 from tf_hqgnn.data.sorting import stable_argsort
@@ -23,19 +25,9 @@ from tf_hqgnn.data.spans import Span
 from tf_hqgnn.data.tfrecord import read_tfrecord
 from tf_hqgnn.types import InputError, Interactions
 
-__all__ = ["BadRows", "Format", "InteractionTable", "ReadReport", "detect_format", "read_interactions"]
+__all__ = ["BadRows", "Format", "InteractionTable", "ReadReport", "check_file", "detect_format", "read_interactions"]
 
 Format = Literal["auto", "csv", "parquet", "inter", "adjacency", "tfrecord"]
-
-_EXTENSIONS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".inter": "inter",
-    ".tfrecord": "tfrecord",
-    ".tfrecords": "tfrecord",
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ def read_interactions(
     a timestamp, or at the same time, the one with the highest rating, then the highest weight.
 
     Args:
-      path: the file.
+      path: the file, or a folder with part files.
       format: "csv", "parquet", "inter" (RecBole), "adjacency" (LightGCN), "tfrecord" (tf.Example), or "auto": by the
         file's extension, else by its content.
       min_rating: the lowest rating that counts as an interaction.
@@ -135,14 +127,17 @@ def read_spans(
     chunks: list[Chunk] = []
     files: list[FileProfile] = []
     bad: dict[str, BadRows] = {}
+    parts = {span: input_parts(span.path) for span in spans}
+    several = sum(map(len, parts.values())) > 1
     for span in spans:
-        read = _read_file(span.path, format, log)
-        found = log.bad(str(span.path))
-        files.append(_profile(span, read, _format(span.path, format), sum(rows.count for rows in found.values())))
+        read, profile = _read_span(span, parts[span], format, log)
+        files.append(profile)
         # An odd day in the past has been let through once; only the latest is judged by how many and which.
         limits = (max_growth, max_id_drift) if span is spans[-1] else (None, None)
         check_files(files[-1], files[:-1], *limits)
-        bad |= {f"{span.path}: {kind}" if len(spans) > 1 else kind: rows for kind, rows in found.items()}
+        for part in parts[span]:
+            found = log.bad(str(part))
+            bad |= {f"{part}: {kind}" if several else kind: rows for kind, rows in found.items()}
         chunks += read
     with ThreadPoolExecutor(len(ID_COLUMNS)) as threads:
         columns = ([getattr(chunk, name) for chunk in chunks] for name in ID_COLUMNS)
@@ -150,6 +145,9 @@ def read_spans(
     timestamp, rating, weight = (_column(chunks, name) for name in ("timestamp", "rating", "weight"))
     del chunks
     rows_read = len(user_index)
+    ratings = None
+    if min_rating is None and rating is not None:
+        ratings = float(rating.min()), float(rating.max())
     if min_rating is not None:
         path = spans[-1].path
         if rating is None:
@@ -165,7 +163,7 @@ def read_spans(
     rows = _distinct(user_index, item_index, timestamp, rating, weight)
     num_bad = sum(count.count for count in bad.values())
     repeated = rows_read - filtered - len(rows)
-    report = ReadReport(rows_read + num_bad, len(rows), repeated, filtered, bad, tuple(files))
+    report = ReadReport(rows_read + num_bad, len(rows), repeated, filtered, bad, tuple(files), ratings)
     return InteractionTable(
         user_ids,
         item_ids,
@@ -176,14 +174,39 @@ def read_spans(
     )
 
 
-def _format(path: Path, format: Format) -> str:
-    return detect_format(path) if format == "auto" else format
+def _read_span(span: Span, parts: Sequence[Path], format: Format, log: BadRowLog) -> tuple[list[Chunk], FileProfile]:
+    """The good rows of one file, or of the parts of a folder, at least one; and what it looks like."""
+    chunks: list[Chunk] = []
+    profiles: list[FileProfile] = []
+    kinds: dict[str, Path] = {}
+    for part in parts:
+        kind = detect_format(part) if format == "auto" else format
+        kinds.setdefault(kind, part)
+        if len(kinds) > 1:
+            (one, path), (other, _) = kinds.items()
+            raise InputError(
+                f"{part}: read as {other}, but {path} as {one}; expected one format in a folder, or set data.format"
+            )
+        read = _read_file(part, kind, log)
+        if read:
+            num_bad = sum(rows.count for rows in log.bad(str(part)).values())
+            profiles.append(_profile(part, span.number, read, kind, num_bad))
+            check_files(profiles[-1], profiles[:1] if len(profiles) > 1 else ())
+            chunks += read
+    log.check()
+    if not chunks:
+        raise InputError(
+            f"{span.path}: no interactions in 0 rows (read as {', '.join(kinds)}); expected at least one good row"
+        )
+    first = profiles[0]
+    if len(profiles) == 1 and len(parts) == 1:
+        return chunks, first
+    rows = sum(profile.rows for profile in profiles)
+    return chunks, replace(first, name=str(span.path), rows=rows, kinds=_kinds(chunks))
 
 
-def _read_file(path: Path, format: Format, log: BadRowLog) -> list[Chunk]:
-    """The good rows of one file, at least one."""
-    check_file(path)
-    kind = _format(path, format)
+def _read_file(path: Path, kind: str, log: BadRowLog) -> list[Chunk]:
+    """The good rows of one file; none only if it has no rows at all."""
     readers: dict[str, Callable[[Path, BadRowLog], Chunks]] = {
         "csv": read_delimited,
         "inter": lambda path, log: read_delimited(path, log, inter=True),
@@ -194,65 +217,41 @@ def _read_file(path: Path, format: Format, log: BadRowLog) -> list[Chunk]:
     if kind not in readers:
         raise InputError(f"format {kind!r}: expected one of auto, {', '.join(readers)}")
     chunks = [chunk for chunk in readers[kind](path, log) if len(chunk.user_id)]
-    log.check()
-    if not chunks:
-        num_rows = sum(rows.count for rows in log.bad(str(path)).values())
+    num_bad = sum(rows.count for rows in log.bad(str(path)).values())
+    if num_bad and not chunks:
+        # To leave out all rows is no way on.
         raise InputError(
-            f"{path}: no interactions in {num_rows:,} rows (read as {kind}); expected at least one good row"
+            f"{path}: no interactions in {num_bad:,} rows (read as {kind}), none of them is good: "
+            f"{log.explain(str(path))}"
         )
     return chunks
 
 
-def _profile(span: Span, chunks: list[Chunk], format: str, num_bad: int) -> FileProfile:
+def _profile(path: Path, number: int | None, chunks: list[Chunk], format: str, num_bad: int) -> FileProfile:
     """What the file looks like, for `check_files`."""
     columns = tuple(name for name in chunks[0]._fields if getattr(chunks[0], name) is not None)
+    rows = num_bad + sum(len(chunk.user_id) for chunk in chunks)
+    return FileProfile(str(path), number, rows, columns, id_types(path, format), _kinds(chunks))
+
+
+def _kinds(chunks: list[Chunk]) -> dict[str, dict[str, float]]:
+    """`id_kinds` of both columns."""
     kinds = {}
     for name in ID_COLUMNS:
         # A log may begin and end with different things; what is between costs more than it tells.
         ends = [getattr(chunk, name).dictionary for chunk in (chunks[0], chunks[-1])]
         kinds[name] = id_kinds(pc.unique(pa.concat_arrays(ends)))
-    rows = num_bad + sum(len(chunk.user_id) for chunk in chunks)
-    return FileProfile(str(span.path), span.number, rows, columns, id_types(span.path, format), kinds)
-
-
-def detect_format(path: Path) -> str:
-    """The format by the extension, else by the first bytes.
-
-    Raises:
-      InputError: The content is none of the known ones.
-    """
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    if suffixes and suffixes[-1].lower() in _EXTENSIONS:
-        return _EXTENSIONS[suffixes[-1].lower()]
-    with open(path, "rb") as file:
-        start = file.read(1 << 16)
-    if start.startswith(b"PAR1"):
-        return "parquet"
-    first = start.lstrip(b"\xef\xbb\xbf\r\n").splitlines()[0] if start.strip() else b""
-    if b"user_id:" in first or b"item_id:" in first:
-        return "inter"
-    if b"user_id" in first or b"item_id" in first:
-        return "csv"
-    if b"\0" not in first and b"," not in first and len(first.split()) > 1:
-        return "adjacency"
-    raise InputError(
-        f"{path}: can't tell the format from the name or the first line {first[:40]!r}; set data.format to csv, "
-        "parquet, inter, adjacency or tfrecord"
-    )
+    return kinds
 
 
 def check_file(path: Path) -> None:
-    """Refuses what isn't a file with something in it.
+    """Refuses what isn't a file, or a folder of part files, with something in it that this process may read.
 
     Raises:
-      InputError: It is a directory, isn't there, or is empty.
+      InputError: It isn't there, is a pipe or a device, is empty, or may not be read.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; expected a file of interactions")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a file of interactions, check data.path")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; expected a header with user_id,item_id and rows of interactions")
+    for part in input_parts(path):
+        open_input(part).close()
 
 
 def _encode(arrays: list[pa.DictionaryArray]) -> tuple[np.ndarray, np.ndarray]:

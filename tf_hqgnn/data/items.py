@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from tf_hqgnn.data.input_file import input_parts, open_input, open_text
+from tf_hqgnn.data.parquet_columns import check_type, to_strings
+from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.records import records
+from tf_hqgnn.data.text_table import TextTable
 from tf_hqgnn.types import InputError
 
-_BOM = b"\xef\xbb\xbf"
-_AVAILABLE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_COLUMNS = ("item_id", "title", "category", "available")
+_EXPECTED = "item_id and any of title, category, available"
+# An item of which nothing is said is available.
+_AVAILABLE = {"true": True, "t": True, "yes": True, "y": True, "false": False, "f": False, "no": False, "n": False}
+_AVAILABLE |= {"": True}
+_BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,66 +68,135 @@ def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.array([place.get(name, -1) for name in wanted], np.int64)
 
 
+class _Row(NamedTuple):
+    """One item as its file has it: `where` names the row in messages."""
+
+    where: str
+    values: dict[str, str]
+
+
 def read_items(path: str | Path) -> ItemCatalogue:
-    """Reads a CSV file with `item_id` and any of `title`, `category`, `available`; other columns are ignored.
+    """Reads a file with `item_id` and any of `title`, `category`, `available`; other columns are ignored.
 
     Args:
-      path: UTF-8 text; `available` is true, false, 1, 0, yes or no in any case.
+      path: text in the dialects and compressions of a log, Parquet, or a folder of such files. `available` is true,
+        false, yes, no, a number that is 1 or 0, or empty, in any case; an item without it is available.
 
     Raises:
       InputError: The file is missing or empty, or a row has no id, an id that came before, another number of columns
         than the header, or isn't UTF-8. Always with the line.
     """
-    path = Path(path)
-    try:
-        text = path.read_bytes().removeprefix(_BOM)
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a directory; expected a file of items") from error
-    except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or 'unreadable').lower()}; check data.items_path") from error
-    if not text.strip():
-        raise InputError(f"{path}: the file is empty; expected a header with item_id and title, category, available")
-    names: list[str] = []
     columns: dict[str, list[str]] = {}
-    lines: dict[str, int] = {}
-    for record in records(text, b","):
-        where = f"{path} line {record.line}"
-        if record.fields is None:
-            raise InputError(f'{where}: broken quoting; expected fields such as title or "title"')
-        try:
-            fields = [value.decode() for value in record.fields]
-        except UnicodeDecodeError as error:
-            raise InputError(f"{where}: undecodable bytes; expected UTF-8 text") from error
-        if not names:
-            names = [name.strip() for name in fields]
-            _check_names(path, names)
-            columns = {name: [] for name in ("item_id", "title", "category", "available") if name in names}
-            continue
-        if len(fields) != len(names):
-            raise InputError(f"{where}: {len(fields)} columns; expected {len(names)} as in the header, quote commas")
-        row = dict(zip(names, fields))
-        item_id = row["item_id"]
-        if not item_id:
-            raise InputError(f"{where}: missing item_id; expected one in every row")
-        if item_id in lines:
-            raise InputError(f"{where}: item_id {item_id!r} came before in line {lines[item_id]}; expected it once")
-        if row.get("available", "true").strip().lower() not in _AVAILABLE:
-            raise InputError(f"{where}: available is {row['available']!r}; expected true, false, 1, 0, yes or no")
-        lines[item_id] = record.line
-        for name, values in columns.items():
-            values.append(row[name])
-    available = columns.get("available")
+    available: list[bool] = []
+    places: dict[str, str] = {}
+    for part in input_parts(Path(path), "items", "data.items_path"):
+        with _open_items(part) as (names, rows):
+            columns = columns or {name: [] for name in names}
+            if list(columns) != names:
+                raise InputError(
+                    f"{part}: columns {', '.join(names)}; expected {', '.join(columns)}, as in the files before it"
+                )
+            for where, values in rows:
+                item_id = values["item_id"]
+                if not item_id:
+                    raise InputError(f"{where}: missing item_id; expected one in every row")
+                if item_id in places:
+                    raise InputError(f"{where}: item_id {item_id!r} came before in {places[item_id]}; expected it once")
+                places[item_id] = where.removeprefix(f"{part} ")
+                for name in names:
+                    columns[name].append(values[name])
+                if "available" in values:
+                    available.append(_is_available(values["available"], where))
     return ItemCatalogue(
         np.array(columns["item_id"], object),
         np.array(columns["title"], object) if "title" in columns else None,
         np.array(columns["category"], object) if "category" in columns else None,
-        None if available is None else np.array([_AVAILABLE[value.strip().lower()] for value in available], bool),
+        np.array(available, bool) if "available" in columns else None,
     )
 
 
-def _check_names(path: Path, names: list[str]) -> None:
-    if names.count("item_id") != 1:
-        problem = "no column item_id" if "item_id" not in names else "column item_id appears more than once"
-        raise InputError(
-            f"{path}: {problem}; expected item_id and any of title, category, available, found: {', '.join(names)}"
-        )
+@contextmanager
+def _open_items(path: Path) -> Iterator[tuple[list[str], Iterator[_Row]]]:
+    """Which of the known columns a file has, in their order, and its rows."""
+    with open_input(path) as stream:
+        is_parquet = stream.peek(4).startswith(b"PAR1") or path.suffix.lower() in (".parquet", ".pq")
+    if is_parquet:
+        file = open_parquet(path, str(path))
+        columns = _known_names(path, file.schema_arrow.names)
+        for name in columns:
+            extra = ("booleans", "numbers", "nulls") if name == "available" else ("nulls",)
+            check_type(file, str(path), name, ("strings", "integers", *extra))
+        yield columns, _parquet_rows(path, columns, read_batches(file, str(path), columns, _BATCH_ROWS))
+        return
+    with open_text(path) as stream:
+        table = TextTable(stream, str(path), "item_id,title,...")
+        if not table.names:
+            raise InputError(f"{path}: the file is empty; expected a header with {_EXPECTED}")
+        yield _known_names(path, table.names), _text_rows(path, table)
+
+
+def _text_rows(path: Path, table: TextTable) -> Iterator[_Row]:
+    for block, first_line in table.blocks():
+        for record in records(block, table.delimiter, first_line):
+            where = f"{path} line {record.line}"
+            if record.fields is None:
+                raise InputError(f'{where}: broken quoting; expected fields such as title or "title"')
+            if len(record.fields) != len(table.names):
+                raise InputError(
+                    f"{where}: {len(record.fields)} columns; expected {len(table.names)} as in the header, quote "
+                    f"fields that contain {table.delimiter.decode()!r}"
+                )
+            try:
+                values = {name: value.decode() for name, value in zip(table.names, record.fields) if name in _COLUMNS}
+            except UnicodeDecodeError as error:
+                raise InputError(f"{where}: undecodable bytes; expected UTF-8 text") from error
+            if table.delimiter == b";" and "available" in values:
+                values["available"] = values["available"].replace(",", ".")
+            yield _Row(where, values)
+
+
+def _parquet_rows(path: Path, columns: list[str], batches: Iterator[pa.RecordBatch]) -> Iterator[_Row]:
+    first = 1
+    for batch in batches:
+        texts = []
+        for name in columns:
+            strings, undecodable = to_strings(batch.column(batch.schema.get_field_index(name)))
+            if undecodable.any():
+                place = first + int(np.flatnonzero(undecodable)[0])
+                raise InputError(f"{path} row {place}: undecodable bytes in {name}; expected UTF-8 text")
+            values = strings.fill_null("").to_pylist()
+            # pandas writes a missing boolean as NaN.
+            is_float = pa.types.is_floating(batch.schema.field(name).type)
+            texts.append(["" if value == "nan" else value for value in values] if is_float else values)
+        for number, row in enumerate(zip(*texts), first):
+            yield _Row(f"{path} row {number}", dict(zip(columns, row)))
+        first += len(batch)
+
+
+def _is_available(text: str, where: str) -> bool:
+    plain = text.strip().lower()
+    if plain in _AVAILABLE:
+        return _AVAILABLE[plain]
+    try:
+        number = float(plain)
+    except ValueError:
+        number = -1.0
+    if number not in (0.0, 1.0):
+        raise InputError(f"{where}: available is {text!r}; expected true, false, 1, 0, yes, no or nothing")
+    return bool(number)
+
+
+def _known_names(path: Path, names: list[str]) -> list[str]:
+    """Those of `_COLUMNS` that a file has."""
+    for column in _COLUMNS:
+        if names.count(column) > 1:
+            raise InputError(
+                f"{path}: column {column} appears more than once; expected it once, found: {_shown(names)}"
+            )
+    if "item_id" not in names:
+        raise InputError(f"{path}: no column item_id; expected {_EXPECTED}, found: {_shown(names)}; mend the header")
+    return [column for column in _COLUMNS if column in names]
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:20]) or "none"

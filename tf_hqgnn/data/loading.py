@@ -116,6 +116,7 @@ def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> t
         train.report.filtered + test.report.filtered,
         log.bad(),
         train.report.files + test.report.files,
+        _range(train.report.ratings, test.report.ratings),
     )
     table = InteractionTable(
         user_ids,
@@ -130,6 +131,12 @@ def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> t
         report,
     )
     return table, np.where(rows < len(train), rows, -1)
+
+
+def _range(*ranges: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The range of several, None where none is known."""
+    known = [limits for limits in ranges if limits is not None]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
 def _join(train: np.ndarray | None, test: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

@@ -20,9 +20,10 @@ from tf_hqgnn.data.chunks import (
     missing,
     not_finite,
 )
-from tf_hqgnn.data.parquet_file import open_parquet
+from tf_hqgnn.data.parquet_columns import check_type, is_text, to_strings, value_type
+from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.report import BadRowLog
-from tf_hqgnn.types import InputError
+from tf_hqgnn.data.timestamps import column_to_seconds
 
 _BATCH_ROWS = 1 << 19
 
@@ -31,8 +32,8 @@ def read_parquet(path: Path, log: BadRowLog) -> Chunks:
     """Yields the good rows of a Parquet file, and notes the others in `log`; "line" is the row's number from 1.
 
     Ids are strings, binary (UTF-8), integers or dictionaries of these; numbers are of any numeric type, and `timestamp`
-    also of Parquet's timestamp and date types (then seconds since 1970). A null or empty id is missing, a null number
-    is bad.
+    also of Parquet's timestamp and date types (then seconds since 1970), or text as in CSV. A null or empty id is
+    missing, a null number is bad.
 
     Args:
       path: the file.
@@ -45,26 +46,19 @@ def read_parquet(path: Path, log: BadRowLog) -> Chunks:
     names = file.schema_arrow.names
     check_columns(path, names)
     numbers = [name for name in NUMBER_COLUMNS if name in names]
-    for name in (*ID_COLUMNS, *numbers):
-        _check_type(path, name, file.schema_arrow.field(name).type)
+    columns = [*ID_COLUMNS, *numbers]
+    for column in columns:
+        check_type(file, str(path), column, _expected_types(column))
     line = 1
-    for batch in file.iter_batches(_BATCH_ROWS, columns=[*ID_COLUMNS, *numbers]):
+    for batch in read_batches(file, str(path), columns, _BATCH_ROWS):
         yield _chunk(path, batch, numbers, line, log)
         line += len(batch)
 
 
-def _check_type(path: Path, name: str, kind: pa.DataType) -> None:
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    types = pa.types
-    if name in ID_COLUMNS:
-        known = [types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_integer]
-        expected = "strings or integers"
-    else:
-        known = [types.is_integer, types.is_floating, types.is_decimal]
-        known += [types.is_timestamp, types.is_date] if name == "timestamp" else []
-        expected = "numbers, or a timestamp" if name == "timestamp" else "numbers"
-    if not any(is_type(value) for is_type in known):
-        raise InputError(f"{path}: column {name} is of type {kind}; expected {expected}, cast the column")
+def _expected_types(column: str) -> tuple[str, ...]:
+    if column in ID_COLUMNS:
+        return "strings", "integers"
+    return ("numbers", "times", "strings") if column == "timestamp" else ("numbers",)
 
 
 def _chunk(path: Path, batch: pa.RecordBatch, numbers: list[str], line: int, log: BadRowLog) -> Chunk:
@@ -75,7 +69,7 @@ def _chunk(path: Path, batch: pa.RecordBatch, numbers: list[str], line: int, log
     kinds = [UNDECODABLE]
     ids = {}
     for name in ID_COLUMNS:
-        ids[name], undecodable = _strings(columns[name])
+        ids[name], undecodable = to_strings(columns[name])
         fault[undecodable] = 0
     for name in ID_COLUMNS:
         kinds.append(missing(name))
@@ -109,33 +103,19 @@ def _value(scalar: pa.Scalar) -> object:
         return scalar.as_buffer().to_pybytes()
 
 
-def _strings(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Ids as string [n] with nulls, and a boolean mask [n] of those that aren't UTF-8 (null, too)."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    undecodable = np.zeros(len(column), bool)
-    try:
-        strings = column.cast(pa.utf8())
-        strings.validate(full=True)
-    except pa.ArrowInvalid:
-        values = []
-        for row, value in enumerate(column.cast(pa.binary()).to_pylist()):
-            try:
-                values.append(None if value is None else value.decode())
-            except UnicodeDecodeError:
-                undecodable[row] = True
-                values.append(None)
-        strings = pa.array(values, pa.utf8())
-    return strings, undecodable
-
-
 def _floats(column: pa.Array) -> np.ndarray:
     """Numbers or times as float64 [n], nulls as NaN."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    kind = value_type(column.type)
+    if is_text(kind):
+        return column_to_seconds(to_strings(column)[0])
+    if pa.types.is_float16(kind):
+        # Arrow can't cast it.
+        return column.to_numpy(zero_copy_only=False).astype(np.float64)
     scale = 1.0
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        unit = column.type.unit if pa.types.is_timestamp(column.type) else "ms"
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        unit = kind.unit if pa.types.is_timestamp(kind) else "ms"
         scale = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
         column = column.cast(pa.timestamp(unit)).cast(pa.int64())
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) / scale

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 _LF, _CR, _QUOTE = b'\n\r"'
+# Where a quote is a character like any other, and a line is a row.
+QUOTELESS = (b"\t",)
 # A quoted field that goes on for longer than this was never closed: only its first line is given up.
 _MAX_RECORD_BYTES = 1 << 20
 
@@ -32,6 +34,8 @@ def record_ends(block: bytes, delimiter: bytes) -> np.ndarray | None:
     Counting quotes tells whether a line end is inside a quoted field, provided that every quote opens or closes a field
     or is doubled within one. That is checked, without a loop over the bytes.
 
+    Where the delimiter is a tab, quotes mean nothing.
+
     Returns:
       The offsets, or None if some quote is none of these.
 
@@ -46,7 +50,7 @@ def record_ends(block: bytes, delimiter: bytes) -> np.ndarray | None:
         returns = np.flatnonzero(text[:-1] == _CR)
         lone = returns[text[returns + 1] != _LF]
         ends = np.sort(np.concatenate([ends, lone])) if len(lone) else ends
-    if b'"' in block:
+    if b'"' in block and delimiter not in QUOTELESS:
         quotes = np.flatnonzero(text == _QUOTE)
         around = np.concatenate([[_LF], text, [_LF]]).astype(np.uint8)
         edges = np.frombuffer(delimiter + b'\n\r"', np.uint8)
@@ -60,7 +64,7 @@ def record_ends(block: bytes, delimiter: bytes) -> np.ndarray | None:
 
 def last_record_end(buffer: bytes, delimiter: bytes) -> int:
     """The offset behind the last row that is complete in `buffer`; 0 if none is."""
-    if b'"' not in buffer:
+    if b'"' not in buffer or delimiter in QUOTELESS:
         end = buffer.rfind(b"\n") + 1
         # The last byte may be the CR of a CRLF that the next block completes.
         return end or buffer.rfind(b"\r", 0, max(len(buffer) - 1, 0)) + 1
@@ -91,7 +95,7 @@ def records(buffer: bytes, delimiter: bytes, line: int = 1, final: bool = True) 
         text = buffer[start:stop]
         fields: list[bytes] | None = None
         lines = 1
-        if b'"' not in text:
+        if b'"' not in text or delimiter in QUOTELESS:
             if end == len(buffer) and not final and not (end > stop and buffer[stop] == _LF):
                 return
             fields = text.split(delimiter)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from tf_hqgnn.data.anomalies import FileProfile
+from tf_hqgnn.data.chunks import expectation
 from tf_hqgnn.types import InputError
 
 _SHOWN_LINES = 5
+_EXAMPLE_BYTES = 100
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class ReadReport:
       filtered: rows removed by `min_rating` or by the k-core.
       bad: what couldn't be used, by kind.
       files: what each file looks like, oldest first, for the comparison with those of another day.
+      ratings: the lowest and the highest rating, where all of them count as positive; else None.
 
     Raises:
       ValueError: The parts don't add up to the rows read.
@@ -59,6 +62,7 @@ class ReadReport:
     filtered: int
     bad: Mapping[str, BadRows] = field(default_factory=dict)
     files: tuple[FileProfile, ...] = ()
+    ratings: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.rows_read != self.kept + self.duplicate + self.filtered + self.num_bad:
@@ -68,6 +72,22 @@ class ReadReport:
     def num_bad(self) -> int:
         """Bad rows of all kinds."""
         return sum(rows.count for rows in self.bad.values())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user may not expect of how the log was understood, a sentence each."""
+        notes = []
+        if self.ratings is not None:
+            low, high = self.ratings
+            notes.append(
+                f"ratings go from {low:g} to {high:g}, and every row counts as positive; set data.min_rating to count "
+                "only higher ones"
+            )
+        if any("weight" in file.columns for file in self.files):
+            notes.append(
+                "the column weight isn't used in training yet; it only decides which of several rows of a pair is kept"
+            )
+        return tuple(notes)
 
     def __str__(self) -> str:
         text = (
@@ -86,14 +106,24 @@ class ReadReport:
             "filtered": self.filtered,
             "bad": bad,
             "files": [file.to_json() for file in self.files],
+            "ratings": None if self.ratings is None else list(self.ratings),
         }
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> ReadReport:
-        """The report that `to_json` wrote."""
+        """The report that `to_json` wrote, in this version or an earlier one."""
         bad = {kind: BadRows(rows["count"], tuple(rows["first_lines"])) for kind, rows in values["bad"].items()}
         files = tuple(FileProfile.from_json(file) for file in values.get("files", ()))
-        return ReadReport(values["rows_read"], values["kept"], values["duplicate"], values["filtered"], bad, files)
+        ratings = values.get("ratings")
+        return ReadReport(
+            values["rows_read"],
+            values["kept"],
+            values["duplicate"],
+            values["filtered"],
+            bad,
+            files,
+            None if ratings is None else (ratings[0], ratings[1]),
+        )
 
 
 def describe_bad(bad: Mapping[str, BadRows]) -> str:
@@ -118,6 +148,7 @@ class BadRowLog:
         self._partial = Path(f"{quarantine_path}.partial")
         self._counts: dict[tuple[str, str], int] = {}
         self._lines: dict[tuple[str, str], list[int]] = {}
+        self._examples: dict[tuple[str, str], str] = {}
         self._file: IO[str] | None = None
         self._writer: Any = None
 
@@ -150,6 +181,8 @@ class BadRowLog:
         lines = self._lines.setdefault(key, [])
         if len(lines) < _SHOWN_LINES:
             lines.append(line)
+        if key not in self._examples:
+            self._examples[key] = repr(row[:_EXAMPLE_BYTES].decode("utf-8", "backslashreplace"))
         if self._writer is not None:
             self._writer.writerow([source, line, kind, row.decode("utf-8", "surrogateescape")])
 
@@ -161,6 +194,14 @@ class BadRowLog:
             for (name, kind), count in self._counts.items()
             if source in (None, name)
         }
+
+    def explain(self, source: str) -> str:
+        """What is wrong with the rows of one file, with the first row of each kind, and what was expected instead."""
+        parts = [
+            f"{kind} {rows}, such as {self._examples[source, kind]}; expected {expectation(kind)}"
+            for kind, rows in self.bad(source).items()
+        ]
+        return "; ".join(parts)
 
     def check(self) -> None:
         """Refuses more bad rows than allowed.

@@ -6,6 +6,7 @@ TFX's own resolution needs its file-based ExampleGen and a driver, which Kubeflo
 from __future__ import annotations
 
 import glob
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class Span:
 def resolve_spans(path: str, num_spans: int | None = None) -> tuple[Span, ...]:
     """The files of `data.path`, oldest span first; a path without the notation is one file, there or not.
 
+    So is the path of a file whose name has the notation in it: literally, it comes first.
+
     Args:
       path: `{SPAN}` stands for digits, `{SPAN:2}` for two of them (TFX's width).
       num_spans: only so many, the latest; None takes all.
@@ -44,7 +47,7 @@ def resolve_spans(path: str, num_spans: int | None = None) -> tuple[Span, ...]:
       (Span(path=PosixPath('log.csv'), number=None),)
     """
     notation = _NOTATION.findall(path)
-    if not notation:
+    if not notation or os.path.exists(path):
         if num_spans is not None:
             raise InputError(
                 f"data.num_spans={num_spans}, but data.path {path} has no {{SPAN}}; write {{SPAN}} where its number "

@@ -21,10 +21,13 @@ from tf_hqgnn.data.chunks import (
     missing,
     not_finite,
 )
+from tf_hqgnn.data.compression import compression_of
+from tf_hqgnn.data.input_file import open_input
 from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.types import InputError
 
 _BATCH_ROWS = 4096
+_CHECKED_BYTES = 1 << 20
 
 
 def read_tfrecord(path: Path, log: BadRowLog) -> Chunks:
@@ -68,12 +71,23 @@ def _batches(path: Path) -> Iterator[np.ndarray]:
     # TensorFlow takes seconds to import, and no other reader needs it.
     import tensorflow as tf
 
-    with open(path, "rb") as file:
-        compression = "GZIP" if file.read(2) == b"\x1f\x8b" else ""
+    compression = _check_complete(path)
     try:
         yield from tf.data.TFRecordDataset(str(path), compression).batch(_BATCH_ROWS).as_numpy_iterator()
     except tf.errors.DataLossError as error:
         raise InputError(f"{path}: not a TFRecord file, or damaged; expected records of tf.Example") from error
+
+
+def _check_complete(path: Path) -> str:
+    """TensorFlow's word for the compression. It takes a gzip file that is cut off between two records for whole."""
+    with open(path, "rb") as file:
+        kind = compression_of(file.read(16))
+    if kind not in (None, "gzip"):
+        raise InputError(f"{path}: TFRecord compressed with {kind}; expected gzip or none, compress it anew")
+    with open_input(path) as stream:
+        while kind is not None and stream.read(_CHECKED_BYTES):
+            pass
+    return "" if kind is None else "GZIP"
 
 
 def _features(path: Path, record: bytes, line: int) -> Any:

@@ -1,0 +1,122 @@
+"""A text file with a header: which delimiter it has, what its columns are called, and its rows in blocks.
+
+The log, the items and the users of a batch are all read this way, so what one of them takes the others take, too.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+
+from tf_hqgnn.data.records import QUOTELESS, count_lines, last_record_end, records
+from tf_hqgnn.types import InputError
+
+# Spreadsheets in many countries write `;`, database dumps tabs or bars; the header settles it.
+DELIMITERS = (b",", b"\t", b";", b"|")
+_BLOCK_BYTES = 16 << 20
+_EXCEL_HINT = re.compile(rb'"?sep=(.)"?')
+# RecBole's headers: `user_id:token`.
+_TYPED = re.compile(r"(.+):(token|float)(_seq)?")
+
+
+class TextTable:
+    r"""The header of a text file, and its rows.
+
+    Lines end in LF, CRLF or CR; blank ones are skipped. Quoting is RFC 4180's, except in tab-separated files, where a
+    quote is a character like any other and a line is a row. A first line `sep=;`, as Excel writes it, is a hint and no
+    header.
+
+    Args:
+      stream: text behind its byte order mark.
+      name: what messages call the file.
+      expected: a header as it should be, for messages.
+      delimiter: None for that of the header.
+      block_bytes: how much is read at once.
+
+    Attributes:
+      delimiter: one byte.
+      names: of the columns; RecBole's types are left out.
+
+    Raises:
+      InputError: The header isn't UTF-8, or not properly quoted.
+
+    Example:
+      >>> table = TextTable(io.BufferedReader(io.BytesIO(b"user_id;item_id\nu;i\n")), "log.csv")
+      >>> table.names, list(table.blocks())
+      (['user_id', 'item_id'], [(b'u;i\n', 2)])
+    """
+
+    def __init__(
+        self,
+        stream: io.BufferedReader,
+        name: str,
+        expected: str = "user_id,item_id,...",
+        delimiter: bytes | None = None,
+        block_bytes: int = _BLOCK_BYTES,
+    ) -> None:
+        self._stream = stream
+        self._block_bytes = block_bytes
+        self._buffer, self._more, self._line = b"", stream.read(block_bytes), 1
+        header = self._next_line()
+        if hint := _EXCEL_HINT.fullmatch(header):
+            delimiter = hint[1]
+            header = self._next_line()
+        self.delimiter = delimiter or max(DELIMITERS, key=header.count)
+        self.names = _names(header, self.delimiter, name, expected)
+
+    def blocks(self) -> Iterator[tuple[bytes, int]]:
+        """Yields `(whole rows, the number of their first line)`, once."""
+        while self._more:
+            self._read()
+            end = last_record_end(self._buffer, self.delimiter) if self._more else len(self._buffer)
+            yield self._buffer[:end], self._line
+            self._line += count_lines(self._buffer[:end])
+            self._buffer = self._buffer[end:]
+        if self._buffer:
+            yield self._buffer, self._line
+            self._buffer = b""
+
+    def _read(self) -> None:
+        self._buffer += self._more
+        self._more = self._stream.read(self._block_bytes)
+
+    def _next_line(self) -> bytes:
+        """The next line that isn't blank, without its end; it leaves the buffer. Empty if there is none."""
+        while (found := _first_line(self._buffer, final=not self._more)) is None:
+            self._read()
+        text, end = found
+        self._line += count_lines(self._buffer[:end])
+        self._buffer = self._buffer[end:]
+        return text
+
+
+def _first_line(buffer: bytes, final: bool) -> tuple[bytes, int] | None:
+    """The first line that isn't blank, and where the next one begins; None if more has to be read."""
+    for match in re.finditer(rb"([^\r\n]*)(\r\n|\n|\r|$)", buffer):
+        if match.end() == len(buffer) and not final:
+            return None
+        if match.group(1).strip():
+            return match.group(1), match.end()
+        if match.end() == len(buffer):
+            break
+    return b"", len(buffer)
+
+
+def _names(header: bytes, delimiter: bytes, name: str, expected: str) -> list[str]:
+    try:
+        text = header.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: the header isn't UTF-8 text; expected {expected}") from error
+    record = next(iter(records(header, delimiter)), None)
+    fields = [] if record is None else record.fields
+    if fields is None:
+        raise InputError(f"{name}: the header {text[:80]!r} is not properly quoted; expected {expected}")
+    names = [field.decode().strip() for field in fields]
+    if delimiter in QUOTELESS and any(field.startswith('"') for field in names):
+        raise InputError(
+            f"{name}: the header {text[:80]!r} has quotes, which are text in a tab-separated file; write the file "
+            "without quotes, or separated by commas"
+        )
+    typed = [_TYPED.fullmatch(field) for field in names]
+    return [match[1] if match else field for match, field in zip(typed, names)] if all(typed) else names
