@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from tf_hqgnn.beam.sinks import FORMATS, check_name, read_json, shard_path, write_bytes
 from tf_hqgnn.beam.users import find_files, find_sources
+from tf_hqgnn.data.id_list import read_id_list
 from tf_hqgnn.types import InputError
 
 # Bounds of what a worker holds at a time: a shard's users, and its answers.
@@ -161,15 +162,12 @@ def make_plan(
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
-    """The ids of a text file, one a line.
+    """The ids of a text file, one a line, or those of a table's column item_id.
 
     Raises:
       InputError: It can't be read, or isn't UTF-8.
     """
-    try:
-        return tuple(line for line in path.read_text(encoding="utf-8-sig").split("\n") if line)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected ids one a line, in UTF-8: {error}") from error
+    return read_id_list(path, "item_id", "--exclude")
 
 
 def _answers_of(plan: Plan) -> dict[str, object]:

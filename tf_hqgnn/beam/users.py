@@ -1,20 +1,28 @@
-"""Whom to recommend to: ids from a text, CSV or Parquet file, or from the SavedModel itself, in batches."""
+"""The users of a batch: ids from text, tables or Parquet, or from the SavedModel itself, in batches."""
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from tf_hqgnn.data.parquet_file import open_parquet
+from tf_hqgnn.data.arrow_text import read_columns
+from tf_hqgnn.data.chunks import BROKEN_QUOTING
+from tf_hqgnn.data.compression import SUFFIXES
+from tf_hqgnn.data.input_file import check_regular, input_parts, readable, text_of
+from tf_hqgnn.data.parquet_columns import check_type, to_bytes
+from tf_hqgnn.data.parquet_file import open_parquet, read_row_group
+from tf_hqgnn.data.records import records
+from tf_hqgnn.data.text_table import TABLE_SUFFIXES, TextTable, names_column
 from tf_hqgnn.types import InputError
 
 ALL = "all"
@@ -27,14 +35,11 @@ ROWS = pa.schema([("file", pa.int32()), ("row", pa.int64()), (COLUMN, pa.binary(
 _BATCH_ROWS = 1 << 16
 _BATCH_BYTES = 1 << 21
 _VARIABLE = "_user_ids/_ids/.ATTRIBUTES/VARIABLE_VALUE"
-_ID_TYPES = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_integer,
-    pa.types.is_null,
-)
+_ID_TYPES = ("strings", "integers", "nulls")
+_HEAD_BYTES = 1 << 16
+_PARQUET = (".parquet", ".pq")
+_OTHERS = (".tfrecord", ".tfrecords", ".json", ".jsonl", ".xlsx", ".npz", ".pb")
+_EXPECTED = "expected a text file of one id a line, .csv or .parquet (or .tsv, .inter) with a column user_id"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Source:
     """What one worker reads at a time.
 
     Args:
-      kind: "model", "text", "csv" or "parquet".
+      kind: "model", "text" (an id a line), "table" (with a header) or "parquet".
       file: its number in the list of files.
       path: of the file, or of the SavedModel.
       row_group: of a Parquet file.
@@ -57,20 +62,49 @@ class Source:
 
 
 def find_files(users: str) -> list[Any]:
-    """What Beam's file systems know of the files that `users` names, a path or a pattern; none for "all".
+    """What Beam's file systems know of the files that `users` names; none for "all".
+
+    Args:
+      users: a path, which comes first; a folder with part files (`_*` and `.*` are passed over); or a pattern.
 
     Raises:
-      InputError: There are none.
+      InputError: There are none, or one isn't a regular file.
     """
     if users == ALL:
         return []
     try:
-        found = FileSystems.match([users])[0].metadata_list
-    except (beam.io.filesystem.BeamIOError, ValueError) as error:
+        is_local = FileSystems.get_scheme(users) is None
+        if is_local and os.path.isdir(users):
+            found = [_metadata(str(part)) for part in input_parts(Path(users), "users", "--users")]
+        elif FileSystems.exists(users):
+            found = [_metadata(users)]
+        else:
+            found = _match(users) or [
+                file for file in _match(f"{users.rstrip('/')}/*") if not _name(file.path).startswith(("_", "."))
+            ]
+    except (BeamIOError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"--users {users}: {' '.join(str(error).split())}") from error
     if not found:
-        raise InputError(f"--users {users}: no such file; expected ids one a line, CSV or Parquet, or the word {ALL}")
+        raise InputError(f"--users {users}: no such file; {_EXPECTED}, or the word {ALL}")
+    if is_local:
+        for file in found:
+            check_regular(Path(file.path))
     return sorted(found, key=lambda metadata: metadata.path)
+
+
+def _match(pattern: str) -> list[Any]:
+    return list(FileSystems.match([pattern])[0].metadata_list)
+
+
+def _metadata(path: str) -> Any:
+    """Of a path that isn't a pattern, whatever characters it has."""
+    return FileSystems.get_filesystem(path).metadata(path)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def find_sources(users: str, paths: list[str], model: str) -> tuple[list[Source], int]:
@@ -85,25 +119,57 @@ def find_sources(users: str, paths: list[str], model: str) -> tuple[list[Source]
     sources: list[Source] = []
     num_users = 0
     for number, path in enumerate(paths):
-        name = path.lower().removesuffix(".gz").removesuffix(".bz2")
-        if name.endswith(".parquet"):
-            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
+        suffix = _suffix(path)
+        with _open(path) as handle:
+            is_parquet = suffix in _PARQUET or handle.read(4) == b"PAR1"
+            handle.seek(0)
+            if is_parquet:
                 rows = _row_groups(path, handle)
-            sources += [Source("parquet", number, path, group, first) for group, first in rows[:-1]]
-            num_users += rows[-1][1] - 1
-        elif name.endswith((".tfrecord", ".tfrecords", ".json", ".jsonl", ".xlsx", ".npz", ".pb")):
-            raise InputError(f"--users {path}: expected a text file of one id a line, .csv or .parquet")
-        else:
-            kind = "csv" if name.endswith(".csv") else "text"
-            with FileSystems.open(path) as handle:
-                head = handle.read(1 << 16)
-            if kind == "csv":
-                _column(path, next(iter(_csv_rows(path, io.BytesIO(head))), []))
-            # Of a compressed file, this is an underestimate.
-            per_user = max(1.0, len(head) / max(1, head.count(b"\n")))
-            num_users += int(FileSystems.match([path])[0].metadata_list[0].size_in_bytes / per_user) + 1
-            sources.append(Source(kind, number, path))
+                sources += [Source("parquet", number, path, group, first) for group, first in rows[:-1]]
+                num_users += rows[-1][1] - 1
+                continue
+        if suffix in _OTHERS:
+            raise InputError(f"--users {path}: {_EXPECTED}")
+        with _open_text(path) as stream:
+            head = stream.read(_HEAD_BYTES)
+        kind = _kind(path, suffix, head)
+        # Of a compressed file, this is an underestimate.
+        per_user = max(1.0, len(head) / max(1, head.count(b"\n")))
+        num_users += int(_metadata(path).size_in_bytes / per_user) + 1
+        sources.append(Source(kind, number, path))
     return sources, num_users
+
+
+def _kind(path: str, suffix: str, head: bytes) -> str:
+    """Whether a text is a table with a header, or a list of ids."""
+    if suffix in TABLE_SUFFIXES or names_column(head, COLUMN):
+        table = TextTable(io.BufferedReader(io.BytesIO(head)), f"--users {path}", COLUMN)
+        _column(path, table.names)
+        return "table"
+    if b"\t" in head.partition(b"\n")[0]:
+        raise InputError(
+            f"--users {path}: the first line has tabs and no column {COLUMN}; expected ids one a line, or a header "
+            f"with {COLUMN}"
+        )
+    return "text"
+
+
+def _suffix(path: str) -> str:
+    """The extension, that of compression left out."""
+    base, suffix = os.path.splitext(path.lower())
+    return os.path.splitext(base)[1] if suffix in SUFFIXES else suffix
+
+
+def _open(path: str) -> Any:
+    try:
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except (BeamIOError, OSError) as error:
+        raise InputError(f"--users {path}: {' '.join(str(error).split())}; {_EXPECTED}") from error
+
+
+def _open_text(path: str) -> io.BufferedReader:
+    name = f"--users {path}"
+    return text_of(readable(_open(path), name), name)
 
 
 class ReadUsers(beam.DoFn):
@@ -113,8 +179,8 @@ class ReadUsers(beam.DoFn):
         """Batches of 65,536 rows or 2 MB, whichever is less."""
         if source.kind == "text":
             yield from _read_text(source)
-        elif source.kind == "csv":
-            yield from _read_csv(source)
+        elif source.kind == "table":
+            yield from _read_table(source)
         else:
             ids = _model_ids(source.path) if source.kind == "model" else _parquet_ids(source)
             for start in range(0, len(ids), _BATCH_ROWS):
@@ -131,9 +197,8 @@ def _batch(source: Source, first_row: int, ids: Any, faults: list[str | None] | 
 
 def _read_text(source: Source) -> Iterator[pa.RecordBatch]:
     row = source.first_row
-    with FileSystems.open(source.path) as file:
-        start = file.read(3)
-        rest = b"" if start == b"\xef\xbb\xbf" else start
+    rest = b""
+    with _open_text(source.path) as file:
         while block := file.read(_BATCH_BYTES):
             text = rest + block
             *lines, rest = text.split(b"\n")
@@ -143,43 +208,35 @@ def _read_text(source: Source) -> Iterator[pa.RecordBatch]:
         yield _batch(source, row, [rest.removesuffix(b"\r")])
 
 
-def _read_csv(source: Source) -> Iterator[pa.RecordBatch]:
-    with FileSystems.open(source.path) as file:
-        rows = _csv_rows(source.path, file)
-        header = next(rows, [])
-        column, width = _column(source.path, header), len(header)
-        first = source.first_row
-        while chunk := list(itertools.islice(rows, _BATCH_ROWS)):
-            good = [len(row) == width for row in chunk]
-            ids = [row[column] if right else ",".join(row) for row, right in zip(chunk, good)]
-            faults = None if all(good) else [None if right else WRONG_COLUMN_COUNT for right in good]
-            yield _batch(source, first, [text.encode("utf-8", "surrogateescape") for text in ids], faults)
-            first += len(chunk)
+def _read_table(source: Source) -> Iterator[pa.RecordBatch]:
+    row = source.first_row
+    with _open_text(source.path) as stream:
+        table = TextTable(stream, f"--users {source.path}", COLUMN, block_bytes=_BATCH_BYTES)
+        column, width = _column(source.path, table.names), len(table.names)
+        for block, line in table.blocks():
+            ids, faults = _column_of(block, line, table.delimiter, column, width)
+            for start in range(0, len(ids), _BATCH_ROWS):
+                some = slice(start, start + _BATCH_ROWS)
+                yield _batch(source, row + start, ids[some], None if faults is None else faults[some])
+            row += len(ids)
 
 
-def _csv_rows(path: str, file: Any) -> Iterator[list[str]]:
-    """The rows of a CSV file, blank lines left out as every reader does it; what isn't UTF-8 is escaped."""
-    text = io.TextIOWrapper(io.BufferedReader(_Raw(file)), "utf-8-sig", "surrogateescape", newline="")
-    reader = csv.reader(text)
-    try:
-        yield from (row for row in reader if row)
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
-
-
-class _Raw(io.RawIOBase):
-    """What TextIOWrapper needs, over a file of Beam's."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+def _column_of(
+    block: bytes, line: int, delimiter: bytes, column: int, width: int
+) -> tuple[Any, list[str | None] | None]:
+    """The ids of whole rows, and what is wrong with each row, None if nothing is; a bad row is its own id."""
+    if not block.strip(b"\r\n"):
+        return [], None
+    regular = read_columns(block, delimiter, width, {column: pa.binary()})
+    if regular is not None:
+        return pa.concat_arrays(regular.column(0).chunks), None
+    ids: list[bytes] = []
+    faults: list[str | None] = []
+    for record in records(block, delimiter, line):
+        good = record.fields is not None and len(record.fields) == width
+        ids.append(record.fields[column] if record.fields is not None and good else record.text)
+        faults.append(None if good else BROKEN_QUOTING if record.fields is None else WRONG_COLUMN_COUNT)
+    return ids, faults
 
 
 def _column(path: str, header: list[str]) -> int:
@@ -193,31 +250,16 @@ def _row_groups(path: str, handle: Any) -> list[tuple[int, int]]:
     """`(row group, its first row)`, and after the last one where it would begin."""
     file = open_parquet(handle, f"--users {path}")
     _column(path, file.schema_arrow.names)
-    kind = file.schema_arrow.field(COLUMN).type
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not any(is_type(value) for is_type in _ID_TYPES):
-        raise InputError(f"--users {path}: column {COLUMN} is of type {kind}; expected strings or integers, cast it")
+    check_type(file, f"--users {path}", COLUMN, _ID_TYPES)
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     return list(enumerate(itertools.accumulate(sizes, initial=1)))
 
 
 def _parquet_ids(source: Source) -> pa.Array:
-    with FileSystems.open(source.path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
-        file = open_parquet(handle, f"--users {source.path}")
-        column = file.read_row_group(source.row_group, columns=[COLUMN]).column(0)
-    ids = (
-        pa.concat_arrays([_plain(chunk) for chunk in column.chunks]) if column.num_chunks else pa.array([], pa.binary())
-    )
-    return ids
-
-
-def _plain(ids: pa.Array) -> pa.Array:
-    """Ids as binary, whatever they were."""
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.dictionary_decode()
-    if pa.types.is_integer(ids.type):
-        ids = ids.cast(pa.string())
-    return ids.cast(pa.binary())
+    name = f"--users {source.path}"
+    with _open(source.path) as handle:
+        column = read_row_group(open_parquet(handle, name), name, source.row_group, [COLUMN]).column(0)
+    return pa.concat_arrays([to_bytes(chunk) for chunk in column.chunks] or [pa.array([], pa.binary())])
 
 
 def _model_ids(model: str) -> Any:

@@ -69,7 +69,7 @@ def to_strings(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         strings.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         values: list[str | None] = []
-        for row, value in enumerate(_bytes(column)):
+        for row, value in enumerate(to_bytes(column).to_pylist()):
             try:
                 values.append(None if value is None else value.decode())
             except UnicodeDecodeError:
@@ -79,8 +79,16 @@ def to_strings(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     return strings, undecodable
 
 
-def _bytes(column: pa.Array) -> list[bytes | None]:
+def to_bytes(column: pa.Array) -> pa.Array:
+    """Ids as binary [n], whatever they were; not checked to be UTF-8."""
+    if _T.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if _T.is_integer(column.type):
+        column = column.cast(pa.utf8())
     try:
-        return column.cast(pa.binary()).to_pylist()
+        return column.cast(pa.binary())
     except pa.ArrowNotImplementedError:
-        return [None if value is None else str(value).encode() for value in column.to_pylist()]
+        values = column.to_pylist()
+        return pa.array(
+            [value if value is None or isinstance(value, bytes) else str(value).encode() for value in values]
+        )

@@ -14,6 +14,8 @@ from tf_hqgnn.types import InputError
 
 # Spreadsheets in many countries write `;`, database dumps tabs or bars; the header settles it.
 DELIMITERS = (b",", b"\t", b";", b"|")
+# Names of files that are tables, RecBole's three kinds among them.
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".psv", ".inter", ".user", ".item")
 _BLOCK_BYTES = 16 << 20
 _EXCEL_HINT = re.compile(rb'"?sep=(.)"?')
 # RecBole's headers: `user_id:token`.
@@ -89,6 +91,17 @@ class TextTable:
         self._line += count_lines(self._buffer[:end])
         self._buffer = self._buffer[end:]
         return text
+
+
+def names_column(head: bytes, column: str) -> bool:
+    r"""Whether a text that begins with `head` has a header that names a column, whatever its delimiter.
+
+    >>> names_column(b"item_id;user_id\n", "user_id"), names_column(b"user_id 7\n", "user_id")
+    (True, False)
+    """
+    first = next(filter(bytes.strip, head.splitlines()), b"")
+    fields = re.split(b"[" + re.escape(b"".join(DELIMITERS)) + b"]", first)
+    return any(field.strip(b' "').partition(b":")[0] == column.encode() for field in fields)
 
 
 def _first_line(buffer: bytes, final: bool) -> tuple[bytes, int] | None:
