@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipelines.kubeflow_steps import explain
-from pipelines.kubernetes_config import KubernetesConfig
+from .kubeflow_steps import explain
+from .kubernetes_config import KubernetesConfig
 
 Json = Mapping[str, Any]
 

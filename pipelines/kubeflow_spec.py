@@ -14,12 +14,13 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.orchestration.pipeline import Pipeline
 
-from pipelines.kubeflow_steps import Step
-from pipelines.pipeline import create_pipeline
 from tf_hqgnn.config import Config
 from tf_hqgnn.tfx.kubeflow_step import OUTPUTS_SPEC_FLAG
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
+
+from .kubeflow_steps import Step
+from .pipeline import create_pipeline
 
 Platform = Literal["kfp", "vertex"]
 # Lower case and hyphens are all that Kubeflow allows.

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipelines.kubernetes_config import KubernetesConfig
 from tf_hqgnn.types import InputError
+
+from .kubernetes_config import KubernetesConfig
 
 DEFAULT_STEPS = Path(__file__).resolve().parent / "steps.yaml"
 ALL = "all"

@@ -1,4 +1,4 @@
-"""Compiles the pipeline for Kubeflow: `python -m pipelines.run_kubeflow --image IMAGE --data PATH --out PIPELINE.yaml`.
+"""Compiles the pipeline for Kubeflow: `tf-hqgnn pipeline compile --image IMAGE --data PATH --out PIPELINE.yaml`.
 
 Nothing is uploaded or run. Exit codes: 0 written, 2 wrong usage or bad input (one line says what), 1 anything else.
 """
@@ -12,40 +12,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from pipelines.kubeflow_steps import DEFAULT_STEPS, Step, read_steps
-from pipelines.options import Parser, add_settings, read_config, read_thresholds
-from pipelines.progress import quieten_tfx
+from tf_hqgnn import pipeline_commands as commands
 from tf_hqgnn.config import Config
 from tf_hqgnn.types import InputError
 
+from .kubeflow_steps import DEFAULT_STEPS, Step, read_steps
+from .options import read_config, read_thresholds
+from .progress import quieten_tfx
+
 # Names of images: [host[:port]/]path[:tag][@digest].
 _IMAGE = re.compile(r"[a-z0-9][\w.-]*(:\d+)?(/[a-z0-9][\w.-]*)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
-_PLATFORMS = ("kfp", "vertex", "both")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses, compiles, reports; returns the exit code."""
-    try:
-        return run(_parse(arguments))
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    """Parses as `tf-hqgnn pipeline compile` does, compiles, reports; returns the exit code."""
+    return commands.main("compile", Path(__file__).parent, arguments)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Compiles what the options ask for.
+def execute(options: argparse.Namespace) -> int:
+    """Compiles what the options of `tf-hqgnn pipeline compile` ask for; returns 0.
 
     Raises:
       InputError: An option, a setting or a step is wrong.
     """
+    options.steps = options.steps or str(DEFAULT_STEPS)
     out = _check_out(Path(options.out))
     _check_image(options.image, "--image")
     config = _check_paths(options, read_config(options))
     thresholds = read_thresholds(options)
     quieten_tfx()
     # Imported this late because it takes seconds, which a mistyped option shouldn't.
-    from pipelines import kubeflow_spec
-    from pipelines.kubeflow_lint import lint
+    from . import kubeflow_spec
+    from .kubeflow_lint import lint
 
     parameters = kubeflow_spec.RunParameters(
         data_path=config.data.path or "",
@@ -78,25 +76,6 @@ def run(options: argparse.Namespace) -> int:
             print(f"Vertex: {path}")
     print("run-time parameters: " + ", ".join(parameters.values()))
     return 0
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="python -m pipelines.run_kubeflow", description="The pipeline as Kubeflow's specification.")
-    parser.add_argument("--image", required=True, help="that the steps run in (pipelines/build_image.sh)")
-    parser.add_argument("--out", required=True, help="PIPELINE.yaml; Vertex's goes to PIPELINE.vertex.json beside it")
-    parser.add_argument("--platform", choices=_PLATFORMS, default="kfp", help="default %(default)s")
-    parser.add_argument("--data", help="default of data_path: the log, as the steps see it; or data.* of the config")
-    parser.add_argument("--items", help="default of items_path: titles and categories, likewise")
-    parser.add_argument("--serving-dir", default="/mnt/models", help="default of serving_dir; %(default)s")
-    parser.add_argument("--model-store", default="/mnt/models/store", help="default of model_store; %(default)s")
-    parser.add_argument(
-        "--pipeline-root",
-        help="gs://, s3:// or minio://BUCKET/..; default: that of the installation. Open-source Kubeflow takes it from "
-        "the file only in its web form: a run that is started otherwise must be given it again",
-    )
-    parser.add_argument("--steps", default=str(DEFAULT_STEPS), help="what each step gets; default pipelines/steps.yaml")
-    add_settings(parser)
-    return parser.parse_args(arguments)
 
 
 def _root_note(out: Path, root: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs the pipeline on this machine: `python -m pipelines.run_local --data FILE --out DIR`.
+"""Runs the pipeline on this machine: `tf-hqgnn pipeline run --data FILE --out DIR`, or this module by `python -m`.
 
 Exit codes: 0 the model was pushed, 1 it was not, or something failed, 2 wrong usage or bad input (one line says what),
 130 interrupted.
@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.options import Parser, add_settings, read_config, read_thresholds
-from pipelines.progress import ProgressHandler, quieten_tfx, show_progress
+from tf_hqgnn import pipeline_commands as commands
 from tf_hqgnn.config import Config, DataConfig
 from tf_hqgnn.data.spans import resolve_spans
 from tf_hqgnn.export.versions import versions
@@ -29,6 +28,9 @@ from tf_hqgnn.logs import start_xla
 from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import lift
 from tf_hqgnn.types import InputError
+
+from .options import read_config, read_thresholds
+from .progress import ProgressHandler, quieten_tfx, show_progress
 
 PIPELINE_NAME = "tf_hqgnn"
 # None: Beam's default is one worker in this process, and with any argument TFX first packages itself for remote
@@ -68,13 +70,19 @@ class Layout:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses, runs, reports; returns the exit code."""
+    """Parses as `tf-hqgnn pipeline run` does, runs, reports; returns the exit code."""
+    return commands.main("run", Path(__file__).parent, arguments)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Runs the pipeline with the options of `tf-hqgnn pipeline run`; returns the exit code.
+
+    Raises:
+      InputError: A file or a setting is wrong.
+    """
     terminate = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return run(_parse(arguments))
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return run(options)
     except KeyboardInterrupt:
         print("\nstopped; nothing was pushed by this run; the same command goes on where it can", file=sys.stderr)
         sys.stdout.flush()
@@ -102,8 +110,8 @@ def run(options: argparse.Namespace) -> int:
         start_xla()
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-        from pipelines.pipeline import create_pipeline
-        from pipelines.run_record import RunRecord, sqlite_config
+        from .pipeline import create_pipeline
+        from .run_record import RunRecord, sqlite_config
 
         pipeline = create_pipeline(
             pipeline_name=PIPELINE_NAME,
@@ -126,8 +134,9 @@ def run(options: argparse.Namespace) -> int:
 
 def latest_run(out: Path) -> Path:
     """The run directory of the training that the last pipeline run in `out` used."""
-    from pipelines.run_record import RunRecord
     from tf_hqgnn.tfx.trainer import run_path
+
+    from .run_record import RunRecord
 
     return run_path(str(RunRecord.latest(Layout(Path(out).absolute()).metadata).uri("Trainer", "model_run")))
 
@@ -151,19 +160,6 @@ def store_state(layout: Layout, inputs: str) -> str:
     digest = hashlib.sha256(path.read_bytes() if path.is_file() else b"")
     digest.update(json.dumps([versions(layout.serving / name) for name in MODEL_NAMES]).encode())
     return f"{key}-{digest.hexdigest()[:16]}"
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="python -m pipelines.run_local", description="From a log to two served models.")
-    parser.add_argument(
-        "--data", help="the log: user_id,item_id[,timestamp,...], {SPAN} for days; or data.* of the config"
-    )
-    parser.add_argument("--items", help="titles and categories: item_id[,title,category,available]")
-    parser.add_argument("--out", required=True, help="gets serving/, model_store/, pipeline/, metadata.sqlite")
-    add_settings(parser)
-    parser.add_argument("--schema", help="TFDV's schema as text, to which the log must keep; else one is inferred")
-    parser.add_argument("--no-cache", action="store_true", help="run every component, whatever ran before")
-    return parser.parse_args(arguments)
 
 
 def _configure(options: argparse.Namespace) -> Config:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tf_hqgnn import __version__
+from tf_hqgnn import __version__, pipeline_commands
 from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_tuned
 from tf_hqgnn.extras import require
@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Graph recommendations: trained in minutes, served from a few bits per item.",
 )
+
+app.add_typer(pipeline_commands.app, name="pipeline")
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run of `tf-hqgnn train`.")]
 ConfigArgument = Annotated[

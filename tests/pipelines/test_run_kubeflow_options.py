@@ -17,11 +17,14 @@ VERTEX = ["--platform", "vertex", "--pipeline-root", "gs://bucket/root"]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (GOOD[2:], "the following arguments are required: --image; --help lists the options"),
-        (GOOD[:2] + GOOD[4:], "the following arguments are required: --out; --help lists the options"),
+        (GOOD[2:], "Missing option '--image'; --help lists the options"),
+        (GOOD[:2] + GOOD[4:], "Missing option '--out'; --help lists the options"),
         ([*GOOD, "--image", "tf hqgnn"], "--image 'tf hqgnn': expected an image as HOST/NAME:TAG, for instance"),
         ([*GOOD, "--image", ""], "--image '': expected an image as HOST/NAME:TAG"),
-        ([*GOOD, "--platform", "airflow"], "argument --platform: invalid choice: 'airflow' (choose from"),
+        (
+            [*GOOD, "--platform", "airflow"],
+            "Invalid value for '--platform': ",
+        ),
         ([*GOOD, "--out", "{tmp}/p.json"], "--out {tmp}/p.json: expected a name that ends in .yaml"),
         ([*GOOD, "--out", "{tmp}/no/p.yaml"], "--out {tmp}/no/p.yaml: expected a file in a folder that exists"),
         ([*GOOD, "--config", "{tmp}/no.yaml"], "config {tmp}/no.yaml: No such file or directory"),

@@ -1,0 +1,228 @@
+"""`tf-hqgnn pipeline new | run | compile`: the only place where the options of the pipeline's runners are parsed.
+
+The runners are the user's, in a folder that `new` writes. This module imports whatever folder it is given, and never
+the project's own by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import keyword
+import re
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from tf_hqgnn.extras import require
+from tf_hqgnn.preset_files import carried_folder
+from tf_hqgnn.tfx.thresholds import Thresholds
+from tf_hqgnn.types import InputError
+
+app = typer.Typer(
+    no_args_is_help=True, help="The TFX pipeline: a folder of your own, run here or compiled for Kubeflow."
+)
+
+# typer brings a copy of click in some releases, and needs click itself in others.
+_UsageError: Any = typer.BadParameter.__base__
+_RUNNERS = ("pipeline.py", "run_local.py", "run_kubeflow.py")
+# What of the template is the repository's own: its demo, and an image that is built from its lock.
+_NOT_COPIED = ("demo.py", "Dockerfile", "build_image.sh", "__pycache__")
+_DEFAULT_FOLDER = "pipelines"
+
+
+class Platform(str, Enum):
+    """What a pipeline is compiled for."""
+
+    KFP = "kfp"
+    VERTEX = "vertex"
+    BOTH = "both"
+
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="Folder that `new` wrote. Default: this folder, or pipelines/ in it."),
+]
+Config = Annotated[str | None, typer.Option(metavar="PRESET|CONFIG.yaml", help="Settings; without it, the defaults.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
+]
+
+
+def _with_thresholds(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command an option for every threshold, in `thresholds`."""
+    signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
+    fields = {
+        name: Annotated[int if field.annotation is int else float, typer.Option(help=field.description)]
+        for name, field in Thresholds.model_fields.items()
+    }
+
+    def wrapper(**values: Any) -> None:
+        command(**{name: value for name, value in values.items() if name not in fields}, thresholds=values)
+
+    wrapper.__annotations__ = {name: hint for name, hint in hints.items() if name != "thresholds"} | fields
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items() if name != "thresholds"}
+    defaults |= {name: Thresholds.model_fields[name].default for name in fields}
+    wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=wrapper.__annotations__[name]
+            )
+            for name, default in defaults.items()
+        ]
+    )
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    return wrapper
+
+
+@app.command()
+def new(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make; Python imports it.")]) -> None:
+    """Write the pipeline, its runners and steps.yaml into a folder, to be edited."""
+    if not folder.name.isidentifier() or keyword.iskeyword(folder.name):
+        raise InputError(f"{folder}: Python can't import a folder of that name; use letters, digits and underscores")
+    if folder.exists():
+        raise InputError(f"{folder} exists, and nothing is overwritten: delete it, or choose another name")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder}: {folder.absolute().parent} is no folder; make it, or choose another place")
+    template = carried_folder("pipeline_template", _DEFAULT_FOLDER)
+    try:
+        shutil.copytree(template, folder, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise InputError(f"{folder}: {error.strerror or error}; expected a place that can be written") from error
+    print(
+        f"{folder}: pipeline.py is the composition, steps.yaml what each step gets on Kubeflow; edit both as you like"
+    )
+    print(f"run it here:  tf-hqgnn pipeline run --dir {folder} --data log.csv --out DIR")
+
+
+@app.command()
+@_with_thresholds
+def run(
+    out: Annotated[str, typer.Option(metavar="DIR", help="Gets serving/, model_store/, pipeline/, metadata.sqlite.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The log; {SPAN} stands for a day. Or data.* of the config.")
+    ] = None,
+    items: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Titles and categories: item_id[,title,category,available].")
+    ] = None,
+    folder: Folder = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    schema: Annotated[
+        str | None, typer.Option(metavar="FILE", help="TFDV's schema as text, which the log must keep to.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every component, whatever ran before.")] = False,
+    *,
+    thresholds: dict[str, float],
+) -> None:
+    """Run the pipeline on this machine: from a log to two served models."""
+    options = Namespace(out=out, data=data, items=items, config=config, schema=schema, no_cache=no_cache)
+    _call(folder, "run_local", options, overrides, thresholds)
+
+
+@app.command("compile")
+@_with_thresholds
+def compile_(
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="The image that the steps run in.")],
+    out: Annotated[str, typer.Option(metavar="PIPELINE.yaml", help="Vertex's goes to PIPELINE.vertex.json beside it.")],
+    platform: Annotated[Platform, typer.Option(help="Open-source Kubeflow, or Vertex AI.")] = Platform.KFP,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Default of data_path: the log, as the steps see it.")
+    ] = None,
+    items: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Default of items_path: titles and categories.")
+    ] = None,
+    serving_dir: Annotated[str, typer.Option(metavar="PATH", help="Default of serving_dir.")] = "/mnt/models",
+    model_store: Annotated[str, typer.Option(metavar="PATH", help="Default of model_store.")] = "/mnt/models/store",
+    pipeline_root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="gs://, s3:// or minio://BUCKET/..; default: that of the installation. Open-source Kubeflow takes it "
+            "from the file only in its web form: a run that is started otherwise must be given it again.",
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(metavar="STEPS.yaml", help="What each step gets; default: that of the folder.")
+    ] = None,
+    folder: Folder = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    *,
+    thresholds: dict[str, float],
+) -> None:
+    """Compile the pipeline for Kubeflow Pipelines or Vertex AI; nothing is uploaded or run."""
+    options = Namespace(
+        image=image,
+        out=out,
+        platform=platform.value,
+        data=data,
+        items=items,
+        serving_dir=serving_dir,
+        model_store=model_store,
+        pipeline_root=pipeline_root,
+        steps=steps,
+        config=config,
+    )
+    _call(folder, "run_kubeflow", options, overrides, thresholds)
+
+
+def _call(
+    folder: Path | None, runner: str, options: Namespace, overrides: list[str] | None, thresholds: dict[str, float]
+) -> None:
+    options.overrides = list(overrides or ())
+    vars(options).update({name: thresholds[name] for name in Thresholds.model_fields})
+    require("tfx", "the pipeline")
+    code = import_runner(_find(folder), runner).execute(options)
+    if code:
+        raise typer.Exit(code)
+
+
+def _find(folder: Path | None) -> Path:
+    here = Path.cwd()
+    places = [folder.absolute()] if folder is not None else [here, here / _DEFAULT_FOLDER]
+    for place in places:
+        if all((place / name).is_file() for name in _RUNNERS):
+            return place
+    raise InputError(
+        f"{folder or here} holds no pipeline ({', '.join(_RUNNERS)}): write one with `tf-hqgnn pipeline new DIR`, and "
+        "name it by --dir DIR"
+    )
+
+
+def import_runner(folder: Path, name: str) -> Any:
+    """A module of a pipeline's folder, which is imported as a package under its own name."""
+    parent = str(folder.resolve().parent)
+    if parent not in sys.path:
+        sys.path.insert(0, parent)
+    module = importlib.import_module(f"{folder.resolve().name}.{name}")
+    found = Path(str(module.__file__)).resolve().parent
+    if found != folder.resolve():
+        raise InputError(f"{folder}: Python finds another package of that name, {found}; rename the folder")
+    return module
+
+
+def main(command: str, folder: Path, arguments: Sequence[str] | None = None) -> int:
+    """Runs a command for `python -m FOLDER.RUNNER`; returns its exit code, a mistake told in one line.
+
+    Args:
+      command: `run` or `compile`.
+      folder: of the runner.
+      arguments: the command's; those of the process if None.
+    """
+    words = [command, "--dir", str(folder), *(sys.argv[1:] if arguments is None else arguments)]
+    try:
+        return typer.main.get_command(app).main(words, prog_name="tf-hqgnn pipeline", standalone_mode=False) or 0
+    except InputError as error:
+        message = str(error)
+    except _UsageError as error:
+        message = f"{re.sub(r'[.]$', '', error.format_message())}; --help lists the options"
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
