@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tf_hqgnn.config_text import explain, parse_settings
+from tf_hqgnn.config_text import explain, parse_settings, set_value
 from tf_hqgnn.types import InputError
 
 
@@ -307,7 +308,25 @@ class Config(_Section):
     @staticmethod
     def from_yaml(text: str, overrides: tuple[str, ...] = (), source: str = "config") -> Config:
         """As `load`, from text."""
-        values = parse_settings(text, overrides, source)
+        return Config._validated(parse_settings(text, overrides, source, Config), source)
+
+    def with_values(self, values: Mapping[str, Any], source: str = "config") -> Config:
+        """These settings with some of them, named `section.key`, replaced.
+
+        Raises:
+          InputError: A setting is unknown, or its value or the combination is refused; `source` starts the message.
+
+        Example:
+          >>> Config().with_values({"data.path": "no.csv"}).data.path
+          'no.csv'
+        """
+        changed = self.model_dump(mode="json")
+        for key, value in values.items():
+            set_value(changed, key, value, source)
+        return Config._validated(changed, source)
+
+    @staticmethod
+    def _validated(values: dict[str, Any], source: str) -> Config:
         try:
             return Config.model_validate(values)
         except ValidationError as error:

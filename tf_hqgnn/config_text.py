@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import types
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from tf_hqgnn.types import InputError
 
+# As a setting that is text or nothing is set to nothing.
+_NOTHING = ("null", "Null", "NULL", "")
 
-def parse_settings(text: str, overrides: tuple[str, ...], source: str) -> dict[str, Any]:
+
+def parse_settings(text: str, overrides: tuple[str, ...], source: str, settings: type[BaseModel]) -> dict[str, Any]:
     """YAML with `section.key=value` overrides applied, not yet validated.
 
+    The value of an override is YAML, too, unless the setting is a text: that is taken as it is, `#` and quotes
+    included, except that `null` leaves it out.
+
+    Args:
+      text: YAML.
+      overrides: each `section.key=value`.
+      source: names the text in messages.
+      settings: says which settings are texts.
+
     Raises:
-      InputError: Of `source`: the text isn't a mapping in YAML; or an override isn't of that form.
+      InputError: The text isn't a mapping in YAML; or an override isn't of that form.
     """
     try:
         values = yaml.safe_load(text) or {}
@@ -23,8 +36,38 @@ def parse_settings(text: str, overrides: tuple[str, ...], source: str) -> dict[s
     if not isinstance(values, dict):
         raise InputError(f"{source}: expected settings as `section: {{key: value}}`, got {type(values).__name__}")
     for override in overrides:
-        _apply_override(values, override)
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise InputError(f"--set {override}: expected section.key=value, for instance training.max_epochs=10")
+        set_value(values, key, _override_value(override, key, value, settings), f"--set {override}")
     return values
+
+
+def set_value(values: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Puts a value into nested mappings.
+
+    Args:
+      values: of a whole configuration.
+      key: `section.key`.
+      value: of the setting.
+      source: names the setting in messages.
+
+    Raises:
+      InputError: On the way to the key there is a value.
+
+    Example:
+      >>> values = {"data": {"k_core": 5}}
+      >>> set_value(values, "data.path", "log.csv", "--set")
+      >>> values
+      {'data': {'k_core': 5, 'path': 'log.csv'}}
+    """
+    *sections, name = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"{source}: {section} is a value, not a section")
+        values = inner
+    values[name] = value
 
 
 def explain(error: ValidationError, settings: type[BaseModel]) -> str:
@@ -38,6 +81,8 @@ def explain(error: ValidationError, settings: type[BaseModel]) -> str:
             )
         else:
             message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "string_type":
+                message += " (in YAML, put it in quotes)"
             problems.append(
                 f"{where}: {message}, got {problem['input']!r}"
                 if where and "dict" not in type(problem["input"]).__name__
@@ -56,17 +101,31 @@ def _fields(settings: type[BaseModel], location: tuple[int | str, ...]) -> list[
     return list(section.model_fields)
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise InputError(f"--set {override}: expected section.key=value, for instance training.max_epochs=10")
-    *sections, name = key.split(".")
-    for section in sections:
-        inner = values.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"--set {override}: {section} is a value, not a section")
-        values = inner
+def _override_value(override: str, key: str, text: str, settings: type[BaseModel]) -> Any:
+    if _is_text(_annotation(settings, key.split("."))):
+        return None if text in _NOTHING else text
     try:
-        values[name] = yaml.safe_load(value)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"--set {override}: the value isn't valid YAML") from error
+
+
+def _annotation(settings: type[BaseModel], names: list[str]) -> Any:
+    """The type of the setting with these names, None if there is none."""
+    section: Any = settings
+    for name in names:
+        field = getattr(section, "model_fields", {}).get(name)
+        if field is None:
+            return None
+        section = field.annotation
+    return section
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether a setting of this type is a string, whatever is given; or such a string or null."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return all(isinstance(value, str) for value in arguments)
+    if origin in (Union, types.UnionType):
+        return all(_is_text(part) for part in arguments if part is not type(None))
+    return annotation is str

@@ -74,3 +74,65 @@ def test_settings_are_frozen():
 def test_the_default_file_spells_out_the_defaults():
     """So that a pipeline run without a config and one with configs/default.yaml are the same."""
     assert Config.load(CONFIGS[0].with_name("default.yaml")) == Config()
+
+
+TEXTS = [
+    "x #y.csv",
+    "{SPAN}.csv",
+    "2024",
+    "no",
+    "@x",
+    "'q'",
+    "a: b",
+    "[x",
+    "*",
+    "&a",
+    "!t",
+    "%d",
+    "~",
+    " x ",
+    "1e3",
+    "|",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("setting", ["data.path", "data.items_path", "data.quarantine_path", "training.warm_start"])
+def test_a_text_setting_takes_the_text_as_it_is(setting, text):
+    section, name = setting.split(".")
+    config = Config.from_yaml("", (f"{setting}={text}",))
+    assert getattr(getattr(config, section), name) == text
+    assert Config.from_yaml(config.to_yaml()) == config
+
+
+@pytest.mark.parametrize("text", ["null", "Null", "NULL", ""])
+def test_null_stays_null(text):
+    config = Config.from_yaml("data: {path: log.csv}", (f"data.path={text}", f"training.warm_start={text}"))
+    assert (config.data.path, config.training.warm_start) == (None, None)
+
+
+def test_other_settings_are_read_as_yaml():
+    overrides = ("training.refit=no", "quantization.bits=null", "evaluation.k=[5, 7]", "training.learning_rate=1e-3")
+    config = Config.from_yaml("training: {refit: true}\nquantization: {bits: 2}", (*overrides, "loss={name: bpr}"))
+    assert (config.training.refit, config.quantization.bits, config.evaluation.k) == (False, None, (5, 7))
+    assert (config.training.learning_rate, config.loss.name) == (0.001, "bpr")
+
+
+def test_a_choice_takes_its_text_and_refuses_others():
+    assert Config.from_yaml("", ("propagation.solver=none",)).propagation.solver == "none"
+    with pytest.raises(InputError, match=r"propagation\.solver: .*got 'no'"):
+        Config.from_yaml("", ("propagation.solver=no",))
+
+
+def test_a_number_in_the_place_of_a_text_is_refused_in_yaml():
+    with pytest.raises(InputError, match=r"data\.path: .*valid string \(in YAML, put it in quotes\), got 2024"):
+        Config.from_yaml("data: {path: 2024}")
+
+
+def test_values_are_replaced_without_going_through_yaml():
+    config = Config.from_yaml("loss: {name: bpr}").with_values({"data.path": "no #1", "loss.num_negatives": 3})
+    assert (config.data.path, config.loss.name, config.loss.num_negatives) == ("no #1", "bpr", 3)
+    with pytest.raises(InputError, match=r"^trial: unknown setting loss\.nam"):
+        config.with_values({"loss.nam": 1}, "trial")
+    with pytest.raises(InputError, match=r"^trial: seed is a value, not a section"):
+        config.with_values({"seed.x": 1}, "trial")

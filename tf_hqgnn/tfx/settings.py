@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from tf_hqgnn.config import Config
 
 
@@ -16,4 +14,4 @@ def read_settings(config: str, max_epochs: int) -> Config:
 def read_data_settings(config: str, data_path: str, items_path: str) -> Config:
     """The settings, with another log and other items, unless these are ""."""
     given = {"data.path": data_path, "data.items_path": items_path}
-    return Config.from_yaml(config, tuple(f"{key}={json.dumps(path)}" for key, path in given.items() if path))
+    return Config.from_yaml(config).with_values({key: path for key, path in given.items() if path})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -58,8 +57,7 @@ def choose(config: Config, settings: dict[str, Any], source: str = "trial") -> C
     Raises:
       InputError: A setting is unknown, or its value or the combination is refused; `source` starts the message.
     """
-    overrides = [f"{setting}={yaml.safe_dump(value)}" for setting, value in settings.items()]
-    return Config.from_yaml(config.to_yaml(), tuple(overrides), source)
+    return config.with_values(settings, source)
 
 
 def current(config: Config, setting: str) -> Any:
