@@ -12,10 +12,12 @@ import typer
 
 from tf_hqgnn import __version__, pipeline_commands
 from tf_hqgnn.beam.quiet import quieten_beam
-from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_tuned
+from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_read, print_tuned
 from tf_hqgnn.extras import require
+from tf_hqgnn.failures import explain_failure
 from tf_hqgnn.logs import quieten_libraries, start_xla
 from tf_hqgnn.startup import settle_home
+from tf_hqgnn.terminal import printable, replace_unprintable
 from tf_hqgnn.types import InputError
 
 app = typer.Typer(
@@ -92,7 +94,7 @@ def train(
     with watch_workers(strategy):
         from_chief(strategy, lambda: check_out(out, resume))
     dataset = load_dataset(settings.data, settings.seed)
-    print(f"{dataset.report}", file=sys.stderr)
+    print_read(dataset.report)
     sizes = [len(part) for part in (dataset.train, dataset.valid, dataset.test)]
     print(
         f"{dataset.num_users} users, {dataset.num_items} items; interactions: "
@@ -132,7 +134,7 @@ def tune(
     from tf_hqgnn.data.loading import load_dataset
 
     dataset = load_dataset(settings.data, settings.seed)
-    print(f"{dataset.report}", file=sys.stderr)
+    print_read(dataset.report)
     start_xla()
     result = tune(dataset, settings, out, trials, jobs, resume, shlex.join(["tf-hqgnn", *sys.argv[1:]]))
     print_tuned(settings, result, as_json)
@@ -320,10 +322,11 @@ def main() -> None:
     """Runs the command line; the console script's entry point."""
     settle_home()
     quieten_libraries()
+    replace_unprintable()
     try:
         app()
     except InputError as error:
-        print(f"tf-hqgnn: {error}", file=sys.stderr)
+        print(f"tf-hqgnn: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as ended:
         # Typer turns Ctrl-C into this code without a word.
@@ -332,7 +335,15 @@ def main() -> None:
             print(f"tf-hqgnn: interrupted; {again}", file=sys.stderr)
         raise
     except (ArithmeticError, ConnectionError) as error:
-        print(f"tf-hqgnn: {error}", file=sys.stderr)
+        print(f"tf-hqgnn: {printable(error)}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        explained = explain_failure(error)
+        if explained is None:
+            raise
+        # What couldn't be written complains once more when it is thrown away.
+        sys.unraisablehook = lambda _: None
+        print(f"tf-hqgnn: {printable(explained)}", file=sys.stderr)
         sys.exit(1)
 
 

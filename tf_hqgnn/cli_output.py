@@ -6,31 +6,40 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tf_hqgnn.terminal import plain, printable
+
 if TYPE_CHECKING:
     from tf_hqgnn.beam.batch import BatchReport
     from tf_hqgnn.config import Config
+    from tf_hqgnn.data.report import ReadReport
     from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
     from tf_hqgnn.runs.run_directory import Evaluation
     from tf_hqgnn.serving.answers import Recommendation
     from tf_hqgnn.tuning.search import TuneResult
 
 
+def print_read(report: ReadReport) -> None:
+    """What became of every row of a log, and what may surprise its owner, on standard error."""
+    for line in (str(report), *report.notes):
+        print(printable(line), file=sys.stderr)
+
+
 def print_tuned(settings: Config, result: TuneResult, as_json: bool) -> None:
     """The best trial, and what it changed in `settings`."""
     from tf_hqgnn.tuning.search import changed_settings
 
-    best, start = result.best, result.trials[0].outcome.value
+    best, start, monitor = result.best, result.trials[0].outcome.value, settings.evaluation.monitor
     changed = changed_settings(settings, result.config)
     failed = sum(trial.outcome.value is None for trial in result.trials)
     if as_json:
-        answer = {"best": str(result.path), "trial": best.index, "valid": {"ndcg@20": best.outcome.value}}
-        answer |= {"start": {"ndcg@20": start}, "settings": changed, "trials": len(result.trials), "failed": failed}
+        answer = {"best": str(result.path), "trial": best.index, "valid": {monitor: best.outcome.value}}
+        answer |= {"start": {monitor: start}, "settings": changed, "trials": len(result.trials), "failed": failed}
         print(json.dumps(answer))
         return
     at_start = "failed" if start is None else f"{start:.4f}"
-    print(f"trial {best.index} of {len(result.trials)}: valid ndcg@20 {best.outcome.value:.4f} (start: {at_start})")
+    print(f"trial {best.index} of {len(result.trials)}: valid {monitor} {best.outcome.value:.4f} (start: {at_start})")
     for name, value in changed.items():
-        print(f"{name}: {value}")
+        print(printable(f"{name}: {value}"))
     print(result.path)
 
 
@@ -54,7 +63,7 @@ def print_evaluation(split: str, found: Evaluation, coded: CodedEmbeddings | Non
         if full is not None:
             ratio = value / full.values[name] if full.values[name] else float("nan")
             cells = [f"{full.values[name]:.4f}", *cells, f"{ratio:.1%}"]
-        table.add_row(name, *cells, f"{found.popularity.values[name]:.4f}")
+        table.add_row(plain(name), *cells, f"{found.popularity.values[name]:.4f}")
     _print(f"{split}: {served.num_users} users; {served.num_skipped} without {split} items are left out", table)
     if coded is not None:
         print(f"items: {coded.items}")
@@ -80,8 +89,8 @@ def print_answer(
     for column in ("", "item", "title", "score") if titles else ("", "item", "score"):
         table.add_column(column, justify="right" if column in ("", "score") else "left")
     for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
-        title = (titles.get(item_id, ""),) if titles else ()
-        table.add_row(str(rank), item_id, *title, f"{score:.4f}")
+        cells = (item_id, titles.get(item_id, "")) if titles else (item_id,)
+        table.add_row(str(rank), *map(plain, cells), f"{score:.4f}")
     _print(f"{who}{known}", table)
 
 
@@ -101,7 +110,7 @@ def print_batch(report: BatchReport, as_json: bool) -> None:
 def _print(title: str, table: Any) -> None:
     from rich.console import Console
 
-    # Piped output gets a width that doesn't fold titles.
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(title, markup=False)
+    # Piped output gets a width that doesn't fold titles. Data is no markup.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
+    console.print(plain(title))
     console.print(table)

@@ -193,10 +193,20 @@ class EvaluationConfig(_Section):
     """Full-catalogue ranking."""
 
     k: tuple[int, ...] = (10, 20, 50)
+    monitor: str = Field(
+        "ndcg@20",
+        pattern=r"^(recall|ndcg|mrr|hit|precision|coverage)@[1-9][0-9]*$",
+        description="the validation metric that chooses: recall, ndcg, mrr, hit, precision or coverage at any k",
+    )
     chunk_size: int = Field(1024, ge=1, description="users ranked by one call, fewer where the catalogue is large")
     validation_users: int = Field(
         50_000, ge=1, description="users by whom a training is judged, at most: a sample; `evaluate` takes them all"
     )
+
+    @property
+    def monitor_k(self) -> int:
+        """The cut-off of `monitor`."""
+        return int(self.monitor.partition("@")[2])
 
 
 class RetrievalConfig(_Section):

@@ -19,9 +19,6 @@ from tf_hqgnn.config import TrainingConfig
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 
-# What early stopping watches.
-MONITOR = "ndcg@20"
-
 
 class DivergenceError(ArithmeticError):
     """The loss became NaN or infinite; the message names the step."""
@@ -72,7 +69,7 @@ class Validation(tf_keras.callbacks.Callback):
     `best_weights` holds the trainable weights of the best epoch so far.
 
     Args:
-      validate: () -> metrics, of the tables as they are now with the propagation applied; without `ndcg@20` among
+      validate: () -> metrics, of the tables as they are now with the propagation applied; without the monitor among
         them (no validation interactions) every epoch counts as better than the one before.
       state: updated in place.
       store: where checkpoints go, each with the best weights so far; None on a worker that isn't the chief, which
@@ -81,6 +78,7 @@ class Validation(tf_keras.callbacks.Callback):
       best_weights: of the best epoch before this, if there is one.
       history_path: CSV with one row a validated epoch.
       tensorboard: folder of the TensorBoard log.
+      monitor: the metric that tells which epoch is best.
     """
 
     def __init__(
@@ -92,6 +90,7 @@ class Validation(tf_keras.callbacks.Callback):
         best_weights: list[np.ndarray],
         history_path: Path,
         tensorboard: Path,
+        monitor: str = "ndcg@20",
     ) -> None:
         super().__init__()
         self._validate = validate
@@ -105,7 +104,8 @@ class Validation(tf_keras.callbacks.Callback):
         self._began = self._saved = time.monotonic()
         self._seconds_before = state.seconds
         self._epoch_began = self._began
-        self._progress = _Progress(config.max_epochs, state.epoch, silent=store is None)
+        self._monitor = monitor
+        self._progress = _Progress(config.max_epochs, state.epoch, monitor, silent=store is None)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts the clock and the bar."""
@@ -128,8 +128,8 @@ class Validation(tf_keras.callbacks.Callback):
         metrics = self._validate()
         validated = time.monotonic()
         # Without validation interactions every epoch counts as better than the one before.
-        if metrics.get(MONITOR, np.inf) > state.best_value or MONITOR not in metrics:
-            state.best_value, state.best_epoch = metrics.get(MONITOR, -1.0), state.epoch
+        if metrics.get(self._monitor, np.inf) > state.best_value or self._monitor not in metrics:
+            state.best_value, state.best_epoch = metrics.get(self._monitor, -1.0), state.epoch
             if self._store is not None:
                 self.best_weights = [variable.numpy() for variable in self.model.trainable_weights]
         state.seconds = self._seconds_before + validated - self._began
@@ -183,9 +183,10 @@ def _number_event_files(folder: Path) -> None:
 class _Progress:
     """A bar on a terminal, a line a tenth of the way elsewhere; both on standard error."""
 
-    def __init__(self, max_epochs: int, epoch: int, silent: bool = False) -> None:
+    def __init__(self, max_epochs: int, epoch: int, monitor: str, silent: bool = False) -> None:
         console = Console(stderr=True)
         self._max_epochs = max_epochs
+        self._monitor = monitor
         self._silent = silent
         self._bar: Progress | None = None
         if console.is_terminal and not silent:
@@ -203,7 +204,7 @@ class _Progress:
             return
         text = f"loss {loss:.4f}"
         if state.best_value >= 0:
-            text += f"  best valid {MONITOR} {state.best_value:.4f} at epoch {state.best_epoch}"
+            text += f"  best valid {self._monitor} {state.best_value:.4f} at epoch {state.best_epoch}"
         if self._bar:
             self._bar.update(self._task, completed=epoch, description=text)
         elif epoch % -(-self._max_epochs // 20) == 0 or epoch == self._max_epochs:

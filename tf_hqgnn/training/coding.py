@@ -16,7 +16,6 @@ from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer, make_quantizers
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-from tf_hqgnn.training.callbacks import MONITOR
 from tf_hqgnn.training.distillation import distill
 from tf_hqgnn.training.fitting import fit, loss_batches
 from tf_hqgnn.training.judge import agreement_judge
@@ -57,9 +56,10 @@ def make_codes(
     folder.mkdir(exist_ok=True)
     if method == "fine_tuning":
         return _fine_tune(model, train, graph, config, validate, folder)
-    name, judge = "valid_ndcg@20", validate
+    monitor = config.evaluation.monitor
+    name, judge = f"valid_{monitor}", validate
     if judge is None:
-        name = "agreement_ndcg@20"
+        name = f"agreement_{monitor}"
         judge = agreement_judge(users, items, graph, config.evaluation, _AGREEMENT_USERS, config.seed)
     log = _History(folder / "history.csv", config.quantization.distillation.max_epochs)
     return distill(
@@ -68,8 +68,8 @@ def make_codes(
         graph.seen(),
         config.quantization,
         config.seed,
-        validate=lambda users, items: judge(users, items)[MONITOR],
-        on_epoch=lambda row: log.write({name if key == "valid_ndcg@20" else key: row[key] for key in row}),
+        validate=lambda users, items: judge(users, items)[monitor],
+        on_epoch=lambda row: log.write({name if key == "valid" else key: row[key] for key in row}),
     )
 
 
@@ -127,8 +127,19 @@ def _fine_tune(
         }
     )
     callbacks = [_RefreshDelta(train, graph, config)] if quantization.estimator == "gste" else []
-    start = validate_codes().get("ndcg@20")
-    fit(coded, train, graph, training, config.seed, validate_codes, folder, callbacks, start_value=start)
+    start = validate_codes().get(config.evaluation.monitor)
+    fit(
+        coded,
+        train,
+        graph,
+        training,
+        config.seed,
+        validate_codes,
+        folder,
+        callbacks,
+        start_value=start,
+        monitor=config.evaluation.monitor,
+    )
     return encode()
 
 

@@ -45,9 +45,9 @@ def distill(
       seen: `(indptr, indices)`, the items of each user that aren't ranked (its training items).
       config: Its `bits` may not be None; `method` isn't looked at.
       seed: Of the rotation, the batches and Hutchinson's probes.
-      validate: NDCG@20 (more is better) of float32 users [U, d] and items [I, d] that the codes stand for.
-      on_epoch: Called with `epoch` (from 1), `loss`, `delta_users` and `delta_items`, and `valid_ndcg@20` where the
-        epoch was validated.
+      validate: a metric (more is better) of float32 users [U, d] and items [I, d] that the codes stand for.
+      on_epoch: Called with `epoch` (from 1), `loss`, `delta_users` and `delta_items`, and `valid`, the value of
+        `validate`, where the epoch was validated.
 
     Returns:
       The codes. Scores are on the scale of the given rows'.
@@ -99,7 +99,7 @@ def distill(
         if last or (validate is not None and epoch % settings.evaluate_every == 0):
             score = consider(student.encode())
             if score is not None:
-                logs["valid_ndcg@20"] = score
+                logs["valid"] = score
         if on_epoch is not None:
             on_epoch(logs)
     return best

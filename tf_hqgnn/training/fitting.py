@@ -55,6 +55,7 @@ def fit(
     folder: Path,
     callbacks: Sequence[tf_keras.callbacks.Callback] = (),
     start_value: float | None = None,
+    monitor: str = "ndcg@20",
 ) -> TrainingState:
     """Trains to the end, and leaves the model with the weights of the best epoch.
 
@@ -67,10 +68,11 @@ def fit(
       graph: of them.
       training: when to validate, to checkpoint and to stop.
       seed: of the batches.
-      validate: () -> metrics of the model as it is now, NDCG@20 among them unless there is nothing to validate on.
+      validate: () -> metrics of the model as it is now, `monitor` among them unless there is nothing to validate on.
       folder: gets `checkpoints/`, `history.csv` and `tensorboard/`.
       callbacks: more of Keras' callbacks.
-      start_value: NDCG@20 of the weights that the fit starts with, if they may turn out the best.
+      start_value: the monitor's value for the weights that the fit starts with, if they may turn out the best.
+      monitor: the metric that tells which epoch is best.
 
     Returns:
       How it ended.
@@ -101,6 +103,7 @@ def fit(
             best_weights,
             folder / "history.csv",
             folder / "tensorboard",
+            monitor,
         )
         with closing(validation):
             batches = loss_batches(model.loss_config, train, graph, batch_size, seed, state.epoch)

@@ -20,12 +20,14 @@ class Judge:
     Args:
       targets: the held-out interactions; there may be none.
       graph: of the training interactions.
-      config: cut-offs, to which 20 is added (everything is chosen by NDCG@20), and the size of chunks.
+      config: cut-offs, to which 20 and that of the monitor are added, and the size of chunks.
+      only: cut-offs in their place; None for those.
     """
 
     targets: Interactions
     graph: InteractionGraph
     config: EvaluationConfig
+    only: tuple[int, ...] | None = None
 
     def __call__(self, users: np.ndarray, items: np.ndarray) -> dict[str, float]:
         """Metrics by name of users float32 [U, d] and items float32 [I, d]; none without targets."""
@@ -35,6 +37,10 @@ class Judge:
         return evaluate_embeddings(
             users, items, self.targets, graph.seen(), graph.item_degree, self._ks(), chunk_size=chunk
         ).values
+
+    def value(self, users: np.ndarray, items: np.ndarray) -> float:
+        """The metric by which everything is chosen (`evaluation.monitor`), of the same rows; there must be targets."""
+        return self(users, items)[self.config.monitor]
 
     def popularity(self) -> dict[str, float]:
         """Of recommending what most users took."""
@@ -49,14 +55,14 @@ class Judge:
         if len(users) <= num_users:
             return self
         chosen = np.random.default_rng(seed).choice(users, num_users, replace=False)
-        return Judge(self.targets.take(np.isin(self.targets.user_index, chosen)), self.graph, self.config)
+        return Judge(self.targets.take(np.isin(self.targets.user_index, chosen)), self.graph, self.config, self.only)
 
-    def brief(self) -> Judge:
-        """The judge of the cut-off 20 alone, by which everything is chosen: it ranks fewer items."""
-        return Judge(self.targets, self.graph, self.config.model_copy(update={"k": (20,)}))
+    def monitor_only(self) -> Judge:
+        """The judge of the monitor's cut-off alone: it ranks fewer items."""
+        return Judge(self.targets, self.graph, self.config, (self.config.monitor_k,))
 
     def _ks(self) -> tuple[int, ...]:
-        return tuple(sorted({*self.config.k, 20}))
+        return self.only or tuple(sorted({*self.config.k, 20, self.config.monitor_k}))
 
 
 def agreement_judge(

@@ -23,11 +23,11 @@ class Candidate:
 
     Args:
       propagation: how the trained rows were propagated.
-      ndcg: NDCG@20 of the result on the validation split, or a sample of it.
+      value: the monitor's value for the result on the validation split, or a sample of it.
     """
 
     propagation: PropagationConfig
-    ndcg: float
+    value: float
 
 
 def search_propagation(
@@ -59,9 +59,9 @@ def search_propagation(
         propagation = PropagationConfig.model_validate(values)
         for candidate in tried:
             if candidate.propagation == propagation:
-                return candidate.ndcg
+                return candidate.value
         tried.append(Candidate(propagation, judge(propagation)))
-        return tried[-1].ndcg
+        return tried[-1].value
 
     attempt("none", 0.0)
     hops = [weight / (1 - weight) for weight in _HOP_WEIGHTS]
@@ -88,18 +88,18 @@ def _climb(ladder: Sequence[float], start: float, value: Callable[[float], float
             return
 
 
-def write_candidates(path: Path, tried: list[Candidate]) -> None:
-    """A CSV with a row for each."""
+def write_candidates(path: Path, tried: list[Candidate], monitor: str = "ndcg@20") -> None:
+    """A CSV with a row for each; `monitor` names the metric of their values."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["solver", "t1", "num_steps", "normalize", "valid_ndcg@20"])
+        writer.writerow(["solver", "t1", "num_steps", "normalize", f"valid_{monitor}"])
         for candidate in tried:
             p = candidate.propagation
-            writer.writerow([p.solver, p.t1, p.num_steps, p.normalize, candidate.ndcg])
+            writer.writerow([p.solver, p.t1, p.num_steps, p.normalize, candidate.value])
 
 
 def _best(tried: list[Candidate]) -> Candidate:
-    return max(tried, key=lambda candidate: candidate.ndcg)
+    return max(tried, key=lambda candidate: candidate.value)
 
 
 def _between(t1: float, times: list[float]) -> list[float]:

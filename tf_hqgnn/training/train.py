@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tf_hqgnn.config import Config, PropagationConfig, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.distribution import check_agreement, from_chief, is_chief, make_strategy, watch_workers
 from tf_hqgnn.extras import how_to_install, missing
+from tf_hqgnn.failures import is_disk_full
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.models.factory import make_model
@@ -31,7 +33,7 @@ from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.runs.tables import TrainedTables
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.runs.untrained import Untrained
-from tf_hqgnn.training.callbacks import MONITOR, TrainingState
+from tf_hqgnn.training.callbacks import TrainingState
 from tf_hqgnn.training.coding import make_codes
 from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
@@ -42,6 +44,8 @@ from tf_hqgnn.types import InputError, Interactions, concatenate
 # Of the validation users, at most: a propagation is judged in half a second on Gowalla instead of three, and two that
 # differ by less than such a sample can see are as good.
 _SEARCH_USERS = 4096
+# An empty file in the folder of a run that ended because the disk was full.
+_FULL_DISK = "disk-full"
 log = logging.getLogger(__name__)
 
 
@@ -118,7 +122,7 @@ def train(
     start = None if state is None else warm_start(dataset, state, config.model.embedding_dim)
     dataset = dataset if start is None else start.dataset
     strategy = strategy or make_strategy(config.training.strategy)
-    with watch_workers(strategy):
+    with watch_workers(strategy), _marking_full_disk(partial_path(out)):
         check_agreement(strategy, config.to_yaml, "settings")
         check_agreement(strategy, dataset.fingerprint, "data")
         partial = Path(from_chief(strategy, lambda: str(_prepare(dataset, config, out, resume))))
@@ -231,7 +235,16 @@ def _make(
         return untrained.replace(*propagate_embeddings(graph, *model.embeddings(), propagation, adjacency))
 
     prepared = time.monotonic() - began
-    state = fit(model, train, graph, training, config.seed, lambda: judge(*propagate(config.propagation)), folder)
+    state = fit(
+        model,
+        train,
+        graph,
+        training,
+        config.seed,
+        lambda: judge(*propagate(config.propagation)),
+        folder,
+        monitor=config.evaluation.monitor,
+    )
     began = time.monotonic()
     # Now, since fine-tuning of codes goes on with the same tables.
     tables = TrainedTables.of(model.user_table.numpy(), model.item_table.numpy(), untrained)
@@ -281,9 +294,9 @@ def _search(
     path: Path,
 ) -> PropagationConfig:
     """The propagation to serve: of the settings, unless another one is better on (a sample of) the validation users."""
-    sample = judge.brief().sample(_SEARCH_USERS, config.seed)
-    found, tried = search_propagation(config.propagation, lambda one: sample(*propagate(one))[MONITOR])
-    write_candidates(path, tried)
+    sample = judge.monitor_only().sample(_SEARCH_USERS, config.seed)
+    found, tried = search_propagation(config.propagation, lambda one: sample.value(*propagate(one)))
+    write_candidates(path, tried, config.evaluation.monitor)
     text = found.solver if found.solver == "none" else f"{found.solver} to t1 = {found.t1:.3g}"
     print(f"propagation: {text}, the best of {len(tried)} on the validation split", file=sys.stderr)
     return found
@@ -304,12 +317,24 @@ def _save(model: _Made, graph: InteractionGraph, result: TrainResult, partial: P
     (partial / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
+@contextmanager
+def _marking_full_disk(partial: Path) -> Iterator[None]:
+    """Lets the same command go on, without --resume, where the disk was full."""
+    try:
+        yield
+    except Exception as error:
+        if partial.is_dir() and is_disk_full(error):
+            with suppress(OSError):
+                (partial / _FULL_DISK).touch()
+        raise
+
+
 def check_out(out: Path, resume: bool) -> None:
     """Raises InputError if `out` can't become a run directory, so that a caller learns it before reading data."""
     if out.exists():
         raise InputError(f"{out} exists already; choose another --out, or delete it")
     partial = partial_path(out)
-    if partial.exists() and not resume:
+    if partial.exists() and not resume and not (partial / _FULL_DISK).exists():
         raise InputError(f"{partial} holds an unfinished run; add --resume to go on with it, or delete it")
 
 
@@ -319,6 +344,7 @@ def _prepare(dataset: SplitDataset, config: Config, out: Path, resume: bool) -> 
     if len(dataset.train) < 2:
         raise InputError(f"training needs at least 2 interactions, the train split has {len(dataset.train)}")
     partial = partial_path(out)
+    (partial / _FULL_DISK).unlink(missing_ok=True)
     fingerprint = dataset.fingerprint()
     if (partial / "data.sha256").is_file():
         if Config.load(partial / "given.yaml") != config:
@@ -333,5 +359,6 @@ def _prepare(dataset: SplitDataset, config: Config, out: Path, resume: bool) -> 
     partial.mkdir(parents=True)
     (partial / "given.yaml").write_text(config.to_yaml(), encoding="utf-8")
     dataset.save(partial / "data")
-    (partial / "data.sha256").write_text(fingerprint, encoding="utf-8")
+    (partial / "data.sha256.tmp").write_text(fingerprint, encoding="utf-8")
+    os.rename(partial / "data.sha256.tmp", partial / "data.sha256")
     return partial

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tf_hqgnn.config import Config, TuneConfig
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.training.callbacks import MONITOR
 from tf_hqgnn.tuning.ranges import choose, current, search_space, trial_config
 from tf_hqgnn.tuning.study import Study, Trial, create_study, quiet_optuna
 from tf_hqgnn.tuning.trials import Outcome, Runner, make_runner, remove_trial
@@ -143,7 +142,7 @@ def _search(study: Study, config: Config, out: Path, trials: int, runner: Runner
     """Asks, runs and tells until there are enough trials, `best.yaml` up to date after each."""
 
     def tell(index: int, outcome: Outcome) -> None:
-        print(_line(study.tell(index, outcome), study), file=sys.stderr, flush=True)
+        print(_line(study.tell(index, outcome), study, config.evaluation.monitor), file=sys.stderr, flush=True)
         if any(trial.outcome.value is not None for trial in study.trials):
             _write_best(study, config, out, head)
 
@@ -163,9 +162,9 @@ def _search(study: Study, config: Config, out: Path, trials: int, runner: Runner
             running -= 1
 
 
-def _line(trial: Trial, study: Study) -> str:
+def _line(trial: Trial, study: Study, monitor: str) -> str:
     outcome = trial.outcome
-    result = f"failed: {outcome.reason}" if outcome.value is None else f"{MONITOR} {outcome.value:.4f}"
+    result = f"failed: {outcome.reason}" if outcome.value is None else f"{monitor} {outcome.value:.4f}"
     so_far = ""
     if any(trial.outcome.value is not None for trial in study.trials):
         best = study.best()
@@ -179,7 +178,8 @@ def _write_best(study: Study, config: Config, out: Path, head: str) -> TuneResul
     best = study.best()
     chosen = choose(config, best.settings).model_copy(update={"tune": TuneConfig()})
     failed = sum(trial.outcome.value is None for trial in study.trials)
-    found = f"valid {MONITOR} {best.outcome.value:.6f}, trial {best.index} of {len(study.trials)} ({failed} failed)"
+    monitor, value = config.evaluation.monitor, best.outcome.value
+    found = f"valid {monitor} {value:.6f}, trial {best.index} of {len(study.trials)} ({failed} failed)"
     comment = "".join(f"# {line}\n" for line in f"{head}{found}".splitlines())
     path, staged = out / "best.yaml", out / "best.yaml.partial"
     staged.write_text(comment + chosen.to_yaml(), encoding="utf-8")

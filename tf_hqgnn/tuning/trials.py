@@ -19,7 +19,7 @@ import tf_keras
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.runs.run_directory import partial_path
-from tf_hqgnn.training.callbacks import MONITOR, DivergenceError
+from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.training.train import train
 from tf_hqgnn.tuning.worker import work
 
@@ -61,7 +61,7 @@ def run_trial(dataset: SplitDataset, config: Config, folder: Path) -> Outcome:
         elif path.name not in _KEPT:
             path.unlink()
     metrics = result.valid if result.full_precision is None else result.full_precision
-    return Outcome(metrics[MONITOR], None, round(time.monotonic() - began, 1))
+    return Outcome(metrics[config.evaluation.monitor], None, round(time.monotonic() - began, 1))
 
 
 def remove_trial(folder: Path) -> None:
