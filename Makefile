@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-install lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean
+.PHONY: help setup demo check test test-install lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 # Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
@@ -18,6 +18,7 @@ OUT ?= demo
 
 help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv OUT=demo)"
+	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and all tests; make test-install: the wheel in clean environments (10 minutes)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, bench-small (minutes), bench (hours), clean"
 
@@ -87,8 +88,12 @@ setup: .venv/.installed
 demo: .venv/.installed
 	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
 
+# In a minute and a half: what to run after every change.
+check: lint .venv-serving/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m unit
+
 test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
 test-install: .venv/.installed

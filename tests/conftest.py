@@ -9,6 +9,34 @@ import pytest
 
 import tf_hqgnn  # noqa: F401
 
+# The tier of the tests in a folder of tests/; those beside the folders are of the second. Unit tests start no process,
+# no server and no training; tests of the pipeline run TFX.
+TIERS = {
+    "config": "unit",
+    "data": "unit",
+    "evaluation": "unit",
+    "graph": "unit",
+    "layers": "unit",
+    "losses": "unit",
+    "models": "unit",
+    "ode": "unit",
+    "quantization": "unit",
+    "retrieval": "unit",
+    "serving_manifests": "unit",
+    "pipelines": "pipeline",
+    "tfx": "pipeline",
+}
+_ROOT = Path(__file__).resolve().parent
+
+
+def pytest_collection_modifyitems(items):
+    """Marks each test with its tier, unless it says another one itself."""
+    for item in items:
+        if not any(item.get_closest_marker(tier) for tier in ("unit", "integration", "pipeline", "install")):
+            folder = item.path.relative_to(_ROOT).parts[0]
+            item.add_marker(getattr(pytest.mark, TIERS.get(folder, "integration")))
+
+
 REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 

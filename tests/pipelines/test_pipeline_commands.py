@@ -88,6 +88,19 @@ def test_without_tfx_the_extra_is_named(mine):
     assert done.stderr == "tf-hqgnn: the pipeline needs the package tfx: pip install 'tf_hqgnn[tfx]'\n"
 
 
+def test_nobody_without_a_home_can_use_tfx(tmp_path):
+    """OpenShift runs containers under ids without a name or a home; nltk, which TFX brings, fails there by itself."""
+    somebody = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
+    if subprocess.run([*somebody, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("user namespaces aren't allowed here")
+    options = ["--image", "example/shop:1", "--data", "/mnt/data/log.csv", "--out", tmp_path / "shop.yaml"]
+    command = [*somebody, sys.executable, "-c", COMMAND, "pipeline", "compile", *map(str, options)]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "shop.yaml").is_file()
+
+
 def test_platforms_are_those_that_the_compiler_knows():
     from pipelines.kubeflow_spec import Platform as known
 
