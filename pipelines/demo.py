@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.export.bundle import read_metadata
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
+from tf_hqgnn.terminal import plain, printable, replace_unprintable
 from tf_hqgnn.tfx.model_store import MODEL_NAMES
 from tf_hqgnn.types import InputError
 
@@ -41,7 +43,9 @@ def main() -> int:
     parser.add_argument("--config", default=str(_DEFAULT_CONFIG), help="YAML of settings")
     parser.add_argument("--out", default="demo", help="where everything is written")
     arguments = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    replace_unprintable()
+    # Titles and ids are shown as they are: [rec] is no markup and :cat: no emoji.
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False, emoji=False)
     # A terminated demo must take its server with it, as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
@@ -59,7 +63,7 @@ def main() -> int:
         with Server(out / "serving") as address:
             _show(console, address, out / "serving", run.dataset, titles)
     except InputError as error:
-        print(f"make demo: {error}", file=sys.stderr)
+        print(f"make demo: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -140,7 +144,7 @@ def _show(console: Console, address: str, serving: Path, dataset: SplitDataset, 
 
     console.print(f"\nserver on {address} (gRPC)")
     with Client(address) as client:
-        console.print(f"user {user_id} took {len(history)} items: {', '.join(map(name, best_known))}, ...")
+        console.print(plain(f"user {user_id} took {len(history)} items: {', '.join(map(name, best_known))}, ..."))
         for model in MODEL_NAMES:
             # So that the time below is not that of connecting.
             newest = max(client.status(model))
@@ -164,7 +168,8 @@ def _print_answer(
     titles: dict[str, str],
     later: Container[str] | None = None,
 ) -> None:
-    console.print(f"\n{title}", markup=False)
+    console.print()
+    console.print(plain(title))
     table = Table()
     table.add_column("", justify="right")
     table.add_column("item")
@@ -177,7 +182,7 @@ def _print_answer(
         row = [str(rank), item_id, *([titles.get(item_id, "")] if titles else []), f"{score:.3f}"]
         if later is not None:
             row.append("yes" if item_id in later else "")
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     console.print(table)
 
 
@@ -188,7 +193,7 @@ def _closing(console: Console, out: Path, run: RunDirectory, seconds: float) -> 
     user = run.dataset.user_ids[0]
     console.print("what to try next:")
     console.print(f"  .venv/bin/tf-hqgnn serve {out}/serving")
-    console.print(f"  .venv/bin/tf-hqgnn recommend --server localhost:8500 --user {user}")
+    console.print(f"  .venv/bin/tf-hqgnn recommend --server localhost:8500 --user {shlex.quote(printable(user))}")
     console.print(f"  .venv/bin/tf-hqgnn evaluate {run.path}")
 
 

@@ -294,7 +294,8 @@ def batch(
     try:
         report = batch(model, users, out, context.args, say_on_stderr, **settings)
     except PipelineFailed as error:
-        print(f"tf-hqgnn: {error}; what is done is kept, and the same command goes on", file=sys.stderr)
+        reason = explain_failure(error) or f"{error}; what is done is kept, and the same command goes on"
+        print(f"tf-hqgnn: {printable(reason)}", file=sys.stderr)
         raise typer.Exit(1) from error
     print_batch(report, as_json)
 

@@ -253,7 +253,7 @@ def test_users_that_get_lost_are_noticed(models, tmp_path):
         (["--out", "out.csv"], "--out out.csv: expected a name that ends in .parquet or .tfrecord"),
         (["--out", "out*.parquet"], "--out out*.parquet: expected a name without *, ? and ["),
         (["--model", "nothing"], "--model nothing: not a SavedModel, which has a file saved_model.pb"),
-        (["--exclude", "none.txt"], "none.txt: expected ids one a line, in UTF-8"),
+        (["--exclude", "none.txt"], "none.txt: no such file; expected a file of ids, check --exclude"),
         (["--tf-threads", "1"], "--tf-threads: TensorFlow already runs in this process: add --direct_running_mode="),
     ],
 )

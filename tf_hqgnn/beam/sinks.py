@@ -8,12 +8,13 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from tf_hqgnn.beam.model_handler import ShardOfAnswers
@@ -26,10 +27,22 @@ FORMATS = {".parquet": "parquet", ".tfrecord": "tfrecord"}
 
 def write_bytes(path: str, data: bytes) -> None:
     """Writes a file that is there complete or not at all."""
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with _created(path) as file:
         file.write(data)
-    FileSystems.rename([temporary], [path])
+
+
+@contextmanager
+def _created(path: str) -> Iterator[Any]:
+    """A file under a temporary name, which is renamed when the block ends well, and deleted otherwise."""
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            yield file
+        FileSystems.rename([temporary], [path])
+    except BaseException:
+        with suppress(BeamIOError, OSError):
+            FileSystems.delete([temporary])
+        raise
 
 
 def delete_folder(folder: str) -> None:
@@ -102,14 +115,12 @@ def shard_path(folder: str, number: int) -> str:
 
 
 def _write(path: str, answers: pa.Table) -> None:
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with _created(path) as file:
         if path.endswith(".parquet"):
             # Ids of items come again and again, scores and users don't.
             pq.write_table(answers, file, use_dictionary=["item_ids.list.element"])
         else:
             _write_examples(file, answers)
-    FileSystems.rename([temporary], [path])
 
 
 def _write_examples(file: Any, answers: pa.Table) -> None:

@@ -87,7 +87,7 @@ def find_files(users: str) -> list[Any]:
             raise
         raise InputError(f"--users {users}: {' '.join(str(error).split())}") from error
     if not found:
-        raise InputError(f"--users {users}: no such file; {_EXPECTED}, or the word {ALL}")
+        raise InputError(f"--users {users}: no such file; expected ids one a line, CSV or Parquet, or the word {ALL}")
     if is_local:
         for file in found:
             check_regular(Path(file.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.data.titles import GENRES, make_titles
+from tf_hqgnn.failures import is_disk_full
 from tf_hqgnn.types import InputError
 
 _ITEMS_PER_COMMUNITY = 20
@@ -289,6 +291,10 @@ def _write(writer: Callable[[GeneratedLog, Path], None], log: GeneratedLog, path
         writer(log, partial)
         os.replace(partial, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise InputError(f"{path}: can't be written ({error.strerror}); expected a place for a file") from error
 
 
