@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +43,8 @@ _LOST = (
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
 )
+
+log = logging.getLogger(__name__)
 
 
 class WorkerLostError(ConnectionError):
@@ -71,7 +73,19 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 @functools.cache
 def _mirror() -> tf.distribute.Strategy:
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    with _without_tf_config():
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+@contextmanager
+def _without_tf_config() -> Iterator[None]:
+    """Hides TF_CONFIG, which a cluster's operator may have set for another program: one machine needs none."""
+    given = os.environ.pop("TF_CONFIG", None)
+    try:
+        yield
+    finally:
+        if given is not None:
+            os.environ["TF_CONFIG"] = given
 
 
 @functools.cache
@@ -79,7 +93,7 @@ def _join_cluster() -> tf.distribute.Strategy:
     check_tf_config(os.environ)
     config = json.loads(os.environ["TF_CONFIG"])
     size, task = sum(map(len, config["cluster"].values())), config["task"]
-    print(f"{task['type']} {task['index']} joins its cluster of {size}", file=sys.stderr, flush=True)
+    log.info("%s %s joins its cluster of %d", task["type"], task["index"], size)
     on_term = signal.getsignal(signal.SIGTERM)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Sequence
@@ -55,7 +57,11 @@ class Client(Recommender):
             raise InputError(f"expected the server's address as HOST:PORT, got {address!r}")
         self._address = address
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+        options = [("grpc.max_receive_message_length", -1)]
+        if is_loopback(address):
+            # No proxy has this machine's own ports, whatever http_proxy, https_proxy and grpc_proxy say.
+            options.append(("grpc.enable_http_proxy", 0))
+        self._channel = grpc.insecure_channel(address, options=options)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -114,17 +120,44 @@ class Client(Recommender):
         except grpc.RpcError as error:
             raise self._explained(error.code(), error.details() or "") from error
 
+    def _proxy(self) -> str:
+        """What to say of a proxy that gRPC may have gone through."""
+        names = [name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)]
+        if not names or is_loopback(self._address):
+            return ""
+        host = self._address.rpartition(":")[0]
+        return f"; the environment variable {names[0]} names a proxy: to go without, set no_proxy={host}"
+
     def _explained(self, code: grpc.StatusCode, details: str) -> Exception:
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return ServerUnavailable(f"{self._address} gave no answer within {self._timeout:g} s: raise the timeout")
         if code == grpc.StatusCode.UNAVAILABLE:
             return ServerUnavailable(
                 f"nothing answers at {self._address}: start a server with `tf-hqgnn serve EXPORT_DIR`, or check the "
-                f"address (gRPC port, not REST) ({details})"
+                f"address (gRPC port, not REST) ({details}){self._proxy()}"
             )
         if code in _MISTAKES:
             return InputError(f"{self._address}: {details}")
         return ServingError(code, f"{self._address}: {details}")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address of gRPC's is of this machine.
+
+    >>> [is_loopback(address) for address in ("localhost:8500", "[::1]:1", "dns:///127.0.0.2:80", "10.0.0.1:8500")]
+    [True, True, True, False]
+    """
+    host = address.rpartition("/")[2].rpartition(":")[0]
+    host = host.removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:").strip("[]").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        parsed = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+    # 0.0.0.0 and :: are what a server listens on; a client that is sent there comes to this machine.
+    return bool(mapped.is_loopback or mapped.is_unspecified)
 
 
 def _spec(model: str, version: int | None) -> model_pb2.ModelSpec:
