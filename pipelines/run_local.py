@@ -24,7 +24,7 @@ from tf_hqgnn import pipeline_commands as commands
 from tf_hqgnn.config import Config, DataConfig
 from tf_hqgnn.data.spans import resolve_spans
 from tf_hqgnn.export.versions import versions
-from tf_hqgnn.logs import start_xla
+from tf_hqgnn.logs import progress_on_stderr, start_xla
 from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import lift
 from tf_hqgnn.types import InputError
@@ -82,7 +82,8 @@ def execute(options: argparse.Namespace) -> int:
     """
     terminate = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return run(options)
+        with progress_on_stderr():
+            return run(options)
     except KeyboardInterrupt:
         print("\nstopped; nothing was pushed by this run; the same command goes on where it can", file=sys.stderr)
         sys.stdout.flush()

@@ -46,3 +46,11 @@ def test_training_needs_neither_tfx_nor_beam_nor_scann():
 def test_the_command_line_starts_without_tensorflow():
     result = run("import sys, tf_hqgnn.cli; print('tensorflow' in sys.modules)")
     assert result.stdout == "False\n", result.stderr
+
+
+def test_a_library_call_prints_nothing(dataset, smoke_config, tmp_path, capfd):
+    from tf_hqgnn.training.train import train
+
+    capfd.readouterr()
+    train(dataset, smoke_config, tmp_path / "run", report=False)
+    assert capfd.readouterr() == ("", "")

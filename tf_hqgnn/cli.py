@@ -15,7 +15,7 @@ from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_read, print_tuned
 from tf_hqgnn.extras import require
 from tf_hqgnn.failures import explain_failure
-from tf_hqgnn.logs import quieten_libraries, start_xla
+from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
 from tf_hqgnn.startup import settle_home
 from tf_hqgnn.terminal import printable, replace_unprintable
 from tf_hqgnn.types import InputError
@@ -325,7 +325,8 @@ def main() -> None:
     quieten_libraries()
     replace_unprintable()
     try:
-        app()
+        with progress_on_stderr():
+            app()
     except InputError as error:
         print(f"tf-hqgnn: {printable(error)}", file=sys.stderr)
         sys.exit(2)

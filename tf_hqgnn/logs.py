@@ -1,12 +1,42 @@
-"""Keeps the command line's output to what its reader needs. For programs; a library import changes no logging."""
+"""What programs show of logs: the progress of the package and nothing of its libraries; an import changes nothing."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
 from contextlib import contextmanager
 from typing import Iterator
+
+# The parts of the package whose progress a program shows; the server writes a log of its own.
+_SHOWN = ("data", "distribution", "export", "models", "retrieval", "tfx", "training", "tuning")
+
+
+class _Lines(logging.Handler):
+    """Messages alone, a line each, on whatever is standard error now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[None]:
+    """Shows what the package logs, from INFO on, while the block runs; for programs."""
+    loggers = [logging.getLogger(f"tf_hqgnn.{name}") for name in _SHOWN]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    handler = _Lines()
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 def quieten_libraries() -> None:

@@ -102,6 +102,6 @@ def test_a_scann_model_without_scann_says_what_to_install(publish, monkeypatch):
     model.meta_graphs[0].meta_info_def.stripped_op_list.op.add(name="Scann>ScannSearchBatched")
     (path / "saved_model.pb").write_bytes(model.SerializeToString())
     monkeypatch.setitem(sys.modules, "scann", None)
-    with pytest.raises(ServingError, match=r"install it \(scann==1.3.2") as caught:
+    with pytest.raises(ServingError, match=r"pip install 'tf_hqgnn\[scann\]'") as caught:
         load_version(path, 1)
     assert caught.value.code.name == "FAILED_PRECONDITION"

@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.logs import progress_on_stderr
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.model_store import state_path, write_pointer
 from tf_hqgnn.tfx.trainer import _last_state
+
+
+@pytest.fixture(autouse=True)
+def shown():
+    """What the package logs, as a program shows it."""
+    with progress_on_stderr():
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.logs import progress_on_stderr
 from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.tuning import search
 from tf_hqgnn.tuning.ranges import choose, default_ranges, search_space, trial_config
@@ -31,6 +32,13 @@ tune:
     loss.popularity_correction: {low: 0, high: 1}
     training.batch_size: {choices: [256, 512]}
 """
+
+
+@pytest.fixture(autouse=True)
+def shown():
+    """What the package logs, as a program shows it."""
+    with progress_on_stderr():
+        yield
 
 
 @pytest.fixture(scope="module")

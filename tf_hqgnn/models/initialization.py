@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 
 import numpy as np
 import scipy.sparse
@@ -14,6 +14,8 @@ from tf_hqgnn.graph.unit_rows import unit_rows
 
 # Interactions times dimensions from which on a factorisation takes minutes.
 _LONG = 10**9
+
+log = logging.getLogger(__name__)
 
 
 def initial_embeddings(
@@ -69,7 +71,7 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
     """
     dim, shape = config.embedding_dim, (graph.num_users, graph.num_items)
     if graph.num_edges * dim > _LONG:
-        print(f"spectral: {dim} singular vectors of {graph.num_edges:,} interactions", file=sys.stderr, flush=True)
+        log.info("spectral: %d singular vectors of %s interactions", dim, f"{graph.num_edges:,}")
     user_degree, item_degree = (
         np.maximum(degree, 1).astype(np.float32) for degree in (graph.user_degree, graph.item_degree)
     )

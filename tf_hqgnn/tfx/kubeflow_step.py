@@ -32,6 +32,7 @@ import yaml
 from absl import app
 
 import tf_hqgnn.types
+from tf_hqgnn.logs import progress_on_stderr
 from tf_hqgnn.startup import settle_home
 
 # The stores that Kubeflow's launcher and Vertex mount; the folder under "/" by URI scheme.
@@ -201,7 +202,8 @@ def run_step(arguments: Namespace, beam_arguments: list[str]) -> None:
 
 def _main(parsed: tuple[Namespace, list[str]]) -> None:
     try:
-        run_step(*parsed)
+        with progress_on_stderr():
+            run_step(*parsed)
     except tf_hqgnn.types.InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -5,7 +5,7 @@ TFX loads this module anew for every run, so it holds functions only: a class wo
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from tf_hqgnn.tfx.settings import read_settings
 from tf_hqgnn.training.train import train
 from tf_hqgnn.training.warm_start import warm_start
 from tf_hqgnn.types import InputError
+
+log = logging.getLogger(__name__)
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -62,20 +64,19 @@ def _last_state(dataset: SplitDataset, config: Config, model_store: str) -> Trai
         return None
     pointer = read_pointer(Path(model_store))
     if not pointer or "state" not in pointer:
-        print("cold start: no model was blessed before", file=sys.stderr)
+        log.info("cold start: no model was blessed before")
         return None
     try:
         state = TrainedState.load(Path(pointer["state"]))
         start = warm_start(dataset, state, config.model.embedding_dim)
     except InputError as error:
         # The model store is nothing that a user has asked for by name: it helps where it can.
-        print(f"cold start: {error}", file=sys.stderr)
+        log.info("cold start: %s", error)
         return None
     kept = start.summary()
-    print(
+    log.info(
         f"warm start from version {pointer['version']}: {kept['kept_users']:,} users and {kept['kept_items']:,} items "
-        f"keep their rows, {kept['new_users']:,} and {kept['new_items']:,} are new",
-        file=sys.stderr,
+        f"keep their rows, {kept['new_users']:,} and {kept['new_items']:,} are new"
     )
     return state
 

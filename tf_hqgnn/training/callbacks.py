@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import sys
+import logging
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tf_hqgnn.config import TrainingConfig
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.runs.checkpoints import CheckpointStore
+
+log = logging.getLogger(__name__)
 
 
 class DivergenceError(ArithmeticError):
@@ -181,7 +183,7 @@ def _number_event_files(folder: Path) -> None:
 
 
 class _Progress:
-    """A bar on a terminal, a line a tenth of the way elsewhere; both on standard error."""
+    """A bar on a terminal, a logged line a tenth of the way elsewhere; where INFO isn't shown, neither."""
 
     def __init__(self, max_epochs: int, epoch: int, monitor: str, silent: bool = False) -> None:
         console = Console(stderr=True)
@@ -189,7 +191,8 @@ class _Progress:
         self._monitor = monitor
         self._silent = silent
         self._bar: Progress | None = None
-        if console.is_terminal and not silent:
+        # Who doesn't see the lines gets no bar either.
+        if console.is_terminal and log.isEnabledFor(logging.INFO) and not silent:
             columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console)
             self._task = self._bar.add_task("", total=max_epochs, completed=epoch)
@@ -208,7 +211,7 @@ class _Progress:
         if self._bar:
             self._bar.update(self._task, completed=epoch, description=text)
         elif epoch % -(-self._max_epochs // 20) == 0 or epoch == self._max_epochs:
-            print(f"epoch {epoch}/{self._max_epochs}  {text}  {state.seconds:.0f} s", file=sys.stderr, flush=True)
+            log.info("epoch %d/%d  %s  %.0f s", epoch, self._max_epochs, text, state.seconds)
 
     def stop(self) -> None:
         if self._bar:

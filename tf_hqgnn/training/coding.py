@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import sys
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tf_hqgnn.training.fitting import fit, loss_batches
 from tf_hqgnn.training.judge import agreement_judge
 from tf_hqgnn.types import Interactions
 
+log = logging.getLogger(__name__)
 _AGREEMENT_USERS = 2048
 
 Validate = Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -50,7 +51,7 @@ def make_codes(
       folder: gets what the method logs: `history.csv` with delta, and what a resumed run needs.
     """
     method, user_bits = config.quantization.method, config.quantization.user_bits or 32
-    print(f"codes: {method}, {config.quantization.bits} bits for items, {user_bits} for users", file=sys.stderr)
+    log.info("codes: %s, %s bits for items, %s for users", method, config.quantization.bits, user_bits)
     if method == "post_training":
         return post_training_codes(users, items, config.quantization)
     folder.mkdir(exist_ok=True)
@@ -61,7 +62,7 @@ def make_codes(
     if judge is None:
         name = f"agreement_{monitor}"
         judge = agreement_judge(users, items, graph, config.evaluation, _AGREEMENT_USERS, config.seed)
-    log = _History(folder / "history.csv", config.quantization.distillation.max_epochs)
+    history = _History(folder / "history.csv", config.quantization.distillation.max_epochs)
     return distill(
         users,
         items,
@@ -69,7 +70,7 @@ def make_codes(
         config.quantization,
         config.seed,
         validate=lambda users, items: judge(users, items)[monitor],
-        on_epoch=lambda row: log.write({name if key == "valid" else key: row[key] for key in row}),
+        on_epoch=lambda row: history.write({name if key == "valid" else key: row[key] for key in row}),
     )
 
 
@@ -189,4 +190,4 @@ class _History:
         epoch = int(row["epoch"])
         if epoch % max(1, self._max_epochs // 10) == 0:
             text = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
-            print(f"codes: epoch {epoch}/{self._max_epochs}  {text}", file=sys.stderr, flush=True)
+            log.info("codes: epoch %d/%d  %s", epoch, self._max_epochs, text)

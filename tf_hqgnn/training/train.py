@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -167,7 +166,7 @@ def _train(
     if model.config.training.refit and valid:
         everything = concatenate(dataset.train, dataset.valid)
         graph = InteractionGraph.from_interactions(everything, dataset.num_users, dataset.num_items)
-        print(f"refit: {result.best_epoch} epochs on training and validation interactions", file=sys.stderr)
+        log.info("refit: %d epochs on training and validation interactions", result.best_epoch)
         (partial / "refit").mkdir(exist_ok=True)
         judge = Judge(dataset.valid.take(np.zeros(0, np.int64)), graph, config.evaluation)
         model = _make(everything, graph, model.config, judge, partial / "refit", strategy, result.best_epoch, start)
@@ -298,7 +297,7 @@ def _search(
     found, tried = search_propagation(config.propagation, lambda one: sample.value(*propagate(one)))
     write_candidates(path, tried, config.evaluation.monitor)
     text = found.solver if found.solver == "none" else f"{found.solver} to t1 = {found.t1:.3g}"
-    print(f"propagation: {text}, the best of {len(tried)} on the validation split", file=sys.stderr)
+    log.info("propagation: %s, the best of %d on the validation split", text, len(tried))
     return found
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from tf_hqgnn.tuning.ranges import choose, current, search_space, trial_config
 from tf_hqgnn.tuning.study import Study, Trial, create_study, quiet_optuna
 from tf_hqgnn.tuning.trials import Outcome, Runner, make_runner, remove_trial
 from tf_hqgnn.types import InputError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def tune(
                 with make_runner(dataset, min(jobs, trials)) as runner:
                     _search(study, config, out, trials, runner, head)
             except KeyboardInterrupt:
-                print(f"{len(study.trials)} finished trials are kept in {out}", file=sys.stderr)
+                log.info("%d finished trials are kept in %s", len(study.trials), out)
                 raise
             finally:
                 for index in study.give_up():
@@ -142,7 +144,7 @@ def _search(study: Study, config: Config, out: Path, trials: int, runner: Runner
     """Asks, runs and tells until there are enough trials, `best.yaml` up to date after each."""
 
     def tell(index: int, outcome: Outcome) -> None:
-        print(_line(study.tell(index, outcome), study, config.evaluation.monitor), file=sys.stderr, flush=True)
+        log.info("%s", _line(study.tell(index, outcome), study, config.evaluation.monitor))
         if any(trial.outcome.value is not None for trial in study.trials):
             _write_best(study, config, out, head)
 
