@@ -188,7 +188,9 @@ def test_unusable_items(tmp_path, content, message):
 
 
 def test_items_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"absent\.csv: no such file; expected a file of items, check data\.items_path"):
+    with pytest.raises(
+        InputError, match=r"absent\.csv: no such file; expected a file of items, check data\.items_path"
+    ):
         read_items(tmp_path / "absent.csv")
     with pytest.raises(InputError, match="is a directory; expected a file of items"):
         read_items(tmp_path)

@@ -101,8 +101,9 @@ def read_items(path: str | Path) -> ItemCatalogue:
                 if not item_id:
                     raise InputError(f"{where}: missing item_id; expected one in every row")
                 if item_id in places:
-                    raise InputError(f"{where}: item_id {item_id!r} came before in {places[item_id]}; expected it once")
-                places[item_id] = where.removeprefix(f"{part} ")
+                    before = places[item_id].removeprefix(f"{part} ")
+                    raise InputError(f"{where}: item_id {item_id!r} came before in {before}; expected it once")
+                places[item_id] = where
                 for name in names:
                     columns[name].append(values[name])
                 if "available" in values:
