@@ -64,6 +64,9 @@ ROOT = Path(__file__).resolve().parents[2]
 IS_SAFE = startup.is_safe(pa.__version__)
 
 
+pytestmark = pytest.mark.integration
+
+
 def run_python(code, *arguments):
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

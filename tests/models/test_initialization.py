@@ -93,9 +93,10 @@ def test_the_same_seed_gives_the_same_rows(graph):
     assert not np.array_equal(first[0], other[0])
 
 
-def test_a_long_factorisation_is_announced(graph, capfd, monkeypatch):
+def test_a_long_factorisation_is_announced(graph, caplog, monkeypatch):
+    caplog.set_level("INFO")
     spectral_embeddings(graph, ModelConfig(embedding_dim=5), seed=1)
-    assert capfd.readouterr().err == ""
+    assert caplog.messages == []
     monkeypatch.setattr(initialization, "_LONG", 0)
     spectral_embeddings(graph, ModelConfig(embedding_dim=5), seed=1)
-    assert capfd.readouterr().err == f"spectral: 5 singular vectors of {graph.num_edges} interactions\n"
+    assert caplog.messages == [f"spectral: 5 singular vectors of {graph.num_edges} interactions"]

@@ -34,6 +34,9 @@ KINDS = {
 }
 
 
+pytestmark = pytest.mark.integration
+
+
 def tables(item_bits, user_bits, by_blocks=True):
     def rows(values, bits, by_blocks):
         codes = values if bits is None else Codes.quantize(values, bits, symmetric=item_bits != 2)
