@@ -23,8 +23,7 @@ def visit(place, wheel, name, python, extras=(), resolution="highest"):
     environment = Environment(place / name, PYTHONS[python], wheel, extras, resolution).make()
     for folder in ("home", "out"):
         (place / f"{name}-{folder}").mkdir()
-    stranger = Stranger(environment, place / f"{name}-out", place / f"{name}-home")
-    return stranger
+    return Stranger(environment, place / f"{name}-out", place / f"{name}-home")
 
 
 def everything(folder):

@@ -38,9 +38,8 @@ def problems(text: str) -> list[str]:
         found.append("something is installed without the lock")
     lock = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
     removed = re.search(r"uv pip uninstall ([^&]*)", text)
-    for package in removed[1].split() if removed else ():
-        if package not in lock:
-            found.append(f"{package} is removed, which the lock doesn't have")
+    packages = removed[1].split() if removed else ()
+    found += [f"{package} is removed, which the lock doesn't have" for package in packages if package not in lock]
     ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", text, flags=re.MULTILINE):
         for source in sources.split():

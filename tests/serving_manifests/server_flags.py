@@ -49,9 +49,8 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
         if not argument.startswith("--") or not value or name not in KNOWN:
             problems.append(f"unknown flag {argument}")
         flags[name] = value
-    for name in ("xla_cpu_compilation_enabled", "enable_grpc_healthcheck_service"):
-        if flags.get(name) != "true":
-            problems.append(f"--{name}=true is missing")
+    needed = ("xla_cpu_compilation_enabled", "enable_grpc_healthcheck_service")
+    problems += [f"--{name}=true is missing" for name in needed if flags.get(name) != "true"]
     if "model_config_file" in flags and flags.get("allow_version_labels_for_unavailable_models") != "true":
         problems.append("labels can't be read at start without --allow_version_labels_for_unavailable_models=true")
     if "model_config_file_poll_wait_seconds" in flags:

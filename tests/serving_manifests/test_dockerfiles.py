@@ -27,10 +27,11 @@ def hadolint(path: Path) -> str:
 def problems(text: str) -> list[str]:
     """Of one Dockerfile; sources of COPY are relative to the repository."""
     text = re.sub(r"\\\n\s*", " ", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE))
-    found = []
-    for image in re.findall(r"^ARG \w*IMAGE=(\S+)", text, flags=re.MULTILINE):
-        if not re.fullmatch(r"tensorflow/serving:2\.16\.\d+(-gpu|-devel)?", image):
-            found.append(f"{image} isn't a pinned TF Serving 2.16")
+    found = [
+        f"{image} isn't a pinned TF Serving 2.16"
+        for image in re.findall(r"^ARG \w*IMAGE=(\S+)", text, flags=re.MULTILINE)
+        if not re.fullmatch(r"tensorflow/serving:2\.16\.\d+(-gpu|-devel)?", image)
+    ]
     if not re.search(r"^USER [1-9]\d*:\d+$", text, flags=re.MULTILINE):
         found.append("runs as root")
     copied = set()

@@ -36,7 +36,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.facecolor": "none",
     "axes.unicode_minus": False,
-    **{key: _INK for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
     "grid.color": _INK,
     "grid.alpha": 0.15,
     "legend.frameon": False,
