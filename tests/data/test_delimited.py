@@ -226,6 +226,94 @@ def test_inter_and_other_delimiters(tmp_path):
         assert pairs_of(read_interactions(write(tmp_path / "b.csv", text))) == [("u", "i")]
 
 
+FIELDS = st.text(st.characters(blacklist_characters="\t\n\r", blacklist_categories=["Cs"]), max_size=6)
+
+
+@settings(FILES, max_examples=150)
+@given(
+    st.lists(
+        st.tuples(FIELDS, FIELDS | st.sampled_from(['"abc', 'def"', '"', '""', '"a" b'])), min_size=1, max_size=20
+    ),
+    st.sampled_from(["a.inter", "a.tsv", "a.csv"]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+@example([("u1", '"abc'), ("u2", "x"), ('def"', "y")], "a.tsv", "\n")
+def test_in_tab_separated_files_a_line_is_a_row_whatever_its_quotes(tmp_path, rows, name, end):
+    header = "user_id:token\titem_id:token" if name == "a.inter" else "user_id\titem_id"
+    path = write(tmp_path / name, end.join([header, *("\t".join(row) for row in rows)]) + end)
+    expected = {row for row in rows if all(row)}
+    if not expected:
+        return
+    table = read_interactions(path, max_bad_rows=len(rows))
+    assert set(pairs_of(table)) == expected
+    assert table.report.rows_read == len(rows)
+
+
+def test_quotes_around_the_names_of_tab_separated_columns_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"a\.tsv: the header .* has quotes, which are text in a tab-separated file"):
+        read_interactions(write(tmp_path / "a.tsv", '"user_id"\t"item_id"\n"u"\t"i"\n'))
+
+
+NUMBER_PIECES = ["4,5", "4.5", "+,5", "1,5e3", "-1,0", "1.234,5", "1,2,3", "7", "x", "", " 4,5 ", "nan", "2024-01-02"]
+RATING_ROWS = st.lists(
+    st.tuples(st.sampled_from(NUMBER_PIECES), st.sampled_from(NUMBER_PIECES)), min_size=1, max_size=12
+)
+
+
+def decimal(text, point):
+    """A number as Python reads it, where `point` may stand for the decimal point; None for what is none."""
+    parts = text.strip(" ").replace(point, ".", 1) if "." not in text else text.strip(" ")
+    try:
+        value = float(parts)
+    except ValueError:
+        return None
+    return value if value == value else None
+
+
+@FILES
+@given(RATING_ROWS)
+def test_a_decimal_comma_where_a_semicolon_separates(tmp_path, ratings):
+    lines = "".join(f"u{n};i;{rating};{weight}\n" for n, (rating, weight) in enumerate(ratings))
+    path = write(tmp_path / "a.csv", "user_id;item_id;rating;weight\nv;i;1;1\n" + lines)
+    table = read_interactions(path, max_bad_rows=len(ratings))
+    good = {f"u{n}": tuple(decimal(x, ",") for x in pair) for n, pair in enumerate(ratings)} | {"v": (1.0, 1.0)}
+    good = {user: pair for user, pair in good.items() if None not in pair}
+    assert {user: (r, w) for user, r, w in zip(table.user_ids, table.rating, table.weight)} == good
+
+
+@pytest.mark.parametrize("separator", [",", "\t", "|"])
+def test_elsewhere_a_decimal_comma_is_no_number(tmp_path, separator):
+    rows = [("user_id", "item_id", "rating"), ("u", "i", "1"), ("v", "i", '"4,5"' if separator == "," else "4,5")]
+    path = write(tmp_path / "a.csv", "".join(separator.join(row) + "\n" for row in rows))
+    assert list(read_interactions(path, max_bad_rows=1).report.bad) == ["rating not a finite number"]
+
+
+SEMICOLON_LINES = [b"u;i;4,5;2024-01-02", b"u;j;4.5;5", b"v;i;7;2024-01-02T03:04:05Z", b"v;k;1,5;6,5", b"w;i;x;1"]
+
+
+@settings(FILES, max_examples=150)
+@given(
+    st.lists(st.sampled_from([*(line + b"\n" for line in SEMICOLON_LINES), b'"', b";", b",", b"4", b"\n"])).map(
+        b"".join
+    ),
+    st.integers(1, 60),
+)
+def test_every_way_of_reading_gives_the_same_in_every_dialect(tmp_path, monkeypatch, body, block_bytes):
+    path = write(tmp_path / "a.csv", b"user_id;item_id;rating;timestamp\n" + body)
+    monkeypatch.setattr(delimited, "_SMALL_BYTES", 16)
+    whole = read_all(path, 1 << 20)
+    assert read_all(path, block_bytes) == whole
+    with monkeypatch.context() as patch:
+        patch.setattr(delimited._Reader, "_read_regular", lambda self, block: None)
+        patch.setattr(delimited, "_SMALL_BYTES", 1 << 30)
+        assert read_all(path, 1 << 20) == whole
+
+
+def test_what_excel_and_databases_write(tmp_path):
+    for text in ("sep=;\nuser_id;item_id\nu;i\n", '"sep=;"\r\nuser_id;item_id\r\nu;i\r\n', "user_id|item_id\nu|i\n"):
+        assert pairs_of(read_interactions(write(tmp_path / "a.csv", text))) == [("u", "i")]
+
+
 HEADERS = {
     "no id": (b"user,item\n1,2\n", "no column user_id and no column item_id; .*found: user, item; rename"),
     "one id": (b"user_id,thing\n1,2\n", "no column item_id; expected at least user_id and item_id"),

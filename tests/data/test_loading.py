@@ -1,5 +1,8 @@
 """From settings to a dataset: every setting is honoured, and real logs come out with their known sizes."""
 
+import bz2
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from tf_hqgnn.config import DataConfig, SplitConfig
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.loading import load_dataset
+from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.types import InputError
 
@@ -218,3 +222,106 @@ def test_real_items():
     dataset = load_dataset(config, seed=1)
     row = int(np.searchsorted(dataset.item_ids, "1"))
     assert (dataset.titles[row], dataset.categories[row]) == ("Toy Story", "Animation")
+
+
+NOTES = {
+    "ratings": (
+        "rating",
+        [1, -1, 0.5],
+        {},
+        ["ratings go from -1 to 1, and every row counts as positive; set data.min_"],
+    ),
+    "ratings with a threshold": ("rating", [1, -1, 0.5], {"min_rating": 0.5}, []),
+    "weights": (
+        "weight",
+        [2, 3, 4],
+        {},
+        ["the column weight isn't used in training yet; it only decides which of sev"],
+    ),
+    "times": ("timestamp", [2, 3, 4], {}, []),
+}
+
+
+@pytest.mark.parametrize(("column", "values", "config", "beginnings"), NOTES.values(), ids=NOTES)
+def test_a_read_says_what_may_surprise(tmp_path, column, values, config, beginnings):
+    rows = [("u", n, value) for n, value in enumerate(values)]
+    path = log(tmp_path / "log.csv", rows, f"user_id,item_id,{column}")
+    report = load_dataset(DataConfig(path=path, **config), seed=1).report
+    assert [note[: len(beginning)] for note, beginning in zip(report.notes, beginnings)] == beginnings
+    assert len(report.notes) == len(beginnings)
+    assert ReadReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+def test_the_range_of_ratings_is_that_of_all_files_and_of_all_rows(tmp_path):
+    header = "user_id,item_id,rating"
+    train = log(tmp_path / "train.csv", [("u", 1, 3), ("u", 1, -2), ("u", 2, 3), ("v", 1, 3), ("v", 2, 3)], header)
+    test = log(tmp_path / "test.csv", [("u", 7, 9.5)], header)
+    report = load_dataset(DataConfig(train_path=train, test_path=test), seed=1).report
+    assert report.ratings == (-2, 9.5)
+
+
+def test_a_report_of_version_0_1_is_read():
+    values = {"rows_read": 4, "kept": 2, "duplicate": 1, "filtered": 0, "bad": {"x": {"count": 1, "first_lines": [3]}}}
+    files = [{"name": "a", "span": None, "rows": 4, "columns": ["user_id", "item_id"], "types": {}, "kinds": {}}]
+    for old in (values, values | {"files": files}):
+        report = ReadReport.from_json(old)
+        assert (report.rows_read, report.num_bad, report.notes) == (4, 1, ())
+
+
+ITEM_DIALECTS = {
+    "semicolons": "item_id;title;available\n1;A, B;1,0\n2;;\n",
+    "tabs": "item_id\ttitle\tavailable\n1\tA, B\t1.0\n2\t\t\n",
+    "bars": "item_id|title|available\n1|A, B|TRUE\n2||\n",
+    "quotes": 'item_id,title,available\n1,"A, B",1\n2,,\n',
+    "RecBole": "item_id:token\ttitle:token_seq\tavailable:float\n1\tA, B\t1.0\n2\t\t\n",
+    "old Mac": "item_id;title;available\r1;A, B;yes\r2;;\r",
+    "Excel": "sep=;\r\nitem_id;title;available\r\n1;A, B;1\r\n2;;\r\n",
+}
+
+
+@pytest.mark.parametrize("content", ITEM_DIALECTS.values(), ids=ITEM_DIALECTS)
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress], ids=["plain", "gzip", "bzip2"])
+def test_items_in_the_dialects_of_a_log(tmp_path, content, compress):
+    (tmp_path / "items.csv").write_bytes(compress(content.encode()))
+    items = read_items(tmp_path / "items.csv")
+    assert (items.item_ids.tolist(), items.title.tolist()) == (["1", "2"], ["A, B", ""])
+    assert items.available.tolist() == [True, True]
+
+
+AVAILABLE = {
+    "1.0": True,
+    "1": True,
+    "true": True,
+    "Y": True,
+    "": True,
+    "0.0": False,
+    "0": False,
+    "No": False,
+    "f": False,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), AVAILABLE.items())
+def test_availability(tmp_path, text, expected):
+    (tmp_path / "items.csv").write_text(f"item_id,available,title\na,{text},A\n")
+    assert read_items(tmp_path / "items.csv").available.tolist() == [expected]
+
+
+@pytest.mark.parametrize("text", ["maybe", "2", "-1", "0.5", "nan", "inf", "1,0"])
+def test_no_availability(tmp_path, text):
+    (tmp_path / "items.csv").write_text(f'item_id,available\na,"{text}"\n')
+    with pytest.raises(InputError, match=r"items\.csv line 2: available is .*; expected true, false, 1, 0, yes, no or"):
+        read_items(tmp_path / "items.csv")
+
+
+def test_items_that_are_cut_off_are_refused(tmp_path):
+    rows = "".join(f"{n},title {n * n}\n" for n in range(5000))
+    data = gzip.compress(f"item_id,title\n{rows}".encode())
+    (tmp_path / "items.csv.gz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"items\.csv\.gz: the gzip data ends too early"):
+        read_items(tmp_path / "items.csv.gz")
+
+
+def test_a_quote_is_text_in_items_separated_by_tabs(tmp_path):
+    (tmp_path / "items.tsv").write_text('item_id\ttitle\n1\t"Alien\n2\tHeat\n3\t12" Rule"\n')
+    assert read_items(tmp_path / "items.tsv").title.tolist() == ['"Alien', "Heat", '12" Rule"']
