@@ -1,8 +1,11 @@
 """Ids from files of every kind, with what is wrong in them."""
 
+import bz2
 import gzip
 import io
+import os
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tf_hqgnn.beam import users as users_module
+from tf_hqgnn.beam.plan import read_ids
+from tf_hqgnn.beam.running import run_to_end
 from tf_hqgnn.beam.shards import MAX_ID_BYTES, ToShards, shard_of, sort_out
 from tf_hqgnn.beam.users import ROWS, ReadUsers, find_files, find_sources
 from tf_hqgnn.types import InputError
@@ -136,3 +141,153 @@ def test_every_row_is_answered_or_rejected_once_whatever_the_shards(ids, num_sha
             expected[row] = "duplicate" if value in seen else None
             seen.add(value)
     assert found == expected
+
+
+TABLES = {
+    "u.tsv": b"item\tuser_id\n1\tann\n2\tbob b\n",
+    "u.csv": b"user_id;item\nann;1\nbob b;2\n",
+    "u.inter": b"item_id:token\tuser_id:token\n1\tann\n2\tbob b\n",
+    "u.user": b"user_id:token\tage:float\nann\t1\nbob b\t2\n",
+    "u.txt": b"user_id\nann\nbob b\n",
+    "users": b"item,user_id\r\n1,ann\r\n2,bob b\r\n",
+    "u.psv": b"sep=|\nuser_id|x\nann|1\nbob b|2\n",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), TABLES.items(), ids=TABLES)
+@pytest.mark.parametrize("extension", ["", ".gz", ".bz2", ".zst"])
+def test_tables_are_read_by_column(tmp_path, name, content, extension):
+    compressed = pa.BufferOutputStream()
+    if extension == ".zst":
+        with pa.CompressedOutputStream(compressed, "zstd") as stream:
+            stream.write(content)
+    compress = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress}
+    data = compress[extension](content) if extension in compress else compressed.getvalue().to_pybytes()
+    (tmp_path / (name + extension)).write_bytes(data)
+    assert read(tmp_path / (name + extension)) == [(0, 1, b"ann", None), (0, 2, b"bob b", None)]
+
+
+def test_quotes_in_a_table_with_tabs_are_text(tmp_path):
+    (tmp_path / "u.tsv").write_bytes(b'user_id\tx\nu1\t"abc\nu2\tdef"\n"u3\tx\n')
+    assert read(tmp_path / "u.tsv") == [(0, 1, b"u1", None), (0, 2, b"u2", None), (0, 3, b'"u3', None)]
+
+
+def test_bad_rows_of_a_table_are_rejected_with_their_kind(tmp_path):
+    (tmp_path / "u.csv").write_bytes(b'user_id,x\na,1\nb\n"c"d,1\n,1\n\xff,2\n')
+    assert read(tmp_path / "u.csv") == [
+        (0, 1, b"a", None),
+        (0, 2, b"b", "wrong number of columns"),
+        (0, 3, b'"c"d,1', "broken quoting"),
+        (0, 4, b"", None),
+        (0, 5, b"\xff", None),
+    ]
+
+
+def test_rows_of_a_table_are_numbered_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(users_module, "_BATCH_BYTES", 50)
+    monkeypatch.setattr(users_module, "_BATCH_ROWS", 3)
+    ids = [f"user {number}" for number in range(100)]
+    (tmp_path / "u.csv").write_text("x,user_id\n" + "".join(f"1,{user}\n" for user in ids) + "1\n")
+    expected = [(0, row, user.encode(), None) for row, user in enumerate(ids, 1)]
+    assert read(tmp_path / "u.csv") == [*expected, (0, 101, b"1", "wrong number of columns")]
+
+
+@pytest.mark.parametrize("name", ["users[1].csv", "users*.csv", "user?.csv", "users[1].csv.gz"])
+def test_the_literal_name_comes_before_the_pattern(tmp_path, name):
+    content = b"user_id\nann\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (tmp_path / "users1.csv").write_text("user_id\nother\n")
+    assert read(tmp_path / name) == [(0, 1, b"ann", None)]
+    (tmp_path / name).unlink()
+    if name == "users[1].csv":
+        assert read(tmp_path / name) == [(0, 1, b"other", None)]
+
+
+def test_a_folder_of_part_files(tmp_path):
+    folder = tmp_path / "users"
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+    (folder / ".part-0.csv.crc").write_bytes(b"crc")
+    (folder / "part-0.csv").write_text("user_id\na\n")
+    (folder / "part-1.csv").write_text("user_id\nb\n")
+    (folder / "part-2.csv").touch()
+    pq.write_table(pa.table({"user_id": ["c"]}), folder / "part-3.snappy.parquet")
+    assert read(folder) == read(f"{folder}/") == [(0, 1, b"a", None), (1, 1, b"b", None), (2, 1, b"c", None)]
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "users.csv")
+    with pytest.raises(InputError, match=r"users\.csv: not a regular file \(a pipe\)"):
+        read(tmp_path / "users.csv")
+
+
+def test_a_parquet_file_of_another_name(tmp_path):
+    pq.write_table(pa.table({"user_id": ["a"]}), tmp_path / "users")
+    assert read(tmp_path / "users") == [(0, 1, b"a", None)]
+
+
+REFUSED = {
+    "u.txt": (
+        b"196\t242\t3\n186\t302\t3\n",
+        r"u\.txt: the first line has tabs and no column user_id; expected ids one",
+    ),
+    "u.tsv": (b"user\titem\na\tb\n", r"u\.tsv: expected one column user_id in the header, found user, item"),
+    "u.csv.gz": (gzip.compress(b"user_id\n" + b"a\n" * 9999)[:-20], r"u\.csv\.gz: the gzip data ends too early"),
+    "v.csv.gz": (b"user_id\na\n", r"v\.csv\.gz: the content isn't compressed with gzip, as the name says"),
+    "u16.csv": ("user_id\na\n".encode("utf-16"), r"u16\.csv: the content is UTF-16; expected UTF-8"),
+    "u.zip": (b"PK\x03\x04" + b"\0" * 40, r"u\.zip: the content is a ZIP archive"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [(n, *c) for n, c in REFUSED.items()], ids=REFUSED)
+def test_files_that_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path / name)
+    assert str(caught.value).startswith("--users ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_page_is_one_line_with_file_and_row_group(tmp_path):
+    path = tmp_path / "u.parquet"
+    ids = pa.table({"user_id": [f"user {n}" for n in range(2000)]})
+    pq.write_table(ids, path, row_group_size=1000, use_dictionary=False)
+    start = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset + 30
+    data = bytearray(path.read_bytes())
+    data[start : start + 300] = b"\xff" * 300
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"^--users {path}: row group 2 of 2 is damaged \(.*\); copy the file again"):
+        read(path)
+    # The way through Beam, whose exceptions are pages long.
+    sources, _ = find_sources(str(path), [str(path)], "no model")
+    pipeline = beam.Pipeline()
+    _ = pipeline | beam.Create(sources) | beam.ParDo(ReadUsers())
+    with pytest.raises(InputError, match=rf"^--users {path}: row group 2 of 2 is damaged \(.*\); copy .* anew$"):
+        run_to_end(pipeline)
+
+
+LISTS = {
+    "x.txt": b"a\r\n\nb c\n",
+    "x.tsv": b"title\titem_id\nA\ta\nB\tb c\n",
+    "x.csv.gz": gzip.compress(b"item_id\na\nb c\n"),
+    "x": b"\xef\xbb\xbfitem_id;n\na;1\nb c;2\n",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), LISTS.items(), ids=LISTS)
+def test_excluded_items_are_read_in_the_same_ways(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert read_ids(tmp_path / name) == ("a", "b c")
+
+
+def test_excluded_items_of_parquet_and_none_at_all(tmp_path):
+    pq.write_table(pa.table({"item_id": ["a", "b c"]}), tmp_path / "x.parquet")
+    assert read_ids(tmp_path / "x.parquet") == ("a", "b c")
+    (tmp_path / "none.txt").touch()
+    assert read_ids(tmp_path / "none.txt") == ()
+    (tmp_path / "bad.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(InputError, match=r"bad\.txt: id 2 isn't UTF-8 text; expected ids one a line"):
+        read_ids(tmp_path / "bad.txt")
+    (tmp_path / "other.csv").write_text("item\na\n")
+    with pytest.raises(InputError, match=r"other\.csv: expected one column item_id in the header, found item"):
+        read_ids(tmp_path / "other.csv")
