@@ -223,7 +223,7 @@ def _step_ms(model: HQGNN, train: Interactions, graph: InteractionGraph, config:
     from tf_hqgnn.data.datasets import steps_per_epoch
     from tf_hqgnn.training.fitting import loss_batches
 
-    dataset = loss_batches(model.loss_config, train, graph, config.training.batch_size, config.seed)
+    dataset = loss_batches(model.batch_loss, train, graph, config.training.batch_size, config.seed)
     batches = iter(dataset)
     next(batches)  # the shuffle
     count = min(_CACHED_BATCHES, steps_per_epoch(len(train), config.training.batch_size))

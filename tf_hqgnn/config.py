@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from tf_hqgnn.config_text import explain, parse_settings, set_value
+from tf_hqgnn.losses.loss import LOSSES, Loss, make_loss
 from tf_hqgnn.types import InputError
 
 
@@ -80,23 +81,53 @@ class ModelConfig(_Section):
 
 
 class LossConfig(_Section):
-    """The training loss (tf_hqgnn.losses.batch_losses)."""
+    """The training loss: the name of one of `tf_hqgnn.losses`, and its settings.
 
-    name: Literal["alignment_uniformity", "bpr", "softmax"] = "softmax"
-    gamma: float = Field(0.5, ge=0, description="weight of uniformity in alignment_uniformity")
-    temperature: float = Field(0.15, gt=0, description="of the in-batch softmax")
-    popularity_correction: float = Field(0.75, ge=0, description="softmax: this times log(item share) is subtracted")
-    user_balance: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="softmax: a pair weighs (interactions of its user)^-this; 1: all users weigh the same",
-    )
-    mask_positives: bool = Field(
-        True, description="softmax: what its user took is no negative of a pair; else only the pair's own item isn't"
-    )
-    num_negatives: int = Field(1, ge=1, description="bpr: uniform negatives per pair")
+    The settings are those of the registered losses, which say what is allowed. Settings of another loss than the named
+    one may be there and count for nothing; all losses of the package have theirs filled in.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "softmax"
     weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
+
+    @field_validator("name")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        if name not in LOSSES.names():
+            raise ValueError(f"expected one of {', '.join(LOSSES.names())}")
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_settings(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        given = {key: value for key, value in values.items() if key not in cls.model_fields}
+        chosen = values.get("name", cls.model_fields["name"].default)
+        # The chosen loss comes last: where two losses have a setting of one name, its rules and its default count.
+        names = sorted(LOSSES.names(), key=lambda name: name == chosen)
+        fields = {key: (field.annotation, field) for name in names for key, field in LOSSES[name].model_fields.items()}
+        settings = create_model("LossSettings", __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload]
+        filled = {
+            key
+            for name in names
+            if name == chosen or LOSSES.comes_with_package(name)
+            for key in LOSSES[name].model_fields
+        }
+        checked = settings.model_validate(given).model_dump()
+        return {**values, **{key: value for key, value in checked.items() if key in filled or key in given}}
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """All settings, those of the losses included."""
+        of_losses = [key for name in LOSSES.names() for key in LOSSES[name].model_fields]
+        return list(dict.fromkeys(["name", *of_losses, *cls.model_fields]))
+
+    def make(self) -> Loss:
+        """The loss that these settings name."""
+        return make_loss(self.name, **{key: getattr(self, key) for key in LOSSES[self.name].model_fields})
 
 
 class TrainingConfig(_Section):
@@ -275,7 +306,7 @@ class Config(_Section):
     seed: int = Field(2020, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = Field(default_factory=LossConfig)
     training: TrainingConfig = TrainingConfig()
     propagation: PropagationConfig = PropagationConfig()
     quantization: QuantizationConfig = QuantizationConfig()
@@ -294,7 +325,7 @@ class Config(_Section):
                 "quantization.method fine_tuning codes the rows as the loss sees them: set propagation.solver: none "
                 "and propagation.normalize: false, or quantization.method: distillation"
             )
-        if quantization.estimator == "gste" and quantization.trace == "exact" and self.loss.name != "bpr":
+        if quantization.estimator == "gste" and quantization.trace == "exact" and not self.loss.make().exact_trace:
             raise ValueError(
                 f"loss {self.loss.name} has no exact Hessian trace here: set quantization.trace: hutchinson"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
@@ -98,7 +99,8 @@ def _fields(settings: type[BaseModel], location: tuple[int | str, ...]) -> list[
         # A mapping of names to sections, such as dict[str, RangeConfig], has any name.
         fields = getattr(section, "model_fields", None)
         section = fields[str(part)].annotation if fields else get_args(section)[1]
-    return list(section.model_fields)
+    known: Callable[[], list[str]] = getattr(section, "setting_names", lambda: list(section.model_fields))
+    return known()
 
 
 def _override_value(override: str, key: str, text: str, settings: type[BaseModel]) -> Any:

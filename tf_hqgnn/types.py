@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 import numpy as np
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 
 class InputError(ValueError):
@@ -60,3 +67,78 @@ def concatenate(*parts: Interactions) -> Interactions:
         np.concatenate([part.item_index for part in parts]),
         np.concatenate(timestamps) if len(timestamps) == len(parts) else None,
     )
+
+
+class Registry(Generic[T]):
+    """The classes of one kind, by the names that settings give them.
+
+    Args:
+      kind: what they are, for messages.
+      package: every module of it is imported when the registry is first asked, so a class is known by having a file
+        there.
+
+    Example:
+      >>> shapes: Registry[object] = Registry("shape")
+      >>> @shapes.register("square")
+      ... class Square:
+      ...     pass
+      >>> shapes.names()
+      ('square',)
+      >>> shapes["circle"]
+      Traceback (most recent call last):
+      ...
+      ValueError: unknown shape 'circle': expected one of square
+    """
+
+    def __init__(self, kind: str, package: str | None = None) -> None:
+        self.kind = kind
+        self.package = package
+        self._classes: dict[str, type[T]] = {}
+        self._is_complete = package is None
+
+    def register(self, name: str) -> Callable[[type[S]], type[S]]:
+        """A decorator that registers a class, and gives it the attribute `name`.
+
+        Raises:
+          ValueError: Another class has that name.
+        """
+
+        def decorate(cls: type[S]) -> type[S]:
+            other = self._classes.get(name)
+            if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise ValueError(f"the {self.kind} {name!r} is registered already: {other.__module__}")
+            cls.name = name  # type: ignore[attr-defined]
+            self._classes[name] = cast("type[T]", cls)
+            return cls
+
+        return decorate
+
+    def remove(self, name: str) -> None:
+        """Forgets a class that was registered."""
+        del self._classes[name]
+
+    def names(self) -> tuple[str, ...]:
+        """All names, sorted."""
+        self._complete()
+        return tuple(sorted(self._classes))
+
+    def comes_with_package(self, name: str) -> bool:
+        """Whether a class has its file in the registry's package, and wasn't registered from elsewhere."""
+        return self.package is not None and self[name].__module__.startswith(f"{self.package}.")
+
+    def __getitem__(self, name: str) -> type[T]:
+        """The class of that name.
+
+        Raises:
+          ValueError: There is none.
+        """
+        self._complete()
+        if name not in self._classes:
+            raise ValueError(f"unknown {self.kind} {name!r}: expected one of {', '.join(self.names())}")
+        return self._classes[name]
+
+    def _complete(self) -> None:
+        if not self._is_complete and self.package is not None:
+            self._is_complete = True
+            for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__, f"{self.package}."):
+                importlib.import_module(module.name)

@@ -37,7 +37,7 @@ def take_turns(
     steps = steps_per_epoch(len(dataset.train), training.batch_size)
 
     def our_epochs(first_epoch: int) -> None:
-        batches = loss_batches(config.loss, dataset.train, graph, training.batch_size, config.seed, first_epoch)
+        batches = loss_batches(config.loss.make(), dataset.train, graph, training.batch_size, config.seed, first_epoch)
         model.fit(batches, epochs=turn_epochs, steps_per_epoch=steps, verbose=0)
 
     def our_validation() -> None:

@@ -8,9 +8,9 @@ from harness import check_layer
 
 from tf_hqgnn.layers import low_bit_quantizer
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
-from tf_hqgnn.losses.batch_losses import bpr
+from tf_hqgnn.losses.bpr import BPR
 from tf_hqgnn.quantization.estimators import max_delta
-from tf_hqgnn.quantization.hessian import bpr_hessian_traces, gste_delta
+from tf_hqgnn.quantization.hessian import gste_delta
 
 SETTINGS = [("per_row", True), ("per_row", False), ("per_tensor", True), ("per_tensor", False)]
 
@@ -177,9 +177,9 @@ def test_trains_a_table_to_rank_with_one_bit():
     for _ in range(60):
         with tf.GradientTape() as tape:
             coded_users, positive, negative, coded_items = scored()
-            value = bpr(coded_users, positive, negative)
+            value = BPR()(coded_users, positive, negative)
         by_code, *by_table = tape.gradient(value, [coded_items, users, items])
-        _, of_items = bpr_hessian_traces(coded_users, positive, negative)
+        _, of_items = BPR().hessian_traces(coded_users, positive, negative)
         deltas.append(float(quantizer.refresh_delta(items, by_code, of_items)))
         optimizer.apply_gradients(zip(by_table, [users, items]))
         first = float(value) if first is None else first

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.config import Config, LossConfig, ModelConfig
+from tf_hqgnn.config import Config, ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_convolution import LightGCNConvolution, NGCFConvolution
+from tf_hqgnn.losses.bpr import BPR
 from tf_hqgnn.models.encoder import GraphEncoder, LookupEncoder, make_encoder
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.models.optimizers import LazyAdam
@@ -31,9 +32,9 @@ def graph():
     return InteractionGraph.from_interactions(log, num_users=4, num_items=5)
 
 
-def model(graph, encoder, **loss):
+def model(graph, encoder, **kwargs):
     settings = ModelConfig(encoder=encoder, num_layers=2, message_dropout=0.3)
-    return HQGNN(4, 5, 3, LossConfig(name="bpr", **loss), make_encoder(settings, graph, seed=1), seed=1)
+    return HQGNN(4, 5, 3, BPR(), make_encoder(settings, graph, seed=1), seed=1, **kwargs)
 
 
 def test_the_encoder_is_the_one_that_is_configured(graph):

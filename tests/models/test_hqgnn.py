@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.config import LossConfig, QuantizationConfig
+from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
+from tf_hqgnn.losses.loss import make_loss
+from tf_hqgnn.losses.softmax import Softmax
 from tf_hqgnn.models.encoder import LookupEncoder
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.models.optimizers import LazyAdam
@@ -22,7 +24,7 @@ BATCH = {
 
 
 def model(name="softmax", **kwargs):
-    return HQGNN(4, 5, 3, LossConfig(name=name, temperature=0.5), **kwargs)
+    return HQGNN(4, 5, 3, make_loss(name, **({"temperature": 0.5} if name == "softmax" else {})), **kwargs)
 
 
 def test_config_round_trip_through_json():
@@ -57,7 +59,7 @@ def test_fit_moves_the_rows_of_the_batch_and_no_others(name):
 
 def test_the_softmax_is_told_of_positives_popularity_and_the_users_weights():
     user_count, item_count = np.array([4, 1, 1, 2]), np.array([1, 0, 5, 0, 2])
-    m = HQGNN(4, 5, 3, LossConfig(user_balance=0.5), user_count=user_count, item_count=item_count)
+    m = HQGNN(4, 5, 3, Softmax(user_balance=0.5), user_count=user_count, item_count=item_count)
     context = m._context(BATCH)
     same = [[True, False, False, True], [False, True, False, False], [False, False, True, False]]
     np.testing.assert_array_equal(context.is_positive, [*same, same[0]])
@@ -67,6 +69,14 @@ def test_the_softmax_is_told_of_positives_popularity_and_the_users_weights():
     given = tf.constant(np.ones((4, 4), bool))
     assert m._context(BATCH | {"is_positive": given}).is_positive is given
     assert model("bpr")._context(BATCH) is None
+
+
+def test_weight_decay_is_half_the_mean_squared_norm_of_the_batch():
+    m, plain = model("bpr", weight_decay=0.5), model("bpr")
+    u, i = plain.user_table.numpy(), plain.item_table.numpy()
+    rows = (u[BATCH["user_index"]], i[BATCH["item_index"]], i[BATCH["negative_index"]])
+    expected = 0.5 * sum(np.sum(part**2) for part in rows) / (2 * 4)
+    np.testing.assert_allclose(m.compute_loss(BATCH) - plain.compute_loss(BATCH), expected, rtol=1e-4)
 
 
 def test_gradients_of_the_tables_are_sparse():

@@ -133,7 +133,7 @@ class LowBitQuantizer(tf_keras.layers.Layer):
         Args:
           rows: float [n, d], what the layer was called with: best the touched rows only.
           gradients: float [n, d], of the loss with respect to what the layer returned.
-          hessian_trace: float [], with respect to the same, see `hessian.hutchinson_trace`, `bpr_hessian_traces`.
+          hessian_trace: float [], with respect to the same, see `hessian.hutchinson_trace`, `Loss.hessian_traces`.
 
         Returns:
           float32 [], within 0 .. `estimators.max_delta`; never NaN.

@@ -9,12 +9,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.config import LossConfig, QuantizationConfig
+from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.graph.unique_rows import unique_rows
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
-from tf_hqgnn.losses.batch_losses import BatchContext, make_loss
+from tf_hqgnn.losses.loss import BatchContext, Loss, make_loss
+from tf_hqgnn.losses.softmax import Softmax
 from tf_hqgnn.models.encoder import Encoder, LookupEncoder
-from tf_hqgnn.quantization.hessian import bpr_hessian_traces, hutchinson_trace
+from tf_hqgnn.quantization.hessian import hutchinson_trace
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
@@ -25,13 +26,14 @@ class HQGNN(tf_keras.Model):
       num_users: U.
       num_items: I.
       embedding_dim: d.
-      loss: settings of the loss.
-      encoder: what stands between the tables and the loss; None is LookupEncoder (no graph convolution). Weight decay
-        applies to the tables' rows of the batch, not to what the encoder makes of them.
+      loss: of a batch; None is `Softmax()`.
+      encoder: what stands between the tables and the loss; None is LookupEncoder (no graph convolution).
       item_count: int [I], training interactions per item, for the popularity correction; None counts each once.
-      user_count: int [U], likewise per user, for `loss.user_balance`.
+      user_count: int [U], likewise per user, for `loss.user_weight`.
       user_quantizer: rounds the encoded users before the loss sees them; None leaves them in full precision.
       item_quantizer: likewise the items.
+      weight_decay: times half the mean squared norm of the tables' rows of the batch, which is added to the loss: of
+        the tables' rows, not of what encoder and quantizers make of them.
       seed: of the initial tables.
       jit_compile_loss: whether XLA compiles loss and gradient (the sparse updates around them are never compiled).
       start: float32 [U, d] and [I, d], what the tables hold at first; None draws them (Glorot).
@@ -44,7 +46,8 @@ class HQGNN(tf_keras.Model):
 
     Attributes:
       log_popularity: float32 [I], the log of each item's share of the training interactions.
-      user_weight: float32 [U], the weight of each user's pairs, see `loss.user_balance`.
+      batch_loss: the loss.
+      user_weight: float32 [U], the weight of each user's pairs, see `Loss.user_weight`.
 
     Reference: LightGODE (arXiv 2407.18910), section 4, with encoder None and loss `alignment_uniformity`; LightGCN
     (arXiv 2002.02126) and NGCF (arXiv 1905.08108) with a GraphEncoder and loss `bpr`; HQ-GNN (arXiv 2309.01032) with
@@ -58,12 +61,13 @@ class HQGNN(tf_keras.Model):
         num_users: int,
         num_items: int,
         embedding_dim: int,
-        loss: LossConfig | None = None,
+        loss: Loss | None = None,
         encoder: Encoder | None = None,
         item_count: np.ndarray | None = None,
         user_count: np.ndarray | None = None,
         user_quantizer: LowBitQuantizer | None = None,
         item_quantizer: LowBitQuantizer | None = None,
+        weight_decay: float = 0.0,
         seed: int = 0,
         jit_compile_loss: bool = True,
         start: tuple[np.ndarray, np.ndarray] | None = None,
@@ -78,7 +82,8 @@ class HQGNN(tf_keras.Model):
         self.num_users = num_users
         self.num_items = num_items
         self.embedding_dim = embedding_dim
-        self.loss_config = loss or LossConfig()
+        self.batch_loss = loss or Softmax()
+        self.weight_decay = weight_decay
         self.seed = seed
         self.jit_compile_loss = jit_compile_loss
         self.encoder = encoder or LookupEncoder()
@@ -99,9 +104,8 @@ class HQGNN(tf_keras.Model):
                 quantizer.build([None, None])
         total = max(self._item_count.sum(), 1.0)
         self.log_popularity = tf.constant(np.log(np.maximum(self._item_count, 0.5) / total), tf.float32)
-        self.user_weight = tf.constant(_user_weight(self._user_count, self.loss_config.user_balance), tf.float32)
-        self._loss = make_loss(self.loss_config)
-        self._loss_of_rows = tf.function(self._loss, jit_compile=jit_compile_loss, autograph=False)
+        self.user_weight = tf.constant(self.batch_loss.user_weight(self._user_count), tf.float32)
+        self._loss_of_rows = tf.function(self._decayed_loss, jit_compile=jit_compile_loss, autograph=False)
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         # The step at which the loss first stopped being finite, or -1.
         self.first_bad_step = tf.Variable(
@@ -151,14 +155,32 @@ class HQGNN(tf_keras.Model):
         negatives = items[:, 1:] if "negative_index" in features else None
         decayed = None
         other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
-        if other_rows and self.loss_config.weight_decay:
+        if other_rows and self.weight_decay:
             decayed = [tf.gather(self.user_table, features["user_index"]), tf.gather(self.item_table, wanted)]
         loss = self._loss_of_rows(users, items[:, 0], negatives, self._context(features), decayed)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return loss / replicas if training and replicas > 1 else loss
 
+    def _decayed_loss(
+        self,
+        users: tf.Tensor,
+        items: tf.Tensor,
+        negatives: tf.Tensor | None,
+        context: BatchContext | None,
+        decayed: list[tf.Tensor] | None,
+    ) -> tf.Tensor:
+        """The loss with weight decay on `decayed`: None stands for the rows themselves, an empty list for none."""
+        value = self.batch_loss(users, items, negatives, context)
+        if self.weight_decay and decayed != []:
+            if decayed is None:
+                decayed = [users, items] if negatives is None else [users, items, negatives]
+            # Not rows**2: the gradient of a power costs XLA a call of pow for every number.
+            half_squares = tf.add_n([tf.nn.l2_loss(rows) for rows in decayed])
+            value += self.weight_decay * half_squares / tf.cast(tf.shape(users)[0], users.dtype)
+        return value
+
     def _context(self, features: dict[str, tf.Tensor]) -> BatchContext | None:
-        if self.loss_config.name != "softmax":
+        if not self.batch_loss.needs_context:
             return None
         item_index = features["item_index"]
         is_positive = features.get("is_positive")
@@ -222,7 +244,7 @@ class HQGNN(tf_keras.Model):
 
         Args:
           features: a batch as `fit` gets it.
-          config: how the trace is found: `exact` (of the loss bpr) or `hutchinson`.
+          config: how the trace is found: `exact` (of a loss with `exact_trace`) or `hutchinson`.
 
         Returns:
           The new deltas by name, to be logged.
@@ -241,7 +263,7 @@ class HQGNN(tf_keras.Model):
 
         # In a graph that XLA compiles as a whole, a function within it would hide from its second derivative which of
         # its values are constants.
-        loss_of_rows = self._loss if tf.inside_function() else self._loss_of_rows
+        loss_of_rows = self._decayed_loss if tf.inside_function() else self._loss_of_rows
 
         def loss(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
             # Weight decay acts on the tables, not on these rows.
@@ -252,7 +274,7 @@ class HQGNN(tf_keras.Model):
             value = loss(coded_users, coded_items)
         gradients = tape.gradient(value, [coded_users, coded_items])
         if config.trace == "exact":
-            traces = bpr_hessian_traces(*batch_rows(coded_users, coded_items))
+            traces = self.batch_loss.hessian_traces(*batch_rows(coded_users, coded_items))
         else:
             step = self.optimizer.iterations if self.optimizer is not None else 0
             losses = (lambda x: loss(x, coded_items), lambda x: loss(coded_users, x))
@@ -279,12 +301,13 @@ class HQGNN(tf_keras.Model):
             "num_users": self.num_users,
             "num_items": self.num_items,
             "embedding_dim": self.embedding_dim,
-            "loss": self.loss_config.model_dump(mode="json"),
+            "loss": self.batch_loss.get_config(),
             "encoder": tf_keras.utils.serialize_keras_object(self.encoder),
             "item_count": self._item_count.tolist(),
             "user_count": self._user_count.tolist(),
             "user_quantizer": _serialized(self.user_quantizer),
             "item_quantizer": _serialized(self.item_quantizer),
+            "weight_decay": self.weight_decay,
             "seed": self.seed,
             "jit_compile_loss": self.jit_compile_loss,
         }
@@ -293,7 +316,7 @@ class HQGNN(tf_keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> HQGNN:
         """The model that get_config() describes, with tables initialised anew."""
         config = dict(config)
-        config["loss"] = LossConfig.model_validate(config["loss"])
+        config["loss"] = make_loss(**config["loss"])
         for name in ("encoder", "user_quantizer", "item_quantizer"):
             if config[name] is not None:
                 config[name] = tf_keras.utils.deserialize_keras_object(config[name], custom_objects)
@@ -306,12 +329,6 @@ def _counts(name: str, counts: np.ndarray | None, size: int) -> np.ndarray:
     if values.shape != (size,):
         raise ValueError(f"{name} must have {size} entries, got shape {values.shape}")
     return values
-
-
-def _user_weight(counts: np.ndarray, balance: float) -> np.ndarray:
-    """counts^-balance, scaled so that the mean over all interactions is 1."""
-    weight = np.maximum(counts, 1.0) ** -balance
-    return weight * (max(counts.sum(), 1.0) / max((weight * counts).sum(), 1.0))
 
 
 def _wanted_items(features: dict[str, tf.Tensor]) -> tf.Tensor:

@@ -9,51 +9,6 @@ import tensorflow as tf
 from tf_hqgnn.quantization.estimators import bounded_delta
 
 
-def bpr_hessian_traces(users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The trace of the Hessian of the BPR loss, exact: the part of the user rows, and that of the item rows.
-
-    With `x_t = u.(i - j)`, `s_t = sigmoid(x_t)` and the loss `-mean_t log s_t` over T triples (`tf_hqgnn.losses`),
-
-        Tr_users = (1/T) sum_t s_t (1 - s_t) |i - j|^2,    Tr_items = (1/T) sum_t s_t (1 - s_t) 2 |u|^2.
-
-    The diagonal adds up over triples, so this is the trace with respect to the tables as well, however often a row
-    occurs, if no item is its own negative.
-
-    Args:
-      users: float32 [B, d], the quantized rows that were scored.
-      items: float32 [B, d].
-      negatives: float32 [B, d], or [B, m, d] for m negatives a pair (T = B m).
-
-    Returns:
-      float32 [] and [], >= 0; 0 for no triples.
-
-    Reference:
-      Derived for this project; HQ-GNN (arXiv 2309.01032) estimates it by probes.
-
-    >>> u, i, j = tf.constant([[1.0, 1.0]]), tf.constant([[2.0, 0.0]]), tf.constant([[0.0, 2.0]])
-    >>> [float(trace) for trace in bpr_hessian_traces(u, i, j)]  # x = 0, so a quarter of 8 and of 2 * 2
-    [2.0, 1.0]
-    """
-    if negatives.shape.rank == 2:
-        negatives = negatives[:, tf.newaxis, :]
-    differences = items[:, tf.newaxis, :] - negatives
-    s = tf.sigmoid(tf.einsum("bd,bmd->bm", users, differences))
-    curvature = s * (1.0 - s)
-    per_user = curvature * tf.reduce_sum(tf.square(differences), axis=2)
-    per_item = curvature * 2.0 * tf.reduce_sum(tf.square(users), axis=1, keepdims=True)
-    num_triples = tf.cast(tf.size(curvature), users.dtype)
-    return (
-        tf.math.divide_no_nan(tf.reduce_sum(per_user), num_triples),
-        tf.math.divide_no_nan(tf.reduce_sum(per_item), num_triples),
-    )
-
-
-def bpr_hessian_trace(users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
-    """`(1/T) sum_t s_t (1 - s_t) (|i - j|^2 + 2 |u|^2)`: both parts of `bpr_hessian_traces` together, float32 []."""
-    of_users, of_items = bpr_hessian_traces(users, items, negatives)
-    return of_users + of_items
-
-
 class TraceEstimate(NamedTuple):
     """What `hutchinson_trace` found.
 

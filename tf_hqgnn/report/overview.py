@@ -97,7 +97,7 @@ def settings(config: Config) -> str:
         coded = f"items {quantization.bits} bits, users {users}, {quantization.method}, {quantization.mode}"
     rows = [
         ["encoder", f"{model.encoder}{layers}, {model.embedding_dim} dimensions"],
-        ["loss", _loss(config)],
+        ["loss", f"{config.loss.name}, {config.loss.make().describe()}, weight decay {config.loss.weight_decay:g}"],
         ["training", f"batches of {training.batch_size:,}, learning rate {training.learning_rate:g}"],
         ["propagation", f"{solved}, rows {'scaled to unit length' if propagation.normalize else 'as trained'}"],
         ["codes", coded],
@@ -116,17 +116,6 @@ def _split(config: Config) -> str:
         return "files of their own for validation and testing"
     test = "a file of its own" if config.data.test_path else f"{split.test:g}"
     return f"{split.method}, {split.valid:g} for validation, {test} for testing"
-
-
-def _loss(config: Config) -> str:
-    loss = config.loss
-    if loss.name == "softmax":
-        special = f"temperature {loss.temperature:g}, popularity correction {loss.popularity_correction:g}"
-    elif loss.name == "bpr":
-        special = f"{loss.num_negatives} negative{'s' if loss.num_negatives > 1 else ''} a pair"
-    else:
-        special = f"gamma {loss.gamma:g}"
-    return f"{loss.name}, {special}, weight decay {loss.weight_decay:g}"
 
 
 def _item_bytes(run: RunDirectory) -> float:

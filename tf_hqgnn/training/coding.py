@@ -163,7 +163,7 @@ class _RefreshDelta(tf_keras.callbacks.Callback):
         if epoch % config.quantization.refresh_every:
             return
         batches = loss_batches(
-            config.loss,
+            config.loss.make(),
             self._train,
             self._graph,
             config.training.batch_size,

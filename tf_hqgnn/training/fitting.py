@@ -11,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.config import LossConfig, TrainingConfig
+from tf_hqgnn.config import TrainingConfig
 from tf_hqgnn.data.datasets import steps_per_epoch, training_batches
 from tf_hqgnn.distribution import divide, from_chief, is_chief, share_variables
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.losses.loss import Loss
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.training.callbacks import StopOnDivergence, TrainingState, Validation, changing_variables, restore_weights
@@ -22,12 +23,12 @@ from tf_hqgnn.types import Interactions
 
 
 def loss_batches(
-    loss: LossConfig, train: Interactions, graph: InteractionGraph, batch_size: int, seed: int, first_epoch: int = 0
+    loss: Loss, train: Interactions, graph: InteractionGraph, batch_size: int, seed: int, first_epoch: int = 0
 ) -> tf.data.Dataset:
-    """The training batches with what the loss wants in them: negatives, or which of its pairs are none.
+    """The training batches with what the loss needs in them: negatives, or which items of a batch are positives.
 
     Args:
-      loss: settings.
+      loss: says what it needs.
       train: the training interactions.
       graph: of them.
       batch_size: as of `training_batches`, likewise the rest.
@@ -40,8 +41,8 @@ def loss_batches(
         batch_size,
         seed,
         first_epoch,
-        num_negatives=loss.num_negatives if loss.name == "bpr" else 0,
-        seen=graph.seen() if loss.name == "softmax" and loss.mask_positives else None,
+        num_negatives=loss.negatives_per_pair,
+        seen=graph.seen() if loss.needs_positives else None,
     )
 
 
@@ -106,7 +107,7 @@ def fit(
             monitor,
         )
         with closing(validation):
-            batches = loss_batches(model.loss_config, train, graph, batch_size, seed, state.epoch)
+            batches = loss_batches(model.batch_loss, train, graph, batch_size, seed, state.epoch)
             model.fit(
                 divide(batches, strategy, batch_size),
                 epochs=training.max_epochs,

@@ -278,8 +278,8 @@ def _start_model(
         model = make_model(settings, graph, initialize=initialize)
     if start is not None:
         tables = model.user_table, model.item_table
-        # Of the losses only BPR looks at lengths.
-        started = start_tables(start, graph, (tables[0].numpy(), tables[1].numpy()), unit=config.loss.name != "bpr")
+        unit = not config.loss.make().reads_lengths
+        started = start_tables(start, graph, (tables[0].numpy(), tables[1].numpy()), unit)
         for table, rows in zip(tables, started):
             table.assign(rows)
     training = settings.training

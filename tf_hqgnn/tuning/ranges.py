@@ -19,18 +19,13 @@ _SEARCHED = ("model", "loss", "training", "propagation")
 
 
 def default_ranges(config: Config) -> dict[str, RangeConfig]:
-    """What is searched where `config.tune` names nothing: what the loss reads, the learning rate, the batch size.
+    """What is searched where `config.tune` names nothing: the loss's ranges, the learning rate, the batch size.
 
     The propagation isn't among them: `training.propagation_search` tries its solvers and times on the trained rows
     after every training, so no trial has to be spent on them.
     """
-    ranges: dict[str, RangeConfig] = {}
-    if config.loss.name == "softmax":
-        ranges["loss.temperature"] = RangeConfig(low=0.05, high=0.3, log=True)
-        ranges["loss.popularity_correction"] = RangeConfig(low=0.0, high=1.0)
-        ranges["loss.user_balance"] = RangeConfig(low=0.0, high=1.0)
-    if config.loss.name == "alignment_uniformity":
-        ranges["loss.gamma"] = RangeConfig(low=0.1, high=3.0, log=True)
+    of_loss = config.loss.make().default_ranges()
+    ranges = {f"loss.{setting}": RangeConfig.model_validate(values) for setting, values in of_loss.items()}
     ranges["training.learning_rate"] = RangeConfig(low=1e-3, high=3e-2, log=True)
     ranges["training.batch_size"] = RangeConfig(choices=(256, 512, 1024, 2048))
     return ranges

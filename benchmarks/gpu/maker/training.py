@@ -132,7 +132,7 @@ def _inputs(training: Training, num_rows: int, dim: int, batch: int) -> dict[str
         fixed("user_delta", 0, "float32"),
         fixed("item_delta", 0, "float32"),
     ]
-    if training.loss.name == "bpr":
+    if training.loss.make().needs_negatives:
         negatives = indices("negative_index", 37, batch, num_rows)
         inputs.append(replace(negatives, shape=(batch, 1)))
     return {array.name: array for array in inputs}
@@ -142,7 +142,14 @@ def _model(training: Training, num_rows: int, dim: int, fixed_shapes: bool) -> H
     users, items = (None, None) if training.quantization is None else make_quantizers(training.quantization)
     start = np.zeros([num_rows, dim], np.float32)
     model = HQGNN(
-        num_rows, num_rows, dim, training.loss, user_quantizer=users, item_quantizer=items, start=(start, start)
+        num_rows,
+        num_rows,
+        dim,
+        training.loss.make(),
+        weight_decay=training.loss.weight_decay,
+        user_quantizer=users,
+        item_quantizer=items,
+        start=(start, start),
     )
     kind = DenseAdam if training.dense else LazyAdam
     optimizer = kind(LEARNING_RATE, fixed_shapes=fixed_shapes)

@@ -1,0 +1,148 @@
+"""What every loss has in common, and the registry of losses.
+
+Losses are settings, too: this module and those of the losses are imported without TensorFlow, which takes seconds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from tf_hqgnn.types import Registry
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class BatchContext(NamedTuple):
+    """What a loss can know of a batch of B pairs besides its rows.
+
+    Args:
+      is_positive: bool [B, B], whether the user of a row took the item of a column; True on the diagonal.
+      log_popularity: float32 [B], log of each item's share of the training interactions.
+      weight: float32 [B], of each pair, see `Loss.user_weight`.
+    """
+
+    is_positive: tf.Tensor
+    log_popularity: tf.Tensor
+    weight: tf.Tensor
+
+
+class Loss(BaseModel, ABC):
+    """The training loss of a batch of encoded (user, item) rows, ready for XLA; and what it needs for that.
+
+    A subclass has its settings as fields, which are its constructor's arguments, and is registered by
+    `@LOSSES.register(name)`. Weight decay isn't its business: the model adds it.
+
+    Attributes:
+      name: as in the settings.
+      reads_lengths: whether the lengths of the rows matter. A loss that looks at directions alone turns long rows more
+        slowly, so its rows start at unit length.
+      needs_context: whether it needs the `BatchContext` of the batch.
+      exact_trace: whether it has `hessian_traces`.
+
+    Raises:
+      ValueError: A setting is unknown or out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    reads_lengths: ClassVar[bool] = False
+    needs_context: ClassVar[bool] = False
+    exact_trace: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(
+        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None, context: BatchContext | None
+    ) -> tf.Tensor:
+        """The loss of a batch.
+
+        Args:
+          users: float32 [B, d].
+          items: float32 [B, d], the item that each user took.
+          negatives: float32 [B, n, d], n being `negatives_per_pair`; None where that is 0.
+          context: None unless `needs_context`.
+
+        Returns:
+          float32 [].
+
+        Raises:
+          ValueError: Something is None that the loss needs.
+        """
+
+    @property
+    def negatives_per_pair(self) -> int:
+        """How many items that its user has not interacted with are drawn for each pair."""
+        return 0
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether the batch has negatives."""
+        return self.negatives_per_pair > 0
+
+    @property
+    def needs_positives(self) -> bool:
+        """Whether the batch tells which users of its pairs took which of its items."""
+        return False
+
+    def user_weight(self, counts: np.ndarray) -> np.ndarray:
+        """The weight of each user's pairs; the mean over all interactions is 1.
+
+        Args:
+          counts: float64 [U], training interactions of each user.
+
+        Returns:
+          float64 [U].
+        """
+        return np.ones(len(counts))
+
+    def hessian_traces(
+        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The exact trace of the loss's Hessian with respect to all user rows, and to all item rows.
+
+        Args:
+          users: as of a call, likewise the rest.
+          items: float32 [B, d].
+          negatives: float32 [B, n, d].
+
+        Returns:
+          float32 [] and [].
+
+        Raises:
+          ValueError: The loss has none: `exact_trace` is False.
+        """
+        raise ValueError(f"loss {self.name} has no exact Hessian trace: estimate it (quantization.hessian)")
+
+    def default_ranges(self) -> dict[str, Mapping[str, Any]]:
+        """What `tf-hqgnn tune` searches by default: for settings of this loss, `low`, `high` and perhaps `log`."""
+        return {}
+
+    def describe(self) -> str:
+        """The settings that matter, for a report."""
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self)
+
+    def get_config(self) -> dict[str, Any]:
+        """The name and the settings, JSON-ready; `make_loss` takes them."""
+        return {"name": self.name, **self.model_dump(mode="json")}
+
+
+LOSSES: Registry[Loss] = Registry("loss", "tf_hqgnn.losses")
+
+
+def make_loss(name: str, **settings: Any) -> Loss:
+    """The loss with that name and these settings.
+
+    Raises:
+      ValueError: There is none of that name, or a setting is unknown or out of range.
+
+    Example:
+      >>> make_loss("softmax", temperature=0.2).needs_positives
+      True
+    """
+    return LOSSES[name](**settings)

@@ -1,0 +1,98 @@
+"""In-batch softmax: the user's item among the items of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from tf_hqgnn.losses.loss import LOSSES, BatchContext, Loss
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@LOSSES.register("softmax")
+class Softmax(Loss):
+    """Cross-entropy of each user's item among the items of the batch, by cosine over `temperature`.
+
+        mean_b w_b (log sum_c exp(l_bc) - l_bb),    l_bc = cos(u_b, i_c) / temperature - popularity_correction log p_c
+
+    p_c is the item's share of the training interactions (logQ correction): popular items are frequent negatives, and
+    aren't pushed down for that alone. With `mask_positives` the sum leaves out other items that the user took as well.
+
+    Args:
+      temperature: > 0.
+      popularity_correction: 1 makes up for the sampling in full, 0 not at all.
+      user_balance: w_b is (interactions of the user)^-this, scaled to a mean of 1.
+      mask_positives: whether an item of the batch that the user took is no negative; else only the pair's own item.
+
+    Reference: Yi et al., RecSys 2019 (the correction); the cosine form as in SimpleX and SGL.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> u, context = tf.eye(2), BatchContext(tf.eye(2, dtype=tf.bool), tf.zeros([2]), tf.ones([2]))
+      >>> round(float(Softmax(temperature=1.0)(u, u, None, context)), 4)  # log(1 + e^-1)
+      0.3133
+    """
+
+    needs_context: ClassVar[bool] = True
+
+    temperature: float = Field(0.15, gt=0, description="of the in-batch softmax")
+    popularity_correction: float = Field(0.75, ge=0, description="softmax: this times log(item share) is subtracted")
+    user_balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="softmax: a pair weighs (interactions of its user)^-this; 1: all users weigh the same",
+    )
+    mask_positives: bool = Field(
+        True, description="softmax: what its user took is no negative of a pair; else only the pair's own item isn't"
+    )
+
+    def __call__(
+        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None, context: BatchContext | None
+    ) -> tf.Tensor:
+        """See `Loss`; reads no negatives."""
+        import tensorflow as tf
+
+        if context is None:
+            raise ValueError("the softmax loss needs the BatchContext of the batch, got None")
+        users, items = tf.math.l2_normalize(users, axis=1), tf.math.l2_normalize(items, axis=1)
+        logits = tf.matmul(users, items, transpose_b=True) / self.temperature
+        if self.popularity_correction:
+            logits -= self.popularity_correction * context.log_popularity[tf.newaxis, :]
+        itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
+        logits = tf.where(context.is_positive & ~itself, -1e9, logits)
+        cross_entropy = tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits)
+        return tf.reduce_mean(context.weight * cross_entropy)
+
+    @property
+    def needs_positives(self) -> bool:
+        """See `Loss`."""
+        return self.mask_positives
+
+    def user_weight(self, counts: np.ndarray) -> np.ndarray:
+        """counts^-user_balance, scaled so that the mean over all interactions is 1.
+
+        Example:
+          >>> Softmax(user_balance=1.0).user_weight(np.array([1.0, 3.0])).round(4).tolist()
+          [2.0, 0.6667]
+        """
+        weight = np.maximum(counts, 1.0) ** -self.user_balance
+        scaled: np.ndarray = weight * (max(counts.sum(), 1.0) / max((weight * counts).sum(), 1.0))
+        return scaled
+
+    def default_ranges(self) -> dict[str, Mapping[str, Any]]:
+        """See `Loss`."""
+        return {
+            "temperature": {"low": 0.05, "high": 0.3, "log": True},
+            "popularity_correction": {"low": 0.0, "high": 1.0},
+            "user_balance": {"low": 0.0, "high": 1.0},
+        }
+
+    def describe(self) -> str:
+        """See `Loss`."""
+        return f"temperature {self.temperature:g}, popularity correction {self.popularity_correction:g}"
