@@ -13,6 +13,7 @@ import typer
 from tf_hqgnn import __version__, pipeline_commands
 from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_read, print_tuned
+from tf_hqgnn.exit_codes import run_to_exit
 from tf_hqgnn.extras import require
 from tf_hqgnn.failures import explain_failure
 from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
@@ -324,29 +325,8 @@ def main() -> None:
     settle_home()
     quieten_libraries()
     replace_unprintable()
-    try:
-        with progress_on_stderr():
-            app()
-    except InputError as error:
-        print(f"tf-hqgnn: {printable(error)}", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit as ended:
-        # Typer turns Ctrl-C into this code without a word.
-        if ended.code == 130:
-            again = "the same command goes on" if sys.argv[1:2] == ["batch"] else "a training goes on with --resume"
-            print(f"tf-hqgnn: interrupted; {again}", file=sys.stderr)
-        raise
-    except (ArithmeticError, ConnectionError) as error:
-        print(f"tf-hqgnn: {printable(error)}", file=sys.stderr)
-        sys.exit(1)
-    except Exception as error:
-        explained = explain_failure(error)
-        if explained is None:
-            raise
-        # What couldn't be written complains once more when it is thrown away.
-        sys.unraisablehook = lambda _: None
-        print(f"tf-hqgnn: {printable(explained)}", file=sys.stderr)
-        sys.exit(1)
+    with progress_on_stderr():
+        run_to_exit(app)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,182 @@
+"""What the commands show of data: as it is, whatever it looks like, on any terminal, and refusals in one line."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tf_hqgnn.cli_output import print_answer
+from tf_hqgnn.serving.answers import Recommendation
+from tf_hqgnn.terminal import plain, printable
+
+ODD = ["x[/b]", "[red]y[/red]", "Alarm [rec] (2007)", ":cat:", "[link=file:///]z", "Café", "\\[a]", "[/]", "a b"]
+SMOKE = "configs/smoke.yaml"
+
+
+def shown(function, *arguments):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        function(*arguments)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_ids_titles_and_users_are_no_markup(text):
+    answer = Recommendation(text, True, np.array([0.5]), (text,))
+    output = shown(print_answer, answer, text, 0, {text: f"title {text}"}, False)
+    assert output.count(text) == 3
+    assert f"title {text}" in output
+
+
+def test_control_characters_reach_no_terminal():
+    bad = "a\x1b[2Jb\nc\x9bd\x00"
+    output = shown(print_answer, Recommendation(bad, True, np.array([0.5]), (bad,)), bad, 0, {bad: bad}, False)
+    assert "\x1b" not in output
+    assert "\x9b" not in output
+    assert len(output.splitlines()) == 6
+    assert printable("a\r\nb") == "a\ufffd\ufffdb"
+    assert plain("[b]x[/b] :cat:").plain == "[b]x[/b] :cat:"
+
+
+def command(*arguments, cwd=None, **environment):
+    """The console script in a process of its own."""
+    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli import main; main()"
+    root = os.getcwd()
+    settings = {key: value for key, value in os.environ.items() if key != "PYTHONUTF8"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        env={**settings, "PYTHONPATH": root, **environment},
+        cwd=cwd or root,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A run and an export of a log whose ids and titles are odd."""
+    folder = tmp_path_factory.mktemp("odd")
+    lines = [f'u[{user}],"{item}"\n' for user in range(40) for n, item in enumerate(ODD * 2) if (user + n) % 3]
+    (folder / "log.csv").write_text("user_id,item_id\n" + "".join(lines), encoding="utf-8")
+    titles = "".join(f'"{item}","Título {item}"\n' for item in ODD)
+    (folder / "items.csv").write_text("item_id,title\n" + titles, encoding="utf-8")
+    data = (f"data.path={folder}/log.csv", f"data.items_path={folder}/items.csv", "training.batch_size=16")
+    settings = [part for value in data for part in ("--set", value)]
+    code, _, err = command("train", SMOKE, "--out", folder / "run", *settings, PYTHONIOENCODING="ascii")
+    assert code == 0, err
+    code, _, err = command("export", folder / "run", "--out", folder / "export", PYTHONIOENCODING="ascii")
+    assert code == 0, err
+    return folder
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+def test_a_terminal_of_any_encoding(odd, encoding):
+    code, out, err = command(
+        *("recommend", "--model", odd / "export" / "hqgnn" / "1", "--user", "u[0]", "-k", "3"),
+        *("--items", odd / "items.csv"),
+        PYTHONIOENCODING=encoding,
+    )
+    assert (code, err) == (0, b"")
+    text = out.decode(encoding)
+    title = {"ascii": "T?tulo ", "latin-1": "Título ", "cp437": "Título ", "utf-8": "Título "}[encoding]
+    assert text.count(title) == 3
+    assert "user u[0]" in text
+
+
+def test_json_is_the_same_on_every_terminal(odd):
+    outputs = {
+        encoding: command(
+            *("recommend", "--model", odd / "export" / "hqgnn" / "1", "--user", "u[0]", "-k", "9", "--json"),
+            *("--items", odd / "items.csv"),
+            PYTHONIOENCODING=encoding,
+        )[1]
+        for encoding in ("ascii", "utf-8")
+    }
+    assert outputs["ascii"] == outputs["utf-8"]
+    items = json.loads(outputs["ascii"])["items"]
+    assert {item["title"] for item in items} <= {f"Título {name}" for name in ODD}
+    assert items
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_the_other_commands(odd, encoding, tmp_path):
+    assert command("evaluate", odd / "run", PYTHONIOENCODING=encoding)[0] == 0
+    (tmp_path / "Café").mkdir()
+    out = tmp_path / "Café" / "Alarm [rec].csv"
+    code, _, err = command(
+        *("generate", "--users", 9, "--items", 9, "--interactions", 20, "--out", out), PYTHONIOENCODING=encoding
+    )
+    assert code == 0
+    assert b"Alarm [rec].csv" in err
+    code, _, err = command("evaluate", tmp_path / "Café [/b]", PYTHONIOENCODING=encoding)
+    assert code == 2
+    assert "Caf? [/b]" if encoding == "ascii" else "Café [/b]" in err.decode(encoding)
+    (tmp_path / "users.csv").write_text("user_id\nu[1]\nCafé[/b]\n", encoding="utf-8")
+    code, printed, err = command(
+        *("batch", "--model", odd / "export" / "hqgnn" / "1", "--users", tmp_path / "users.csv"),
+        *("--out", tmp_path / "Café" / "out.parquet", "--reject-unknown"),
+        PYTHONIOENCODING=encoding,
+    )
+    assert (code, printed[:18]) == (0, b"2 users in, 1 answ"), err
+
+
+MISTAKES = {
+    "a command": (["x[/b]"], "No such command 'x[/b]'; see tf-hqgnn --help"),
+    "an option": (["recommend", "--k[/b]"], "No such option: --k[/b]"),
+    "a number": (["recommend", "-k", "[/b]"], "Invalid value for '-k' / '--k': "),
+    "no option": (["train"], "Missing option '--out'; see tf-hqgnn train --help"),
+    "a choice": (["evaluate", "--split", "[/b]", "x"], "--split [/b]: expected valid or test"),
+    "a nested command": (["pipeline", "[/b]"], "No such command '[/b]'; see tf-hqgnn pipeline --help"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_wrong_usage_is_one_line_that_shows_what_was_typed(arguments, message):
+    code, out, err = command(*arguments, PYTHONIOENCODING="ascii")
+    assert (code, out) == (2, b"")
+    (line,) = err.decode().splitlines()
+    assert line.startswith("tf-hqgnn: ")
+    assert message in line
+
+
+def test_help_and_version_end_well():
+    assert command("--help")[0] == command("train", "--help")[0] == command("--version")[0] == 0
+    code, out, err = command()
+    assert b"Usage" in out + err
+    assert code == 2
+
+
+def test_an_id_that_is_no_text_is_a_mistake(odd):
+    code, _, err = command("recommend", "--model", odd / "export" / "hqgnn" / "1", "--user", os.fsdecode(b"a\xff"))
+    assert (code, err) == (2, b"tf-hqgnn: 'a\\udcff' isn't UTF-8 text; expected an id in UTF-8\n")
+
+
+def test_what_a_training_says_of_ratings_and_weights(tmp_path):
+    rows = [(f"u{n % 20}", f"i{n % 31}", (-1) ** n, 1 + n % 3) for n in range(300)]
+    lines = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    (tmp_path / "log.csv").write_text("user_id,item_id,rating,weight\n" + lines)
+    code, out, err = command(
+        "train",
+        SMOKE,
+        "--out",
+        tmp_path / "run",
+        "--set",
+        f"data.path={tmp_path}/log.csv",
+        "--set",
+        "training.batch_size=16",
+    )
+    assert code == 0, err
+    lines = err.decode().splitlines()
+    assert [line for line in lines if line.startswith("ratings")] == [
+        "ratings go from -1 to 1, and every row counts as positive; set data.min_rating to count only higher ones"
+    ]
+    assert [line for line in lines if "column weight" in line] == [
+        "the column weight isn't used in training yet; it only decides which of several rows of a pair is kept"
+    ]
+    assert json.loads(out)["run_dir"] == str(tmp_path / "run")

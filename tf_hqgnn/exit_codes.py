@@ -1,0 +1,67 @@
+"""How a command ends: 0 done, 2 wrong usage or bad input, 1 anything else; what went wrong in one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+from tf_hqgnn.failures import explain_failure
+from tf_hqgnn.terminal import printable
+from tf_hqgnn.types import InputError
+
+_NAME = "tf-hqgnn"
+
+
+def run_to_exit(app: Any) -> NoReturn:
+    """Runs a Typer application and ends the process.
+
+    Typer's own messages of wrong usage are boxes of several lines, in which it takes what the user typed for markup;
+    here they are a line as all others.
+
+    Args:
+      app: of Typer.
+    """
+    try:
+        status = app(standalone_mode=False)
+        # Typer turns Ctrl-C into this code without a word.
+        if status == 130:
+            again = "the same command goes on" if sys.argv[1:2] == ["batch"] else "a training goes on with --resume"
+            _say(f"interrupted; {again}")
+        sys.exit(status if isinstance(status, int) else 0)
+    except InputError as error:
+        _end(2, str(error))
+    except UnicodeEncodeError as error:
+        if "surrogates" not in error.reason:
+            raise
+        _end(2, f"{error.object!a} isn't UTF-8 text; expected an id in UTF-8")
+    except (ArithmeticError, ConnectionError) as error:
+        _end(1, str(error))
+    except Exception as error:
+        # Typer carries a click of its own since 0.27: what its mistakes have in common are these two.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            _end_by_usage(error)
+        explained = explain_failure(error)
+        if explained is None:
+            raise
+        # What couldn't be written complains once more when it is thrown away.
+        sys.unraisablehook = lambda _: None
+        _end(1, explained)
+
+
+def _end_by_usage(error: Any) -> NoReturn:
+    message = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error.format_message()}\n")
+        sys.exit(error.exit_code)
+    path = _NAME if context is None else " ".join([_NAME, *context.command_path.split()[1:]])
+    _end(error.exit_code, f"{message.rstrip('.')}; see {path} --help")
+
+
+def _end(status: int, message: str) -> NoReturn:
+    _say(message)
+    sys.exit(status)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{_NAME}: {printable(message)}\n")
