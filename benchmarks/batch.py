@@ -23,6 +23,9 @@ import numpy as np
 
 from benchmarks.timing import describe_run
 from tf_hqgnn.beam.quiet import quieten_beam
+from tf_hqgnn.export.layout import USER_IDS
+from tf_hqgnn.export.loading import load_saved_model
+from tf_hqgnn.export.stored import StoredModel
 
 import tensorflow as tf  # isort: skip  The package comes first, it chooses Keras 2.
 
@@ -32,9 +35,7 @@ K = 10
 
 def user_ids(model: Path, num_users: int) -> list[bytes]:
     """`num_users` ids, first those of the model."""
-    known = tf.train.load_checkpoint(str(model / "variables" / "variables")).get_tensor(
-        "_user_ids/_ids/.ATTRIBUTES/VARIABLE_VALUE"
-    )
+    known = StoredModel(model).read(USER_IDS)
     return [*known[:num_users].tolist(), *(b"made up %d" % n for n in range(num_users - len(known)))]
 
 
@@ -93,9 +94,7 @@ def main() -> None:
         os._exit(0)
     print(describe_run("benchmarks.batch"))
     ids = user_ids(options.model, options.num_users)
-    if "scann" in options.model.parent.name:
-        import scann  # noqa: F401
-    recommend = tf.saved_model.load(str(options.model)).signatures["recommend"]
+    recommend = load_saved_model(options.model).signatures["recommend"]
     loop(recommend, ids[:4096], 512)
     two = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     one = ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]

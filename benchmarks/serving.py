@@ -24,6 +24,8 @@ import grpc
 import numpy as np
 
 from benchmarks.timing import describe_run
+from tf_hqgnn.export.layout import EXACT_MODEL
+from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.serving.directory import find_versions
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.serving.tensors import encode_tensor
@@ -44,7 +46,7 @@ def question(number: int) -> Inputs:
 
 def bare_call(path: Path, extra: Inputs) -> Callable[[int], object]:
     """A call of the model, as a program that imports it would do it."""
-    root = tf.saved_model.load(str(path))
+    root = load_saved_model(path)
 
     def call(number: int) -> dict[str, np.ndarray]:
         inputs = {**question(number), **extra}
@@ -77,7 +79,7 @@ def ask_over_grpc(address: str, clients: int, seconds: float, extra: Inputs) -> 
     requests = []
     for number in range(clients):
         request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = "hqgnn", "recommend"
+        request.model_spec.name, request.model_spec.signature_name = EXACT_MODEL, "recommend"
         for name, array in {**question(number), **extra}.items():
             encode_tensor(array, request.inputs[name])
         requests.append(request)
@@ -112,8 +114,8 @@ def summary(durations: list[float], seconds: float) -> np.ndarray:
 
 def measure(export: Path, seconds: float, rounds: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Of each number of clients, the summary of the bare model and of the server."""
-    version = next(iter(find_versions(export / "hqgnn").values()))
-    wanted = tf.saved_model.load(str(version)).signatures["recommend"].structured_input_signature[1]
+    version = next(iter(find_versions(export / EXACT_MODEL).values()))
+    wanted = load_saved_model(version).signatures["recommend"].structured_input_signature[1]
     extra: Inputs = {"category": np.array([b""], object)} if "category" in wanted else {}
     call = bare_call(version, extra)
     for number in range(200):

@@ -25,11 +25,10 @@ from pipelines import run_local
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
-from tf_hqgnn.export.bundle import read_metadata
+from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
 from tf_hqgnn.terminal import plain, printable, replace_unprintable
-from tf_hqgnn.tfx.model_store import MODEL_NAMES
 from tf_hqgnn.types import InputError
 
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.yaml"
@@ -148,7 +147,7 @@ def _show(console: Console, address: str, serving: Path, dataset: SplitDataset, 
         for model in MODEL_NAMES:
             # So that the time below is not that of connecting.
             newest = max(client.status(model))
-            kind = "exact" if read_metadata(serving / model / str(newest))["exact"] else "approximate"
+            kind = "exact" if read_metadata(version_path(serving, model, newest))["exact"] else "approximate"
             began = time.perf_counter()
             (answer,) = client.recommend([user_id], k=10, model=model)
             elapsed = 1000 * (time.perf_counter() - began)

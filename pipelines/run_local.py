@@ -23,9 +23,10 @@ from typing import Any
 from tf_hqgnn import pipeline_commands as commands
 from tf_hqgnn.config import Config, DataConfig
 from tf_hqgnn.data.spans import resolve_spans
+from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.logs import progress_on_stderr, start_xla
-from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
+from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import lift
 from tf_hqgnn.types import InputError
 

@@ -8,7 +8,8 @@ import pytest
 
 from tf_hqgnn import extras
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
-from tf_hqgnn.export.bundle import SCANN_MODEL, ServingBundle, export_bundle, read_metadata
+from tf_hqgnn.export.bundle import ServingBundle, export_bundle
+from tf_hqgnn.export.layout import SCANN_MODEL, read_metadata
 from tf_hqgnn.extras import how_to_install, missing, require
 from tf_hqgnn.retrieval.scann import BRUTE_FORCE_BELOW
 from tf_hqgnn.runs.run_directory import RunDirectory

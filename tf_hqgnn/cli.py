@@ -166,11 +166,12 @@ def export(
     version: Annotated[int | None, typer.Option(min=1, help="By default the next free one.")] = None,
 ) -> None:
     """Write both SavedModels, with warm-up records, as a new version."""
-    from tf_hqgnn.export.bundle import EXACT_MODEL, SCANN_MODEL, export_run, read_metadata
+    from tf_hqgnn.export.bundle import export_run
+    from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
     from tf_hqgnn.runs.run_directory import RunDirectory
 
     number = export_run(RunDirectory.load(run_dir), out, version)
-    kinds = {name: read_metadata(out / name / str(number))["exact"] for name in (EXACT_MODEL, SCANN_MODEL)}
+    kinds = {name: read_metadata(version_path(out, name, number))["exact"] for name in MODEL_NAMES}
     models = ", ".join(f"{name} ({'exact' if exact else 'approximate'})" for name, exact in kinds.items())
     print(f"version {number} in {out}: {models}")
 

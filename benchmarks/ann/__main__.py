@@ -22,11 +22,12 @@ import numpy as np
 from benchmarks.ann.rows import K, generate
 from benchmarks.cells import ROOT, Cells, commit, commits, machine, machines
 from benchmarks.timing import describe_run
+from tf_hqgnn.export.layout import SCANN_MODEL
 
 _PYTHON = ROOT / ".venv-ann" / "bin" / "python"
 _REFERENCE = "TensorFlow"
 _BITS = ("8 x 8", "4 x 4", "2 x 8", "1 x 8", "1 x 1")
-_OURS = ("exact, float32", *(f"exact, {bits} bits" for bits in _BITS), "hqgnn_scann")
+_OURS = ("exact, float32", *(f"exact, {bits} bits" for bits in _BITS), SCANN_MODEL)
 _LIBRARIES = ("FAISS flat", "FAISS IVF", "FAISS binary", "usearch")
 # A graph of five million items takes longer to build than all the others together.
 _LARGEST = {"usearch": 1_000_000}

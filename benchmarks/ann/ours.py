@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.ann.rows import DIM, Built, K, main, tune
 from tf_hqgnn.config import RetrievalConfig
+from tf_hqgnn.export.layout import SCANN_MODEL
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
@@ -36,7 +37,7 @@ def build(index: str, items: np.ndarray, queries: np.ndarray, exact: np.ndarray)
     if bits := _EXACT.fullmatch(index):
         return _coded(items, int(bits[1]), int(bits[2])), None
     table = make_rows(items)
-    if index == "hqgnn_scann":
+    if index == SCANN_MODEL:
         scann = ScannTopK(table, RetrievalConfig(), sample=Queries(tf.constant(queries)))
         call = tf.function(lambda asked: scann.call(Queries(asked), tf.constant(K))[1])
         setting: int | None = scann.sizing.num_leaves_to_search

@@ -13,7 +13,7 @@ import pytest
 
 from tf_hqgnn.cli import main
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.export.bundle import read_metadata
+from tf_hqgnn.export.layout import read_metadata
 
 
 @dataclass

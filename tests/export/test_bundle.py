@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export.bundle import METADATA_FILE, export_exact, export_scann
+from tf_hqgnn.export.bundle import export_exact, export_scann
+from tf_hqgnn.export.layout import METADATA_FILE
+from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.export.module import MAX_PADDED_K, ServingModule
-from tf_hqgnn.export.warmup import load_saved_model
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder
@@ -263,6 +264,14 @@ def test_metadata(export_dir):
         "scoring": "float32",
         "by_blocks": False,
         "default_k": DEFAULT_K,
+        "export": {"default_k": DEFAULT_K, "jit_compile": False},
+        "retrieval": {
+            "index": "auto",
+            "num_leaves": 5,
+            "num_leaves_to_search": 5,
+            "reorder": 1,
+            "target_recall": 0.98,
+        },
         "index": "ScannTopK",
         "exact": False,
         "num_leaves": 5,

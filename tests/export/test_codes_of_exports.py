@@ -9,8 +9,9 @@ import tensorflow as tf
 from export_oracle import Oracle, check_row, coded, coded_bundle, make_bundle, values
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export.bundle import METADATA_FILE, ServingBundle, export_exact, export_scann
-from tf_hqgnn.export.warmup import load_saved_model
+from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_scann
+from tf_hqgnn.export.layout import METADATA_FILE
+from tf_hqgnn.export.loading import load_saved_model
 
 K = 7
 ASYMMETRIC, SHARED = {"symmetric": False}, {"per_tensor": True}

@@ -12,8 +12,8 @@ from tf_hqgnn.data.interactions import InteractionTable
 from tf_hqgnn.data.items import ItemCatalogue
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.export.bundle import export_exact, export_scann
+from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.export.new_items import add_items, extend, read_bundle
-from tf_hqgnn.export.warmup import load_saved_model
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.types import InputError, Interactions
 
@@ -172,5 +172,5 @@ def test_a_version_of_another_release_is_an_error(tmp_path):
     for path in (version / "variables").iterdir():
         path.unlink()
     tf.train.Checkpoint(other=tf.Variable(1.0)).write(str(version / "variables" / "variables"))
-    with pytest.raises(InputError, match="has no variable _item_ids/_ids: it is of another release"):
+    with pytest.raises(InputError, match="has no variable item_ids/keys: expected a model that `tf-hqgnn"):
         read_bundle(version)

@@ -11,7 +11,7 @@ from tensorflow.python.framework import kernels
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import export_exact, export_scann
-from tf_hqgnn.export.warmup import load_saved_model
+from tf_hqgnn.export.loading import load_saved_model
 
 BUNDLE = make_bundle(seed=1)
 # By version: floats; 1 bit each, by XOR alone; bit planes or bytes by the size of the batch, with offsets; bytes.

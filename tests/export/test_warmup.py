@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from export_oracle import make_bundle
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import export_exact, export_scann
-from tf_hqgnn.export.warmup import WARMUP_FILE, load_saved_model, replay_warmup, warmup_requests, write_warmup
+from tf_hqgnn.export.layout import WARMUP_FILE
+from tf_hqgnn.export.loading import load_saved_model
+from tf_hqgnn.export.warmup import replay_warmup, warmup_requests, write_warmup
 
 BUNDLE = make_bundle()
 
@@ -136,8 +139,10 @@ def test_what_is_not_a_saved_model(tmp_path, model_dir):
 
 
 def test_scann_missing(model_dir, monkeypatch):
-    with open(model_dir / "saved_model.pb", "ab") as file:
-        file.write(b"Scann>ScannSearchBatched")
+    path = model_dir / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    model.meta_graphs[0].meta_info_def.stripped_op_list.op.add(name="Scann>ScannSearchBatched")
+    path.write_bytes(model.SerializeToString())
     monkeypatch.setitem(sys.modules, "scann", None)
     with pytest.raises(
         ImportError, match=r"searches with ScaNN, which can't be imported .*pip install 'tf_hqgnn\[scann\]'"

@@ -13,7 +13,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from pipelines import run_local
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.export.warmup import load_saved_model
+from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.training.train import train

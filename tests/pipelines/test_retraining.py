@@ -12,8 +12,8 @@ import pytest
 from pipelines import run_local
 from pipelines.run_record import RunRecord
 from tf_hqgnn.data.synthetic import generate_log
+from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.export.versions import versions
-from tf_hqgnn.export.warmup import load_saved_model
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.model_store import read_pointer
 

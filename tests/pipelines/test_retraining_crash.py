@@ -12,9 +12,10 @@ import pytest
 from pipelines.run_local import Layout
 from pipelines.run_record import RunRecord
 from tf_hqgnn.data.synthetic import generate_log, write_log
+from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.runs.trained_state import TrainedState
-from tf_hqgnn.tfx.model_store import MODEL_NAMES, read_pointer
+from tf_hqgnn.tfx.model_store import read_pointer
 
 ROOT = Path(__file__).resolve().parents[2]
 # In the order in which they run.

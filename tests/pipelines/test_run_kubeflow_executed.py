@@ -14,9 +14,10 @@ from kubeflow_harness import LOGS, UNTYPED, VERTEX, Cluster, StepFailedError, Wa
 
 from pipelines.run_local import Layout
 from pipelines.run_record import RunRecord
-from tf_hqgnn.export.warmup import load_saved_model
+from tf_hqgnn.export.layout import MODEL_NAMES
+from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.tfx.model_store import MODEL_NAMES, read_pointer
+from tf_hqgnn.tfx.model_store import read_pointer
 
 EPOCHS = 2
 

@@ -10,8 +10,9 @@ import yaml
 from kubeflow_harness import LOGS, Cluster, WarmPython
 
 from tf_hqgnn.data.synthetic import generate_log, write_log
+from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
-from tf_hqgnn.tfx.model_store import MODEL_NAMES, read_pointer
+from tf_hqgnn.tfx.model_store import read_pointer
 
 MESSAGES = Path(__file__).with_name("kubeflow_messages")
 # In the order of the run that they are from; a later one names the outputs of those before it.

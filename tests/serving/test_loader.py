@@ -9,13 +9,14 @@ import tensorflow as tf  # isort: skip
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tf_hqgnn.export.layout import WARMUP_FILE
 from tf_hqgnn.serving.errors import ServingError
-from tf_hqgnn.serving.loader import WARM_UP_FILE, load_version
+from tf_hqgnn.serving.loader import load_version
 
 
 def warm_up(path, records):
     (path / "assets.extra").mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path / WARM_UP_FILE)) as writer:
+    with tf.io.TFRecordWriter(str(path / WARMUP_FILE)) as writer:
         for record in records:
             writer.write(record)
 
@@ -65,7 +66,7 @@ def test_a_failing_warm_up_record_fails_the_load(publish, records, message):
 def test_warm_up_that_is_no_tfrecord_fails_the_load(publish):
     path = publish(1)
     warm_up(path, [])
-    (path / WARM_UP_FILE).write_bytes(b"this is not a TFRecord at all")
+    (path / WARMUP_FILE).write_bytes(b"this is not a TFRecord at all")
     with pytest.raises(ServingError, match="verify your warmup data is in TFRecord format") as caught:
         load_version(path, 1)
     assert caught.value.code.name == "DATA_LOSS"

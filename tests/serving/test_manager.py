@@ -11,6 +11,7 @@ import tf_hqgnn  # noqa: F401
 import tensorflow as tf  # isort: skip
 from tensorflow_serving.apis import get_model_status_pb2, prediction_log_pb2
 
+from tf_hqgnn.export.layout import WARMUP_FILE
 from tf_hqgnn.serving import loader
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.manager import ModelManager
@@ -106,7 +107,7 @@ def test_a_version_whose_warm_up_fails_leaves_the_old_one(manager, publish, expo
     log.predict_log.request.model_spec.signature_name = "x"
     target = publish(".held", mark=200)
     (target / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(target / loader.WARM_UP_FILE)) as writer:
+    with tf.io.TFRecordWriter(str(target / WARMUP_FILE)) as writer:
         writer.write(log.SerializeToString())
     os.rename(target, export_dir / "hqgnn" / "2")
     eventually(lambda: states(manager).get(2) == "END", "version 2 has failed")

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
 
+from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx import pusher
-from tf_hqgnn.tfx.model_store import MODEL_NAMES, pointer_path, read_pointer
+from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
 from tf_hqgnn.tfx.pusher import Pusher
 from tf_hqgnn.types import InputError
 

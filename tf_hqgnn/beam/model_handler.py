@@ -136,17 +136,12 @@ def load_model(model: str, tf_threads: int | None = None) -> LoadedModel:
             raise InputError(
                 "--tf-threads: TensorFlow already runs in this process: add --direct_running_mode=multi_processing"
             ) from error
-    path = f"{model}/saved_model.pb"
-    if not tf.io.gfile.exists(path):
-        raise InputError(f"--model {model}: not a SavedModel, which has a file saved_model.pb")
-    with tf.io.gfile.GFile(path, "rb") as file:
-        has_scann = b"Scann>" in file.read()
-    if has_scann:
-        try:
-            import scann  # noqa: F401  Registers the operations.
-        except ImportError as error:
-            raise InputError(f"--model {model} searches with ScaNN, which can't be imported ({error})") from error
-    root = tf.saved_model.load(model)
+    from tf_hqgnn.export.loading import load_saved_model
+
+    try:
+        root = load_saved_model(model)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"--model {error}") from error
     if "recommend" not in root.signatures:
         found = ", ".join(sorted(root.signatures))
         raise InputError(f"--model {model} has no signature recommend, only {found}: expected one of `tf-hqgnn export`")
@@ -167,10 +162,11 @@ def best_batch_size(num_items: int) -> int:
 
 
 def _num_items(model: str) -> int:
-    import tensorflow as tf
+    from tf_hqgnn.export.layout import ITEM_IDS
+    from tf_hqgnn.export.stored import StoredModel
 
-    shapes = tf.train.load_checkpoint(f"{model}/variables/variables").get_variable_to_shape_map()
-    return shapes.get("_item_ids/_ids/.ATTRIBUTES/VARIABLE_VALUE", [_UNKNOWN_SIZE])[0]
+    stored = StoredModel(model)
+    return stored.size(ITEM_IDS) if ITEM_IDS in stored else _UNKNOWN_SIZE
 
 
 def _release(loaded: weakref.ref[LoadedModel]) -> None:

@@ -17,6 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 from tf_hqgnn.beam.sinks import FORMATS, check_name, read_json, shard_path, write_bytes
 from tf_hqgnn.beam.users import find_files, find_sources
 from tf_hqgnn.data.id_list import read_id_list
+from tf_hqgnn.export.layout import SAVED_MODEL_FILE, VARIABLES
 from tf_hqgnn.types import InputError
 
 # Bounds of what a worker holds at a time: a shard's users, and its answers.
@@ -189,7 +190,7 @@ def _check_free(plan: Plan) -> None:
 
 def _hash_model(model: str) -> str:
     digest = hashlib.sha256()
-    for name in ("saved_model.pb", "variables/variables.index"):
+    for name in (SAVED_MODEL_FILE, f"{VARIABLES}.index"):
         try:
             with FileSystems.open(f"{model}/{name}", compression_type=CompressionTypes.UNCOMPRESSED) as file:
                 digest.update(file.read())

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -23,7 +23,11 @@ from tf_hqgnn.data.parquet_columns import check_type, to_bytes
 from tf_hqgnn.data.parquet_file import open_parquet, read_row_group
 from tf_hqgnn.data.records import records
 from tf_hqgnn.data.text_table import TABLE_SUFFIXES, TextTable, names_column
+from tf_hqgnn.export.layout import USER_IDS
 from tf_hqgnn.types import InputError
+
+if TYPE_CHECKING:
+    from tf_hqgnn.export.stored import StoredModel
 
 ALL = "all"
 COLUMN = "user_id"
@@ -34,7 +38,6 @@ ROWS = pa.schema([("file", pa.int32()), ("row", pa.int64()), (COLUMN, pa.binary(
 
 _BATCH_ROWS = 1 << 16
 _BATCH_BYTES = 1 << 21
-_VARIABLE = "_user_ids/_ids/.ATTRIBUTES/VARIABLE_VALUE"
 _ID_TYPES = ("strings", "integers", "nulls")
 _HEAD_BYTES = 1 << 16
 _PARQUET = (".parquet", ".pq")
@@ -115,7 +118,7 @@ def find_sources(users: str, paths: list[str], model: str) -> tuple[list[Source]
         they are.
     """
     if users == ALL:
-        return [Source("model", 0, model)], _reader(model).get_variable_to_shape_map()[_VARIABLE][0]
+        return [Source("model", 0, model)], _stored_users(model).size(USER_IDS)
     sources: list[Source] = []
     num_users = 0
     for number, path in enumerate(paths):
@@ -264,23 +267,23 @@ def _parquet_ids(source: Source) -> pa.Array:
 
 def _model_ids(model: str) -> Any:
     """Bytes [U]."""
-    return _reader(model).get_tensor(_VARIABLE)
+    return _stored_users(model).read(USER_IDS)
 
 
-def _reader(model: str) -> Any:
+def _stored_users(model: str) -> StoredModel:
     """The variables of a SavedModel.
 
     Raises:
-      InputError: It holds no ids of users.
+      InputError: They can't be read, or hold no ids of users.
     """
     import tf_hqgnn  # noqa: F401  Chooses Keras 2 before TensorFlow is imported.
 
-    import tensorflow as tf  # isort: skip
+    from tf_hqgnn.export.stored import StoredModel  # isort: skip
 
     try:
-        reader = tf.train.load_checkpoint(f"{model}/variables/variables")
-    except (tf.errors.OpError, ValueError) as error:
-        raise InputError(f"--model {model}: its variables can't be read: {' '.join(str(error).split())}") from error
-    if not reader.has_tensor(_VARIABLE):
+        stored = StoredModel(model)
+    except InputError as error:
+        raise InputError(f"--model {error}") from error
+    if USER_IDS not in stored:
         raise InputError(f"--users {ALL}: {model} doesn't say who its users are; name a file of ids instead")
-    return reader
+    return stored

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
+from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, SCANN_MODEL, ModelSettings, version_path, write_metadata
+from tf_hqgnn.export.loading import CUSTOM_OPERATIONS
 from tf_hqgnn.export.module import ServingModule
 from tf_hqgnn.export.versions import check_free, staged_version, versions
-from tf_hqgnn.export.warmup import replay_warmup, warmup_requests, write_warmup
+from tf_hqgnn.export.warmup import warmup_batches, warmup_requests, write_warmup
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import Device, check_index, choose_index
-from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES, make_rows
+from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
-from tf_hqgnn.types import InputError
 
 if TYPE_CHECKING:
     from tf_hqgnn.runs.run_directory import RunDirectory
 
-EXACT_MODEL = "hqgnn"
-SCANN_MODEL = "hqgnn_scann"
-METADATA_FILE = Path("assets.extra") / "metadata.json"
-
-_WARMUP_BATCHES = (1, 16)
-_COMPILED_BATCHES = tuple(size for size in FUSED_BATCHES.tolist() if size <= 64)
 # Users whose queries the index is tuned by.
 _SAMPLE = 256
-
-__all__ = [
-    "EXACT_MODEL",
-    "METADATA_FILE",
-    "SCANN_MODEL",
-    "ServingBundle",
-    "export_bundle",
-    "export_exact",
-    "export_run",
-    "export_scann",
-    "replay_warmup",
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +46,7 @@ class ServingBundle:
       item_popularity: float32 [N], finite: the score of an item for users nobody knows.
       item_categories: object [N] of str, "" for an item without one; None if none has one.
       item_available: bool [N], False for items that never come back; None if all may.
+      hop_map: float32 [d, d], finite: `user_hop_map` as it was fitted before; None fits it when it is asked for.
 
     Raises:
       ValueError: The parts don't fit together; the message says which.
@@ -77,6 +60,7 @@ class ServingBundle:
     item_popularity: np.ndarray
     item_categories: np.ndarray | None = None
     item_available: np.ndarray | None = None
+    hop_map: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check_ids("user_ids", self.user_ids)
@@ -95,10 +79,14 @@ class ServingBundle:
             if values is not None and values.shape != self.item_ids.shape:
                 raise ValueError(f"{name} must have {len(self.item_ids)} entries, one an item, got {values.shape}")
         _check_seen(*self.seen, len(self.user_ids), len(self.item_ids))
+        if self.hop_map is not None and (self.hop_map.shape != (item_dim,) * 2 or not np.isfinite(self.hop_map).all()):
+            raise ValueError(f"hop_map must be finite and {[item_dim, item_dim]}, got shape {self.hop_map.shape}")
 
     @cached_property
     def user_hop_map(self) -> np.ndarray:
         """What makes a user's row of the rows of its items, float32 [d, d]."""
+        if self.hop_map is not None:
+            return self.hop_map
         return fit_hop_map(self.seen_matrix(), as_float32(self.items), as_float32(self.users))
 
     def seen_matrix(self) -> scipy.sparse.csr_matrix:
@@ -133,10 +121,9 @@ def export_exact(bundle: ServingBundle, directory: str | Path, config: ExportCon
       InputError: The version exists.
       ImportError: tensorflow-serving-api isn't installed.
     """
-    model_dir = Path(directory) / EXACT_MODEL
-    with staged_version(model_dir, version) as staged:
-        _write(bundle, staged, EXACT_MODEL, config, RetrievalConfig())
-    return model_dir / str(version)
+    settings = {EXACT_MODEL: ModelSettings(config, RetrievalConfig())}
+    write_version(lambda: bundle, directory, settings, version)
+    return version_path(Path(directory), EXACT_MODEL, version)
 
 
 def export_scann(
@@ -151,10 +138,8 @@ def export_scann(
       InputError: The version exists, or `retrieval` doesn't fit the catalogue.
       ImportError: ScaNN or tensorflow-serving-api isn't installed.
     """
-    model_dir = Path(directory) / SCANN_MODEL
-    with staged_version(model_dir, version) as staged:
-        _write(bundle, staged, SCANN_MODEL, config, retrieval)
-    return model_dir / str(version)
+    write_version(lambda: bundle, directory, {SCANN_MODEL: ModelSettings(config, retrieval)}, version)
+    return version_path(Path(directory), SCANN_MODEL, version)
 
 
 def export_run(run: RunDirectory, out_dir: str | Path, version: int | None = None) -> int:
@@ -181,7 +166,7 @@ def export_bundle(
     config: ExportConfig,
     retrieval: RetrievalConfig,
     version: int | None = None,
-    models: tuple[str, ...] = (EXACT_MODEL, SCANN_MODEL),
+    models: tuple[str, ...] = MODEL_NAMES,
 ) -> int:
     """Writes models under the same version number, all of them before the first appears.
 
@@ -199,17 +184,42 @@ def export_bundle(
     Raises:
       InputError: The version exists in one of them.
     """
-    check_index(retrieval)
-    folders = [Path(out_dir) / name for name in models]
+    settings = ModelSettings(config, retrieval)
+    return write_version(make_bundle, out_dir, dict.fromkeys(models, settings), version)
+
+
+def write_version(
+    make_bundle: Callable[[], ServingBundle],
+    out_dir: str | Path,
+    settings: Mapping[str, ModelSettings],
+    version: int | None = None,
+) -> int:
+    """As `export_bundle`, with settings for each model.
+
+    Args:
+      make_bundle: as of `export_bundle`.
+      out_dir: as of `export_bundle`.
+      settings: of each model to write, by its name.
+      version: as of `export_bundle`.
+
+    Returns:
+      The version.
+
+    Raises:
+      InputError: The version exists in one of them, or ScaNN is asked for and isn't installed.
+    """
+    if SCANN_MODEL in settings:
+        check_index(settings[SCANN_MODEL].retrieval)
+    folders = {name: Path(out_dir) / name for name in settings}
     if version is None:
-        version = 1 + max((number for folder in folders for number in versions(folder)), default=0)
-    for folder in folders:
+        version = 1 + max((number for folder in folders.values() for number in versions(folder)), default=0)
+    for folder in folders.values():
         check_free(folder, version)
     bundle = make_bundle()
     with ExitStack() as stack:
-        for name, folder in zip(models, folders):
+        for name, folder in folders.items():
             staged = stack.enter_context(staged_version(folder, version))
-            _write(bundle, staged, name, config, retrieval)
+            _write(bundle, staged, name, settings[name])
     return version
 
 
@@ -217,7 +227,10 @@ def _item_filter(bundle: ServingBundle) -> ItemFilter:
     return ItemFilter(len(bundle.item_ids), bundle.item_available, bundle.item_categories)
 
 
-def _write(bundle: ServingBundle, model_dir: Path, name: str, config: ExportConfig, retrieval: RetrievalConfig) -> None:
+def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSettings) -> None:
+    config = settings.export
+    # The exact model has no index to choose: it needs no ScaNN, whatever the settings of the other model say.
+    retrieval = settings.retrieval if name == SCANN_MODEL else RetrievalConfig()
     users, items = make_rows(bundle.users, by_blocks=False), make_rows(bundle.items)
     item_filter = _item_filter(bundle)
     sample = np.linspace(0, users.num_rows - 1, min(_SAMPLE, users.num_rows)).astype(np.int64)
@@ -235,10 +248,9 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, config: ExportConf
         item_filter=item_filter,
         default_k=config.default_k,
     )
-    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    options = tf.saved_model.SaveOptions(namespace_whitelist=list(CUSTOM_OPERATIONS))
     tf.saved_model.save(module, str(model_dir), signatures=module.signatures(), options=options)
-    # XLA compiles the search when a batch of a size comes first: a server does that before it takes requests.
-    batches = _COMPILED_BATCHES if config.jit_compile else _WARMUP_BATCHES
+    batches = warmup_batches(config.jit_compile)
     requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches)
     write_warmup(model_dir, name, requests)
     metadata = {
@@ -253,21 +265,10 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, config: ExportConf
         "scoring": "integer" if items.num_bits and users.num_bits else "float32",
         "by_blocks": items.by_blocks,
         "default_k": config.default_k,
+        **settings.to_json(),
         **top_k.describe(),
     }
-    (model_dir / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-
-
-def read_metadata(version_dir: Path) -> dict[str, Any]:
-    """What a version's export wrote of it: sizes, bits, `index` and whether that is `exact`.
-
-    Raises:
-      InputError: The folder isn't a version of an export.
-    """
-    path = version_dir / METADATA_FILE
-    if not path.is_file():
-        raise InputError(f"{path} is missing: expected a version written by `tf-hqgnn export`")
-    return json.loads(path.read_text(encoding="utf-8"))
+    write_metadata(model_dir, metadata)
 
 
 def as_float32(rows: Codes | np.ndarray) -> np.ndarray:

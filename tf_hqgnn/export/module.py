@@ -57,15 +57,15 @@ class ServingModule(tf.Module):
         default_k: int,
     ) -> None:
         super().__init__(name="hqgnn")
-        self._user_ids = IdTable(user_ids)
-        self._item_ids = IdTable(item_ids)
-        self._users = users
-        self._items = items
-        self._top_k = top_k
-        self._seen = SeenItems(*seen, num_items=items.num_rows)
-        self._popular = PopularItems(popularity, item_filter.available)
-        self._history = history
-        self._filter = item_filter
+        self.user_ids = IdTable(user_ids)
+        self.item_ids = IdTable(item_ids)
+        self.users = users
+        self.items = items
+        self.top_k = top_k
+        self.seen = SeenItems(*seen, num_items=items.num_rows)
+        self.popular = PopularItems(popularity, item_filter.available)
+        self.history = history
+        self.item_filter = item_filter
         self._default_k = default_k
         self._num_items = items.num_rows
 
@@ -94,8 +94,8 @@ class ServingModule(tf.Module):
         Rows of `exclude_item_id` are padded with "".
         """
         with tf.control_dependencies(self._check_wishes("user_id", user_id, k, exclude_item_id, category)):
-            excluded = block_listed(self._item_ids.lookup(exclude_item_id), self._num_items)
-            return self._recommend(user_id, tf.identity(k), excluded, self._filter.wanted(category))
+            excluded = block_listed(self.item_ids.lookup(exclude_item_id), self._num_items)
+            return self._recommend(user_id, tf.identity(k), excluded, self.item_filter.wanted(category))
 
     @tf.function(input_signature=[_STRING_LISTS, _K, _STRING_LISTS, _STRINGS])
     def recommend_for_history(
@@ -108,15 +108,15 @@ class ServingModule(tf.Module):
         """
         checks = self._check_wishes("history_item_id", history_item_id, k, exclude_item_id, category)
         with tf.control_dependencies(checks):
-            item_index = self._item_ids.lookup(history_item_id)
-        excluded = block_listed(self._item_ids.lookup(exclude_item_id), self._num_items)
+            item_index = self.item_ids.lookup(history_item_id)
+        excluded = block_listed(self.item_ids.lookup(exclude_item_id), self._num_items)
         blocked = block_any(block_listed(item_index, self._num_items), excluded)
         unknown = tf.not_equal(history_item_id, "") & (item_index < 0)
         answer = self._answer_queries(
-            self._history.call(item_index),
+            self.history.call(item_index),
             tf.reduce_any(item_index >= 0, axis=1),
             tf.identity(k),
-            blocked.within(self._filter, self._filter.wanted(category)),
+            blocked.within(self.item_filter, self.item_filter.wanted(category)),
         )
         return {**answer, "num_unknown": tf.reduce_sum(tf.cast(unknown, tf.int32), axis=1)}
 
@@ -125,20 +125,20 @@ class ServingModule(tf.Module):
         """The k items of the highest cosine with each item, itself left out; nothing for an unknown item."""
         with tf.control_dependencies([self._check_k(k)]):
             k = tf.identity(k)
-        item_index = self._item_ids.lookup(item_id)
+        item_index = self.item_ids.lookup(item_id)
         known = item_index >= 0
-        queries = self._items.queries(tf.maximum(item_index, 0)).to_unit_length()
-        itself = block_listed(item_index[:, tf.newaxis], self._num_items).within(self._filter)
-        scores, similar = self._top_k.call(queries, k, itself, cosine=True)
+        queries = self.items.queries(tf.maximum(item_index, 0)).to_unit_length()
+        itself = block_listed(item_index[:, tf.newaxis], self._num_items).within(self.item_filter)
+        scores, similar = self.top_k.call(queries, k, itself, cosine=True)
         scores = tf.where(known[:, tf.newaxis], scores, -np.inf)
         return {**self._answer(scores, similar, k), "known_item": known}
 
     @tf.function(input_signature=[_STRINGS])
     def embed_user(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The row of each user, float32 [B, d], as it is scored with; zeros for an unknown one."""
-        user_index = self._user_ids.lookup(user_id)
+        user_index = self.user_ids.lookup(user_id)
         known = user_index >= 0
-        rows = self._users.gather(tf.maximum(user_index, 0))
+        rows = self.users.gather(tf.maximum(user_index, 0))
         return {"embedding": tf.where(known[:, tf.newaxis], rows, 0.0), "known_user": known}
 
     @tf.function(input_signature=[_STRINGS])
@@ -152,20 +152,20 @@ class ServingModule(tf.Module):
     def _recommend(
         self, user_id: tf.Tensor, k: tf.Tensor, excluded: Blocked | None = None, wanted: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
-        user_index = self._user_ids.lookup(user_id)
-        blocked = self._seen.blocked(user_index)
+        user_index = self.user_ids.lookup(user_id)
+        blocked = self.seen.blocked(user_index)
         if excluded is not None:
             blocked = block_any(blocked, excluded)
-        queries = self._users.queries(tf.maximum(user_index, 0))
-        return self._answer_queries(queries, user_index >= 0, k, blocked.within(self._filter, wanted))
+        queries = self.users.queries(tf.maximum(user_index, 0))
+        return self._answer_queries(queries, user_index >= 0, k, blocked.within(self.item_filter, wanted))
 
     def _answer_queries(
         self, queries: Queries, known: tf.Tensor, k: tf.Tensor, blocked: Blocked
     ) -> dict[str, tf.Tensor]:
         """The best items of known queries, and the popular ones for the others."""
-        scores, item_index = self._top_k.call(queries, k, blocked)
+        scores, item_index = self.top_k.call(queries, k, blocked)
         # Known users' answers from here aren't used: they need no depth.
-        popularity, popular = self._popular.call(k, blocked.only_for(~known))
+        popularity, popular = self.popular.call(k, blocked.only_for(~known))
         column = known[:, tf.newaxis]
         scores = tf.where(column, pad_to(scores, k, -np.inf), pad_to(popularity, k, -np.inf))
         item_index = tf.where(column, pad_to(item_index, k, 0), pad_to(popular, k, 0))
@@ -175,7 +175,7 @@ class ServingModule(tf.Module):
         scores, item_index = pad_to(scores, k, -np.inf), pad_to(item_index, k, 0)
         valid = scores > -np.inf
         return {
-            "item_id": tf.where(valid, self._item_ids.ids(item_index), ""),
+            "item_id": tf.where(valid, self.item_ids.ids(item_index), ""),
             "score": scores,
             "num_valid": tf.reduce_sum(tf.cast(valid, tf.int32), axis=1),
         }

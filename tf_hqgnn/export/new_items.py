@@ -7,23 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse
-import tensorflow as tf
 
-from tf_hqgnn.config import DataConfig, ExportConfig, RetrievalConfig
+from tf_hqgnn.config import DataConfig
 from tf_hqgnn.data.interactions import InteractionTable, read_table
 from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
 from tf_hqgnn.data.report import BadRowLog
-from tf_hqgnn.export.bundle import EXACT_MODEL, SCANN_MODEL, ServingBundle, as_float32, export_bundle, read_metadata
+from tf_hqgnn.export.bundle import ServingBundle, as_float32, write_version
+from tf_hqgnn.export.kept_settings import kept_settings
+from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, newest_version
+from tf_hqgnn.export.reader import read_bundle
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.quantization.packing import from_bit_planes, pack
-from tf_hqgnn.retrieval.bit_planes import unpack_planes
-from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.histories import fit_hop_map, hop
-from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.types import InputError
-
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @dataclass(frozen=True)
@@ -52,24 +48,26 @@ def add_items(export_dir: Path, interactions: Path, items: Path | None = None) -
     the rows of the items that were trained. Its length, which is its popularity, grows with the interactions. Rows of
     known users and items stay as they are; pairs of the log count as seen from now on.
 
+    Every model keeps the settings that its newest version was exported with. Sizes of an index that these leave open
+    are chosen for the larger catalogue.
+
     Args:
       export_dir: of `tf-hqgnn export`; its newest version is read.
       interactions: a log as of training.
       items: a file of items, for categories and availability of the new ones.
 
     Raises:
-      InputError: There is no export or it is from an older release, or the log can't be read or has no new item.
+      InputError: There is no export or it can't be read, or the log can't be read or has no new item.
     """
-    version_dir = _newest(export_dir)
-    bundle = read_bundle(version_dir)
+    export_dir = Path(export_dir)
+    bundle = read_bundle(newest_version(export_dir, EXACT_MODEL))
+    newest = {name: newest_version(export_dir, name) for name in MODEL_NAMES if versions(export_dir / name)}
+    settings = {name: kept_settings(version_dir) for name, version_dir in newest.items()}
     with BadRowLog(0, None) as log:
         table = read_table(interactions, DataConfig().format, log, None)
     catalogue = None if items is None else read_items(items)
     extended, counts = extend(bundle, table, catalogue)
-    metadata = read_metadata(version_dir)
-    models = [name for name in (EXACT_MODEL, SCANN_MODEL) if versions(export_dir / name)]
-    config = ExportConfig(default_k=metadata["default_k"])
-    version = export_bundle(lambda: extended, export_dir, config, RetrievalConfig(), models=tuple(models))
+    version = write_version(lambda: extended, export_dir, settings)
     return AddedItems(version, **counts)
 
 
@@ -122,62 +120,9 @@ def extend(
         item_popularity=popularity,
         item_categories=_append_column(bundle.item_categories, about.category, "", first_new, len(new_ids)),
         item_available=_append_column(bundle.item_available, about.available, True, first_new, len(new_ids)),
+        hop_map=None,  # It is fitted anew, to what users have seen by now.
     )
     return extended, counts
-
-
-def read_bundle(version_dir: Path) -> ServingBundle:
-    """What a version of the model `hqgnn` was made from, read from its variables.
-
-    Of items that aren't available, category and popularity aren't kept in a model.
-
-    Raises:
-      InputError: The version lacks variables: it was written by an older release.
-    """
-    reader = tf.train.load_checkpoint(str(version_dir / "variables" / "variables"))
-    names = reader.get_variable_to_shape_map()
-
-    def read(name: str) -> np.ndarray:
-        if name + _VALUE not in names:
-            raise InputError(f"{version_dir} has no variable {name}: it is of another release; export the run again")
-        return reader.get_tensor(name + _VALUE)
-
-    def ids(name: str) -> np.ndarray:
-        return np.array([value.decode("utf-8") for value in read(name)], object)
-
-    def rows(name: str, num_bits: int | None, dim: int, by_blocks: bool) -> Codes | np.ndarray:
-        if num_bits is None:
-            return read(f"{name}/_values")
-        if num_bits == 8:
-            codes = read(f"{name}/_codes")
-        else:
-            num_words = sum(f"{name}/_words/0/{word}{_VALUE}" in names for word in range(dim))
-            words = [[read(f"{name}/_words/{p}/{word}") for word in range(num_words)] for p in range(num_bits)]
-            codes = from_bit_planes(unpack_planes(np.array(words)), dim)
-        stripes = Stripes(len(codes), BLOCK_SIZE if by_blocks else 1)
-        scale, offset = read(f"{name}/_scale"), read(f"{name}/_offset") if f"{name}/_offset{_VALUE}" in names else None
-        if len(scale) == len(codes):
-            scale, offset = stripes.restore(scale), None if offset is None else stripes.restore(offset)
-        return Codes(pack(stripes.restore(codes), num_bits), scale, offset, num_bits, dim)
-
-    metadata = read_metadata(version_dir)
-    if "by_blocks" not in metadata:
-        raise InputError(f"{version_dir} doesn't say how its rows are stored: it is of another release; export again")
-    dim = metadata["embedding_dim"]
-    item_ids, codes = ids("_item_ids/_ids"), read("_filter/_codes")
-    popularity = np.zeros(len(item_ids), np.float32)
-    popularity[read("_popular/_order")] = read("_popular/_popularity")
-    categories = np.append(ids("_filter/_names/_ids"), "")
-    return ServingBundle(
-        user_ids=ids("_user_ids/_ids"),
-        item_ids=item_ids,
-        users=rows("_users", metadata["user_bits"], dim, by_blocks=False),
-        items=rows("_items", metadata["bits"], dim, metadata["by_blocks"]),
-        seen=(read("_seen/_indptr"), read("_seen/_indices")),
-        item_popularity=popularity,
-        item_categories=categories[np.where((codes >= 0) & (codes < len(categories)), codes, len(categories) - 1)],
-        item_available=codes >= 0,
-    )
 
 
 def _new_rows(bundle: ServingBundle, neighbours: scipy.sparse.csr_matrix) -> np.ndarray:
@@ -211,10 +156,3 @@ def _append_column(
     kind = bool if isinstance(default, bool) else object
     first = np.full(num_before, default, kind) if before is None else before
     return np.concatenate([first, np.full(num_new, default, kind) if new is None else new])
-
-
-def _newest(export_dir: Path) -> Path:
-    found = versions(Path(export_dir) / EXACT_MODEL)
-    if not found:
-        raise InputError(f"{export_dir} has no version of {EXACT_MODEL}: expected a folder of `tf-hqgnn export`")
-    return Path(export_dir) / EXACT_MODEL / str(found[-1])

@@ -10,13 +10,30 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tf_hqgnn.extras import how_to_install
+from tf_hqgnn.export.layout import DEFAULT_SIGNATURE, MAX_WARMUP_RECORDS, WARMUP_FILE
+from tf_hqgnn.export.loading import load_saved_model
+from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES
 
-WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-# TensorFlow Serving refuses to load a model with more.
-MAX_RECORDS = 1000
+_BATCHES = (1, 16)
+# XLA compiles the search when a batch of a size comes first: a server does that before it takes requests.
+_COMPILED_BATCHES = tuple(size for size in FUSED_BATCHES.tolist() if size <= 64)
 
 Requests = list[tuple[str, Mapping[str, Any]]]
+
+
+def warmup_batches(jit_compile: bool) -> tuple[int, ...]:
+    """The sizes of batches by which a model is warmed up: those that XLA compiles for, if it is to compile."""
+    return _COMPILED_BATCHES if jit_compile else _BATCHES
+
+
+def warmed_up_batches(model_dir: str | Path) -> tuple[int, ...]:
+    """The sizes of batches in the warm-up records of a SavedModel, ascending; none where it has no records."""
+    path = Path(model_dir) / WARMUP_FILE
+    if not path.is_file():
+        return ()
+    logs = map(prediction_log_pb2.PredictionLog.FromString, tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    users = (log.predict_log.request.inputs["user_id"] for log in logs if "user_id" in log.predict_log.request.inputs)
+    return tuple(sorted({value.tensor_shape.dim[0].size for value in users}))
 
 
 def warmup_requests(user_ids: np.ndarray, item_ids: np.ndarray, k: int, batch_sizes: tuple[int, ...]) -> Requests:
@@ -38,7 +55,7 @@ def warmup_requests(user_ids: np.ndarray, item_ids: np.ndarray, k: int, batch_si
         request = {"k": np.int32(k), "exclude_item_id": items[:, None], "category": any_category}
         examples = np.array([_example(user_id) for user_id in users], object)
         requests += [
-            ("serving_default", {"user_id": users}),
+            (DEFAULT_SIGNATURE, {"user_id": users}),
             ("recommend", {"user_id": users, **request}),
             ("recommend_for_history", {"history_item_id": items[:, None], **request}),
             ("similar_items", {"item_id": items, "k": np.int32(k)}),
@@ -84,8 +101,10 @@ def replay_warmup(model_dir: str | Path) -> int:
         records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     except tf.errors.DataLossError as error:
         raise ValueError(f"{path} is damaged: {error.message}") from error
-    if not 0 < len(records) <= MAX_RECORDS:
-        raise ValueError(f"{path} holds {len(records)} records, a server takes 1 to {MAX_RECORDS}: export it again")
+    if not 0 < len(records) <= MAX_WARMUP_RECORDS:
+        raise ValueError(
+            f"{path} holds {len(records)} records, a server takes 1 to {MAX_WARMUP_RECORDS}: export it again"
+        )
     for number, record in enumerate(records, start=1):
         try:
             _replay(model, prediction_log_pb2.PredictionLog.FromString(record))
@@ -94,36 +113,12 @@ def replay_warmup(model_dir: str | Path) -> int:
     return len(records)
 
 
-def load_saved_model(model_dir: str | Path) -> Any:
-    """`tf.saved_model.load`, after `import scann` if the model has ScaNN's operations.
-
-    Raises:
-      ValueError: The model can't be loaded.
-      ImportError: The model needs ScaNN, which isn't installed.
-    """
-    path = Path(model_dir) / "saved_model.pb"
-    if not path.is_file():
-        raise ValueError(f"{model_dir} is not a SavedModel: expected the file saved_model.pb in it")
-    if b"Scann>" in path.read_bytes():
-        try:
-            import scann  # noqa: F401  Registers the operations.
-        except ImportError as error:
-            raise ImportError(
-                f"{model_dir} searches with ScaNN, which can't be imported ({error}): {how_to_install('scann')}, or "
-                "use the exact model"
-            ) from error
-    try:
-        return tf.saved_model.load(str(model_dir))
-    except Exception as error:  # A broken SavedModel raises nearly anything.
-        raise ValueError(f"{model_dir} can't be loaded: {' '.join(str(error).split())}") from error
-
-
 def _replay(model: Any, log: Any) -> None:
     kind = log.WhichOneof("log_type")
     if kind != "predict_log":
         raise ValueError(f"expected a predict_log, got {kind or 'nothing'}")
     request = log.predict_log.request
-    name = request.model_spec.signature_name or "serving_default"
+    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     if name not in model.signatures:
         raise ValueError(f"no signature {name}, the model has {', '.join(sorted(model.signatures))}")
     inputs = {key: tf.constant(tf.make_ndarray(proto)) for key, proto in request.inputs.items()}

@@ -108,9 +108,9 @@ class CodedRows(RowTable):
         self._bits = codes.num_bits
         self._stripes = _stripes(num_rows, self.by_blocks)
         stored = codes if isinstance(codes, StoredCodes) else StoredCodes.of(codes, self.by_blocks)
-        self._codes, self._words = stored.codes, stored.words
-        self._scale, self._offset = stored.scale, stored.offset
-        arrays = [self._codes, *(word for plane in self._words for word in plane), self._scale, self._offset]
+        self.codes, self.words = stored.codes, stored.words
+        self.scale, self.offset = stored.scale, stored.offset
+        arrays = [self.codes, *(word for plane in self.words for word in plane), self.scale, self.offset]
         num_bytes = sum(array.dtype.size * array.shape.num_elements() for array in arrays if array is not None)
         self.bytes_per_row = num_bytes / max(num_rows, 1)
 
@@ -154,7 +154,7 @@ class CodedRows(RowTable):
         return self._by_planes_or_codes(queries, of(by_planes), of(by_codes))
 
     def _fused(self, codes: QueryCodes, batch: tf.Tensor, cosine: bool, allowed: tf.Tensor | None) -> tf.Tensor:
-        at_once = _FUSED_PRODUCTS // (self._bits * codes.num_bits * len(self._words[0]))
+        at_once = _FUSED_PRODUCTS // (self._bits * codes.num_bits * len(self.words[0]))
 
         @tf.function(jit_compile=True, autograph=False)
         def best(values: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor | None, allowed: tf.Tensor | None) -> tf.Tensor:
@@ -184,8 +184,8 @@ class CodedRows(RowTable):
         query = QueryTerms.of(queries)
 
         def by_codes(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-            if self._codes is not None:
-                codes = rows_from(self._codes, start, size)
+            if self.codes is not None:
+                codes = rows_from(self.codes, start, size)
             else:
                 codes = unpack_words(self._words_from(start, size), self.embedding_dim)
             return self._score(CodeBlock(codes, self._highest), query, *self._ranges_from(start, size), cosine)
@@ -225,7 +225,7 @@ class CodedRows(RowTable):
         return 2**self._bits - 1
 
     def _has_planes(self) -> bool:
-        return self._bits <= _MOST_PLANES and len(self._words[0]) <= _MOST_WORDS
+        return self._bits <= _MOST_PLANES and len(self.words[0]) <= _MOST_WORDS
 
     def _score(
         self, rows: Block, query: QueryTerms, scale: tf.Tensor, offset: tf.Tensor | None, cosine: bool
@@ -233,30 +233,30 @@ class CodedRows(RowTable):
         return score_block(rows, query, self._highest, self.embedding_dim, scale, offset, cosine)
 
     def _codes_at(self, place: tf.Tensor) -> tf.Tensor:
-        if self._codes is not None:
-            return gather(self._codes, place)
+        if self.codes is not None:
+            return gather(self.codes, place)
         return unpack_words(self._words_at(place), self.embedding_dim)
 
     def _words_at(self, place: tf.Tensor) -> list[list[tf.Tensor]]:
-        return [[gather(word, place) for word in plane] for plane in self._words]
+        return [[gather(word, place) for word in plane] for plane in self.words]
 
     def _words_from(self, start: tf.Tensor, size: tf.Tensor) -> list[list[tf.Tensor]]:
-        return [[rows_from(word, start, size) for word in plane] for plane in self._words]
+        return [[rows_from(word, start, size) for word in plane] for plane in self.words]
 
     def _ranges_at(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """The scales and offsets of the rows stored at `place`, float32 of its shape."""
-        place = place if self._scale.shape[0] == self.num_rows else tf.zeros_like(place)
-        offset = None if self._offset is None else tf.cast(gather(self._offset, place), tf.float32)
-        return tf.cast(gather(self._scale, place), tf.float32), offset
+        place = place if self.scale.shape[0] == self.num_rows else tf.zeros_like(place)
+        offset = None if self.offset is None else tf.cast(gather(self.offset, place), tf.float32)
+        return tf.cast(gather(self.scale, place), tf.float32), offset
 
     def _ranges_from(self, start: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """The scales and offsets of `size` stored rows, float16 [1, size], or [1, 1] if all share them."""
 
         def part(values: tf.Variable | tf.Tensor) -> tf.Tensor:
-            shared = self._scale.shape[0] != self.num_rows
+            shared = self.scale.shape[0] != self.num_rows
             return (read(values) if shared else rows_from(values, start, size))[tf.newaxis]
 
-        return part(self._scale), None if self._offset is None else part(self._offset)
+        return part(self.scale), None if self.offset is None else part(self.offset)
 
 
 def make_rows(values: Codes | np.ndarray, by_blocks: bool | None = None) -> RowTable:

@@ -43,7 +43,7 @@ class ItemFilter(tf.Module):
         given = [""] * num_items if categories is None else [str(category) for category in categories]
         names = sorted(set(given) - {""})
         # A hash table wants a key; "" is looked up before.
-        self._names = IdTable(names or [""])
+        self.names = IdTable(names or [""])
         self._num_names = len(names)
         # An item without a category matches no category that can be asked for.
         number = {name: place for place, name in enumerate(names)} | {"": len(names) + 2}
@@ -51,7 +51,7 @@ class ItemFilter(tf.Module):
         if available is not None:
             codes[~np.asarray(available, bool)] = _UNAVAILABLE
         self.available = codes != _UNAVAILABLE
-        self._codes = tf.Variable(codes, trainable=False, name="codes")
+        self.codes = tf.Variable(codes, trainable=False, name="codes")
 
     @property
     def blocks_some(self) -> bool:
@@ -60,7 +60,7 @@ class ItemFilter(tf.Module):
 
     def wanted(self, category: tf.Tensor) -> tf.Tensor:
         """The numbers of categories (string [B]), int32 [B]: -1 for "", which is any; unknown ones match nothing."""
-        number = tf.cast(self._names.lookup(category), tf.int32)
+        number = tf.cast(self.names.lookup(category), tf.int32)
         return tf.where(tf.equal(category, ""), _ANY, tf.where(number < 0, self._num_names + 1, number))
 
     def allows(self, wanted: tf.Tensor | None, items: tf.Tensor | None) -> tf.Tensor:
@@ -73,7 +73,7 @@ class ItemFilter(tf.Module):
         Returns:
           bool [B, F], or [B or 1, N] for all.
         """
-        codes = self._codes.read_value()[tf.newaxis] if items is None else gather(self._codes, items)
+        codes = self.codes.read_value()[tf.newaxis] if items is None else gather(self.codes, items)
         allowed = codes != _UNAVAILABLE
         if wanted is not None:
             column = wanted[:, tf.newaxis]
@@ -179,21 +179,21 @@ class SeenItems(tf.Module):
 
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, num_items: int) -> None:
         super().__init__(name="seen")
-        self._indptr = tf.Variable(np.asarray(indptr, np.int64), trainable=False, name="indptr")
-        self._indices = tf.Variable(np.asarray(indices, np.int32), trainable=False, name="indices")
+        self.indptr = tf.Variable(np.asarray(indptr, np.int64), trainable=False, name="indptr")
+        self.indices = tf.Variable(np.asarray(indices, np.int32), trainable=False, name="indices")
         self._num_items = num_items
 
     def blocked(self, user_index: tf.Tensor) -> Blocked:
         """Blocks the seen items of the users `user_index` (int64 [B], -1: unknown, has seen nothing)."""
         known = tf.maximum(user_index, 0)
-        start = gather(self._indptr, known)
-        length = tf.where(user_index >= 0, gather(self._indptr, known + 1) - start, 0)
+        start = gather(self.indptr, known)
+        length = tf.where(user_index >= 0, gather(self.indptr, known + 1) - start, 0)
         end = tf.cumsum(length)
         # A ragged gather of operations that all have GPU kernels, which RaggedRange and its like don't.
         position = tf.range(tf.reduce_sum(length))
         row = tf.raw_ops.UpperBound(sorted_inputs=end[tf.newaxis], values=position[tf.newaxis], out_type=tf.int64)[0]
         source = tf.gather(start + length - end, row) + position
-        items = gather(self._indices, source)
+        items = gather(self.indices, source)
         keys = row * self._num_items + tf.cast(items, tf.int64)
         return Blocked((keys,), length, self._num_items)
 

@@ -78,7 +78,7 @@ class HistoryEncoder(tf.Module):
     def __init__(self, items: RowTable, hop_map: np.ndarray) -> None:
         super().__init__(name="history")
         self._items = items
-        self._map = tf.Variable(np.asarray(hop_map, np.float32), trainable=False, name="map")
+        self.hop_map = tf.Variable(np.asarray(hop_map, np.float32), trainable=False, name="map")
 
     def call(self, item_index: tf.Tensor) -> Queries:
         """The queries of histories.
@@ -93,4 +93,4 @@ class HistoryEncoder(tf.Module):
         rows = self._items.gather(tf.maximum(ordered, 0))
         total = tf.reduce_sum(rows * counts[..., tf.newaxis], axis=1)
         degree = tf.reduce_sum(counts, axis=1, keepdims=True)
-        return Queries(tf.matmul(tf.math.divide_no_nan(total, tf.sqrt(degree)), self._map))
+        return Queries(tf.matmul(tf.math.divide_no_nan(total, tf.sqrt(degree)), self.hop_map))

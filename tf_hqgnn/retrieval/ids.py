@@ -31,8 +31,8 @@ class IdTable(tf.Module):
 
     def __init__(self, ids: Sequence[str] | np.ndarray) -> None:
         super().__init__(name="ids")
-        self._ids = tf.Variable(tf.constant(list(ids), tf.string), trainable=False, name="ids")
-        self._table = tf.lookup.StaticHashTable(_RowNumbers(self._ids), default_value=-1)
+        self.keys = tf.Variable(tf.constant(list(ids), tf.string), trainable=False, name="ids")
+        self._table = tf.lookup.StaticHashTable(_RowNumbers(self.keys), default_value=-1)
 
     def lookup(self, ids: tf.Tensor) -> tf.Tensor:
         """The rows of `ids` (string, any shape), int64 of the same shape; -1 for an unknown one."""
@@ -40,7 +40,7 @@ class IdTable(tf.Module):
 
     def ids(self, index: tf.Tensor) -> tf.Tensor:
         """The ids of the rows `index` (in range, any shape), string of the same shape."""
-        return gather(self._ids, index)
+        return gather(self.keys, index)
 
 
 class _RowNumbers(tf.lookup.KeyValueTensorInitializer):

@@ -29,16 +29,16 @@ class PopularItems(tf.Module):
         popularity = np.asarray(popularity, np.float32)
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
         order = order if available is None else order[available[order]]
-        self._order = tf.Variable(order, trainable=False, name="order")
-        self._popularity = tf.Variable(popularity[order], trainable=False, name="popularity")
+        self.order = tf.Variable(order, trainable=False, name="order")
+        self.popularity = tf.Variable(popularity[order], trainable=False, name="popularity")
 
     def call(self, k: tf.Tensor, blocked: Blocked) -> tuple[tf.Tensor, tf.Tensor]:
         """`(scores, item_index)` as of `TopK`, for each of the B queries of `blocked`; the score is the popularity."""
         deepest = tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], blocked.counts], axis=0))
-        depth = tf.minimum(tf.cast(k, tf.int64) + deepest, tf.size(self._order, tf.int64))
+        depth = tf.minimum(tf.cast(k, tf.int64) + deepest, tf.size(self.order, tf.int64))
         # How many of the most popular items are of another category isn't known beforehand.
-        depth = tf.where(blocked.asks_for_a_category(), tf.size(self._order, tf.int64), depth)
+        depth = tf.where(blocked.asks_for_a_category(), tf.size(self.order, tf.int64), depth)
         shape = tf.stack([tf.size(blocked.counts, out_type=tf.int64), depth])
-        item_index = tf.broadcast_to(self._order[:depth], shape)
-        scores = tf.broadcast_to(self._popularity[:depth], shape)
+        item_index = tf.broadcast_to(self.order[:depth], shape)
+        scores = tf.broadcast_to(self.popularity[:depth], shape)
         return best(tf.where(blocked.contains(item_index), -np.inf, scores), item_index, k)

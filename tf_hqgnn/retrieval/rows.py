@@ -95,20 +95,20 @@ class Float32Rows(RowTable):
         self.by_blocks = self.num_rows >= BY_BLOCKS_FROM if by_blocks is None else by_blocks
         self.bytes_per_row = 4 * self.embedding_dim + 4
         if is_tensor:
-            self._values = values
+            self.values = values
             self._inverse_norm = tf.math.divide_no_nan(1.0, tf.norm(values, axis=1))
         else:
-            self._values = tf.Variable(values, trainable=False, name="values")
+            self.values = tf.Variable(values, trainable=False, name="values")
             norms = np.linalg.norm(values, axis=1)
             self._inverse_norm = tf.Variable(_inverse(norms), trainable=False, name="inverse_norm")
 
     def gather(self, index: tf.Tensor) -> tf.Tensor:
         """See `RowTable`."""
-        return gather(self._values, index)
+        return gather(self.values, index)
 
     def score_all(self, queries: Queries, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
-        scores = tf.matmul(queries.rows, read(self._values), transpose_b=True)
+        scores = tf.matmul(queries.rows, read(self.values), transpose_b=True)
         return scores * read(self._inverse_norm) if cosine else scores
 
     def best_of_blocks(self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool) -> tf.Tensor:
@@ -116,7 +116,7 @@ class Float32Rows(RowTable):
 
         def best(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
             first, count = start * BLOCK_SIZE, size * BLOCK_SIZE
-            scores = tf.matmul(queries.rows, rows_from(self._values, first, count), transpose_b=True)
+            scores = tf.matmul(queries.rows, rows_from(self.values, first, count), transpose_b=True)
             scores = scores * rows_from(self._inverse_norm, first, count) if cosine else scores
             if allowed is None:
                 return best_of(scores, None)
@@ -132,7 +132,7 @@ class Float32Rows(RowTable):
 
     def to_numpy(self) -> np.ndarray:
         """See `RowTable`."""
-        return read(self._values).numpy()
+        return read(self.values).numpy()
 
 
 def _inner(rows: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:

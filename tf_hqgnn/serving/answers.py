@@ -8,9 +8,8 @@ from typing import Iterable, Sequence
 
 import numpy as np
 
+from tf_hqgnn.export.layout import DEFAULT_MODEL
 from tf_hqgnn.types import InputError
-
-DEFAULT_MODEL = "hqgnn"
 
 
 @dataclass(frozen=True)

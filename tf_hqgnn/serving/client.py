@@ -20,7 +20,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tf_hqgnn.serving.answers import DEFAULT_MODEL, Recommendation, Recommender, SimilarItems
+from tf_hqgnn.export.layout import DEFAULT_MODEL
+from tf_hqgnn.serving.answers import Recommendation, Recommender, SimilarItems
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.loader import load_version
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from tf_hqgnn.export.layout import SAVED_MODEL_FILE
 from tf_hqgnn.types import InputError
 
 _MAX_VERSION = 2**63 - 1
@@ -47,7 +48,7 @@ def check_base_path(base_path: Path) -> None:
     if not base_path.is_dir():
         what = "is a file" if base_path.exists() else "does not exist"
         raise InputError(f"{base_path} {what}: expected an export directory, with <model>/<version>/saved_model.pb")
-    if (base_path / "saved_model.pb").exists():
+    if (base_path / SAVED_MODEL_FILE).exists():
         raise InputError(f"{base_path} is one SavedModel: give the directory that holds <model>/<version>/")
     if find_models(base_path):
         return

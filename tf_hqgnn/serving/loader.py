@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
@@ -15,16 +14,14 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tf_hqgnn.extras import how_to_install
+from tf_hqgnn.export.layout import DEFAULT_SIGNATURE, MAX_WARMUP_RECORDS, SAVED_MODEL_FILE, WARMUP_FILE
+from tf_hqgnn.export.loading import import_scann, uses_scann
 from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument, not_found
 from tf_hqgnn.serving.signature import Signature
 from tf_hqgnn.serving.tensors import decode_tensor
 
 log = logging.getLogger(__name__)
 
-WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
-MAX_WARM_UP_RECORDS = 1000
-DEFAULT_SIGNATURE = "serving_default"
 # Operations run one after the other in the thread that calls, each still on all cores if it is large. Handing them to
 # other threads costs a small request more than all its operations take.
 _IN_CALLERS_THREAD = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
@@ -96,13 +93,13 @@ def load_version(directory: Path, version: int, warm_up: bool = True) -> LoadedV
     except Exception as error:  # A broken SavedModel raises nearly anything: KeyError, OSError, ValueError, OpError...
         raise from_exception(error) from error
     if warm_up:
-        replayed = _warm_up(loaded, directory / WARM_UP_FILE)
+        replayed = _warm_up(loaded, directory / WARMUP_FILE)
         log.debug("%s: %d warm-up records replayed", directory, replayed)
     return loaded
 
 
 def _read_meta_graph(directory: Path) -> meta_graph_pb2.MetaGraphDef:
-    path = directory / "saved_model.pb"
+    path = directory / SAVED_MODEL_FILE
     try:
         model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except FileNotFoundError as error:
@@ -119,16 +116,12 @@ def _read_meta_graph(directory: Path) -> meta_graph_pb2.MetaGraphDef:
 
 def _import_custom_ops(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
     """ScaNN's ops are registered by importing it; models without them load where ScaNN isn't installed."""
-    if not any(op.name.startswith("Scann") for op in meta_graph.meta_info_def.stripped_op_list.op):
+    if not uses_scann(meta_graph):
         return
     try:
-        importlib.import_module("scann")
+        import_scann("the model")
     except ImportError as error:
-        raise ServingError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"the model searches with ScaNN, which can't be imported here ({error}): "
-            f"{how_to_install('scann')}, or serve the model hqgnn, which needs stock TensorFlow only",
-        ) from error
+        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
 
 
 def _warm_up(loaded: LoadedVersion, path: Path) -> int:
@@ -139,8 +132,8 @@ def _warm_up(loaded: LoadedVersion, path: Path) -> int:
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             count += 1
-            if count > MAX_WARM_UP_RECORDS:
-                raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_WARM_UP_RECORDS})")
+            if count > MAX_WARMUP_RECORDS:
+                raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS})")
             _replay(loaded, record)
     except tf.errors.DataLossError as error:
         raise ServingError(

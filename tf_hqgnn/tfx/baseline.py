@@ -12,9 +12,9 @@ import numpy as np
 from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation.metrics import user_metrics
+from tf_hqgnn.export.layout import EXACT_MODEL, SAVED_MODEL_FILE
 from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries, select_rows
 from tf_hqgnn.runs.trained_state import TrainedState
-from tf_hqgnn.tfx.model_store import MODEL_NAMES
 from tf_hqgnn.tfx.saved_model_ranking import Recommend, load_recommend, rank_items
 from tf_hqgnn.tfx.slices import make_slices, slice_relevant
 from tf_hqgnn.types import Interactions, concatenate
@@ -131,8 +131,8 @@ def rank_baseline(
     Returns:
       The rankings that can be compared, or None; and in words what they are, or why there are none.
     """
-    path, state_path = Path(pointer["models"][MODEL_NAMES[0]]), pointer.get("state")
-    if not (path / "saved_model.pb").is_file():
+    path, state_path = Path(pointer["models"][EXACT_MODEL]), pointer.get("state")
+    if not (path / SAVED_MODEL_FILE).is_file():
         return None, f"the last blessed model is no longer at {path}"
     if not state_path or not Path(state_path).is_dir():
         return None, "the model store doesn't say what the last blessed model learnt from"

@@ -14,6 +14,7 @@ from tfx.components.evaluator import constants
 from tfx.types.standard_artifacts import InfraBlessing, Model
 from tfx.utils import path_utils
 
+from tf_hqgnn.export.layout import SAVED_MODEL_FILE
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
 
 _WORKER = "tf_hqgnn.tfx.infra_worker"
@@ -60,7 +61,11 @@ def check_models(model_dirs: Sequence[str], timeout_seconds: float) -> list[str]
       model_dirs: folders of SavedModels, the exact one first: ScaNN isn't importable before it is needed.
       timeout_seconds: for all of them together.
     """
-    missing = [f"{path} holds no saved_model.pb" for path in model_dirs if not os.path.isfile(f"{path}/saved_model.pb")]
+    missing = [
+        f"{path} holds no {SAVED_MODEL_FILE}"
+        for path in model_dirs
+        if not os.path.isfile(os.path.join(path, SAVED_MODEL_FILE))
+    ]
     if missing:
         return missing
     # A process of its own: what this one has imported and loaded can't help, and a crash can't take the pipeline along.

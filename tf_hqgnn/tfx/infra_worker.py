@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from tf_hqgnn.export.loading import needs_scann
 from tf_hqgnn.export.warmup import replay_warmup
 
 
@@ -23,10 +23,10 @@ def main(model_dirs: Sequence[str]) -> int:
     # None makes `import scann` fail, also where a dependency would bring it.
     modules["scann"] = None
     for model_dir in model_dirs:
-        if b"Scann>" in (Path(model_dir) / "saved_model.pb").read_bytes():
-            modules.pop("scann", None)
         report: dict[str, Any] = {"model": model_dir}
         try:
+            if needs_scann(model_dir):
+                modules.pop("scann", None)
             report["records"] = replay_warmup(model_dir)
         except Exception as error:  # Whatever it is, a server would refuse the model for it.
             report["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

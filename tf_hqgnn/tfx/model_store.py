@@ -15,12 +15,11 @@ from typing import Any
 
 from tf_hqgnn.data.anomalies import FileProfile
 from tf_hqgnn.data.report import ReadReport
+from tf_hqgnn.export.layout import model_dirs
 from tf_hqgnn.export.versions import staged_version, versions
 from tf_hqgnn.tfx.push_origin import PushOrigin
 from tf_hqgnn.types import InputError
 
-# As in export.py, which isn't imported here: it brings TensorFlow, seconds before a mistyped path could be reported.
-MODEL_NAMES = ("hqgnn", "hqgnn_scann")
 _POINTER = "latest_blessed.json"
 _STATE = "state-"
 
@@ -51,11 +50,6 @@ def push(models: Mapping[str, Path], serving_dir: Path, origin: PushOrigin | Non
             if origin is not None:
                 origin.write(staged)
     return version
-
-
-def model_dirs(serving_dir: Path) -> list[Path]:
-    """The folders of the models' versions, whether they are there or not."""
-    return [serving_dir / name for name in MODEL_NAMES]
 
 
 def next_version(serving_dir: Path) -> int:

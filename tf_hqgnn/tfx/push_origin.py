@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tf_hqgnn.export.layout import EXTRA_FILES
 from tf_hqgnn.export.versions import versions
 
 # In a SavedModel's folder for what isn't TensorFlow's; servers don't look at it.
-_FILE = Path("assets.extra") / "push.json"
+_FILE = Path(EXTRA_FILES) / "push.json"
 _BLOCK = 1 << 20
 
 

@@ -11,18 +11,11 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
 from tfx.utils import path_utils
 
+from tf_hqgnn.export.layout import MODEL_NAMES, model_dirs, version_path
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
-from tf_hqgnn.tfx.model_store import (
-    MODEL_NAMES,
-    model_dirs,
-    next_version,
-    push,
-    remove_states,
-    state_path,
-    write_pointer,
-)
+from tf_hqgnn.tfx.model_store import next_version, push, remove_states, state_path, write_pointer
 from tf_hqgnn.tfx.push_origin import PushOrigin
 from tf_hqgnn.tfx.ranking_evaluator import METRICS_FILE
 from tf_hqgnn.tfx.trainer import run_path
@@ -86,7 +79,7 @@ def Pusher(
         # Before anything is visible: a model whose state can't be kept isn't pushed either.
         TrainedState.from_run(RunDirectory.load(run_path(model_run.uri))).save(state_dir)
     push(sources, serving, origin)
-    paths = {name: str(serving / name / str(version)) for name in MODEL_NAMES}
+    paths = {name: str(version_path(serving, name, version)) for name in MODEL_NAMES}
     if is_last:
         figures = json.loads((Path(evaluation.uri) / METRICS_FILE).read_text(encoding="utf-8"))
         write_pointer(

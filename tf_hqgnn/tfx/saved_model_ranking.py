@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.export.warmup import load_saved_model
+from tf_hqgnn.export.loading import load_saved_model
 
 Recommend = Callable[..., dict[str, tf.Tensor]]
 
