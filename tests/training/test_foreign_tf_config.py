@@ -1,0 +1,81 @@
+"""A TF_CONFIG that was set for another program doesn't matter where one machine trains."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOREIGN = {
+    "a worker of a cluster that isn't there": {
+        "cluster": {"worker": ["a.invalid:2222", "b.invalid:2222"]},
+        "task": {"type": "worker", "index": 1},
+    },
+    "an evaluator": {"cluster": {"chief": ["a.invalid:1"]}, "task": {"type": "evaluator", "index": 0}},
+    "a parameter server": {"cluster": {"ps": ["a:1"], "chief": ["b:1"]}, "task": {"type": "ps", "index": 0}},
+    "no JSON": None,
+}
+
+
+def command(tf_config, *arguments):
+    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli import main; main()"
+    text = "{not JSON" if tf_config is None else json.dumps(tf_config)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CONFIG": text},
+        cwd=ROOT,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, log_path, smoke_config):
+    """What trainings without a TF_CONFIG end with."""
+    from tf_hqgnn.config import DataConfig
+    from tf_hqgnn.data.loading import load_dataset
+    from tf_hqgnn.training.train import train
+
+    folder = tmp_path_factory.mktemp("reference")
+    dataset = load_dataset(DataConfig(path=str(log_path)), smoke_config.seed)
+    found = {}
+    for strategy in ("none", "mirrored"):
+        training = smoke_config.training.model_copy(update={"strategy": strategy})
+        config = smoke_config.model_copy(update={"training": training})
+        found[strategy] = train(dataset, config, folder / strategy, report=False).valid
+    return found
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"), [*(("none", name) for name in FOREIGN), *(("mirrored", name) for name in list(FOREIGN)[::3])]
+)
+def test_train_does_the_same_as_without_it(tmp_path, log_path, reference, strategy, name):
+    settings = ("--set", f"data.path={log_path}", "--set", f"training.strategy={strategy}")
+    printed = command(FOREIGN[name], "train", "configs/smoke.yaml", "--out", tmp_path / "run", *settings)
+    assert json.loads(printed)["valid"] == pytest.approx(reference[strategy])
+
+
+def test_the_other_commands(tmp_path, log_path):
+    tf_config = FOREIGN["a worker of a cluster that isn't there"]
+    settings = ("--set", f"data.path={log_path}", "--set", "training.max_epochs=1")
+    command(tf_config, "tune", "configs/smoke.yaml", "--out", tmp_path / "study", "--trials", 2, "--jobs", 2, *settings)
+    command(tf_config, "train", "configs/smoke.yaml", "--out", tmp_path / "run", *settings)
+    assert json.loads(command(tf_config, "evaluate", tmp_path / "run", "--json"))["num_users"] > 0
+    assert command(tf_config, "export", tmp_path / "run", "--out", tmp_path / "export").startswith("version 1")
+
+
+def test_every_process_of_one_machine_is_the_chief(monkeypatch):
+    """By this the trainer of the pipeline, too, knows that it is to write."""
+    from tf_hqgnn.distribution import is_chief, make_strategy
+
+    for tf_config in FOREIGN.values():
+        monkeypatch.setenv("TF_CONFIG", "{not JSON" if tf_config is None else json.dumps(tf_config))
+        assert is_chief(make_strategy("none"))
+        assert is_chief(make_strategy("mirrored"))
