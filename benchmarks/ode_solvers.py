@@ -20,7 +20,7 @@ from tf_hqgnn.graph.propagation import NormalizedAdjacency
 from tf_hqgnn.ode.adaptive import solve_adaptive
 from tf_hqgnn.ode.exact import series_coefficients
 from tf_hqgnn.ode.integrate import solve
-from tf_hqgnn.ode.solvers import get_solver
+from tf_hqgnn.ode.solvers.runge_kutta import Euler, Heun, RungeKutta4
 
 import tensorflow as tf  # isort: skip (after tf_hqgnn, which picks Keras 2)
 
@@ -79,10 +79,11 @@ def main() -> None:
             tolerance /= 2
             adaptive = solve_adaptive(double, tf.constant(few), t1, tolerance)
         rows.append(("adaptive", 0, int(adaptive.num_evaluations), adaptive.h, tolerance))
-        for name in ("rk4", "heun", "euler"):
+        for solver in (RungeKutta4, Heun, Euler):
+            name = solver.name
             steps = fewest_steps(lambda n, name=name, t1=t1: error(solve(double, tf.constant(few), t1, name, n)))
             h = solve(double, tf.constant(few), t1, name, steps) if steps else None
-            rows.append((name, steps, steps * get_solver(name).num_evaluations, h, _TARGET))
+            rows.append((name, steps, steps * solver.num_evaluations, h, _TARGET))
         of_exact = 0.0
         for name, steps, products, h, tolerance in rows:
             if h is None:

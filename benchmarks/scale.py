@@ -156,10 +156,10 @@ def measure(log: Path, folder: Path, overrides: tuple[str, ...]) -> dict[str, An
     from tf_hqgnn.data.loading import load_dataset
     from tf_hqgnn.evaluation.metrics import evaluate_embeddings
     from tf_hqgnn.graph.interaction_graph import InteractionGraph
-    from tf_hqgnn.layers.graph_ode import propagate_embeddings
     from tf_hqgnn.logs import quieten_libraries
     from tf_hqgnn.models.factory import make_model
     from tf_hqgnn.training.fitting import fit
+    from tf_hqgnn.training.propagation import propagate_embeddings
 
     quieten_libraries()
     # Two in a hundred are held out: about one a user.

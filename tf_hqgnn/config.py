@@ -5,18 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from tf_hqgnn.config_text import explain, parse_settings, set_value
 from tf_hqgnn.losses.loss import LOSSES, Loss, make_loss
-from tf_hqgnn.types import InputError
+from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
+from tf_hqgnn.types import InputError, Registry
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _registered(registry: Registry[Any]) -> AfterValidator:
+    """Refuses names that the registry doesn't know."""
+
+    def check(name: str) -> str:
+        if name not in registry.names():
+            raise ValueError(f"expected one of {', '.join(registry.names())}")
+        return name
+
+    return AfterValidator(check)
 
 
 class SplitConfig(_Section):
@@ -89,15 +101,8 @@ class LossConfig(_Section):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = "softmax"
+    name: Annotated[str, _registered(LOSSES)] = "softmax"
     weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
-
-    @field_validator("name")
-    @classmethod
-    def _registered(cls, name: str) -> str:
-        if name not in LOSSES.names():
-            raise ValueError(f"expected one of {', '.join(LOSSES.names())}")
-        return name
 
     @model_validator(mode="before")
     @classmethod
@@ -164,7 +169,7 @@ class TrainingConfig(_Section):
 class PropagationConfig(_Section):
     """The post-training ODE dh/dt = A h + e from 0 to t1."""
 
-    solver: Literal["none", "euler", "heun", "rk4", "exact", "adaptive"] = "euler"
+    solver: Annotated[str, _registered(SOLVERS)] = "euler"
     t1: float = Field(0.25, ge=0)
     num_steps: int = Field(1, ge=1, description="of euler, heun and rk4")
     tolerance: float = Field(1e-6, gt=0, description="of exact and adaptive")
@@ -173,6 +178,10 @@ class PropagationConfig(_Section):
         True,
         description="after training, other solvers and times are tried on the validation split; not if solver: none",
     )
+
+    def make_solver(self) -> Solver:
+        """The solver that these settings name."""
+        return SOLVERS[self.solver]()
 
 
 class DistillationConfig(_Section):
@@ -306,7 +315,7 @@ class Config(_Section):
     seed: int = Field(2020, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    loss: LossConfig = Field(default_factory=LossConfig)
+    loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     propagation: PropagationConfig = PropagationConfig()
     quantization: QuantizationConfig = QuantizationConfig()
@@ -320,7 +329,7 @@ class Config(_Section):
         quantization, propagation = self.quantization, self.propagation
         if quantization.bits is None or quantization.method != "fine_tuning":
             return self
-        if propagation.solver != "none" or propagation.normalize:
+        if propagation.make_solver().propagates or propagation.normalize:
             raise ValueError(
                 "quantization.method fine_tuning codes the rows as the loss sees them: set propagation.solver: none "
                 "and propagation.normalize: false, or quantization.method: distillation"

@@ -166,4 +166,4 @@ def ours(config: Path, overrides: tuple[str, ...]) -> Model:
 
 def chooses(config: Config) -> bool:
     """Whether a training of ours looks at the validation split: for its epochs, or its propagation."""
-    return config.training.max_epochs > 0 or (config.propagation.search and config.propagation.solver != "none")
+    return config.training.max_epochs > 0 or (config.propagation.search and config.propagation.make_solver().propagates)

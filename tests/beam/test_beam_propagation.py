@@ -16,7 +16,7 @@ from tf_hqgnn.beam.propagation import main, propagate
 from tf_hqgnn.beam.series import coefficients
 from tf_hqgnn.config import PropagationConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.layers.graph_ode import propagate_embeddings
+from tf_hqgnn.training.propagation import propagate_embeddings
 from tf_hqgnn.types import InputError, Interactions
 
 NUM_USERS, NUM_ITEMS, DIM = 61, 37, 5

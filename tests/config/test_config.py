@@ -28,7 +28,7 @@ def test_overrides_reach_nested_settings():
         ("sed: 1", (), r"unknown setting sed; known there: seed, data, model"),
         ("loss: {nam: bpr}", (), r"unknown setting loss.nam; known there: name, gamma"),
         ("training: {max_epochs: -1}", (), r"training.max_epochs: .*greater than or equal to 0, got -1"),
-        ("propagation: {solver: magic}", (), r"propagation.solver: .*'euler'.*got 'magic'"),
+        ("propagation: {solver: magic}", (), r"propagation.solver: .*euler.*got 'magic'"),
         ("data: {path: a, train_path: b, test_path: c}", (), "either data.path or data.train_path"),
         ("data: {path: a, valid_path: b}", (), "data.valid_path goes with data.train_path"),
         ("data: {train_path: b}", (), "go together: one of them is missing"),

@@ -3,11 +3,16 @@ import pytest
 import tensorflow as tf
 from closed_form import closed_form
 
+from tf_hqgnn.config import Config
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.ode.integrate import SOLVERS, integrate, solve
-from tf_hqgnn.ode.solvers import get_solver
+from tf_hqgnn.ode.integrate import integrate, solve
+from tf_hqgnn.ode.solvers.runge_kutta import Euler, RungeKutta
+from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
 from tf_hqgnn.ode.vector_field import GraphVectorField
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.training.propagation import propagate_embeddings
+from tf_hqgnn.types import InputError, Interactions
+
+RUNGE_KUTTA = [name for name in SOLVERS.names() if issubclass(SOLVERS[name], RungeKutta)]
 
 
 def random_problem(seed=0, dtype=tf.float64):
@@ -25,11 +30,11 @@ def test_one_euler_step_is_the_published_lightgode(t1):
     np.testing.assert_allclose(h, (1 + t1) * e + t1 * dense @ e, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["euler", "heun", "rk4"])
+@pytest.mark.parametrize("name", RUNGE_KUTTA)
 def test_measured_order_is_the_stated_one(name):
     adjacency, dense, e = random_problem()
     exact = closed_form(dense, e, 1.5)
-    solver = get_solver(name)
+    solver = SOLVERS[name]()
     steps = np.array([8, 16, 32, 64])
     field = GraphVectorField(adjacency, tf.constant(e))
     errors = [np.linalg.norm(integrate(field, tf.constant(e), 1.5, solver, int(n)) - exact) for n in steps]
@@ -37,16 +42,16 @@ def test_measured_order_is_the_stated_one(name):
     assert slope == pytest.approx(solver.order, abs=0.15)
 
 
-@pytest.mark.parametrize("name", ["euler", "heun", "rk4"])
+@pytest.mark.parametrize("name", RUNGE_KUTTA)
 def test_order_when_the_field_depends_on_time(name):
     # dh/dt = 2 t h: h(1) = e.
-    solver, steps = get_solver(name), np.array([16, 32, 64])
+    solver, steps = SOLVERS[name](), np.array([16, 32, 64])
     one = tf.ones([], tf.float64)
     errors = [abs(float(integrate(lambda t, h: 2 * t * h, one, 1.0, solver, int(n))) - np.e) for n in steps]
     assert -np.polyfit(np.log(steps), np.log(errors), 1)[0] == pytest.approx(solver.order, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["euler", "heun", "rk4"])
+@pytest.mark.parametrize("name", RUNGE_KUTTA)
 def test_stated_number_of_evaluations(name):
     calls = []
 
@@ -54,8 +59,8 @@ def test_stated_number_of_evaluations(name):
         calls.append(t)
         return h
 
-    get_solver(name).step(field, tf.constant(0.0), tf.ones([2]), tf.constant(0.5))
-    assert len(calls) == get_solver(name).num_evaluations
+    SOLVERS[name]().step(field, tf.constant(0.0), tf.ones([2]), tf.constant(0.5))
+    assert len(calls) == SOLVERS[name]().num_evaluations
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
@@ -72,7 +77,7 @@ def test_against_the_matrix_exponential(name, num_steps, tolerance, t1, dtype):
     assert np.linalg.norm(h - exact) / np.linalg.norm(exact) < tolerance
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", SOLVERS.names())
 def test_gradient_through_every_solver(solver):
     """H = P(A) e with P(A) symmetric, so the gradient of <g, h> is P(A) g."""
     adjacency, _, e = random_problem(seed=4)
@@ -83,7 +88,7 @@ def test_gradient_through_every_solver(solver):
     np.testing.assert_allclose(tape.gradient(h, e, g), solve(adjacency, g, 1.2, solver, 2, 1e-7), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", SOLVERS.names())
 def test_time_zero_and_zero_embeddings(solver):
     adjacency, _, e = random_problem()
     np.testing.assert_array_equal(solve(adjacency, tf.constant(e), 0.0, solver), e)
@@ -109,7 +114,7 @@ def test_adaptive_refuses_what_it_could_not_end_with(bad):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"solver": "leapfrog"}, "unknown solver 'leapfrog': expected one of none, euler, heun, rk4, exact, adaptive"),
+        ({"solver": "leapfrog"}, "unknown solver 'leapfrog': expected one of adaptive, euler, exact, heun, none, rk4"),
         ({"t1": -1.0}, r"t1 must be a finite number from 0 on, got -1\.0"),
         ({"t1": float("nan")}, "t1 must be a finite number"),
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
@@ -122,8 +127,49 @@ def test_settings_are_checked(settings, message):
         solve(adjacency, tf.constant(e), **{"t1": 1.0, "solver": "euler", **settings})
 
 
-def test_get_solver_and_integrate_check_too():
-    with pytest.raises(ValueError, match="unknown solver 'exact': expected one of euler, heun, rk4"):
-        get_solver("exact")
+def test_integrate_checks_too():
     with pytest.raises(ValueError, match="num_steps must be at least 1"):
-        integrate(lambda t, h: h, tf.ones([1]), 1.0, get_solver("euler"), 0)
+        integrate(lambda t, h: h, tf.ones([1]), 1.0, Euler(), 0)
+
+
+@pytest.mark.parametrize("name", SOLVERS.names())
+def test_the_series_is_the_solution(name):
+    adjacency, dense, e = random_problem()
+    solver = SOLVERS[name]()
+    if not solver.has_series:
+        with pytest.raises(ValueError, match=f"{name} has no series"):
+            solver.series(0.7, 2, 1e-9)
+        return
+    series = sum(c * np.linalg.matrix_power(dense, k) @ e for k, c in enumerate(solver.series(0.7, 2, 1e-9)))
+    np.testing.assert_allclose(solver.solve(adjacency, tf.constant(e), 0.7, 2, 1e-9), series, rtol=1e-6, atol=1e-9)
+
+
+def test_solvers_describe_themselves():
+    texts = {name: SOLVERS[name]().describe(0.25, 1) for name in ("none", "euler", "exact")}
+    assert texts == {"none": "none", "euler": "euler to t1 = 0.25 in 1 step", "exact": "exact to t1 = 0.25"}
+    assert SOLVERS["rk4"]().describe(1.0, 3) == "rk4 to t1 = 1 in 3 steps"
+    assert [name for name in SOLVERS.names() if not SOLVERS[name].propagates] == ["none"]
+
+
+def test_a_new_solver_is_a_setting_and_solves():
+    """A registered class is all it takes: no other module compares names."""
+
+    @SOLVERS.register("twice")
+    class Twice(Solver):
+        def solve(self, adjacency, e, t1, num_steps, tolerance):
+            return 2.0 * e
+
+        def series(self, t1, num_steps, tolerance):
+            return np.array([2.0])
+
+    try:
+        config = Config.from_yaml("propagation: {solver: twice, t1: 1.0, normalize: false}").propagation
+        log = Interactions(np.array([0, 1], np.int32), np.array([0, 1], np.int32))
+        graph = InteractionGraph.from_interactions(log, 2, 2)
+        table = np.ones((2, 3), np.float32)
+        for rows in propagate_embeddings(graph, table, table, config):
+            np.testing.assert_array_equal(rows, 2 * table)
+    finally:
+        SOLVERS.remove("twice")
+    with pytest.raises(InputError, match=r"propagation\.solver: expected one of adaptive, .*got 'twice'"):
+        Config.from_yaml("propagation: {solver: twice}")

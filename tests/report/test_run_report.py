@@ -15,7 +15,6 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.report import charts, curves, discrepancy, overview, validation_sample
 from tf_hqgnn.report.examples import choose_users, examples
 from tf_hqgnn.report.page import render_report, write_report
@@ -23,6 +22,7 @@ from tf_hqgnn.report.validation_sample import ValidationSample
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.tables import TrainedTables
 from tf_hqgnn.training.coding import post_training_codes
+from tf_hqgnn.training.propagation import propagate_embeddings
 from tf_hqgnn.training.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.types import Interactions
 

@@ -7,11 +7,11 @@ import pytest
 
 from tf_hqgnn.beam.propagation import main
 from tf_hqgnn.config import Config
-from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.tables import FILE, TrainedTables
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.runs.untrained import Untrained
+from tf_hqgnn.training.propagation import propagate_embeddings
 from tf_hqgnn.training.train import train
 from tf_hqgnn.training.warm_start import warm_start
 from tf_hqgnn.types import InputError, Interactions

@@ -13,11 +13,11 @@ import pytest
 from tf_hqgnn.config import Config, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.models.initialization import initial_embeddings, spectral_embeddings
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.training.callbacks import DivergenceError, TrainingState
+from tf_hqgnn.training.propagation import propagate_embeddings
 from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError, Interactions, concatenate
 

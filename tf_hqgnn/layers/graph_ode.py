@@ -1,15 +1,12 @@
-"""The post-training graph ODE of LightGODE, as a Keras layer and as a function over NumPy tables."""
+"""The post-training graph ODE of LightGODE, as a Keras layer."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.config import PropagationConfig
-from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.propagation import NormalizedAdjacency
 from tf_hqgnn.ode.integrate import check_settings, solve
 
@@ -20,7 +17,7 @@ class GraphODE(tf_keras.layers.Layer):
 
     Args:
       t1: The diffusion time T, >= 0; 0 leaves the embeddings as they are.
-      solver: "none", "euler", "heun", "rk4", "exact" or "adaptive".
+      solver: A name in `tf_hqgnn.ode.solvers.solver.SOLVERS`.
       num_steps: Of euler, heun and rk4. Euler with 1 step is the published LightGODE, (1 + T) e + T A e.
       tolerance: Of exact (proven bound, see `tf_hqgnn.ode.exact`) and adaptive.
       normalize: Whether rows are scaled to unit length first; rows of zeros stay zeros.
@@ -86,45 +83,3 @@ class GraphODE(tf_keras.layers.Layer):
             "tolerance": self.tolerance,
             "normalize": self.normalize,
         }
-
-
-def propagate_embeddings(
-    graph: InteractionGraph,
-    user_embeddings: np.ndarray,
-    item_embeddings: np.ndarray,
-    config: PropagationConfig,
-    adjacency: NormalizedAdjacency | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Trained tables, propagated over `graph` as `config` says.
-
-    Args:
-      graph: Of the training interactions.
-      user_embeddings: float32 [num_users, d].
-      item_embeddings: float32 [num_items, d].
-      config: Solver "none" only scales the rows to unit length, or returns them as they are.
-      adjacency: That of `graph`, if the caller has it; it takes longer to make than one product with it.
-
-    Returns:
-      float32 [num_users, d] and [num_items, d].
-
-    Raises:
-      ValueError: The tables don't fit the graph, or hold NaN or infinity.
-    """
-    expected = (graph.num_users, graph.num_items)
-    tables = [np.asarray(user_embeddings, np.float32), np.asarray(item_embeddings, np.float32)]
-    if any(table.ndim != 2 for table in tables) or tuple(map(len, tables)) != expected:
-        raise ValueError(
-            f"the graph has {expected[0]} users and {expected[1]} items: expected tables [{expected[0]}, d] and "
-            f"[{expected[1]}, d], got {tables[0].shape} and {tables[1].shape}"
-        )
-    if tables[0].shape[1] != tables[1].shape[1]:
-        raise ValueError(f"users and items need one dimension, got {tables[0].shape[1]} and {tables[1].shape[1]}")
-    e = np.concatenate(tables)
-    if not np.isfinite(e).all():
-        raise ValueError("the embeddings hold NaN or infinity, which the graph would spread: did training diverge?")
-    if config.solver == "none" or config.t1 == 0:
-        h = tf.math.l2_normalize(e, axis=-1).numpy() if config.normalize else e
-    else:
-        layer = GraphODE(config.t1, config.solver, config.num_steps, config.tolerance, config.normalize)
-        h = layer.call((adjacency or graph.normalized_adjacency(), tf.constant(e))).numpy()
-    return h[: graph.num_users], h[graph.num_users :]

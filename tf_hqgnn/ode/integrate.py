@@ -1,19 +1,16 @@
-"""The time loop over a solver's steps, and the choice of a way to solve dh/dt = A h + e."""
+"""The time loop over the steps of a Runge-Kutta method, and dh/dt = A h + e by the solver with a given name."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 from tf_hqgnn.graph.propagation import Adjacency
-from tf_hqgnn.ode.adaptive import solve_adaptive
-from tf_hqgnn.ode.exact import solve_exact
-from tf_hqgnn.ode.solvers import Solver, get_solver
-from tf_hqgnn.ode.vector_field import GraphVectorField, VectorField
-
-SOLVERS = ("none", "euler", "heun", "rk4", "exact", "adaptive")
+from tf_hqgnn.ode.solvers.runge_kutta import RungeKutta
+from tf_hqgnn.ode.solvers.solver import SOLVERS
+from tf_hqgnn.ode.vector_field import VectorField
 
 
-def integrate(vector_field: VectorField, h0: tf.Tensor, t1: float, solver: Solver, num_steps: int) -> tf.Tensor:
+def integrate(vector_field: VectorField, h0: tf.Tensor, t1: float, solver: RungeKutta, num_steps: int) -> tf.Tensor:
     """h(t1) of dh/dt = f(t, h) with h(0) = `h0`, by `num_steps` equal steps.
 
     Args:
@@ -27,8 +24,9 @@ def integrate(vector_field: VectorField, h0: tf.Tensor, t1: float, solver: Solve
       ValueError: `num_steps` < 1, or `t1` is negative or not finite.
 
     Example:
+      >>> from tf_hqgnn.ode.solvers.runge_kutta import RungeKutta4
       >>> one = tf.ones([1])
-      >>> round(float(integrate(lambda t, h: h, one, 1.0, get_solver("rk4"), num_steps=8)[0]), 4)
+      >>> round(float(integrate(lambda t, h: h, one, 1.0, RungeKutta4(), num_steps=8)[0]), 4)
       2.7183
     """
     check_settings(t1=t1, num_steps=num_steps)
@@ -50,27 +48,20 @@ def solve(
       adjacency: A, over n nodes.
       e: [n, d] of the adjacency's dtype.
       t1: T >= 0.
-      solver: One of `SOLVERS`; "none" returns `e`.
-      num_steps: Of euler, heun and rk4.
+      solver: A name in `SOLVERS`.
+      num_steps: Of a Runge-Kutta method.
       tolerance: Of exact (a bound) and adaptive (an estimate), relative to the norm of `e`.
 
     Raises:
       ValueError: A setting is unknown or out of range.
     """
     check_settings(solver, t1, num_steps, tolerance)
-    if solver == "none" or t1 == 0:
-        return e
-    if solver == "exact":
-        return solve_exact(adjacency, e, t1, tolerance)
-    if solver == "adaptive":
-        return solve_adaptive(adjacency, e, t1, tolerance).h
-    return integrate(GraphVectorField(adjacency, e), e, t1, get_solver(solver), num_steps)
+    return e if t1 == 0 else SOLVERS[solver]().solve(adjacency, e, t1, num_steps, tolerance)
 
 
 def check_settings(solver: str = "none", t1: float = 0.0, num_steps: int = 1, tolerance: float = 1e-6) -> None:
     """Raises ValueError for a setting that `solve` can't work with."""
-    if solver not in SOLVERS:
-        raise ValueError(f"unknown solver {solver!r}: expected one of {', '.join(SOLVERS)}")
+    SOLVERS[solver]
     if not 0 <= t1 < float("inf"):
         raise ValueError(f"t1 must be a finite number from 0 on, got {t1}")
     if num_steps < 1:

@@ -65,7 +65,7 @@ def _propagations(run: RunDirectory) -> list[str]:
         times = sorted(tried)
         series.append(Series(solver, times, [tried[t1] for t1 in times], color))
     found = run.config.propagation
-    marked = (0.0 if found.solver == "none" else found.t1, f"served: {found.solver}")
+    marked = (found.t1 if found.make_solver().propagates else 0.0, f"served: {found.solver}")
     svg = line_chart("propagation", f"NDCG@{K} by time of propagation", ("time t1", f"NDCG@{K}"), series, marked=marked)
     caption = (
         f"NDCG@{K} of the same trained tables after other propagations, on the validation split or a sample of it. "

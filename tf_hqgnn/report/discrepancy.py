@@ -61,7 +61,7 @@ def measure(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray]) -> Discre
     sizes = [len(rows[0])]
     times, coefficients = np.zeros(0), np.zeros((0, _HOPS + 1))
     adjacency = graph.normalized_adjacency()
-    if propagation.solver != "none" and propagation.t1 > 0:
+    if propagation.make_solver().propagates and propagation.t1 > 0:
         times = np.linspace(0, min(2 * propagation.t1, _LONGEST_TIME), _TIMES)
         series = [series_coefficients(t, _TOLERANCE, adjacency.norm_bound) for t in times]
         width = max(_HOPS + 1, *(len(one) for one in series))

@@ -88,9 +88,7 @@ def settings(config: Config) -> str:
     """The settings that matter in a table, and all of them to unfold."""
     model, training, propagation, quantization = config.model, config.training, config.propagation, config.quantization
     layers = "" if model.encoder == "none" else f", {model.num_layers} layers"
-    solved = "none" if propagation.solver == "none" else f"{propagation.solver} to t1 = {propagation.t1:g}"
-    if propagation.solver in ("euler", "heun", "rk4"):
-        solved += f" in {propagation.num_steps} step{'s' if propagation.num_steps > 1 else ''}"
+    solved = propagation.make_solver().describe(propagation.t1, propagation.num_steps)
     coded = "none, float32 is served"
     if quantization.bits is not None:
         users = "float32" if quantization.user_bits is None else f"{quantization.user_bits} bits"

@@ -64,11 +64,11 @@ def search_propagation(
         return tried[-1].value
 
     attempt("none", 0.0)
-    hops = [weight / (1 - weight) for weight in _HOP_WEIGHTS]
-    for solver, ladder in (("euler", hops), ("exact", _EXACT_TIMES)):
+    ladders = {"euler": [weight / (1 - weight) for weight in _HOP_WEIGHTS], "exact": list(_EXACT_TIMES)}
+    for solver, ladder in ladders.items():
         _climb(ladder, _best(tried).propagation.t1, partial(attempt, solver))
     best = _best(tried).propagation
-    if best.solver in ("euler", "exact") and best.num_steps == 1:
+    if best.solver in ladders and best.num_steps == 1:
         for t1 in _between(best.t1, [c.propagation.t1 for c in tried if c.propagation.solver == best.solver]):
             attempt(best.solver, t1)
     return _best(tried).propagation, tried

@@ -22,7 +22,6 @@ from tf_hqgnn.distribution import check_agreement, from_chief, is_chief, make_st
 from tf_hqgnn.extras import how_to_install, missing
 from tf_hqgnn.failures import is_disk_full
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.layers.graph_ode import propagate_embeddings
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
@@ -36,6 +35,7 @@ from tf_hqgnn.training.callbacks import TrainingState
 from tf_hqgnn.training.coding import make_codes
 from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
+from tf_hqgnn.training.propagation import propagate_embeddings
 from tf_hqgnn.training.propagation_search import search_propagation, write_candidates
 from tf_hqgnn.training.warm_start import WarmStart, start_tables, warm_settings, warm_start
 from tf_hqgnn.types import InputError, Interactions, concatenate
@@ -226,7 +226,8 @@ def _make(
     """
     began = time.monotonic()
     model, training = _start_model(graph, config, strategy, folder, epochs, start)
-    adjacency = None if config.propagation.solver == "none" else graph.normalized_adjacency()
+    propagates = config.propagation.make_solver().propagates
+    adjacency = graph.normalized_adjacency() if propagates else None
     untrained = Untrained.of(graph, None if start is None else (start.users, start.items))
 
     def propagate(propagation: PropagationConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -247,7 +248,7 @@ def _make(
     began = time.monotonic()
     # Now, since fine-tuning of codes goes on with the same tables.
     tables = TrainedTables.of(model.user_table.numpy(), model.item_table.numpy(), untrained)
-    if config.propagation.search and config.propagation.solver != "none" and len(judge.targets):
+    if config.propagation.search and propagates and len(judge.targets):
         found = _search(config, judge, propagate, folder / "propagation.csv")
         config = config.model_copy(update={"propagation": found})
     users, items = propagate(config.propagation)
@@ -296,7 +297,7 @@ def _search(
     sample = judge.monitor_only().sample(_SEARCH_USERS, config.seed)
     found, tried = search_propagation(config.propagation, lambda one: sample.value(*propagate(one)))
     write_candidates(path, tried, config.evaluation.monitor)
-    text = found.solver if found.solver == "none" else f"{found.solver} to t1 = {found.t1:.3g}"
+    text = found.make_solver().describe(found.t1, found.num_steps)
     log.info("propagation: %s, the best of %d on the validation split", text, len(tried))
     return found
 
