@@ -1,19 +1,25 @@
-"""Adding items to an export: what is read back, the new rows against least squares, and what is served then."""
+"""Adding items to an export: the new rows against least squares, what is served then, and the settings that stay."""
 
 import dataclasses
+import json
+import logging
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_oracle import UNAVAILABLE, Oracle, check_row, coded_bundle, make_bundle, values
+from export_oracle import Oracle, check_row, coded_bundle, make_bundle, values
+from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.data.interactions import InteractionTable
 from tf_hqgnn.data.items import ItemCatalogue
 from tf_hqgnn.data.report import ReadReport
-from tf_hqgnn.export.bundle import export_exact, export_scann
-from tf_hqgnn.export.loading import load_saved_model
-from tf_hqgnn.export.new_items import add_items, extend, read_bundle
+from tf_hqgnn.export.bundle import export_bundle, export_exact, export_scann
+from tf_hqgnn.export.kept_settings import infer_index, kept_settings
+from tf_hqgnn.export.loading import load_saved_model, needs_scann
+from tf_hqgnn.export.new_items import add_items, extend
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.types import InputError, Interactions
 
@@ -50,30 +56,6 @@ def log_of(bundle):
         ("a stranger", "nobody's"),
         ("a stranger", items[1]),
     ]
-
-
-def same_rows(one, other):
-    assert type(one) is type(other)
-    if not isinstance(one, Codes):
-        np.testing.assert_array_equal(one, other)
-        return
-    assert one.num_bits == other.num_bits
-    for name in ("packed", "scale", "offset"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-
-
-def test_a_version_is_read_back(bundle, tmp_path):
-    found = read_bundle(export_exact(bundle, tmp_path, ExportConfig(), 1))
-    available = bundle.item_available
-    np.testing.assert_array_equal(found.user_ids, bundle.user_ids)
-    np.testing.assert_array_equal(found.item_ids, bundle.item_ids)
-    np.testing.assert_array_equal(found.item_available, available)
-    np.testing.assert_array_equal(found.item_categories[available], bundle.item_categories[available])
-    np.testing.assert_array_equal(found.item_popularity[available], bundle.item_popularity[available])
-    for one, other in zip(found.seen, bundle.seen):
-        np.testing.assert_array_equal(one, other)
-    same_rows(found.users, bundle.users)
-    same_rows(found.items, bundle.items)
 
 
 def test_new_rows_are_a_hop_and_the_map_of_least_squares(bundle):
@@ -150,7 +132,8 @@ def test_a_new_version_serves_the_new_items(tmp_path, models):
             for row, user in enumerate(users):
                 check_row(outputs, row, 41, oracle.recommend(user, 41, (), category))
         assert b"new film" not in outputs["item_id"].numpy()[[0, 7]], "who took it has seen it"
-    assert len(UNAVAILABLE) == 2
+        by_default = signatures["serving_default"](user_id=tf.constant(users[:1]))
+        assert by_default["item_id"].shape == (1, 6), "as many answers as before"
 
 
 def test_nothing_new_is_an_error(tmp_path):
@@ -167,10 +150,113 @@ def test_no_export_is_an_error(tmp_path):
         add_items(tmp_path, log)
 
 
-def test_a_version_of_another_release_is_an_error(tmp_path):
+def write_log(folder, bundle):
+    log = folder / "log.csv"
+    log.write_text("user_id,item_id\n" + "".join(f'"{user}","{item}"\n' for user, item in log_of(bundle)))
+    return log
+
+
+def metadata_of(version):
+    return json.loads((version / "assets.extra" / "metadata.json").read_text())
+
+
+def warmed_up(version):
+    """The sizes of batches in the warm-up records."""
+    path = str(version / "assets.extra" / "tf_serving_warmup_requests")
+    logs = map(prediction_log_pb2.PredictionLog.FromString, tf.data.TFRecordDataset(path).as_numpy_iterator())
+    requests = [log.predict_log.request for log in logs]
+    return [
+        request.inputs["user_id"].tensor_shape.dim[0].size
+        for request in requests
+        if request.model_spec.signature_name == "serving_default"
+    ]
+
+
+SIZES = ("num_leaves", "num_leaves_to_search", "reorder")
+
+
+@pytest.mark.parametrize(
+    ("settings", "index", "exact"),
+    [
+        ({"index": "scann", "num_leaves": 3, "num_leaves_to_search": 2, "reorder": 7}, "ScannTopK", False),
+        ({"index": "scann", "target_recall": 0.5}, "ScannTopK", False),
+        ({"index": "exact", "target_recall": 0.9}, "ExactTopK", True),
+    ],
+)
+def test_every_setting_stays(tmp_path, settings, index, exact):
+    """They were dropped: the next version had the default index, and no compiled search."""
+    bundle = BUNDLES["4 bits, one range"]
+    export, retrieval = ExportConfig(default_k=3, jit_compile=True), RetrievalConfig(**settings)
+    export_bundle(lambda: bundle, tmp_path, export, retrieval)
+    added = add_items(tmp_path, write_log(tmp_path, bundle))
+    assert added.version == 2
+    for name in ("hqgnn", "hqgnn_scann"):
+        version = tmp_path / name / "2"
+        assert warmed_up(version) == [1, 4, 16, 64], "those of a search that XLA compiles"
+        found = metadata_of(version)
+        assert found["num_items"] == 42
+        assert found["default_k"] == 3
+        assert found["export"] == {"default_k": 3, "jit_compile": True}
+        defaults = {"index": "auto", "target_recall": 0.98, **dict.fromkeys(SIZES)}
+        assert found["retrieval"] == {**defaults, **settings}
+    assert (found["index"], found["exact"]) == (index, exact)
+    assert {name: found[name] for name in SIZES if name in settings} == {
+        name: settings[name] for name in SIZES if name in settings
+    }
+    assert needs_scann(version) != exact
+
+
+def test_each_model_keeps_its_own_settings(tmp_path):
+    bundle = BUNDLES["float32"]
+    export_exact(bundle, tmp_path, ExportConfig(default_k=3, jit_compile=True), 1)
+    retrieval = RetrievalConfig(index="scann", reorder=9)
+    export_scann(bundle, tmp_path, ExportConfig(default_k=5), retrieval, 4)
+    assert add_items(tmp_path, write_log(tmp_path, bundle)).version == 5
+    exact, scann = (metadata_of(tmp_path / name / "5") for name in ("hqgnn", "hqgnn_scann"))
+    assert exact["export"] == {"default_k": 3, "jit_compile": True}
+    assert scann["export"] == {"default_k": 5, "jit_compile": False}
+    assert (scann["retrieval"]["index"], scann["retrieval"]["reorder"]) == ("scann", 9)
+
+
+def test_an_export_of_version_0_1_gets_what_can_be_inferred(tmp_path, caplog):
+    """See `test_reader.EXPORT_OF_0_1`, which says what it was exported with."""
+    with tarfile.open(Path(__file__).parent / "data" / "export_of_0_1.tar.xz") as archive:
+        archive.extractall(tmp_path)
+    bundle = BUNDLES["4 bits, one range"]
+    with caplog.at_level(logging.WARNING, logger="tf_hqgnn"):
+        assert add_items(tmp_path, write_log(tmp_path, bundle)).version == 2
+    exact, scann = (tmp_path / name / "2" for name in ("hqgnn", "hqgnn_scann"))
+    assert metadata_of(exact)["export"] == {"default_k": 6, "jit_compile": True}
+    assert warmed_up(exact) == [1, 4, 16, 64]
+    found = metadata_of(scann)
+    assert found["export"] == {"default_k": 6, "jit_compile": False}
+    assert (found["index"], found["num_leaves"]) == ("ScannTopK", 5)
+    assert found["retrieval"]["index"] == "scann"
+    lines = [record.getMessage() for record in caplog.records if "version 0.1" in record.getMessage()]
+    assert [str(tmp_path / name / "1") in line for name, line in zip(("hqgnn", "hqgnn_scann"), lines)] == [True, True]
+    assert "export.jit_compile true, retrieval.index auto and retrieval.num_leaves null follow" in lines[0]
+    assert "export.jit_compile false, retrieval.index scann and retrieval.num_leaves 5 follow" in lines[1]
+    assert "the other settings of retrieval take their defaults; to set them, export the run again" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("kept", "num_items", "expected"),
+    [
+        # ScaNN for a small catalogue was asked for; for a large one it wasn't.
+        ({"index": "ScannTopK", "num_leaves": 10}, 100, ("scann", None)),
+        ({"index": "ScannTopK", "num_leaves": 200}, 40_000, ("auto", None)),
+        ({"index": "ScannTopK", "num_leaves": 300}, 40_000, ("auto", 300)),
+        ({"index": "ExactTopK"}, 100, ("auto", None)),
+        ({"index": "ExactTopK"}, 40_000, ("exact", None)),
+    ],
+)
+def test_the_index_of_version_0_1_is_inferred(kept, num_items, expected):
+    found = infer_index({"model": "hqgnn_scann", **kept}, num_items)
+    assert (found.index, found.num_leaves) == expected
+
+
+def test_an_export_of_version_0_1_without_its_default_k_is_refused(tmp_path):
     version = export_exact(BUNDLES["float32"], tmp_path, ExportConfig(), 1)
-    for path in (version / "variables").iterdir():
-        path.unlink()
-    tf.train.Checkpoint(other=tf.Variable(1.0)).write(str(version / "variables" / "variables"))
-    with pytest.raises(InputError, match="has no variable item_ids/keys: expected a model that `tf-hqgnn"):
-        read_bundle(version)
+    (version / "assets.extra" / "metadata.json").write_text('{"model": "hqgnn"}')
+    with pytest.raises(InputError, match="doesn't say what its default_k is: export the run again"):
+        kept_settings(version)

@@ -1,13 +1,11 @@
 """Warm-up records: what is in them, and that a model that can't answer them is refused."""
 
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from export_oracle import make_bundle
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -128,26 +126,6 @@ def test_a_damaged_file(model_dir):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="tf_serving_warmup_requests is damaged"):
         replay_warmup(model_dir)
-
-
-def test_what_is_not_a_saved_model(tmp_path, model_dir):
-    with pytest.raises(ValueError, match=r"is not a SavedModel: expected the file saved_model.pb in it"):
-        load_saved_model(tmp_path)
-    shutil.rmtree(model_dir / "variables")
-    with pytest.raises(ValueError, match="can't be loaded"):
-        load_saved_model(model_dir)
-
-
-def test_scann_missing(model_dir, monkeypatch):
-    path = model_dir / "saved_model.pb"
-    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    model.meta_graphs[0].meta_info_def.stripped_op_list.op.add(name="Scann>ScannSearchBatched")
-    path.write_bytes(model.SerializeToString())
-    monkeypatch.setitem(sys.modules, "scann", None)
-    with pytest.raises(
-        ImportError, match=r"searches with ScaNN, which can't be imported .*pip install 'tf_hqgnn\[scann\]'"
-    ):
-        load_saved_model(model_dir)
 
 
 def _classify_log():

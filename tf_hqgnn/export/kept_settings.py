@@ -43,7 +43,7 @@ def _inferred(version_dir: Path, metadata: dict[str, Any]) -> ModelSettings:
     jit_compile = is_compiled(version_dir) or warmed_up_batches(version_dir) == warmup_batches(jit_compile=True)
     export = ExportConfig(default_k=metadata["default_k"], jit_compile=jit_compile)
     num_available = int(np.count_nonzero(StoredModel(version_dir).read("item_filter/codes") >= 0))
-    found = _inferred_index(metadata, num_available)
+    found = infer_index(metadata, num_available)
     log.warning(
         "%s was exported by version 0.1, which kept no settings: export.jit_compile %s, retrieval.index %s and "
         "retrieval.num_leaves %s follow from the model, the other settings of retrieval take their defaults; to set "
@@ -56,8 +56,17 @@ def _inferred(version_dir: Path, metadata: dict[str, Any]) -> ModelSettings:
     return ModelSettings(export, found)
 
 
-def _inferred_index(metadata: dict[str, Any], num_items: int) -> RetrievalConfig:
-    """The settings that give this index for a catalogue of so many items, the defaults where these do."""
+def infer_index(metadata: dict[str, Any], num_items: int) -> RetrievalConfig:
+    """The settings of the index of version 0.1, the defaults where these give it for the catalogue.
+
+    Args:
+      metadata: of the version.
+      num_items: how many of its items are available: those that an index holds.
+
+    Example:
+      >>> infer_index({"model": "hqgnn_scann", "index": "ScannTopK", "num_leaves": 300}, 40_000).num_leaves
+      300
+    """
     is_large = num_items >= BRUTE_FORCE_BELOW
     if "num_leaves" not in metadata:
         # Of the exact model nothing can be said.
