@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from tf_hqgnn import pipeline_commands as commands
-from tf_hqgnn.config import Config, DataConfig
-from tf_hqgnn.data.spans import resolve_spans
+from tf_hqgnn.config import Config
+from tf_hqgnn.data.named_inputs import fingerprint as fingerprint_inputs
 from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.logs import progress_on_stderr, start_xla
+from tf_hqgnn.terminal import printable
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import lift
 from tf_hqgnn.types import InputError
@@ -105,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     layout = Layout(Path(options.out).absolute())
     started = time.monotonic()
     with _locked(layout.out):
-        fingerprint = _fingerprint(config.data)
+        fingerprint = fingerprint_inputs(config.data)
         state = store_state(layout, f"{fingerprint}\n{config.to_yaml()}\n{thresholds.model_dump_json()}")
         # Imported this late because it takes seconds, which a mistyped path shouldn't.
         quieten_tfx()
@@ -175,22 +176,6 @@ def _configure(options: argparse.Namespace) -> Config:
         raise InputError("no log to read; give --data FILE, or data.path in the config")
     absolute = {name: os.path.abspath(path) if path else None for name, path in given.items()}
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
-
-
-def _fingerprint(data: DataConfig) -> str:
-    digest = hashlib.sha256()
-    spans = resolve_spans(data.path, data.num_spans) if data.path else ()
-    for path in (*(span.path for span in spans), data.train_path, data.valid_path, data.test_path, data.items_path):
-        if not path:
-            continue
-        try:
-            with open(path, "rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}; expected a file that can be read") from error
-        digest.update(b"\0")
-    return digest.hexdigest()
 
 
 def _keep_schema(path: str, layout: Layout) -> str:
@@ -266,9 +251,8 @@ def _summarize(record: Any, layout: Layout, seconds: float) -> int:
         if compared:
             print(f"\n{'ndcg@20 by slice':<58} users      model  last blessed")
             for part in compared:
-                print(
-                    f"  {part['name']:<55}{part['num_users']:6,}{part['ndcg']:11.4f}{part['baseline_ndcg'] or 0:14.4f}"
-                )
+                ndcgs = f"{part['ndcg']:11.4f}{part['baseline_ndcg'] or 0:14.4f}"
+                print(f"  {printable(part['name']):<55}{part['num_users']:6,}{ndcgs}")
     if not record.property("Pusher", "pushed_model", "pushed"):
         print(f"\nnot pushed after {seconds:.0f} s: {record.property('Pusher', 'pushed_model', 'reason')}")
         return 1

@@ -22,6 +22,7 @@ import typer
 
 from tf_hqgnn.extras import require
 from tf_hqgnn.preset_files import carried_folder
+from tf_hqgnn.terminal import replace_unprintable
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
 
@@ -217,6 +218,7 @@ def main(command: str, folder: Path, arguments: Sequence[str] | None = None) -> 
       folder: of the runner.
       arguments: the command's; those of the process if None.
     """
+    replace_unprintable()
     words = [command, "--dir", str(folder), *(sys.argv[1:] if arguments is None else arguments)]
     try:
         return typer.main.get_command(app).main(words, prog_name="tf-hqgnn pipeline", standalone_mode=False) or 0

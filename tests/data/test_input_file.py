@@ -122,7 +122,7 @@ def test_folders_that_are_no_logs(tmp_path):
     ):
         read_interactions(tmp_path / "none")
     (tmp_path / "deep" / "sub").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"deep: holds the folder sub; expected part files .* name the folder with"):
+    with pytest.raises(InputError, match=r"deep: is a directory that holds the folder sub; expected part files .*"):
         read_interactions(tmp_path / "deep")
     (tmp_path / "key" / "user_id=7").mkdir(parents=True)
     with pytest.raises(InputError, match=r"user_id=7: the column user_id is in the folder's name, where it isn't read"):

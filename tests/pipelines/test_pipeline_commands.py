@@ -58,9 +58,9 @@ def test_compile_compiles_what_the_folder_holds(mine):
 def test_the_folder_beside_is_found_without_its_name(mine):
     done = pipeline("run", "--out", mine.parent / "out", "--data", "no.csv", folder=ROOT)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "no.csv: No such file" in done.stderr
+    assert "no.csv: no such file" in done.stderr
     inside = pipeline("run", "--out", mine.parent / "out", "--data", "no.csv", folder=mine)
-    assert "no.csv: No such file" in inside.stderr
+    assert "no.csv: no such file" in inside.stderr
 
 
 @pytest.mark.parametrize(

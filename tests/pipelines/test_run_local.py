@@ -11,6 +11,7 @@ import pytest
 
 from pipelines import run_local
 from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data import named_inputs
 from tf_hqgnn.tfx.model_store import write_pointer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ([], "Missing option '--out'; --help lists the options"),
         (["--out", "{tmp}", "--colour", "red"], "No such option: --colour"),
         (["--out", "{tmp}"], "no log to read; give --data FILE, or data.path in the config"),
-        (["--out", "{tmp}", "--data", "{tmp}/no.csv"], "{tmp}/no.csv: No such file or directory; expected a file"),
-        (["--out", "{tmp}", "--data", "{tmp}"], "{tmp}: Is a directory; expected a file"),
+        (["--out", "{tmp}", "--data", "{tmp}/no.csv"], "{tmp}/no.csv: no such file; expected a file of interactions"),
+        (["--out", "{tmp}", "--data", "{tmp}"], "{tmp}: is a directory"),
         (
             ["--out", "{tmp}", "--data", "{tmp}/{{SPAN}}.csv"],
             ": no span matches; expected a file with",
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
             ["--out", "{tmp}", "--data", "{log}", "--min-slice-users", "1.5"],
             "Invalid value for '--min-slice-users': ",
         ),
-        (["--out", "{tmp}", "--data", "{log}", "--items", "{tmp}/no"], "{tmp}/no: No such file or directory; expected"),
+        (["--out", "{tmp}", "--data", "{log}", "--items", "{tmp}/no"], "{tmp}/no: no such file; expected a file"),
         (["--out", "{log}", "--data", "{log}"], "--out {log}: File exists; expected a folder that can be written"),
         (["--out", "{tmp}", "--data", "{log}", "--config", "{tmp}/no.yaml"], "config {tmp}/no.yaml: No such file"),
         (["--out", "{tmp}", "--data", "{log}", "--set", "training.epochs=3"], "unknown setting training.epochs"),
@@ -89,7 +90,7 @@ def test_the_fingerprint_follows_the_content_of_every_file(tmp_path):
         (tmp_path / name).write_text(name)
 
     def fingerprint(**paths):
-        return run_local._fingerprint(DataConfig(**{name: str(tmp_path / path) for name, path in paths.items()}))
+        return named_inputs.fingerprint(DataConfig(**{name: str(tmp_path / path) for name, path in paths.items()}))
 
     first = fingerprint(path="a", items_path="b")
     assert first == fingerprint(path="a", items_path="b")

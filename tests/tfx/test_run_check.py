@@ -1,5 +1,6 @@
 """An operator's mistakes, found before anything is read: each in one line that names the parameter."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data.named_inputs import fingerprint
 from tf_hqgnn.tfx.run_check import RunCheck, check_folder, check_inputs
 from tf_hqgnn.types import InputError
 
@@ -74,3 +76,25 @@ def test_a_folder_that_may_not_be_written_is_refused_with_the_user_s_number():
 
 def test_thresholds_are_those_of_the_evaluator(parameters):
     RunCheck.test_call(**{**parameters, "thresholds": json.dumps({"min_lift": 2})})
+
+
+def test_folders_of_parts_and_compressed_files_pass_and_pipes_do_not(parameters, tmp_path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "_SUCCESS").touch()
+    (tmp_path / "log" / "part-0.csv").write_text("user_id,item_id\na,b\n")
+    (tmp_path / "items.csv.gz").write_bytes(gzip.compress(b"item_id\nb\n"))
+    given = {"data_path": str(tmp_path / "log"), "items_path": str(tmp_path / "items.csv.gz")}
+    RunCheck.test_call(**{**parameters, **given})
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(InputError, match=r"pipe\.csv: not a regular file \(a pipe\)"):
+        RunCheck.test_call(**{**parameters, "data_path": str(tmp_path / "pipe.csv")})
+
+
+def test_the_fingerprint_follows_every_part_of_a_folder(tmp_path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "part-0.csv").write_text("user_id,item_id\na,b\n")
+    first = fingerprint(DataConfig(path=str(tmp_path / "log")))
+    (tmp_path / "log" / "_SUCCESS").touch()
+    assert fingerprint(DataConfig(path=str(tmp_path / "log"))) == first
+    (tmp_path / "log" / "part-1.csv").write_text("user_id,item_id\nc,d\n")
+    assert fingerprint(DataConfig(path=str(tmp_path / "log"))) != first

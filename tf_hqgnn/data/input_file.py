@@ -84,12 +84,16 @@ def open_input(path: Path) -> io.BufferedReader:
     Raises:
       InputError: It can't be opened. Reading from it raises InputError where it is damaged or cut off.
     """
+    return readable(open_raw(path), str(path))
+
+
+def open_raw(path: Path) -> io.BufferedReader:
+    """Opens one regular file for reading its bytes as they are, compressed or not; raises as `open_input` does."""
     check_regular(path)
     try:
-        file = open(path, "rb")  # noqa: SIM115
+        return open(path, "rb")
     except OSError as error:
         raise _unreadable(path, error) from error
-    return readable(file, str(path))
 
 
 def readable(file: BinaryIO, name: str) -> io.BufferedReader:
@@ -203,8 +207,8 @@ def _visible_files(folder: Path, holds: str, setting: str) -> list[Path]:
         partition = _PARTITION.fullmatch(entry.name)
         if partition is None:
             raise InputError(
-                f"{folder}: holds the folder {entry.name}; expected part files of {holds}, or folders named "
-                f"column=value: name the folder with the files in {setting}"
+                f"{folder}: is a directory that holds the folder {entry.name}; expected part files of {holds}, or "
+                f"folders named column=value: name the folder with the files in {setting}"
             )
         if partition[1] in (*ID_COLUMNS, *NUMBER_COLUMNS):
             raise InputError(

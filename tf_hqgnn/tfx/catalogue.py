@@ -70,7 +70,7 @@ def read_catalogue(directory: Path, item_ids: np.ndarray) -> CatalogueColumns:
 def write_report(dataset: SplitDataset, directory: Path) -> None:
     """Writes `report.json`: `read` (the balance of the rows), `text` (in words), and the sizes of the result."""
     report = {
-        "text": str(dataset.report),
+        "text": "\n".join([str(dataset.report), *dataset.report.notes]),
         "read": dataset.report.to_json(),
         "num_users": dataset.num_users,
         "num_items": dataset.num_items,

@@ -10,8 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tf_hqgnn.config import DataConfig
-from tf_hqgnn.data.interactions import check_file
-from tf_hqgnn.data.spans import resolve_spans
+from tf_hqgnn.data.named_inputs import named_inputs
 from tf_hqgnn.tfx.annotations import Parameter, component
 from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.tfx.settings import read_data_settings, read_settings
@@ -57,18 +56,8 @@ def check_inputs(data: DataConfig) -> None:
     Raises:
       InputError: One isn't there, is empty or can't be read.
     """
-    spans = resolve_spans(data.path, data.num_spans) if data.path else ()
-    paths = [span.path for span in spans]
-    paths += [Path(path) for path in (data.train_path, data.valid_path, data.test_path, data.items_path) if path]
-    if not paths:
+    if not named_inputs(data):
         raise InputError("no log to read; give data_path, or data.path in the config")
-    for path in paths:
-        check_file(path)
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}; expected a file that this step may read") from error
 
 
 def check_folder(name: str, folder: Path) -> None:

@@ -1,0 +1,41 @@
+"""Every file that the settings name, so that a pipeline can check and fingerprint them before it reads any."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data.input_file import input_parts, open_raw
+from tf_hqgnn.data.spans import resolve_spans
+
+_CHUNK_BYTES = 1 << 20
+
+
+def named_inputs(data: DataConfig) -> list[Path]:
+    """The log's files, spans and parts of folders one by one, and those of the items.
+
+    Raises:
+      InputError: One isn't there, is empty, or can't be read by this process.
+    """
+    spans = resolve_spans(data.path, data.num_spans) if data.path else ()
+    files = [part for span in spans for part in input_parts(span.path)]
+    for name in ("train_path", "valid_path", "test_path"):
+        if path := getattr(data, name):
+            files += input_parts(Path(path), setting=f"data.{name}")
+    if data.items_path:
+        files += input_parts(Path(data.items_path), "items", "data.items_path")
+    for file in files:
+        open_raw(file).close()
+    return files
+
+
+def fingerprint(data: DataConfig) -> str:
+    """A digest of the content of every named input; it raises as `named_inputs` does."""
+    digest = hashlib.sha256()
+    for path in named_inputs(data):
+        with open_raw(path) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        digest.update(b"\0")
+    return digest.hexdigest()
