@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tf_hqgnn.quantization import codes as module
-from tf_hqgnn.quantization.codes import Codes, row_ranges
+from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.packing import from_bit_planes
+from tf_hqgnn.quantization.ranges import row_ranges
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_more_bits_less_error(rows, symmetric):
 
 @pytest.mark.parametrize("num_bits", [1, 2, 3, 4])
 def test_ranges_have_the_least_error_of_their_kind(rows, num_bits):
-    lower, upper = row_ranges(rows, num_bits, symmetric=True)
+    lower, upper = (end[:, 0] for end in row_ranges(rows, num_bits, symmetric=True))
 
     def error(factor):
         coded = Codes.quantize(rows, num_bits, ranges=(factor * lower, factor * upper))

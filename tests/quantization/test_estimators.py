@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_hqgnn.quantization import codes, estimators
-from tf_hqgnn.quantization.estimators import bounded_delta, max_delta, quantize_range, quantize_unit, row_ranges
+from tf_hqgnn.quantization import estimators
+from tf_hqgnn.quantization.estimators import bounded_delta, max_delta, quantize_range, quantize_unit
+from tf_hqgnn.quantization.ranges import row_ranges
 
 
 def test_doctests():
@@ -96,17 +97,6 @@ def test_gradients_of_the_range_by_hand():
     within = np.array([0, 1, 1, 0])
     np.testing.assert_allclose(by_lower, ((1 - x_q - within * (1 - x_n)) * upstream.numpy()).sum(), rtol=1e-4)
     np.testing.assert_allclose(by_upper, ((x_q - within * x_n) * upstream.numpy()).sum(), rtol=1e-4)
-
-
-@pytest.mark.parametrize("num_bits", range(1, 9))
-@pytest.mark.parametrize("symmetric", [True, False])
-def test_row_ranges_as_in_the_stored_codes(num_bits, symmetric):
-    rows = np.random.default_rng(num_bits).standard_t(3, size=(50, 24)).astype(np.float32)
-    rows[0] = 0.0
-    rows[1] = 0.7
-    expected = codes.row_ranges(rows, num_bits, symmetric)
-    for got, end in zip(row_ranges(tf.constant(rows), num_bits, symmetric), expected):
-        np.testing.assert_allclose(got[:, 0], end, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

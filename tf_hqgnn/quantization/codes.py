@@ -9,45 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tf_hqgnn.quantization.packing import check_num_bits, check_packed, pack, to_bit_planes, unpack
-
-# A range that reaches so many standard deviations is the one with the least squared error for normal values and 2^b
-# equally spaced levels (Max, IRE Trans. Information Theory 1960, table II). At 1 bit the best range of a row follows
-# from the row itself; from 5 bits on it reaches past the extremes of a row of usual width, which are then the range.
-CLIPPING = {2: 1.494, 3: 2.051, 4: 2.514}
-
-# Narrower ranges than this are taken as this wide, so that nothing is divided by zero.
-MIN_WIDTH = 1e-12
+from tf_hqgnn.quantization.ranges import MIN_WIDTH, row_ranges
 
 _CHUNK_ROWS = 65536
-
-
-def row_ranges(rows: np.ndarray, num_bits: int, symmetric: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The interval that the 2^b levels of each row span: float32 [n] `lower` and `upper`; `-s` and `s` if symmetric.
-
-    With y the row (its deviation from its mean m, if not symmetric): at 1 bit `m -+ mean |y|`, the least squared error
-    of two levels around m; at 2 to 4 bits `m -+ CLIPPING[b] rms(y)`, but not past the extremes; above, the extremes.
-
-    `tf_hqgnn.quantization.estimators.row_ranges` is the same for tensors.
-
-    >>> row_ranges(np.array([[1.0, -3.0]], np.float32), num_bits=1, symmetric=True)
-    (array([-2.], dtype=float32), array([2.], dtype=float32))
-    """
-    rows = np.asarray(rows, np.float32)
-    if symmetric:
-        centre = np.zeros([len(rows), 1], np.float32)
-        most = np.abs(rows).max(axis=1)
-        least = -most
-    else:
-        centre = rows.mean(axis=1, keepdims=True)
-        least, most = rows.min(axis=1), rows.max(axis=1)
-    if num_bits > 1 and num_bits not in CLIPPING:
-        return least, most
-    deviation, middle = rows - centre, centre[:, 0]
-    if num_bits == 1:
-        reach = np.abs(deviation).mean(axis=1)
-    else:
-        reach = np.float32(CLIPPING[num_bits]) * np.sqrt(np.square(deviation).mean(axis=1))
-    return np.maximum(least, middle - reach), np.minimum(most, middle + reach)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +105,7 @@ class Codes:
             bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
             raise ValueError(f"{len(bad)} rows hold NaN or infinity, the first is row {bad[0]}: did training diverge?")
         if ranges is None:
-            lower, upper = row_ranges(rows, num_bits, symmetric)
+            lower, upper = (end[:, 0] for end in row_ranges(rows, num_bits, symmetric))
         else:
             lower, upper = _checked_ranges(ranges, len(rows))
         if symmetric and not np.array_equal(lower, -upper):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tf_hqgnn.quantization.codes import CLIPPING, MIN_WIDTH
 from tf_hqgnn.quantization.packing import check_num_bits
+from tf_hqgnn.quantization.ranges import MIN_WIDTH
+from tf_hqgnn.quantization.ranges import row_ranges as row_ranges
 
 
 def max_delta(num_bits: int) -> float:
@@ -93,33 +94,3 @@ def quantize_range(
     """
     width = tf.maximum(tf.subtract(upper, lower), MIN_WIDTH)
     return lower + width * quantize_unit(tf.clip_by_value((x - lower) / width, 0.0, 1.0), num_bits, delta)
-
-
-def row_ranges(x: tf.Tensor, num_bits: int, symmetric: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """The range of each row as `codes.row_ranges` has it, differentiable in the row.
-
-    Args:
-      x: float [n, d].
-      num_bits: 1 to 8.
-      symmetric: Whether `lower = -upper`. At 1 bit the levels are then `-+ mean |x|`: sign times scale.
-
-    Returns:
-      `lower` and `upper`, float [n, 1].
-    """
-    if symmetric:
-        centre = tf.zeros_like(x[:, :1])
-        most = tf.reduce_max(tf.abs(x), axis=1, keepdims=True)
-        least = -most
-    else:
-        centre = tf.reduce_mean(x, axis=1, keepdims=True)
-        least = tf.reduce_min(x, axis=1, keepdims=True)
-        most = tf.reduce_max(x, axis=1, keepdims=True)
-    if num_bits == 1:
-        reach = tf.reduce_mean(tf.abs(x - centre), axis=1, keepdims=True)
-    elif num_bits in CLIPPING:
-        mean_square = tf.reduce_mean(tf.square(x - centre), axis=1, keepdims=True)
-        # The slope of the root is infinite at 0, where a constant row would turn it into NaN.
-        reach = CLIPPING[num_bits] * tf.sqrt(tf.maximum(mean_square, MIN_WIDTH**2))
-    else:
-        return least, most
-    return tf.maximum(least, centre - reach), tf.minimum(most, centre + reach)
