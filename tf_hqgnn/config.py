@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from tf_hqgnn.config_text import explain, parse_settings, set_value
 from tf_hqgnn.losses.loss import LOSSES, Loss, make_loss
 from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
+from tf_hqgnn.quantization.gradient_estimators.estimator import ESTIMATORS, Estimator
 from tf_hqgnn.types import InputError, Registry
 
 
@@ -208,7 +209,7 @@ class QuantizationConfig(_Section):
     )
     mode: Literal["per_row", "per_tensor"] = Field("per_row", description="what shares one range of values")
     symmetric: bool = Field(True, description="ranges are centred on 0")
-    estimator: Literal["ste", "gste", "ewgs"] = "gste"
+    estimator: Annotated[str, _registered(ESTIMATORS)] = "gste"
     delta: float = Field(0.0, ge=0, description="of ewgs")
     trace: Literal["exact", "hutchinson"] = Field("exact", description="how gste's Hessian trace is found")
     trace_probes: int = Field(50, ge=2, description="of hutchinson, at most")
@@ -220,13 +221,18 @@ class QuantizationConfig(_Section):
     distillation: DistillationConfig = DistillationConfig()
 
     @model_validator(mode="after")
-    def _delta_of_ewgs(self) -> QuantizationConfig:
-        if (self.estimator == "ewgs") != (self.delta > 0):
+    def _delta_is_taken(self) -> QuantizationConfig:
+        if self.make_estimator().takes_delta != (self.delta > 0):
+            names = ", ".join(name for name in ESTIMATORS.names() if ESTIMATORS[name].takes_delta)
             raise ValueError(
-                f"delta must be above 0 with the estimator ewgs, and 0 otherwise; got {self.delta} with "
+                f"delta must be above 0 with the estimator {names}, and 0 otherwise; got {self.delta} with "
                 f"{self.estimator}"
             )
         return self
+
+    def make_estimator(self) -> Estimator:
+        """The gradient estimator that these settings name."""
+        return ESTIMATORS[self.estimator]()
 
 
 class EvaluationConfig(_Section):
@@ -334,7 +340,8 @@ class Config(_Section):
                 "quantization.method fine_tuning codes the rows as the loss sees them: set propagation.solver: none "
                 "and propagation.normalize: false, or quantization.method: distillation"
             )
-        if quantization.estimator == "gste" and quantization.trace == "exact" and not self.loss.make().exact_trace:
+        needs_trace = quantization.make_estimator().follows_hessian and quantization.trace == "exact"
+        if needs_trace and not self.loss.make().exact_trace:
             raise ValueError(
                 f"loss {self.loss.name} has no exact Hessian trace here: set quantization.trace: hutchinson"
             )

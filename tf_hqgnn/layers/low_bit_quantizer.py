@@ -8,14 +8,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.estimators import max_delta, quantize_range, row_ranges
-from tf_hqgnn.quantization.hessian import gste_delta, touched_rows
+from tf_hqgnn.quantization.gradient_estimators.estimator import ESTIMATORS
+from tf_hqgnn.quantization.hessian import touched_rows
 from tf_hqgnn.quantization.packing import check_num_bits
 
 MODES = ("per_tensor", "per_row")
-ESTIMATORS = ("ste", "gste", "ewgs")
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
@@ -28,7 +27,8 @@ class LowBitQuantizer(tf_keras.layers.Layer):
         carries popularity, survives; no weights. "per_tensor": one learned range for all, as published; call
         `adapt_range` before training, and give it a lower learning rate than the embeddings.
       symmetric: Whether the range is centred on 0, one learned bound; otherwise a lower and an upper one.
-      estimator: "ste"; "ewgs" with a fixed `delta`; or "gste", whose delta is 0 (STE) until `refresh_delta`.
+      estimator: A name in `ESTIMATORS`: "ste"; "ewgs" with a fixed `delta`; or "gste", whose delta is 0 (STE) until
+        `refresh_delta`.
       delta: Of "ewgs" only, above 0 and at most `estimators.max_delta(num_bits)`.
       initial_range: The learned range starts at -+ this.
 
@@ -64,23 +64,29 @@ class LowBitQuantizer(tf_keras.layers.Layer):
         check_num_bits(num_bits)
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        if estimator not in ESTIMATORS:
-            raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
-        if estimator == "ewgs" and not 0 < delta <= max_delta(num_bits):
+        rule = ESTIMATORS[estimator]()
+        if rule.takes_delta and not 0 < delta <= max_delta(num_bits):
             raise ValueError(
-                f"ewgs needs delta above 0 (0 is ste) and at most {max_delta(num_bits):g} at {num_bits} bits, past "
-                f"which it could turn gradients around; got {delta}"
+                f"{estimator} needs delta above 0 (0 is ste) and at most {max_delta(num_bits):g} at {num_bits} bits, "
+                f"past which it could turn gradients around; got {delta}"
             )
-        if estimator != "ewgs" and delta != 0:
-            raise ValueError(f"delta is a setting of the estimator ewgs, got {delta} for {estimator}")
+        if not rule.takes_delta and delta != 0:
+            names = ", ".join(name for name in ESTIMATORS.names() if ESTIMATORS[name].takes_delta)
+            raise ValueError(f"delta is a setting of the estimator {names}, got {delta} for {estimator}")
         if not 0 < initial_range < np.inf:
             raise ValueError(f"initial_range must be positive and finite, got {initial_range}")
         self.num_bits = num_bits
         self.mode = mode
         self.symmetric = symmetric
         self.estimator = estimator
+        self._rule = rule
         self.initial_delta = delta
         self.initial_range = initial_range
+
+    @property
+    def follows_hessian(self) -> bool:
+        """Whether delta is found by `refresh_delta`."""
+        return self._rule.follows_hessian
 
     def build(self, input_shape: Any) -> None:
         """Makes delta, and the learned range."""
@@ -125,7 +131,7 @@ class LowBitQuantizer(tf_keras.layers.Layer):
             self.alpha.assign(mean - reach)
 
     def refresh_delta(self, rows: tf.Tensor, gradients: tf.Tensor, hessian_trace: tf.Tensor | float) -> tf.Tensor:
-        """Sets GSTE's delta by the curvature at a batch, and returns it, to be logged.
+        """Sets delta by the curvature at a batch, and returns it, to be logged.
 
         The trace and the gradients are converted to the scale 0 .. 1 on which delta acts: per tensor exactly, per row
         with the mean square of the ranges' widths for the trace.
@@ -139,17 +145,15 @@ class LowBitQuantizer(tf_keras.layers.Layer):
           float32 [], within 0 .. `estimators.max_delta`; never NaN.
 
         Raises:
-          ValueError: The estimator isn't gste.
+          ValueError: The estimator's delta doesn't follow the Hessian.
         """
-        if self.estimator != "gste":
-            raise ValueError(f"only the estimator gste has a delta that follows the Hessian, this is {self.estimator}")
         rows, gradients = tf.convert_to_tensor(rows), tf.convert_to_tensor(gradients)
         self._build_for(rows)
         lower, upper = self.ranges(rows)
         widths = tf.broadcast_to(upper - lower, tf.stack([tf.shape(rows)[0], 1]))
         touched = tf.cast(touched_rows(gradients), rows.dtype)[:, tf.newaxis]
         mean_square = tf.math.divide_no_nan(tf.reduce_sum(touched * tf.square(widths)), tf.reduce_sum(touched))
-        delta = gste_delta(tf.cast(hessian_trace, rows.dtype) * mean_square, gradients * widths, self.num_bits)
+        delta = self._rule.delta(tf.cast(hessian_trace, rows.dtype) * mean_square, gradients * widths, self.num_bits)
         self.delta.assign(tf.cast(delta, self.delta.dtype))
         return delta
 
@@ -185,20 +189,3 @@ class LowBitQuantizer(tf_keras.layers.Layer):
     def _build_for(self, rows: tf.Tensor | np.ndarray) -> None:
         if not self.built:
             self.build(rows.shape)
-
-
-def make_quantizers(config: QuantizationConfig) -> tuple[LowBitQuantizer | None, LowBitQuantizer]:
-    """The quantizers of users (None if `user_bits` is None) and of items that the settings name.
-
-    Raises:
-      ValueError: `bits` is None.
-    """
-
-    def make(num_bits: int, name: str) -> LowBitQuantizer:
-        delta = min(config.delta, max_delta(num_bits))
-        return LowBitQuantizer(num_bits, config.mode, config.symmetric, config.estimator, delta, name=name)
-
-    if config.bits is None:
-        raise ValueError("quantization.bits is null: there is nothing to quantize to")
-    users = None if config.user_bits is None else make(config.user_bits, "user_quantizer")
-    return users, make(config.bits, "item_quantizer")

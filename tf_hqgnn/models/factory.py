@@ -1,4 +1,4 @@
-"""The model that the settings describe."""
+"""The model and the quantizers that the settings describe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import tf_keras
 
-from tf_hqgnn.config import Config, TrainingConfig
+from tf_hqgnn.config import Config, QuantizationConfig, TrainingConfig
 from tf_hqgnn.data.datasets import steps_per_epoch
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
@@ -14,6 +14,7 @@ from tf_hqgnn.models.encoder import make_encoder
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.models.initialization import initial_embeddings
 from tf_hqgnn.models.optimizers import LazyAdam
+from tf_hqgnn.quantization.estimators import max_delta
 
 
 def make_model(
@@ -58,6 +59,23 @@ def make_model(
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
     return model
+
+
+def make_quantizers(config: QuantizationConfig) -> tuple[LowBitQuantizer | None, LowBitQuantizer]:
+    """The quantizers of users (None if `user_bits` is None) and of items that the settings name.
+
+    Raises:
+      ValueError: `bits` is None.
+    """
+
+    def make(num_bits: int, name: str) -> LowBitQuantizer:
+        delta = min(config.delta, max_delta(num_bits))
+        return LowBitQuantizer(num_bits, config.mode, config.symmetric, config.estimator, delta, name=name)
+
+    if config.bits is None:
+        raise ValueError("quantization.bits is null: there is nothing to quantize to")
+    users = None if config.user_bits is None else make(config.user_bits, "user_quantizer")
+    return users, make(config.bits, "item_quantizer")
 
 
 def _learning_rate(training: TrainingConfig, graph: InteractionGraph) -> Any:

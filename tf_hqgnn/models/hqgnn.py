@@ -238,7 +238,7 @@ class HQGNN(tf_keras.Model):
         return self.train_function
 
     def refresh_deltas(self, features: dict[str, tf.Tensor], config: QuantizationConfig) -> dict[str, tf.Tensor]:
-        """Sets the delta of every quantizer with the estimator gste by the curvature of the loss at a batch.
+        """Sets the delta of every quantizer whose delta follows the Hessian, by the curvature at a batch.
 
         The Hessian and the gradients are those of the quantized rows that the batch touches, each once.
 
@@ -286,7 +286,7 @@ class HQGNN(tf_keras.Model):
             )
         sides = (self.user_quantizer, self.item_quantizer)
         for quantizer, rows, gradient, trace in zip(sides, (users, items), gradients, traces):
-            if quantizer is not None and quantizer.estimator == "gste":
+            if quantizer is not None and quantizer.follows_hessian:
                 quantizer.refresh_delta(rows, gradient, trace)
         return self._deltas()
 

@@ -12,8 +12,8 @@ import tf_keras
 
 from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer, make_quantizers
-from tf_hqgnn.models.factory import make_model
+from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
+from tf_hqgnn.models.factory import make_model, make_quantizers
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.training.distillation import distill
@@ -127,7 +127,7 @@ def _fine_tune(
             "learning_rate": quantization.learning_rate,
         }
     )
-    callbacks = [_RefreshDelta(train, graph, config)] if quantization.estimator == "gste" else []
+    callbacks = [_RefreshDelta(train, graph, config)] if quantization.make_estimator().follows_hessian else []
     start = validate_codes().get(config.evaluation.monitor)
     fit(
         coded,
@@ -145,7 +145,7 @@ def _fine_tune(
 
 
 class _RefreshDelta(tf_keras.callbacks.Callback):
-    """Lets gste's delta follow the Hessian, from a batch of each epoch that is due.
+    """Lets the estimator's delta follow the Hessian, from a batch of each epoch that is due.
 
     A batch of the epochs past the last one, so that the same epoch always takes the same batch, and one that is not
     trained on.

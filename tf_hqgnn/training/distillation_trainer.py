@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.graph.csr import CSR
-from tf_hqgnn.layers.low_bit_quantizer import make_quantizers
+from tf_hqgnn.models.factory import make_quantizers
 from tf_hqgnn.models.optimizers import LazyAdam
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.quantization.hessian import hutchinson_trace
@@ -222,7 +222,7 @@ class Trainer:
             _, gradients = self._gradients(users, items, *target)
             rms = float(tf.sqrt(tf.reduce_mean(tf.square(gradients[1]))))
             self.optimizers[1].epsilon = max(_RELATIVE_EPSILON * rms, 1e-12)
-        if self.config.estimator == "gste" and (epoch - 1) % self.config.refresh_every == 0:
+        if self.config.make_estimator().follows_hessian and (epoch - 1) % self.config.refresh_every == 0:
             self._refresh_deltas(epoch, (users, items), *target)
 
     def _refresh_deltas(self, epoch: int, rows: tuple[tf.Tensor, tf.Tensor], *target: tf.Tensor) -> None:

@@ -12,7 +12,7 @@ from benchmarks.gpu.maker.program import Definition, Source, drawn, fixed, indic
 from benchmarks.gpu.runner.draws import Draw
 from benchmarks.gpu.runner.manifest import Array
 from tf_hqgnn.config import Config, LossConfig, QuantizationConfig
-from tf_hqgnn.layers.low_bit_quantizer import make_quantizers
+from tf_hqgnn.models.factory import make_quantizers
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.models.optimizers import LazyAdam
 
