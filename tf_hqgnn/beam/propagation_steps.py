@@ -12,6 +12,7 @@ import numpy as np
 from tf_hqgnn.beam.blocks import Blocks, EdgeBlock, edge_block, product, split
 from tf_hqgnn.beam.graph_files import EDGE_COLUMNS, RowGroup, read_edges, read_rows, write_rows
 from tf_hqgnn.beam.sinks import write_bytes
+from tf_hqgnn.graph.degrees import degree_factor
 from tf_hqgnn.types import InputError
 
 # What is sent to a block: which of these it is, and two arrays.
@@ -117,7 +118,7 @@ class Start(beam.DoFn):
         if self._normalize:
             # As tf.math.l2_normalize has it.
             e /= np.sqrt(np.maximum(np.square(e).sum(1, keepdims=True), 1e-12))
-        s = (1 / np.sqrt(np.maximum(degree, 1))).astype(np.float32)
+        s = degree_factor(degree).astype(np.float32)
         yield block, ((e * s[:, None]).tobytes(), s.tobytes())
 
 

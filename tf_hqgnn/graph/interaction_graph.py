@@ -6,11 +6,13 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
+from tf_hqgnn.graph.degrees import degree_factor
 from tf_hqgnn.graph.propagation import NormalizedAdjacency
 from tf_hqgnn.types import InputError, Interactions
 
@@ -130,6 +132,8 @@ class InteractionGraph:
         At 1/2 the spectral norm |A|_2 is 1 (0 without edges), and above it at most 1. Below, A is
         D^(1/2-exponent) A_(1/2) D^(1/2-exponent), so it is at most (max user degree * max item degree)^(1/2-exponent).
 
+        While somebody holds A, others who ask for it get the same: it is large, and takes long to make.
+
         Args:
           exponent: From 0 (no normalisation) on.
           dtype: tf.float32 or tf.float64.
@@ -139,9 +143,17 @@ class InteractionGraph:
         """
         if not 0 <= exponent < float("inf"):
             raise ValueError(f"exponent must be 0 or more, got {exponent}; 0.5 is the symmetric normalisation")
-        user_factor, item_factor = (
-            np.maximum(degree, 1).astype(np.float64) ** -exponent for degree in (self.user_degree, self.item_degree)
-        )
+        shared = _ADJACENCIES.setdefault(self, WeakValueDictionary())
+        adjacency = shared.get((exponent, dtype.name))
+        if adjacency is None:
+            adjacency = self._make_adjacency(exponent, dtype)
+            # A tensor that is made while a TensorFlow graph is built belongs to that.
+            if tf.executing_eagerly():
+                shared[exponent, dtype.name] = adjacency
+        return adjacency
+
+    def _make_adjacency(self, exponent: float, dtype: tf.DType) -> NormalizedAdjacency:
+        user_factor, item_factor = (degree_factor(degree, exponent) for degree in (self.user_degree, self.item_degree))
         coordinates = _aligned([2 * self.num_edges, 2], np.int64)
         values = _aligned([2 * self.num_edges], dtype.as_numpy_dtype)
 
@@ -190,6 +202,11 @@ class InteractionGraph:
             raise InputError(f"graph {path}: {error.strerror or error}") from error
         except (KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise InputError(f"graph {path}: not written by InteractionGraph.save, or damaged: {error}") from error
+
+
+# By exponent and name of the dtype; outside of the graph, which can be pickled.
+_ADJACENCIES: WeakKeyDictionary[InteractionGraph, WeakValueDictionary[tuple[float, str], NormalizedAdjacency]]
+_ADJACENCIES = WeakKeyDictionary()
 
 
 def _aligned(shape: list[int], dtype: type) -> np.ndarray:

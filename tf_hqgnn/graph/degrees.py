@@ -1,0 +1,22 @@
+"""What the degrees of nodes scale a graph's edges by. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def degree_factor(degree: np.ndarray, exponent: float = 0.5) -> np.ndarray:
+    """`degree^-exponent` of each node: an edge's entry of the normalised adjacency is the product of its ends' factors.
+
+    Args:
+      degree: integers [n], how many edges each node has; 0 counts as 1, since there is no edge to scale.
+      exponent: p; 1/2 is the symmetric normalisation.
+
+    Returns:
+      float64 [n].
+
+    Example:
+      >>> degree_factor(np.array([4, 1, 0])).tolist()
+      [0.5, 1.0, 1.0]
+    """
+    return np.maximum(degree, 1).astype(np.float64) ** -exponent
