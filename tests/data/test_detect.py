@@ -68,6 +68,13 @@ def test_whoever_says_that_they_are_lists_is_believed(tmp_path):
     assert len(read_interactions(tmp_path / "near.txt", "adjacency")) == 4
 
 
+def test_a_header_is_no_list_even_for_who_says_so(tmp_path):
+    for header in ("user_id\titem_id", "item_id:token user_id:token", "user_id item_id rating"):
+        (tmp_path / "log.txt").write_text(f"{header}\na x 1\n")
+        with pytest.raises(InputError, match=r"the first line names columns, so this is a table and not lists; set"):
+            read_interactions(tmp_path / "log.txt", "adjacency")
+
+
 LISTS = {
     "LightGCN": "0 1 2 3\n1 4\n2 5 6\n",
     "CRLF": "0 1 2 3\r\n1 4\r\n2 5 6\r\n",

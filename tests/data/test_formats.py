@@ -173,6 +173,17 @@ def test_tfrecord(tmp_path, compression):
     }
 
 
+def test_times_as_text_in_tfrecords(tmp_path):
+    rows = [
+        {"user_id": b"a", "item_id": b"x", "timestamp": b"1970-01-02T00:00:05Z"},
+        {"user_id": b"b", "item_id": b"x", "timestamp": 7},
+        {"user_id": b"c", "item_id": b"x", "timestamp": b"yesterday"},
+    ]
+    table = read_interactions(write_tfrecord(tmp_path / "a.tfrecord", rows), max_bad_rows=1)
+    assert table.interactions.timestamp.tolist() == [86405, 7]
+    assert bad_of(table) == {"timestamp not a finite number": (1, (3,))}
+
+
 def test_unusable_tfrecords(tmp_path):
     import tensorflow as tf
 

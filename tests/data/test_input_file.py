@@ -209,8 +209,10 @@ OTHERS = {
     "tar": (b"log.csv".ljust(257, b"\0") + b"ustar\x0000", "a tar archive; unpack it"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + b"\0" * 40, "a 7-Zip archive; unpack it"),
     "lz4": (b"\x04\x22\x4d\x18" + b"\0" * 40, "compressed with LZ4; compress it with gzip"),
+    "compress": (b"\x1f\x9d\x90abc", r"compressed with compress \(\.Z\); compress it with gzip"),
+    "snappy": (b"\xff\x06\0\0sNaPpY\0", "compressed with Snappy; compress it with gzip"),
     "feather": (b"ARROW1\0\0", r"an Arrow \(Feather\) file; write it as CSV or Parquet"),
-    "orc": (b"ORC\n", "an ORC file; write it as CSV or Parquet"),
+    "orc": (b"ORC\x11\0", "an ORC file; write it as CSV or Parquet"),
     "avro": (b"Obj\x01\x04", "an Avro file; write it as CSV or Parquet"),
     "sqlite": (b"SQLite format 3\0", "a SQLite database; export the table as CSV"),
     "UTF-16": ("user_id,item_id\nu,i\n".encode("utf-16"), "UTF-16; expected UTF-8, save it as UTF-8"),
@@ -227,6 +229,12 @@ def test_files_of_other_kinds_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(InputError, match=rf"{name}: the content is {message}"):
         read_interactions(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["ORCID", "ORC", "PAR1", "ARROW1", "PK", "BZh9", "[x]"])
+def test_columns_may_be_called_as_other_kinds_begin(tmp_path, name):
+    (tmp_path / "log.csv").write_text(f"{name},user_id,item_id\n1,u,i\n")
+    assert pairs_of(read_interactions(tmp_path / "log.csv")) == [("u", "i")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):

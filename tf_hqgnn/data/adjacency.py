@@ -7,6 +7,7 @@ from pathlib import Path
 from tf_hqgnn.data.chunks import UNDECODABLE, Chunks, chunk_from_lists
 from tf_hqgnn.data.input_file import open_text
 from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.types import InputError
 
 _ROWS_PER_CHUNK = 1 << 20
 
@@ -20,12 +21,20 @@ def read_adjacency(path: Path, log: BadRowLog) -> Chunks:
     Args:
       path: the file.
       log: collects bad rows.
+
+    Raises:
+      InputError: The first line is the header of a table.
     """
     users: list[str] = []
     items: list[str] = []
     with open_text(path) as file:
         for number, line in enumerate(file, start=1):
             tokens = line.split()
+            if number == 1 and _is_header(tokens):
+                raise InputError(
+                    f"{path}: the first line names columns, so this is a table and not lists; set data.format=csv, or "
+                    "leave out data.format"
+                )
             if len(tokens) < 2:
                 continue
             try:
@@ -40,6 +49,11 @@ def read_adjacency(path: Path, log: BadRowLog) -> Chunks:
                 yield chunk_from_lists(users, items, {}, ())
                 users, items = [], []
     yield chunk_from_lists(users, items, {}, ())
+
+
+def _is_header(tokens: list[bytes]) -> bool:
+    names = {token.partition(b":")[0] for token in tokens}
+    return {b"user_id", b"item_id"} <= names
 
 
 def _pairs(path: Path, tokens: list[bytes], line: int, log: BadRowLog) -> list[tuple[str, str]]:

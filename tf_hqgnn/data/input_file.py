@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from tf_hqgnn.data.chunks import ID_COLUMNS, NUMBER_COLUMNS
@@ -31,8 +30,10 @@ _OTHERS = (
     (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive", "unpack it"),
     (re.compile(rb"7z\xbc\xaf\x27\x1c"), "a 7-Zip archive", "unpack it"),
     (re.compile(rb"\x04\x22\x4d\x18"), "compressed with LZ4", "compress it with gzip, bzip2, xz or zstd instead"),
-    (re.compile(rb"ARROW1"), "an Arrow (Feather) file", "write it as CSV or Parquet"),
-    (re.compile(rb"ORC"), "an ORC file", "write it as CSV or Parquet"),
+    (re.compile(rb"\x1f\x9d"), "compressed with compress (.Z)", "compress it with gzip, bzip2, xz or zstd instead"),
+    (re.compile(rb"\xff\x06\0\0sNaPpY"), "compressed with Snappy", "compress it with gzip, bzip2, xz or zstd instead"),
+    (re.compile(rb"ARROW1\0"), "an Arrow (Feather) file", "write it as CSV or Parquet"),
+    (re.compile(rb"ORC[^ -~\t\r\n]"), "an ORC file", "write it as CSV or Parquet"),
     (re.compile(rb"Obj\x01"), "an Avro file", "write it as CSV or Parquet"),
     (re.compile(rb"SQLite format 3"), "a SQLite database", "export the table as CSV"),
     (re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]"), "UTF-16", "expected UTF-8, save it as UTF-8"),
@@ -91,7 +92,7 @@ def open_raw(path: Path) -> io.BufferedReader:
     """Opens one regular file for reading its bytes as they are, compressed or not; raises as `open_input` does."""
     check_regular(path)
     try:
-        return open(path, "rb")
+        return path.open("rb")
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -112,7 +113,7 @@ def readable(file: BinaryIO, name: str) -> io.BufferedReader:
     except OSError as error:
         raise _unreadable(name, error) from error
     kind = compression_of(head)
-    promised = SUFFIXES.get(os.path.splitext(name)[1].lower())
+    promised = SUFFIXES.get(PurePosixPath(name).suffix.lower())
     if promised is not None and kind is None:
         raise InputError(
             f"{name}: the content isn't compressed with {promised}, as the name says; rename it if it is plain, or "
@@ -175,7 +176,7 @@ class _Plain(io.RawIOBase):
 def _stat(path: Path, holds: str, setting: str) -> tuple[int, int]:
     """Mode and size, whatever a link leads to."""
     try:
-        info = os.stat(path)
+        info = path.stat()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a file of {holds}, check {setting}") from error
     except (OSError, ValueError) as error:

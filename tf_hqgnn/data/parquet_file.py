@@ -117,7 +117,7 @@ def read_parquet_table(path: Path) -> pa.Table:
 
 def _head(source: Path | Any) -> bytes:
     if isinstance(source, Path):
-        with open(source, "rb") as file:
+        with source.open("rb") as file:
             return file.read(16)
     head = bytes(source.read(16))
     source.seek(0)
@@ -127,7 +127,7 @@ def _head(source: Path | Any) -> bytes:
 def _open_newer(source: Path | Any) -> ParquetFile | None:
     """A file that names types newer than this pyarrow, without these; None if that isn't what is wrong with it."""
     try:
-        with open(source, "rb") if isinstance(source, Path) else _Borrowed(source) as file:
+        with source.open("rb") if isinstance(source, Path) else _Borrowed(source) as file:
             size = file.seek(-8, io.SEEK_END)
             length = int.from_bytes(file.read(4), "little")
             if file.read(4) != _MAGIC or length > size:

@@ -24,6 +24,7 @@ from tf_hqgnn.data.chunks import (
 from tf_hqgnn.data.compression import compression_of
 from tf_hqgnn.data.input_file import open_input
 from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.data.timestamps import to_seconds
 from tf_hqgnn.types import InputError
 
 _BATCH_ROWS = 4096
@@ -33,7 +34,8 @@ _CHECKED_BYTES = 1 << 20
 def read_tfrecord(path: Path, log: BadRowLog) -> Chunks:
     """Yields the good rows of a TFRecord file (plain or GZIP), one tf.Example a row; "line" is its number from 1.
 
-    `user_id` and `item_id` are bytes features with one value, `timestamp`, `rating` and `weight` float or int64 ones.
+    `user_id` and `item_id` are bytes features with one value, `timestamp`, `rating` and `weight` float or int64 ones;
+    `timestamp` may also be text, as in CSV.
     The first record says which of these the file has.
 
     Args:
@@ -80,7 +82,7 @@ def _batches(path: Path) -> Iterator[np.ndarray]:
 
 def _check_complete(path: Path) -> str:
     """TensorFlow's word for the compression. It takes a gzip file that is cut off between two records for whole."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         kind = compression_of(file.read(16))
     if kind not in (None, "gzip"):
         raise InputError(f"{path}: TFRecord compressed with {kind}; expected gzip or none, compress it anew")
@@ -114,9 +116,17 @@ def _row(features: Any, numbers: list[str]) -> str | tuple[str, str, list[float]
             return missing(name)
     values = []
     for name in numbers:
-        given = [*features[name].float_list.value, *features[name].int64_list.value] if name in features else []
+        given = _numbers(name, features[name]) if name in features else []
         number = float(given[0]) if len(given) == 1 else math.nan
         if not abs(number) <= LARGEST[name]:
             return not_finite(name)
         values.append(number)
     return user, item, values
+
+
+def _numbers(name: str, feature: Any) -> list[float]:
+    """The numbers of a feature; a timestamp may also be text."""
+    given = [*feature.float_list.value, *feature.int64_list.value]
+    if name == "timestamp":
+        given += [to_seconds(text.decode("utf-8", "replace")) for text in feature.bytes_list.value]
+    return given
