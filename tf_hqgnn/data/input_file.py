@@ -22,7 +22,7 @@ _KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a d
 # What isn't text, by how it begins, and what to do about it.
 _OTHERS = (
     (
-        re.compile(rb"PAR1"),
+        re.compile(rb"PAR1[^ -~\t\r\n]"),
         "a Parquet file",
         "give it the extension .parquet, uncompressed, or set data.format=parquet",
     ),
