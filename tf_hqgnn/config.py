@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from tf_hqgnn.config_text import explain, parse_settings, set_value
 from tf_hqgnn.losses.loss import LOSSES, Loss, make_loss
+from tf_hqgnn.models.encoders.choice import ENCODERS, EncoderChoice
 from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
 from tf_hqgnn.quantization.gradient_estimators.estimator import ESTIMATORS, Estimator
 from tf_hqgnn.types import InputError, Registry
@@ -76,7 +77,7 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The trained tables and the encoder over them."""
 
-    encoder: Literal["none", "lightgcn", "ngcf"] = "none"
+    encoder: Annotated[str, _registered(ENCODERS)] = "none"
     embedding_dim: int = Field(64, ge=1, description="columns of the tables; ngcf's rows are num_layers + 1 as long")
     num_layers: int = Field(3, ge=1, description="of lightgcn and ngcf")
     layer_weights: Literal["uniform", "learned"] = Field("uniform", description="of lightgcn")
@@ -91,6 +92,10 @@ class ModelConfig(_Section):
         0.2, ge=0, le=1, description="item rows are as long as degree^this makes them, where nothing is trained"
     )
     spectral_iterations: int = Field(8, ge=0, description="power iterations: more find the singular vectors better")
+
+    def encoder_choice(self) -> EncoderChoice:
+        """The encoder that these settings name, to be made."""
+        return ENCODERS[self.encoder]()
 
 
 class LossConfig(_Section):

@@ -12,12 +12,13 @@ from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_convolution import LightGCNConvolution, NGCFConvolution
 from tf_hqgnn.losses.bpr import BPR
 from tf_hqgnn.models.encoder import GraphEncoder, LookupEncoder, make_encoder
+from tf_hqgnn.models.encoders.choice import ENCODERS, EncoderChoice
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.models.optimizers import LazyAdam
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training.train import train
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.types import InputError, Interactions
 
 BATCH = {
     "user_index": tf.constant([0, 3, 3, 1]),
@@ -150,3 +151,37 @@ def test_killed_and_resumed_ends_as_if_uninterrupted(encoder, dataset, smoke_con
     assert a.user_embeddings.shape[1] == (24 if encoder == "ngcf" else 8)
     np.testing.assert_array_equal(a.user_embeddings, b.user_embeddings)
     np.testing.assert_array_equal(a.item_embeddings, b.item_embeddings)
+
+
+def test_encoders_say_what_they_are():
+    what = {name: (ENCODERS[name].convolves, ENCODERS[name].mixes_dimensions) for name in ENCODERS.names()}
+    assert what == {"none": (False, False), "lightgcn": (True, False), "ngcf": (True, True)}
+    assert [ENCODERS[name]().describe(ModelConfig(encoder=name)) for name in ENCODERS.names()] == [
+        *("lightgcn, 3 layers", "ngcf, 3 layers", "none"),
+    ]
+
+
+@pytest.mark.parametrize("name", ENCODERS.names())
+def test_an_encoder_convolves_as_it_was_said_to(graph, name):
+    config = ModelConfig(encoder=name, num_layers=1)
+    assert make_encoder(config, graph, seed=1).convolves == config.encoder_choice().convolves
+
+
+def test_a_new_encoder_is_a_setting_and_encodes(graph):
+    class Doubled(LookupEncoder):
+        def encode_tables(self, user_table, item_table, training=False, step=None):
+            return 2.0 * user_table, 2.0 * item_table
+
+    @ENCODERS.register("doubled")
+    class Doubling(EncoderChoice):
+        def make(self, config, graph, seed):
+            return Doubled()
+
+    try:
+        config = Config.from_yaml("model: {encoder: doubled}").model
+        users, _ = make_encoder(config, graph, seed=1).encode_tables(tf.ones([4, 3]), tf.ones([5, 3]))
+        np.testing.assert_array_equal(users, 2 * np.ones((4, 3)))
+    finally:
+        ENCODERS.remove("doubled")
+    with pytest.raises(InputError, match=r"model\.encoder: expected one of lightgcn, ngcf, none, got 'doubled'"):
+        Config.from_yaml("model: {encoder: doubled}")

@@ -114,7 +114,7 @@ def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     if not (run_dir / "metrics.json").is_file():
         raise InputError(f"{run_dir} is not the directory of a finished run (no metrics.json)")
     config = Config.load(run_dir / "config.yaml")
-    if config.model.encoder != "none":
+    if config.model.encoder_choice().convolves:
         raise InputError(f"{run_dir}: encoder {config.model.encoder} has convolved rows; only tables can be propagated")
     tables = TrainedTables.load(run_dir)
     graph = InteractionGraph.load(run_dir / "graph" / "graph.npz")

@@ -10,7 +10,7 @@ import tf_keras
 
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.layers.graph_convolution import GraphConvolution, LightGCNConvolution, NGCFConvolution
+from tf_hqgnn.layers.graph_convolution import GraphConvolution
 
 
 class Encoder(tf_keras.layers.Layer, abc.ABC):
@@ -80,6 +80,7 @@ class GraphEncoder(Encoder):
 
     Example:
     >>> import numpy as np
+    >>> from tf_hqgnn.layers.graph_convolution import LightGCNConvolution
     >>> from tf_hqgnn.types import Interactions
     >>> pair = InteractionGraph.from_interactions(Interactions(np.array([0]), np.array([0])), num_users=1, num_items=1)
     >>> encoder = GraphEncoder(LightGCNConvolution(num_layers=1), pair)
@@ -144,8 +145,4 @@ def make_encoder(config: ModelConfig, graph: InteractionGraph, seed: int) -> Enc
       graph: of the training interactions.
       seed: of the encoder's weights and of its dropout.
     """
-    if config.encoder == "none":
-        return LookupEncoder()
-    if config.encoder == "lightgcn":
-        return GraphEncoder(LightGCNConvolution(config.num_layers, config.layer_weights), graph)
-    return GraphEncoder(NGCFConvolution(config.num_layers, config.message_dropout, seed=seed), graph)
+    return config.encoder_choice().make(config, graph, seed)

@@ -89,8 +89,8 @@ def measure(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray]) -> Discre
 def discrepancy(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray] | None) -> str:
     """The section; `trained` is what the best epoch's tables were, those of the run if None."""
     title = "Embedding discrepancy"
-    if run.config.model.encoder == "ngcf":
-        # NGCF mixes dimensions in every layer: A^k e isn't what it computes, nor is a distance to e defined.
+    if run.config.model.encoder_choice().mixes_dimensions:
+        # Such as NGCF: A^k e isn't what it computes, nor is a distance to e defined.
         return ""
     if run.graph.num_edges > _MAX_EDGES:
         return section(title, paragraph(f"Left out: the graph has more than {_MAX_EDGES:,} interactions."))

@@ -87,14 +87,13 @@ def _plots(kinds: dict[str, dict[str, float]], ks: list[int]) -> list[str]:
 def settings(config: Config) -> str:
     """The settings that matter in a table, and all of them to unfold."""
     model, training, propagation, quantization = config.model, config.training, config.propagation, config.quantization
-    layers = "" if model.encoder == "none" else f", {model.num_layers} layers"
     solved = propagation.make_solver().describe(propagation.t1, propagation.num_steps)
     coded = "none, float32 is served"
     if quantization.bits is not None:
         users = "float32" if quantization.user_bits is None else f"{quantization.user_bits} bits"
         coded = f"items {quantization.bits} bits, users {users}, {quantization.method}, {quantization.mode}"
     rows = [
-        ["encoder", f"{model.encoder}{layers}, {model.embedding_dim} dimensions"],
+        ["encoder", f"{model.encoder_choice().describe(model)}, {model.embedding_dim} dimensions"],
         ["loss", f"{config.loss.name}, {config.loss.make().describe()}, weight decay {config.loss.weight_decay:g}"],
         ["training", f"batches of {training.batch_size:,}, learning rate {training.learning_rate:g}"],
         ["propagation", f"{solved}, rows {'scaled to unit length' if propagation.normalize else 'as trained'}"],

@@ -1,0 +1,1 @@
+"""Encoders that settings can name, one a file."""
