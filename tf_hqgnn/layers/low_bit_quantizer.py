@@ -9,10 +9,11 @@ import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.quantization.estimators import max_delta, quantize_range, row_ranges
+from tf_hqgnn.quantization.estimators import max_delta, quantize_range
 from tf_hqgnn.quantization.gradient_estimators.estimator import ESTIMATORS
 from tf_hqgnn.quantization.hessian import touched_rows
 from tf_hqgnn.quantization.packing import check_num_bits
+from tf_hqgnn.quantization.ranges import row_ranges
 
 MODES = ("per_tensor", "per_row")
 
@@ -23,7 +24,7 @@ class LowBitQuantizer(tf_keras.layers.Layer):
 
     Args:
       num_bits: b, 1 to 8.
-      mode: "per_row": the range of a row follows from the row (`estimators.row_ranges`), so that its norm, which
+      mode: "per_row": the range of a row follows from the row (`ranges.row_ranges`), so that its norm, which
         carries popularity, survives; no weights. "per_tensor": one learned range for all, as published; call
         `adapt_range` before training, and give it a lower learning rate than the embeddings.
       symmetric: Whether the range is centred on 0, one learned bound; otherwise a lower and an upper one.

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from tf_hqgnn.quantization.packing import check_num_bits
 from tf_hqgnn.quantization.ranges import MIN_WIDTH
-from tf_hqgnn.quantization.ranges import row_ranges as row_ranges
 
 
 def max_delta(num_bits: int) -> float:
