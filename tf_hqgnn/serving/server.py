@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import queue
 import signal
 import threading
 from pathlib import Path
@@ -202,7 +203,8 @@ def serve(
         ),
         tls_keys=None if ssl_config_file is None else read_tls_keys(ssl_config_file),
     )
-    asked_to_stop = threading.Event()
+    # No Event: a handler that comes while wait() holds the Event's lock waits for it for ever. put() is reentrant.
+    asked_to_stop: queue.SimpleQueue[int] = queue.SimpleQueue()
     ready = False
     originals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -212,7 +214,7 @@ def serve(
 
     def stop(number: int, frame: object) -> None:
         restore()
-        asked_to_stop.set()
+        asked_to_stop.put(number)
         if not ready:
             raise KeyboardInterrupt  # Ends the wait for models that are loading.
 
@@ -222,9 +224,9 @@ def serve(
         server.start()
         print(server, flush=True)
         ready = True
-        asked_to_stop.wait()
+        asked_to_stop.get()
     except KeyboardInterrupt:
-        asked_to_stop.set()
+        pass
     finally:
         restore()
         server.stop()
