@@ -91,13 +91,8 @@ LINES = [b"u,i,1", b"u,j,2", b'"u","k",3', b'"u\nv","k",3', b"u,i,nan", b"u,i,+1
 SOUP = st.lists(st.sampled_from([*PIECES, *(line + b"\n" for line in LINES)]), max_size=25).map(b"".join)
 
 
-@settings(FILES, max_examples=200)
-@given(SOUP, st.integers(1, 60))
-@example(b'"a\n', 3)
-@example(b'a"b,c,1\nu,i,1\n', 4)
-@example(b'u,i,1\n"u,i,1\nu,i,1\n', 5)
-def test_every_way_of_reading_gives_the_same(tmp_path, monkeypatch, body, block_bytes):
-    path = write(tmp_path / "a.csv", b"user_id,item_id,timestamp\n" + body)
+def assert_every_way_reads_the_same(path, monkeypatch, block_bytes):
+    """In one block, in small blocks, and row by row."""
     monkeypatch.setattr(delimited, "_SMALL_BYTES", 16)
     whole = read_all(path, 1 << 20)
     assert read_all(path, block_bytes) == whole
@@ -105,6 +100,16 @@ def test_every_way_of_reading_gives_the_same(tmp_path, monkeypatch, body, block_
         patch.setattr(delimited._Reader, "_read_regular", lambda self, block: None)
         patch.setattr(delimited, "_SMALL_BYTES", 1 << 30)
         assert read_all(path, 1 << 20) == whole
+
+
+@settings(FILES, max_examples=200)
+@given(SOUP, st.integers(1, 60))
+@example(b'"a\n', 3)
+@example(b'a"b,c,1\nu,i,1\n', 4)
+@example(b'u,i,1\n"u,i,1\nu,i,1\n', 5)
+def test_every_way_of_reading_gives_the_same(tmp_path, monkeypatch, body, block_bytes):
+    path = write(tmp_path / "a.csv", b"user_id,item_id,timestamp\n" + body)
+    assert_every_way_reads_the_same(path, monkeypatch, block_bytes)
 
 
 @settings(FILES, max_examples=200)
@@ -300,13 +305,7 @@ SEMICOLON_LINES = [b"u;i;4,5;2024-01-02", b"u;j;4.5;5", b"v;i;7;2024-01-02T03:04
 )
 def test_every_way_of_reading_gives_the_same_in_every_dialect(tmp_path, monkeypatch, body, block_bytes):
     path = write(tmp_path / "a.csv", b"user_id;item_id;rating;timestamp\n" + body)
-    monkeypatch.setattr(delimited, "_SMALL_BYTES", 16)
-    whole = read_all(path, 1 << 20)
-    assert read_all(path, block_bytes) == whole
-    with monkeypatch.context() as patch:
-        patch.setattr(delimited._Reader, "_read_regular", lambda self, block: None)
-        patch.setattr(delimited, "_SMALL_BYTES", 1 << 30)
-        assert read_all(path, 1 << 20) == whole
+    assert_every_way_reads_the_same(path, monkeypatch, block_bytes)
 
 
 def test_what_excel_and_databases_write(tmp_path):
