@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
+from pipeline_components import COMPONENTS
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from pipelines import run_local
@@ -18,18 +19,6 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.training.train import train
 
-COMPONENTS = [
-    "InteractionGen",
-    "StatisticsGen",
-    "SchemaGen",
-    "ExampleValidator",
-    "Transform",
-    "Trainer",
-    "IndexGen",
-    "RankingEvaluator",
-    "InfraCheck",
-    "Pusher",
-]
 SPLITS = ("train", "valid", "test")
 
 

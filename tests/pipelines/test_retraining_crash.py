@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pipeline_components import COMPONENTS
 
 from pipelines.run_local import Layout
 from pipelines.run_record import RunRecord
@@ -18,19 +19,6 @@ from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.model_store import read_pointer
 
 ROOT = Path(__file__).resolve().parents[2]
-# In the order in which they run.
-COMPONENTS = (
-    "InteractionGen",
-    "StatisticsGen",
-    "SchemaGen",
-    "ExampleValidator",
-    "Transform",
-    "Trainer",
-    "IndexGen",
-    "InfraCheck",
-    "RankingEvaluator",
-    "Pusher",
-)
 PUSH_MOMENTS = ("between the renames", "before the pointer", "after the pointer")
 SETTINGS = (
     "model.embedding_dim=16",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from kubeflow_harness import LOGS, Cluster, WarmPython
+from pipeline_components import COMPONENTS
 
 from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.export.layout import MODEL_NAMES
@@ -15,19 +16,6 @@ from tf_hqgnn.export.versions import versions
 from tf_hqgnn.tfx.model_store import read_pointer
 
 MESSAGES = Path(__file__).with_name("kubeflow_messages")
-# In the order of the run that they are from; a later one names the outputs of those before it.
-STEPS = (
-    "InteractionGen",
-    "StatisticsGen",
-    "SchemaGen",
-    "ExampleValidator",
-    "Transform",
-    "Trainer",
-    "IndexGen",
-    "InfraCheck",
-    "RankingEvaluator",
-    "Pusher",
-)
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +42,17 @@ def cluster(python, tmp_path_factory):
 @pytest.fixture(scope="module")
 def done(cluster):
     """Runs the ten files, each with the outputs of those before it in the store."""
-    for step in STEPS:
+    for step in COMPONENTS:
         # Without a pod's id the outputs go where the messages of the later steps expect them.
         cluster.start(step, (MESSAGES / f"{step}.json").read_text(), is_pod=False)
     return cluster
 
 
 def test_there_is_a_message_for_every_step():
-    assert sorted(path.stem for path in MESSAGES.glob("*.json")) == sorted(STEPS)
+    assert sorted(path.stem for path in MESSAGES.glob("*.json")) == sorted(COMPONENTS)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", COMPONENTS)
 def test_the_message_is_what_made_the_first_step_fail(step):
     message = json.loads((MESSAGES / f"{step}.json").read_text())
     (log,) = message["outputs"]["artifacts"][LOGS]["artifacts"]
@@ -73,7 +61,7 @@ def test_the_message_is_what_made_the_first_step_fail(step):
     assert [given["artifacts"][0]["type"] for given in inputs] == [{"instanceSchema": ""}] * len(inputs)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", COMPONENTS)
 def test_every_output_that_the_component_declares_is_in_the_store(done, step):
     message = json.loads((MESSAGES / f"{step}.json").read_text())
     declared = {name: lists["artifacts"][0] for name, lists in message["outputs"]["artifacts"].items() if name != LOGS}
