@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import run_local
+from tf_hqgnn.cli.terminal import plain, printable, replace_unprintable
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
-from tf_hqgnn.terminal import plain, printable, replace_unprintable
 from tf_hqgnn.types import InputError
 
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.yaml"

@@ -7,7 +7,7 @@ import argparse
 from pydantic import ValidationError
 
 from tf_hqgnn.config import Config
-from tf_hqgnn.preset_files import find_config
+from tf_hqgnn.config.presets import find_config
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from tf_hqgnn import pipeline_commands as commands
+from tf_hqgnn.cli import pipeline as commands
 from tf_hqgnn.config import Config
 from tf_hqgnn.types import InputError
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tf_hqgnn import pipeline_commands as commands
+from tf_hqgnn.cli import pipeline as commands
+from tf_hqgnn.cli.terminal import printable
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.named_inputs import fingerprint as fingerprint_inputs
 from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.logs import progress_on_stderr, start_xla
-from tf_hqgnn.terminal import printable
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import lift
 from tf_hqgnn.types import InputError

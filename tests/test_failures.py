@@ -55,7 +55,7 @@ def on_a_full_disk(tmp_path, size, *arguments):
     """What the command said, left and made: on a disk of `size`, and again on one of 64 MB."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "logs").mkdir()
-    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli.commands import main; main()"
     command = ["unshare", "--mount", "--map-root-user", "bash", "-c", SCRIPT, "sh", size, tmp_path / "disk"]
     command += [tmp_path / "logs", sys.executable, "-c", code, *arguments]
     done = subprocess.run(
@@ -131,7 +131,7 @@ def test_batch(tmp_path, trained, size):
 def test_a_limit_of_the_size_of_files(tmp_path):
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.argv[0] = 'tf-hqgnn'\n"
-        "from tf_hqgnn.cli import main; main()"
+        "from tf_hqgnn.cli.commands import main; main()"
     )
     size = ("--users", "600", "--items", "400", "--interactions", "12000")
     done = subprocess.run(

@@ -37,14 +37,15 @@ def test_import_chooses_keras_2():
 def test_training_needs_neither_tfx_nor_beam_nor_scann():
     blocked = "import sys\nfor name in ('tfx', 'apache_beam', 'scann', 'grpc', 'fastapi'): sys.modules[name] = None\n"
     result = run(
-        f"{blocked}import tf_hqgnn.training.train, tf_hqgnn.cli, tf_hqgnn.runs.run_directory, tf_hqgnn.data.loading\n"
+        f"{blocked}import tf_hqgnn.training.train, tf_hqgnn.cli.commands, tf_hqgnn.runs.run_directory\n"
+        "import tf_hqgnn.data.loading\n"
         "print('ok')"
     )
     assert result.stdout == "ok\n", result.stderr
 
 
 def test_the_command_line_starts_without_tensorflow():
-    result = run("import sys, tf_hqgnn.cli; print('tensorflow' in sys.modules)")
+    result = run("import sys, tf_hqgnn.cli.commands; print('tensorflow' in sys.modules)")
     assert result.stdout == "False\n", result.stderr
 
 

@@ -18,7 +18,7 @@ from tf_hqgnn.beam.batch import batch, commit
 from tf_hqgnn.beam.plan import Plan, make_plan
 from tf_hqgnn.beam.running import PipelineFailed
 from tf_hqgnn.beam.sinks import write_bytes
-from tf_hqgnn.cli import main
+from tf_hqgnn.cli.commands import main
 from tf_hqgnn.serving.client import Client, LocalModel
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError

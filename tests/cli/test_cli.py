@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from tf_hqgnn.cli import main
+from tf_hqgnn.cli.commands import main
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.export.layout import read_metadata
 

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from tf_hqgnn.cli_output import print_answer
+from tf_hqgnn.cli.output import print_answer
+from tf_hqgnn.cli.terminal import plain, printable
 from tf_hqgnn.serving.answers import Recommendation
-from tf_hqgnn.terminal import plain, printable
 
 ODD = ["x[/b]", "[red]y[/red]", "Alarm [rec] (2007)", ":cat:", "[link=file:///]z", "Café", "\\[a]", "[/]", "a b"]
 SMOKE = "configs/smoke.yaml"
@@ -45,7 +45,7 @@ def test_control_characters_reach_no_terminal():
 
 def command(*arguments, cwd=None, **environment):
     """The console script in a process of its own."""
-    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli.commands import main; main()"
     root = os.getcwd()
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONUTF8"}
     done = subprocess.run(

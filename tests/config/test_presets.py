@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tf_hqgnn.config import Config
-from tf_hqgnn.preset_files import find_config, preset_names
+from tf_hqgnn.config.presets import find_config, preset_names
 from tf_hqgnn.types import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -143,7 +143,9 @@ def test_no_reader_runs_code(files, reader):
 def test_no_command_runs_code_and_each_refuses_in_one_line(files, export, command, tmp_path):
     places = {"files": files, "export": export / "export", "out": tmp_path / "out"}
     arguments = [argument.format(**places) for argument in COMMANDS[command]]
-    done = run_python("import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli import main; main()", *arguments)
+    done = run_python(
+        "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli.commands import main; main()", *arguments
+    )
     assert not (files / "ran").exists()
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tf_hqgnn.pipeline_commands import Platform
+from tf_hqgnn.cli.pipeline import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli import main; main()"
+COMMAND = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli.commands import main; main()"
 
 
 def pipeline(*arguments, folder):

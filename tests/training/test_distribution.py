@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_hqgnn import distribution
 from tf_hqgnn.config import Config
-from tf_hqgnn.distribution import (
+from tf_hqgnn.training import distribution
+from tf_hqgnn.training.distribution import (
     WorkerLostError,
     check_agreement,
     check_tf_config,
@@ -203,7 +203,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.distribution import divide, is_chief, make_strategy
+from tf_hqgnn.training.distribution import divide, is_chief, make_strategy
 from tf_hqgnn.tfx import trainer
 from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
@@ -315,7 +315,7 @@ def test_divergence_on_two_devices_stops_with_the_step(two_devices):
 # The command line; a worker may be told to end itself once an epoch is over, as Kubernetes would, by SIGTERM.
 WORKER = """
 import os, signal, sys
-from tf_hqgnn import cli
+from tf_hqgnn.cli import commands as cli
 from tf_hqgnn.training import callbacks
 die_at = int(sys.argv.pop(1))
 go_on = callbacks.Validation.on_epoch_end

@@ -21,7 +21,7 @@ FOREIGN = {
 
 
 def command(tf_config, *arguments):
-    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli.commands import main; main()"
     text = "{not JSON" if tf_config is None else json.dumps(tf_config)
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -73,7 +73,7 @@ def test_the_other_commands(tmp_path, log_path):
 
 def test_every_process_of_one_machine_is_the_chief(monkeypatch):
     """By this the trainer of the pipeline, too, knows that it is to write."""
-    from tf_hqgnn.distribution import is_chief, make_strategy
+    from tf_hqgnn.training.distribution import is_chief, make_strategy
 
     for tf_config in FOREIGN.values():
         monkeypatch.setenv("TF_CONFIG", "{not JSON" if tf_config is None else json.dumps(tf_config))

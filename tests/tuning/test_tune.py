@@ -284,7 +284,7 @@ def test_a_worker_trains_as_this_process_does_and_one_that_dies_is_noticed(finis
 
 
 def test_the_command_line_starts_without_optuna():
-    code = "import sys, tf_hqgnn.cli; print('optuna' in sys.modules)"
+    code = "import sys, tf_hqgnn.cli.commands; print('optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

@@ -15,7 +15,6 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.distribution import is_chief, make_strategy
 from tf_hqgnn.export.bundle import ServingBundle, export_exact
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
@@ -24,6 +23,7 @@ from tf_hqgnn.tfx.examples import read_transformed, reindex, sort_vocabulary
 from tf_hqgnn.tfx.model_store import move_version, read_pointer
 from tf_hqgnn.tfx.preprocessing import ITEM_VOCABULARY, USER_VOCABULARY
 from tf_hqgnn.tfx.settings import read_settings
+from tf_hqgnn.training.distribution import is_chief, make_strategy
 from tf_hqgnn.training.train import train
 from tf_hqgnn.training.warm_start import warm_start
 from tf_hqgnn.types import InputError

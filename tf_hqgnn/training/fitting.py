@@ -13,12 +13,12 @@ import tf_keras
 
 from tf_hqgnn.config import TrainingConfig
 from tf_hqgnn.data.datasets import steps_per_epoch, training_batches
-from tf_hqgnn.distribution import divide, from_chief, is_chief, share_variables
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.losses.loss import Loss
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.training.callbacks import StopOnDivergence, TrainingState, Validation, changing_variables, restore_weights
+from tf_hqgnn.training.distribution import divide, from_chief, is_chief, share_variables
 from tf_hqgnn.types import Interactions
 
 

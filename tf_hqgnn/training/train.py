@@ -18,7 +18,6 @@ import tf_keras
 
 from tf_hqgnn.config import Config, PropagationConfig, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.distribution import check_agreement, from_chief, is_chief, make_strategy, watch_workers
 from tf_hqgnn.extras import how_to_install, missing
 from tf_hqgnn.failures import is_disk_full
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
@@ -33,6 +32,7 @@ from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.training.callbacks import TrainingState
 from tf_hqgnn.training.coding import make_codes
+from tf_hqgnn.training.distribution import check_agreement, from_chief, is_chief, make_strategy, watch_workers
 from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
 from tf_hqgnn.training.propagation import propagate_embeddings

@@ -15,7 +15,7 @@ def carried_folder(in_wheel: str, in_checkout: str) -> Path:
       in_wheel: its name within the package.
       in_checkout: its name beside the package, in the repository.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     inside = package / in_wheel
     return inside if inside.is_dir() else package.parent / in_checkout
 

@@ -10,15 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from tf_hqgnn import __version__, pipeline_commands
+from tf_hqgnn import __version__
 from tf_hqgnn.beam.quiet import quieten_beam
-from tf_hqgnn.cli_output import print_answer, print_batch, print_evaluation, print_read, print_tuned
-from tf_hqgnn.exit_codes import run_to_exit
+from tf_hqgnn.cli import pipeline
+from tf_hqgnn.cli.exit_codes import run_to_exit
+from tf_hqgnn.cli.output import print_answer, print_batch, print_evaluation, print_read, print_tuned
+from tf_hqgnn.cli.terminal import printable, replace_unprintable
 from tf_hqgnn.extras import require
 from tf_hqgnn.failures import explain_failure
 from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
 from tf_hqgnn.startup import settle_home
-from tf_hqgnn.terminal import printable, replace_unprintable
 from tf_hqgnn.types import InputError
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     help="Graph recommendations: trained in minutes, served from a few bits per item.",
 )
 
-app.add_typer(pipeline_commands.app, name="pipeline")
+app.add_typer(pipeline.app, name="pipeline")
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run of `tf-hqgnn train`.")]
 ConfigArgument = Annotated[
@@ -84,11 +85,11 @@ def train(
     start on, so that a worker that is started again goes on; only the chief writes RUN_DIR.
     """
     from tf_hqgnn.config import Config
-    from tf_hqgnn.preset_files import find_config
+    from tf_hqgnn.config.presets import find_config
 
     settings = Config.load(find_config(config), tuple(overrides or ()))
     from tf_hqgnn.data.loading import load_dataset
-    from tf_hqgnn.distribution import from_chief, is_chief, make_strategy, watch_workers
+    from tf_hqgnn.training.distribution import from_chief, is_chief, make_strategy, watch_workers
     from tf_hqgnn.training.train import check_out, train
 
     strategy = make_strategy(settings.training.strategy)
@@ -126,7 +127,7 @@ def tune(
     t1 or num_steps: every training ends with a free search over them.
     """
     from tf_hqgnn.config import Config
-    from tf_hqgnn.preset_files import find_config
+    from tf_hqgnn.config.presets import find_config
 
     settings = Config.load(find_config(config), tuple(overrides or ()))
     from tf_hqgnn.tuning.search import check_tune, tune
@@ -328,7 +329,3 @@ def main() -> None:
     replace_unprintable()
     with progress_on_stderr():
         run_to_exit(app)
-
-
-if __name__ == "__main__":
-    main()

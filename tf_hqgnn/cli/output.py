@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tf_hqgnn.terminal import plain, printable
+from tf_hqgnn.cli.terminal import plain, printable
 
 if TYPE_CHECKING:
     from tf_hqgnn.beam.batch import BatchReport

@@ -20,9 +20,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from tf_hqgnn.cli.terminal import replace_unprintable
+from tf_hqgnn.config.presets import carried_folder
 from tf_hqgnn.extras import require
-from tf_hqgnn.preset_files import carried_folder
-from tf_hqgnn.terminal import replace_unprintable
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
+from tf_hqgnn.cli.terminal import printable
 from tf_hqgnn.failures import explain_failure
-from tf_hqgnn.terminal import printable
 from tf_hqgnn.types import InputError
 
 _NAME = "tf-hqgnn"

@@ -1,0 +1,1 @@
+"""The command line, `tf-hqgnn`: what a user types, and what is printed."""

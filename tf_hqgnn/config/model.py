@@ -1,0 +1,79 @@
+"""Settings of `model` and `loss`: what is trained, and by which loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, create_model, model_validator
+
+from tf_hqgnn.config.section import Section, registered
+from tf_hqgnn.losses.loss import LOSSES, Loss, make_loss
+from tf_hqgnn.models.encoders.choice import ENCODERS, EncoderChoice
+
+
+class ModelConfig(Section):
+    """The trained tables and the encoder over them."""
+
+    encoder: Annotated[str, registered(ENCODERS)] = "none"
+    embedding_dim: int = Field(64, ge=1, description="columns of the tables; ngcf's rows are num_layers + 1 as long")
+    num_layers: int = Field(3, ge=1, description="of lightgcn and ngcf")
+    layer_weights: Literal["uniform", "learned"] = Field("uniform", description="of lightgcn")
+    message_dropout: float = Field(0.1, ge=0, lt=1, description="of ngcf: share of a layer's output that is dropped")
+    initializer: Literal["spectral", "random"] = Field(
+        "spectral", description="tables start at the graph's first singular vectors, or at random (Glorot)"
+    )
+    spectral_user_exponent: float = Field(0.3, ge=0, le=1, description="an interaction weighs its user's degree^-this")
+    spectral_item_exponent: float = Field(0.4, ge=0, le=1, description="likewise its item's")
+    spectral_power: float = Field(1.5, ge=0, description="scores use singular values to this power")
+    spectral_popularity: float = Field(
+        0.2, ge=0, le=1, description="item rows are as long as degree^this makes them, where nothing is trained"
+    )
+    spectral_iterations: int = Field(8, ge=0, description="power iterations: more find the singular vectors better")
+
+    def encoder_choice(self) -> EncoderChoice:
+        """The encoder that these settings name, to be made."""
+        return ENCODERS[self.encoder]()
+
+
+class LossConfig(Section):
+    """The training loss: the name of one of `tf_hqgnn.losses`, and its settings.
+
+    The settings are those of the registered losses, which say what is allowed. Settings of another loss than the named
+    one may be there and count for nothing; all losses of the package have theirs filled in.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, registered(LOSSES)] = "softmax"
+    weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_settings(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        given = {key: value for key, value in values.items() if key not in cls.model_fields}
+        chosen = values.get("name", cls.model_fields["name"].default)
+        # The chosen loss comes last: where two losses have a setting of one name, its rules and its default count.
+        names = sorted(LOSSES.names(), key=lambda name: name == chosen)
+        fields = {key: (field.annotation, field) for name in names for key, field in LOSSES[name].model_fields.items()}
+        settings = create_model("LossSettings", __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload]
+        filled = {
+            key
+            for name in names
+            if name == chosen or LOSSES.comes_with_package(name)
+            for key in LOSSES[name].model_fields
+        }
+        checked = settings.model_validate(given).model_dump()
+        return {**values, **{key: value for key, value in checked.items() if key in filled or key in given}}
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """All settings, those of the losses included."""
+        of_losses = [key for name in LOSSES.names() for key in LOSSES[name].model_fields]
+        return list(dict.fromkeys(["name", *of_losses, *cls.model_fields]))
+
+    def make(self) -> Loss:
+        """The loss that these settings name."""
+        return make_loss(self.name, **{key: getattr(self, key) for key in LOSSES[self.name].model_fields})

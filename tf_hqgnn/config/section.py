@@ -1,0 +1,26 @@
+"""What every section of the settings is: frozen and strict, with names that a registry knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from tf_hqgnn.types import Registry
+
+
+class Section(BaseModel):
+    """Settings that can't be changed, and know no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def registered(registry: Registry[Any]) -> AfterValidator:
+    """Refuses names that the registry doesn't know."""
+
+    def check(name: str) -> str:
+        if name not in registry.names():
+            raise ValueError(f"expected one of {', '.join(registry.names())}")
+        return name
+
+    return AfterValidator(check)

@@ -1,0 +1,99 @@
+"""The settings of a run: frozen, strict, and the same object in YAML, Python and a TFX pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from tf_hqgnn.config.data import DataConfig
+from tf_hqgnn.config.model import LossConfig, ModelConfig
+from tf_hqgnn.config.quantization import QuantizationConfig
+from tf_hqgnn.config.section import Section
+from tf_hqgnn.config.serving import EvaluationConfig, ExportConfig, RetrievalConfig
+from tf_hqgnn.config.text import explain, parse_settings, set_value
+from tf_hqgnn.config.training import PropagationConfig, TrainingConfig
+from tf_hqgnn.config.tune import TuneConfig
+from tf_hqgnn.types import InputError
+
+
+class Config(Section):
+    """All settings of a run. `Config.load` reads YAML, `to_yaml` writes it back."""
+
+    seed: int = Field(2020, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    propagation: PropagationConfig = PropagationConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    export: ExportConfig = ExportConfig()
+    tune: TuneConfig = TuneConfig()
+
+    @model_validator(mode="after")
+    def _fine_tuning_fits(self) -> Config:
+        quantization, propagation = self.quantization, self.propagation
+        if quantization.bits is None or quantization.method != "fine_tuning":
+            return self
+        if propagation.make_solver().propagates or propagation.normalize:
+            raise ValueError(
+                "quantization.method fine_tuning codes the rows as the loss sees them: set propagation.solver: none "
+                "and propagation.normalize: false, or quantization.method: distillation"
+            )
+        needs_trace = quantization.make_estimator().follows_hessian and quantization.trace == "exact"
+        if needs_trace and not self.loss.make().exact_trace:
+            raise ValueError(
+                f"loss {self.loss.name} has no exact Hessian trace here: set quantization.trace: hutchinson"
+            )
+        return self
+
+    @staticmethod
+    def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
+        """Reads a YAML file and applies `section.key=value` overrides.
+
+        Raises:
+          InputError: The file is missing, isn't YAML, or a setting is unknown or out of range.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"config {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"config {path}: not UTF-8 text") from error
+        return Config.from_yaml(text, overrides, source=str(path))
+
+    @staticmethod
+    def from_yaml(text: str, overrides: tuple[str, ...] = (), source: str = "config") -> Config:
+        """As `load`, from text."""
+        return Config._validated(parse_settings(text, overrides, source, Config), source)
+
+    def with_values(self, values: Mapping[str, Any], source: str = "config") -> Config:
+        """These settings with some of them, named `section.key`, replaced.
+
+        Raises:
+          InputError: A setting is unknown, or its value or the combination is refused; `source` starts the message.
+
+        Example:
+          >>> Config().with_values({"data.path": "no.csv"}).data.path
+          'no.csv'
+        """
+        changed = self.model_dump(mode="json")
+        for key, value in values.items():
+            set_value(changed, key, value, source)
+        return Config._validated(changed, source)
+
+    @staticmethod
+    def _validated(values: dict[str, Any], source: str) -> Config:
+        try:
+            return Config.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"{source}: {explain(error, Config)}") from error
+
+    def to_yaml(self) -> str:
+        """YAML with every setting spelt out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,39 @@
+"""Settings of `tune`: what a search of settings tries."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, model_validator
+
+from tf_hqgnn.config.section import Section
+
+
+class RangeConfig(Section):
+    """Values of one setting that `tf-hqgnn tune` tries: from `low` to `high`, or `choices`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = Field(False, description="by orders of magnitude")
+    choices: tuple[bool | int | float | str | None, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RangeConfig:
+        if self.choices:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("give either low and high (and log) or choices, not both")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        # Not `low >= high`, which is false of NaN.
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 where log is true, got {self.low}")
+        return self
+
+
+class TuneConfig(Section):
+    """What `tf-hqgnn tune` searches; a training takes no notice of it."""
+
+    ranges: dict[str, RangeConfig] = Field({}, description="by section.key; empty takes tf_hqgnn.tuning's defaults")
