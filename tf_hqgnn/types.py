@@ -6,12 +6,26 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
 T = TypeVar("T")
 S = TypeVar("S")
+
+Array = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
+UInt8Array = npt.NDArray[np.uint8]
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+# Where the width doesn't matter.
+IntArray = npt.NDArray[np.integer[Any]]
+FloatArray = npt.NDArray[np.floating[Any]]
+# Strings are kept as Python's objects: NumPy's own have a fixed width.
+ObjectArray = npt.NDArray[np.object_]
 
 
 class InputError(ValueError):
@@ -28,9 +42,9 @@ class Interactions:
       timestamp: float64 [n], or None where the log has no time.
     """
 
-    user_index: np.ndarray
-    item_index: np.ndarray
-    timestamp: np.ndarray | None = None
+    user_index: Int32Array
+    item_index: Int32Array
+    timestamp: Float64Array | None = None
 
     def __post_init__(self) -> None:
         if self.user_index.shape != self.item_index.shape or self.user_index.ndim != 1:
@@ -42,12 +56,12 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.user_index)
 
-    def take(self, rows: np.ndarray) -> Interactions:
+    def take(self, rows: IntArray | BoolArray) -> Interactions:
         """The interactions at `rows` (indices or a boolean mask), in that order."""
         timestamp = None if self.timestamp is None else self.timestamp[rows]
         return Interactions(self.user_index[rows], self.item_index[rows], timestamp)
 
-    def to_csr(self, num_users: int) -> tuple[np.ndarray, np.ndarray]:
+    def to_csr(self, num_users: int) -> tuple[Int64Array, Int32Array]:
         """`(indptr, indices)`: int64 [num_users + 1] and int32 [n], the sorted items of each user."""
         # One number a pair: sorting these takes a tenth of the time of sorting by two columns.
         width = int(self.item_index.max(initial=0)) + 1

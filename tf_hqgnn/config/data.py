@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tf_hqgnn.config.section import Section
+from tf_hqgnn.config.section import Section, registered
+from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 
 
 class SplitConfig(Section):
@@ -26,7 +27,7 @@ class DataConfig(Section):
     valid_path: str | None = Field(None, description="optional; without it, split.valid of train_path is held out")
     test_path: str | None = None
     items_path: str | None = None
-    format: Literal["auto", "csv", "parquet", "inter", "adjacency", "tfrecord"] = "auto"
+    format: Annotated[str, registered(INPUT_FORMATS, "auto")] = "auto"
     k_core: int = Field(0, ge=0, description="every kept user and item has at least this many interactions")
     min_rating: float | None = None
     split: SplitConfig = SplitConfig()

@@ -15,12 +15,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-def registered(registry: Registry[Any]) -> AfterValidator:
-    """Refuses names that the registry doesn't know."""
+def registered(registry: Registry[Any], *others: str) -> AfterValidator:
+    """Refuses names that are neither in the registry nor among `others`."""
 
     def check(name: str) -> str:
-        if name not in registry.names():
-            raise ValueError(f"expected one of {', '.join(registry.names())}")
+        known = (*others, *registry.names())
+        if name not in known:
+            raise ValueError(f"expected one of {', '.join(known)}")
         return name
 
     return AfterValidator(check)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tf_hqgnn.data.chunks import ID_COLUMNS
-from tf_hqgnn.data.parquet_file import open_parquet
+from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 from tf_hqgnn.types import InputError
 
 # Ids of a column whose kinds are looked at.
@@ -51,16 +51,9 @@ class FileProfile:
 
 
 def id_types(path: Path, format: str) -> dict[str, str]:
-    """How a file holds its ids: `strings` or `integers`, which only Parquet tells apart."""
-    if format != "parquet":
-        return dict.fromkeys(ID_COLUMNS, _TEXT)
-    schema = open_parquet(path, str(path)).schema_arrow
-    types = {}
-    for name in ID_COLUMNS:
-        kind = schema.field(name).type
-        value = kind.value_type if pa.types.is_dictionary(kind) else kind
-        types[name] = _INTEGER if pa.types.is_integer(value) else _TEXT
-    return types
+    """Whether each id column of a file holds `strings` or `integers`; strings where the format doesn't tell."""
+    integers = INPUT_FORMATS[format]().integer_ids(path)
+    return {name: _INTEGER if name in integers else _TEXT for name in ID_COLUMNS}
 
 
 def id_kinds(ids: pa.Array) -> dict[str, float]:

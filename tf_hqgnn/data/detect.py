@@ -1,56 +1,45 @@
-"""Which format a file of interactions has: by its extension, else by how it begins."""
+"""Which format a file of interactions has: by its extension, or by how it begins."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from tf_hqgnn.data.compression import SUFFIXES
+from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 from tf_hqgnn.data.input_file import open_input, text_of
 from tf_hqgnn.types import InputError
 
-_EXTENSIONS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
-    ".psv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".inter": "inter",
-    ".tfrecord": "tfrecord",
-    ".tfrecords": "tfrecord",
-}
+_HEAD_BYTES = 16
 _SAMPLE_BYTES = 64 << 10
-# What separates columns, and doesn't occur in lists.
-_SEPARATORS = re.compile(rb"[\t,;|]|::")
-FORMATS = "csv, parquet, inter, adjacency or tfrecord"
 
 
 def detect_format(path: Path) -> str:
-    """The format by the extension (that of compression left out), else by the content.
+    """The name of a file's format, by the extension (without that of a compression) or else by the content.
 
     Raises:
       InputError: The content is none of the known ones; or a table without a header, which isn't guessed at.
     """
+    formats = {name: INPUT_FORMATS[name]() for name in INPUT_FORMATS.names()}
     suffixes = [suffix.lower() for suffix in path.suffixes]
     while suffixes and suffixes[-1] in SUFFIXES:
         suffixes.pop()
-    if suffixes and suffixes[-1] in _EXTENSIONS:
-        return _EXTENSIONS[suffixes[-1]]
+    for name, one in formats.items():
+        if suffixes and suffixes[-1] in one.suffixes:
+            return name
     with open_input(path) as stream:
-        if stream.peek(4).startswith(b"PAR1"):
-            return "parquet"
+        for name, one in formats.items():
+            if not one.is_text and one.recognizes([stream.peek(_HEAD_BYTES)]):
+                return name
         start = text_of(stream, str(path)).read(_SAMPLE_BYTES)
-    first = next(filter(bytes.strip, start.splitlines()), b"").strip()
-    if b"user_id:" in first or b"item_id:" in first:
-        return "inter"
-    if b"user_id" in first or b"item_id" in first:
-        return "csv"
-    lines = [line for line in start.splitlines() if line.strip()]
-    if len(start) == _SAMPLE_BYTES:
+    lines = [line.strip() for line in start.splitlines() if line.strip()]
+    if len(start) == _SAMPLE_BYTES and len(lines) > 1:
+        # The last line may be cut off.
         lines = lines[:-1]
-    if _are_lists(lines):
-        return "adjacency"
+    lines = lines or [b""]
+    for name, one in formats.items():
+        if one.is_text and one.recognizes(lines):
+            return name
+    first = lines[0]
     if b"::" in first and b"\t" not in first:
         raise InputError(
             f"{path}: a table separated by ::, it begins with {_shown(first)}; replace :: by a tab (sed 's/::/\\t/g') "
@@ -63,24 +52,9 @@ def detect_format(path: Path) -> str:
             "set data.format=adjacency if each line is a user followed by its items"
         )
     raise InputError(
-        f"{path}: can't tell the format from the name or the first line {first[:40]!r}; set data.format to {FORMATS}"
+        f"{path}: can't tell the format from the name or the first line {first[:40]!r}; set data.format to one of "
+        f"{', '.join(formats)}"
     )
-
-
-def _are_lists(lines: list[bytes]) -> bool:
-    """Whether each line is a user followed by its items, separated by blanks.
-
-    Lines of a table have the same number of columns, lists as a rule don't. Lines of two words are pairs either way,
-    unless the first is a header.
-    """
-    if any(_SEPARATORS.search(line) or b"\0" in line for line in lines):
-        return False
-    rows = [line.split() for line in lines]
-    widths = {len(row) for row in rows}
-    if widths == {2}:
-        first_is_words = not any(word.isdigit() for word in rows[0])
-        return not (first_is_words and len(rows) > 1 and all(word.isdigit() for row in rows[1:] for word in row))
-    return max(widths, default=0) > 1 and (len(rows) == 1 or len(widths) > 1)
 
 
 def _is_table(lines: list[bytes]) -> bool:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tf_hqgnn.data.adjacency import read_adjacency
 from tf_hqgnn.data.anomalies import FileProfile, check_files, id_kinds, id_types
-from tf_hqgnn.data.chunks import ID_COLUMNS, Chunk, Chunks
-from tf_hqgnn.data.delimited import read_delimited
+from tf_hqgnn.data.chunks import ID_COLUMNS, Chunk
 from tf_hqgnn.data.detect import detect_format
+from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 from tf_hqgnn.data.input_file import input_parts, open_input
-from tf_hqgnn.data.parquet import read_parquet
 from tf_hqgnn.data.report import BadRowLog, BadRows, ReadReport
 from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.data.spans import Span
-from tf_hqgnn.data.tfrecord import read_tfrecord
-from tf_hqgnn.types import InputError, Interactions
+from tf_hqgnn.types import (
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    FloatArray,
+    InputError,
+    Int32Array,
+    IntArray,
+    Interactions,
+    ObjectArray,
+)
 
-__all__ = ["BadRows", "Format", "InteractionTable", "ReadReport", "check_file", "detect_format", "read_interactions"]
-
-Format = Literal["auto", "csv", "parquet", "inter", "adjacency", "tfrecord"]
+__all__ = ["BadRows", "InteractionTable", "ReadReport", "check_file", "detect_format", "read_interactions"]
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,17 @@ class InteractionTable:
       report: what became of every row read.
     """
 
-    user_ids: np.ndarray
-    item_ids: np.ndarray
+    user_ids: ObjectArray
+    item_ids: ObjectArray
     interactions: Interactions
-    rating: np.ndarray | None
-    weight: np.ndarray | None
+    rating: Float32Array | None
+    weight: Float32Array | None
     report: ReadReport
 
     def __len__(self) -> int:
         return len(self.interactions)
 
-    def filter(self, mask: np.ndarray) -> InteractionTable:
+    def filter(self, mask: BoolArray) -> InteractionTable:
         """The table with the pairs where `mask` (bool [n]) is true; users and items without any are left out."""
         users, user_index = _compact(self.interactions.user_index[mask], len(self.user_ids))
         items, item_index = _compact(self.interactions.item_index[mask], len(self.item_ids))
@@ -72,7 +76,7 @@ class InteractionTable:
 
 def read_interactions(
     path: str | Path,
-    format: Format = "auto",
+    format: str = "auto",
     *,
     min_rating: float | None = None,
     max_bad_rows: int = 0,
@@ -98,14 +102,14 @@ def read_interactions(
         return read_table(path, format, log, min_rating)
 
 
-def read_table(path: str | Path, format: Format, log: BadRowLog, min_rating: float | None) -> InteractionTable:
+def read_table(path: str | Path, format: str, log: BadRowLog, min_rating: float | None) -> InteractionTable:
     """As `read_interactions`, with a log of bad rows that several files can share."""
     return read_spans((Span(Path(path), None),), format, log, min_rating)
 
 
 def read_spans(
     spans: Sequence[Span],
-    format: Format,
+    format: str,
     log: BadRowLog,
     min_rating: float | None,
     max_growth: float | None = None,
@@ -174,7 +178,7 @@ def read_spans(
     )
 
 
-def _read_span(span: Span, parts: Sequence[Path], format: Format, log: BadRowLog) -> tuple[list[Chunk], FileProfile]:
+def _read_span(span: Span, parts: Sequence[Path], format: str, log: BadRowLog) -> tuple[list[Chunk], FileProfile]:
     """The good rows of one file, or of the parts of a folder, at least one; and what it looks like."""
     chunks: list[Chunk] = []
     profiles: list[FileProfile] = []
@@ -207,16 +211,11 @@ def _read_span(span: Span, parts: Sequence[Path], format: Format, log: BadRowLog
 
 def _read_file(path: Path, kind: str, log: BadRowLog) -> list[Chunk]:
     """The good rows of one file; none only if it has no rows at all."""
-    readers: dict[str, Callable[[Path, BadRowLog], Chunks]] = {
-        "csv": read_delimited,
-        "inter": lambda path, log: read_delimited(path, log, inter=True),
-        "adjacency": read_adjacency,
-        "parquet": read_parquet,
-        "tfrecord": read_tfrecord,
-    }
-    if kind not in readers:
-        raise InputError(f"format {kind!r}: expected one of auto, {', '.join(readers)}")
-    chunks = [chunk for chunk in readers[kind](path, log) if len(chunk.user_id)]
+    try:
+        reader = INPUT_FORMATS[kind]()
+    except ValueError as error:
+        raise InputError(f"format {kind!r}: expected one of auto, {', '.join(INPUT_FORMATS.names())}") from error
+    chunks = [chunk for chunk in reader.read(path, log) if len(chunk.user_id)]
     num_bad = sum(rows.count for rows in log.bad(str(path)).values())
     if num_bad and not chunks:
         # To leave out all rows is no way on.
@@ -254,7 +253,7 @@ def check_file(path: Path) -> None:
         open_input(part).close()
 
 
-def _encode(arrays: list[pa.DictionaryArray]) -> tuple[np.ndarray, np.ndarray]:
+def _encode(arrays: list[pa.DictionaryArray]) -> tuple[ObjectArray, Int32Array]:
     """The sorted distinct strings (object [m]) and each row's position among them (int32 [n])."""
     unified = pa.chunked_array(arrays).unify_dictionaries()
     values = unified.chunk(0).dictionary
@@ -266,13 +265,13 @@ def _encode(arrays: list[pa.DictionaryArray]) -> tuple[np.ndarray, np.ndarray]:
     return values.take(order).to_numpy(zero_copy_only=False), rank[codes]
 
 
-def _column(chunks: list[Chunk], name: str) -> np.ndarray | None:
+def _column(chunks: list[Chunk], name: str) -> Float64Array | None:
     """One column of numbers over all chunks, or None where the file has none."""
     parts = [getattr(chunk, name) for chunk in chunks]
     return None if parts[0] is None else np.concatenate(parts)
 
 
-def _compact(index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _compact(index: IntArray, size: int) -> tuple[IntArray, Int32Array]:
     """The rows below `size` that occur in `index`, and `index` as int32 positions among them."""
     used = np.bincount(index, minlength=size) > 0
     position = np.cumsum(used) - 1
@@ -280,12 +279,12 @@ def _compact(index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distinct(
-    user_index: np.ndarray,
-    item_index: np.ndarray,
-    timestamp: np.ndarray | None,
-    rating: np.ndarray | None,
-    weight: np.ndarray | None,
-) -> np.ndarray:
+    user_index: Int32Array,
+    item_index: Int32Array,
+    timestamp: Float64Array | None,
+    rating: FloatArray | None,
+    weight: FloatArray | None,
+) -> IntArray:
     """The rows that hold the preferred occurrence of each pair, by user, then item."""
     by_item = stable_argsort(item_index)
     order = by_item[stable_argsort(user_index[by_item])]

@@ -1,0 +1,28 @@
+"""TFRecord files of tf.Example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from tf_hqgnn.data.chunks import Chunks
+from tf_hqgnn.data.formats.input_format import INPUT_FORMATS, InputFormat
+from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.data.tfrecord import read_tfrecord
+
+
+@INPUT_FORMATS.register("tfrecord")
+class TfRecord(InputFormat):
+    """Records that are serialized tf.Examples, one for each interaction.
+
+    Example:
+      >>> ".tfrecord" in TfRecord().suffixes
+      True
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".tfrecord", ".tfrecords")
+    is_text: ClassVar[bool] = False
+
+    def read(self, path: Path, log: BadRowLog) -> Chunks:
+        """See `InputFormat`."""
+        return read_tfrecord(path, log)
