@@ -11,7 +11,7 @@ from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import ServingBundle, export_bundle
 from tf_hqgnn.export.layout import SCANN_MODEL, read_metadata
 from tf_hqgnn.extras import how_to_install, missing, require
-from tf_hqgnn.retrieval.scann import BRUTE_FORCE_BELOW
+from tf_hqgnn.retrieval.indices.scann import ScannIndex
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
@@ -76,9 +76,11 @@ def test_an_index_of_scann_is_refused_before_anything_is_made(run, monkeypatch, 
 
 def test_a_large_catalogue_without_scann_gets_the_exact_index(run, monkeypatch, tmp_path, caplog):
     monkeypatch.setitem(sys.modules, "scann", None)
-    monkeypatch.setattr("tf_hqgnn.retrieval.choose.BRUTE_FORCE_BELOW", 100)
-    assert BRUTE_FORCE_BELOW > 100
+    assert ScannIndex.auto_from > 100
+    monkeypatch.setattr(ScannIndex, "auto_from", 100)
     with caplog.at_level(logging.WARNING):
         export_bundle(lambda: ServingBundle.from_run(run), tmp_path, ExportConfig(), Config().retrieval)
     assert read_metadata(tmp_path / SCANN_MODEL / "1")["exact"]
-    assert "hqgnn_scann gets the exact index, since ScaNN is missing: pip install 'tf_hqgnn[scann]'" in caplog.text
+    assert (
+        "the exact index takes the place of scann, which isn't installed: pip install 'tf_hqgnn[scann]'" in caplog.text
+    )

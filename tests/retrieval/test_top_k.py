@@ -10,15 +10,17 @@ from pydantic import ValidationError
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.retrieval import choose
+from tf_hqgnn.retrieval import choose, scann
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter, block_listed
 from tf_hqgnn.retrieval.ids import IdTable
+from tf_hqgnn.retrieval.indices.index import INDICES, Index
+from tf_hqgnn.retrieval.indices.scann import BRUTE_FORCE_BELOW
 from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import Float32Rows
-from tf_hqgnn.retrieval.scann import BRUTE_FORCE_BELOW, ScannSizing, ScannTopK
+from tf_hqgnn.retrieval.scann import ScannSizing, ScannTopK
 from tf_hqgnn.types import InputError
 
 RNG = np.random.default_rng(5)
@@ -199,21 +201,21 @@ def test_scann_sizing_follows_the_catalogue_and_the_config():
     ],
 )
 def test_the_index_follows_device_catalogue_and_config(monkeypatch, device, config, num_items, expected):
-    monkeypatch.setattr(choose, "ScannTopK", lambda rows, *_: SimpleNamespace(kind=ScannTopK))
+    monkeypatch.setattr(scann, "ScannTopK", lambda rows, *_: SimpleNamespace(kind=ScannTopK))
     rows = Float32Rows(np.zeros((num_items, 2)))
     chosen = choose.choose_index(rows, device, ExportConfig(), config, ItemFilter(num_items))
     assert getattr(chosen, "kind", type(chosen)) == expected
 
 
 def test_items_that_are_not_available_do_not_count_for_the_choice(monkeypatch):
-    monkeypatch.setattr(choose, "ScannTopK", lambda *_: pytest.fail("there are too few items"))
+    monkeypatch.setattr(scann, "ScannTopK", lambda *_: pytest.fail("there are too few items"))
     rows = Float32Rows(np.zeros((BRUTE_FORCE_BELOW, 2)))
     item_filter = ItemFilter(BRUTE_FORCE_BELOW, np.arange(BRUTE_FORCE_BELOW) > 0)
     assert choose.choose_index(rows, "cpu", ExportConfig(), RetrievalConfig(), item_filter).is_exact()
 
 
 def test_an_exact_index_has_no_leaves():
-    with pytest.raises(ValidationError, match="num_leaves is of ScaNN, but index is exact: leave one of them out"):
+    with pytest.raises(ValidationError, match="num_leaves is of scann, but index is exact: leave one of them out"):
         RetrievalConfig(index="exact", num_leaves=3)
 
 
@@ -254,3 +256,35 @@ def test_ids_are_any_strings():
         [-1, -1, -1, 0, 1, 2, 3, 4],
     ]
     assert [name.decode() for name in table.ids(tf.range(8)).numpy()] == ids
+
+
+class Newest(Index):
+    """An index that only this file knows of."""
+
+    auto_from = BRUTE_FORCE_BELOW + 1
+    settings = ("reorder",)
+
+    def build(self, rows, export, retrieval, item_filter, sample):
+        return SimpleNamespace(kind="newest", num_rows=rows.num_rows)
+
+
+@pytest.fixture
+def newest():
+    INDICES.register("newest")(Newest)
+    yield
+    INDICES.remove("newest")
+
+
+def test_an_index_of_another_file_is_named_and_chosen(newest):
+    rows, no_filter = Float32Rows(np.zeros((N, 2))), ItemFilter(N)
+    config = RetrievalConfig(index="newest", reorder=3)
+    assert choose.choose_index(rows, "any", ExportConfig(), config, no_filter).num_rows == N
+    many = BRUTE_FORCE_BELOW + 1
+    chosen = choose.choose_index(
+        Float32Rows(np.zeros((many, 2))), "any", ExportConfig(), RetrievalConfig(), ItemFilter(many)
+    )
+    assert chosen.kind == "newest"
+    with pytest.raises(ValidationError, match="num_leaves is of scann, but index is newest"):
+        RetrievalConfig(index="newest", num_leaves=5)
+    with pytest.raises(ValidationError, match="expected one of auto, exact, newest, scann"):
+        RetrievalConfig(index="hnsw")

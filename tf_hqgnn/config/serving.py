@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from tf_hqgnn.config.section import Section
+from tf_hqgnn.config.section import Section, registered
+from tf_hqgnn.retrieval.indices.index import INDICES
 
 
 class EvaluationConfig(Section):
@@ -32,7 +33,7 @@ class EvaluationConfig(Section):
 class RetrievalConfig(Section):
     """ScaNN's index; what is None is chosen: leaves by the catalogue's size, the others by the recall they reach."""
 
-    index: Literal["auto", "exact", "scann"] = Field(
+    index: Annotated[str, registered(INDICES, "auto")] = Field(
         "auto", description="of hqgnn_scann; auto: exact below 20,000 items, where searching gains nothing"
     )
     num_leaves: int | None = Field(None, ge=1)
@@ -40,11 +41,19 @@ class RetrievalConfig(Section):
     reorder: int | None = Field(None, ge=1, description="candidates at least that the rows themselves score")
     target_recall: float = Field(0.98, gt=0, le=1, description="of the exact 100 best items, for a sample of users")
 
+    @property
+    def is_auto(self) -> bool:
+        """Whether the index is chosen by the catalogue's size."""
+        return self.index not in INDICES.names()
+
     @model_validator(mode="after")
-    def _exact_has_no_sizes(self) -> RetrievalConfig:
-        given = [name for name in ("num_leaves", "num_leaves_to_search", "reorder") if getattr(self, name) is not None]
-        if self.index == "exact" and given:
-            raise ValueError(f"{given[0]} is of ScaNN, but index is exact: leave one of them out")
+    def _settings_are_of_the_index(self) -> RetrievalConfig:
+        if self.is_auto:
+            return self
+        for name in INDICES.names():
+            for setting in INDICES[name].settings:
+                if setting not in INDICES[self.index].settings and getattr(self, setting) is not None:
+                    raise ValueError(f"{setting} is of {name}, but index is {self.index}: leave one of them out")
         return self
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from tf_hqgnn.export.layout import SCANN_MODEL, ModelSettings, read_metadata, se
 from tf_hqgnn.export.loading import is_compiled
 from tf_hqgnn.export.stored import StoredModel
 from tf_hqgnn.export.warmup import warmed_up_batches, warmup_batches
-from tf_hqgnn.retrieval.scann import BRUTE_FORCE_BELOW, ScannSizing
+from tf_hqgnn.retrieval.indices.scann import BRUTE_FORCE_BELOW
+from tf_hqgnn.retrieval.scann import ScannSizing
 from tf_hqgnn.types import InputError
 
 log = logging.getLogger(__name__)
@@ -74,5 +75,5 @@ def infer_index(metadata: dict[str, Any], num_items: int) -> RetrievalConfig:
         return RetrievalConfig(index="exact" if forced else "auto")
     usual = ScannSizing.choose(num_items, RetrievalConfig()).num_leaves
     num_leaves = None if metadata["num_leaves"] == usual else metadata["num_leaves"]
-    index: Literal["auto", "scann"] = "auto" if is_large else "scann"
+    index = "auto" if is_large else "scann"
     return RetrievalConfig(index=index, num_leaves=num_leaves)

@@ -1,4 +1,4 @@
-"""Which index a model is served with."""
+"""Chooses the index that a model is served with."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.extras import how_to_install, missing, require
-from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter
+from tf_hqgnn.retrieval.indices.exact import ExactIndex
+from tf_hqgnn.retrieval.indices.index import INDICES, Index
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
-from tf_hqgnn.retrieval.scann import BRUTE_FORCE_BELOW, ScannTopK
 from tf_hqgnn.retrieval.top_k import TopK
 
 Device = Literal["any", "cpu"]
@@ -19,13 +19,14 @@ log = logging.getLogger(__name__)
 
 
 def check_index(retrieval: RetrievalConfig) -> None:
-    """Refuses settings that ask for ScaNN where it isn't installed; to be called before there is anything to lose.
+    """Refuses an index that the settings ask for and whose extra isn't installed; call it before there is work to lose.
 
     Raises:
-      InputError: It names the extra, or the platform that has no ScaNN.
+      InputError: It names the extra, or the platform that has no such package.
     """
-    if _asks_for_scann(retrieval):
-        require("scann", "retrieval.index scann")
+    index = _asked_for(retrieval)
+    if index is not None and index.extra is not None:
+        require(index.extra, f"retrieval.index {index.name}")
 
 
 def choose_index(
@@ -36,29 +37,46 @@ def choose_index(
     item_filter: ItemFilter,
     sample: Queries | None = None,
 ) -> TopK:
-    """The exact index where the model has to run on any device, or the catalogue is too small for another.
+    """Builds the index that suits the settings, the catalogue's size and the device.
+
+    The exact index stands in for an index that the device can't run, and for one that `auto` would take but that isn't
+    installed.
 
     Args:
-      rows: the items.
-      device: "any" has operations that a GPU and a stock TF Serving have; "cpu" may have ScaNN's.
-      export: `jit_compile` is of the exact index.
-      retrieval: `index` overrides the choice on "cpu". `auto` is exact where ScaNN isn't installed.
-      item_filter: what may come back; the others don't count for the catalogue's size.
-      sample: queries by which ScaNN is tuned.
+      rows: the embeddings of the items.
+      device: "any" allows only operations that a GPU and a stock TF Serving have; "cpu" allows all.
+      export: settings of the export.
+      retrieval: settings of the retrieval; `index` overrides the choice on "cpu".
+      item_filter: which items may come back; the others don't count for the catalogue's size.
+      sample: queries by which an index may be tuned.
 
     Raises:
-      InputError: The settings ask for ScaNN, which isn't installed, or its sizes don't fit the catalogue.
+      InputError: The settings ask for an index that isn't installed, or its sizes don't fit the catalogue.
     """
     check_index(retrieval)
     num_items = int(item_filter.available.sum()) if item_filter.blocks_some else rows.num_rows
-    is_large = retrieval.index == "auto" and num_items >= BRUTE_FORCE_BELOW
-    if device == "any" or not (_asks_for_scann(retrieval) or is_large):
-        return ExactTopK(rows, export.jit_compile)
-    if missing("scann"):
-        log.warning("hqgnn_scann gets the exact index, since ScaNN is missing: %s", how_to_install("scann"))
-        return ExactTopK(rows, export.jit_compile)
-    return ScannTopK(rows, retrieval, item_filter, sample)
+    index = _asked_for(retrieval) or _suited_to(num_items)
+    if device == "any" and not index.any_device:
+        index = ExactIndex()
+    if index.extra is not None and missing(index.extra):
+        log.warning(
+            "the exact index takes the place of %s, which isn't installed: %s", index.name, how_to_install(index.extra)
+        )
+        index = ExactIndex()
+    return index.build(rows, export, retrieval, item_filter, sample)
 
 
-def _asks_for_scann(retrieval: RetrievalConfig) -> bool:
-    return retrieval.index == "scann" or retrieval.num_leaves is not None
+def _asked_for(retrieval: RetrievalConfig) -> Index | None:
+    """The index that the settings name, or that a setting of its own implies; None leaves the choice open."""
+    for name in INDICES.names():
+        index = INDICES[name]()
+        implied = any(getattr(retrieval, setting) is not None for setting in index.implied_by)
+        if retrieval.index == name or (retrieval.is_auto and implied):
+            return index
+    return None
+
+
+def _suited_to(num_items: int) -> Index:
+    """The index that `auto` takes for a catalogue of that many items."""
+    suited = [INDICES[name]() for name in INDICES.names() if num_items >= INDICES[name].auto_from]
+    return max(suited, key=lambda index: index.auto_from)

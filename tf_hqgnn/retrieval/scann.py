@@ -14,14 +14,13 @@ from tf_hqgnn.config import RetrievalConfig
 from tf_hqgnn.extras import how_to_install
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import Blocked, ItemFilter
+from tf_hqgnn.retrieval.indices.scann import BRUTE_FORCE_BELOW
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
 from tf_hqgnn.types import InputError
 
-# ScaNN's own advice: below this many points brute force wins, and hashes need as many to be trained on.
-BRUTE_FORCE_BELOW = 20_000
 # Hashes rank roughly: so many candidates are scored again for each answer that is wanted.
 _CANDIDATES_PER_ANSWER = 4
 
