@@ -81,6 +81,5 @@ def test_a_large_catalogue_without_scann_gets_the_exact_index(run, monkeypatch, 
     with caplog.at_level(logging.WARNING):
         export_bundle(lambda: ServingBundle.from_run(run), tmp_path, ExportConfig(), Config().retrieval)
     assert read_metadata(tmp_path / SCANN_MODEL / "1")["exact"]
-    assert (
-        "the exact index takes the place of scann, which isn't installed: pip install 'tf_hqgnn[scann]'" in caplog.text
-    )
+    expected = "the exact index takes the place of scann, which isn't installed: pip install 'tf_hqgnn[scann]'"
+    assert expected in caplog.text
