@@ -63,6 +63,13 @@ class Service:
             )
         return self.batcher.submit(model, signature, arrays, finish, deadline, loop)
 
+    def count(self, model: str, status: grpc.StatusCode) -> str:
+        """Counts a request for a model; returns the label it is counted under."""
+        # Names come from clients: unknown ones share a label, or the list of them would have no end.
+        label = model if model in self.manager.known() else ""
+        self.metrics.request_count.add(label, status.name)
+        return label
+
     @contextlib.contextmanager
     def observed(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
         """Counts what the block does as one request."""
@@ -77,9 +84,7 @@ class Service:
             status = grpc.StatusCode.CANCELLED
             raise
         finally:
-            # Names come from clients: unknown ones share a label, or the list of them would have no end.
-            label = model if model in self.manager.known() else ""
-            self.metrics.request_count.add(label, status.name)
+            label = self.count(model, status)
             if status is grpc.StatusCode.OK:
                 self.metrics.request_latency.observe((time.monotonic() - start) * 1e6, label, api, entrypoint)
 
