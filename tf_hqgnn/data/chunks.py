@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tf_hqgnn.data.timestamps import ACCEPTED
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Float64Array, InputError
 
 ID_COLUMNS = ("user_id", "item_id")
 NUMBER_COLUMNS = ("timestamp", "rating", "weight")
@@ -63,9 +63,9 @@ class Chunk(NamedTuple):
 
     user_id: pa.DictionaryArray
     item_id: pa.DictionaryArray
-    timestamp: np.ndarray | None
-    rating: np.ndarray | None
-    weight: np.ndarray | None
+    timestamp: Float64Array | None
+    rating: Float64Array | None
+    weight: Float64Array | None
 
 
 Chunks = Iterator[Chunk]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.graph.csr import CSR, rows_of_entries
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.types import Int64Array, IntArray, Interactions
 
 # Draws of a negative before one that the user has interacted with is let through: at most
 # (share of the catalogue that a user has seen) ** 4 of the negatives are false.
@@ -61,9 +62,9 @@ def training_batches(
     sorted_pairs = tf.constant(_sorted_pairs(train, num_items)) if num_negatives else None
     is_positive = None if seen is None else _is_positive(seen, num_items)
     # For a hundred million interactions an order is 400 MB in int32; the positions are int64 only where they must be.
-    row_type = np.int32 if len(train) <= np.iinfo(np.int32).max else np.int64
+    row_type: type[np.integer[Any]] = np.int32 if len(train) <= np.iinfo(np.int32).max else np.int64
 
-    def shuffled(epoch: np.int64) -> np.ndarray:
+    def shuffled(epoch: np.int64) -> IntArray:
         order = np.arange(len(train), dtype=row_type)
         np.random.default_rng((seed, int(epoch))).shuffle(order)
         return order[: steps * batch_size].reshape(steps, batch_size)
@@ -93,7 +94,7 @@ def training_batches(
     return epochs.flat_map(one_epoch).map(batch, num_parallel_calls=2, deterministic=True).prefetch(64)
 
 
-def _sorted_pairs(train: Interactions, num_items: int) -> np.ndarray:
+def _sorted_pairs(train: Interactions, num_items: int) -> Int64Array:
     """int64 [n], user * num_items + item of each interaction, ascending."""
     pairs = train.user_index.astype(np.int64)
     pairs *= num_items

@@ -26,6 +26,7 @@ from tf_hqgnn.types import (
     FloatArray,
     InputError,
     Int32Array,
+    Int64Array,
     IntArray,
     Interactions,
     ObjectArray,
@@ -302,4 +303,5 @@ def _distinct(
         column[rows] * sign for column, sign in ((weight, -1), (rating, -1), (timestamp, 1)) if column is not None
     ]
     order[repeated] = rows[np.lexsort((*preferences, items[repeated], users[repeated]))]
-    return order[np.concatenate([[True], ~same])]
+    first: Int64Array = order[np.concatenate([[True], ~same])]
+    return first

@@ -16,7 +16,7 @@ from tf_hqgnn.data.parquet_columns import check_type, to_strings
 from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.records import records
 from tf_hqgnn.data.text_table import TextTable
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import BoolArray, InputError, Int64Array, ObjectArray
 
 _COLUMNS = ("item_id", "title", "category", "available")
 _EXPECTED = "item_id and any of title, category, available"
@@ -37,12 +37,12 @@ class ItemCatalogue:
       available: bool [n], likewise.
     """
 
-    item_ids: np.ndarray
-    title: np.ndarray | None = None
-    category: np.ndarray | None = None
-    available: np.ndarray | None = None
+    item_ids: ObjectArray
+    title: ObjectArray | None = None
+    category: ObjectArray | None = None
+    available: BoolArray | None = None
 
-    def align(self, item_ids: np.ndarray) -> ItemCatalogue:
+    def align(self, item_ids: ObjectArray) -> ItemCatalogue:
         """The catalogue of exactly `item_ids`, in that order; an unknown item has "" and is available.
 
         >>> catalogue = ItemCatalogue(np.array(["b"], object), title=np.array(["Babe"], object))
@@ -58,7 +58,7 @@ class ItemCatalogue:
         )
 
 
-def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def rows_of(ids: ObjectArray, wanted: ObjectArray) -> Int64Array:
     """The places of `wanted` in the distinct `ids`, int64; -1 where it isn't there.
 
     >>> rows_of(np.array(["b", "a"], object), np.array(["a", "c"], object)).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from tf_hqgnn.config import DataConfig
 from tf_hqgnn.data.interactions import InteractionTable, read_spans, read_table
@@ -23,7 +24,7 @@ from tf_hqgnn.data.splits import (
     split_random,
     split_temporal,
 )
-from tf_hqgnn.types import InputError, Interactions
+from tf_hqgnn.types import FloatArray, InputError, IntArray, Interactions
 
 
 def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
@@ -59,7 +60,7 @@ def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
     return dataset if config.items_path is None else _with_items(dataset, config.items_path)
 
 
-def _split(table: InteractionTable, config: DataConfig, seed: int) -> np.ndarray:
+def _split(table: InteractionTable, config: DataConfig, seed: int) -> npt.NDArray[np.int8]:
     split = config.split
     if split.method == "random":
         return split_random(table, split.valid, split.test, seed)
@@ -70,7 +71,7 @@ def _split(table: InteractionTable, config: DataConfig, seed: int) -> np.ndarray
 
 def _read_given(
     train_path: str, test_path: str, config: DataConfig, log: BadRowLog, seed: int
-) -> tuple[InteractionTable, np.ndarray]:
+) -> tuple[InteractionTable, npt.NDArray[np.int8]]:
     """The union of the files, and the part of each interaction."""
 
     def read(path: str) -> InteractionTable:
@@ -90,7 +91,7 @@ def _read_given(
     return (table, part) if mask.all() else (table.filter(mask), part[mask])
 
 
-def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> tuple[InteractionTable, np.ndarray]:
+def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> tuple[InteractionTable, IntArray]:
     """The pairs of both tables, and the row in `train` of each, -1 where it is of `test` alone."""
     user_ids = np.unique(np.concatenate([train.user_ids, test.user_ids]))
     item_ids = np.unique(np.concatenate([train.item_ids, test.item_ids]))
@@ -139,7 +140,7 @@ def _range(*ranges: tuple[float, float] | None) -> tuple[float, float] | None:
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
-def _join(train: np.ndarray | None, test: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+def _join(train: FloatArray | None, test: FloatArray | None, rows: IntArray) -> FloatArray | None:
     """A column of both files; None unless both have it."""
     return None if train is None or test is None else np.concatenate([train, test])[rows]
 

@@ -24,6 +24,7 @@ from tf_hqgnn.data.parquet_columns import check_type, is_text, to_strings, value
 from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.data.timestamps import column_to_seconds
+from tf_hqgnn.types import Float64Array, FloatArray
 
 _BATCH_ROWS = 1 << 19
 
@@ -103,7 +104,7 @@ def _value(scalar: pa.Scalar) -> object:
         return scalar.as_buffer().to_pybytes()
 
 
-def _floats(column: pa.Array) -> np.ndarray:
+def _floats(column: pa.Array) -> Float64Array:
     """Numbers or times as float64 [n], nulls as NaN."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -112,10 +113,12 @@ def _floats(column: pa.Array) -> np.ndarray:
         return column_to_seconds(to_strings(column)[0])
     if pa.types.is_float16(kind):
         # Arrow can't cast it.
-        return column.to_numpy(zero_copy_only=False).astype(np.float64)
+        halves: FloatArray = column.to_numpy(zero_copy_only=False)
+        return halves.astype(np.float64)
     scale = 1.0
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         unit = kind.unit if pa.types.is_timestamp(kind) else "ms"
         scale = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
         column = column.cast(pa.timestamp(unit)).cast(pa.int64())
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) / scale
+    numbers: Float64Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return numbers / scale

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from tf_hqgnn.data.parquet_file import ParquetFile
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import BoolArray, InputError
 
 _T = pa.types
 # Views came with pyarrow 16.
@@ -59,7 +59,7 @@ def check_type(file: ParquetFile, name: str, column: str, expected: Sequence[str
         )
 
 
-def to_strings(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+def to_strings(column: pa.Array) -> tuple[pa.Array, BoolArray]:
     """Values as string [n] with nulls, and a boolean mask [n] of those that aren't UTF-8 (null, too)."""
     if _T.is_dictionary(column.type):
         column = column.dictionary_decode()

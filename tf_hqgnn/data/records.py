@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tf_hqgnn.types import Int64Array
+
 _LF, _CR, _QUOTE = b'\n\r"'
 # Where a quote is a character like any other, and a line is a row.
 QUOTELESS = (b"\t",)
@@ -28,7 +30,7 @@ def count_lines(block: bytes) -> int:
     return block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
 
 
-def record_ends(block: bytes, delimiter: bytes) -> np.ndarray | None:
+def record_ends(block: bytes, delimiter: bytes) -> Int64Array | None:
     r"""The offsets behind each line end that is outside quotes; int64, increasing.
 
     Counting quotes tells whether a line end is inside a quoted field, provided that every quote opens or closes a field

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +155,7 @@ class BadRowLog:
         if self._path is not None:
             try:
                 # surrogateescape lets undecodable bytes through unchanged.
-                self._file = open(self._partial, "w", encoding="utf-8", errors="surrogateescape", newline="")
+                self._file = self._partial.open("w", encoding="utf-8", errors="surrogateescape", newline="")
             except OSError as error:
                 raise InputError(
                     f"data.quarantine_path {self._path}: {error.strerror}; expected a file in a folder that exists"
@@ -170,7 +169,7 @@ class BadRowLog:
             self._file.close()
             self._file = None
             if kind is None:
-                os.replace(self._partial, self._path)
+                self._partial.replace(self._path)
             else:
                 self._partial.unlink()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_hqgnn.types import Int64Array, IntArray
 
-def stable_argsort(values: np.ndarray) -> np.ndarray:
+
+def stable_argsort(values: IntArray) -> Int64Array:
     """As np.argsort(values, kind="stable") for numbers from 0 to 2^31 - 1; int64.
 
     Value and row in one number: sorting these takes a tenth of the time, since NumPy sorts numbers, but not rows, with

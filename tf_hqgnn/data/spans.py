@@ -6,7 +6,6 @@ TFX's own resolution needs its file-based ExampleGen and a driver, which Kubeflo
 from __future__ import annotations
 
 import glob
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ def resolve_spans(path: str, num_spans: int | None = None) -> tuple[Span, ...]:
       (Span(path=PosixPath('log.csv'), number=None),)
     """
     notation = _NOTATION.findall(path)
-    if not notation or os.path.exists(path):
+    if not notation or Path(path).exists():
         if num_spans is not None:
             raise InputError(
                 f"data.num_spans={num_spans}, but data.path {path} has no {{SPAN}}; write {{SPAN}} where its number "
@@ -63,7 +62,8 @@ def resolve_spans(path: str, num_spans: int | None = None) -> tuple[Span, ...]:
     digits = f"[0-9]{{{found[1]}}}" if found[1] else "[0-9]+"
     pattern = re.compile(f"{re.escape(before)}({digits}){re.escape(after)}")
     files: dict[int, str] = {}
-    for name in sorted(glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")):
+    # Path.glob would need the folder, of which the number may be a part.
+    for name in sorted(glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")):  # noqa: PTH207
         if match := pattern.fullmatch(name):
             number = int(match[1])
             if number in files:

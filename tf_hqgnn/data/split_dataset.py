@@ -7,13 +7,12 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tf_hqgnn.data.parquet_file import read_parquet_table
 from tf_hqgnn.data.report import ReadReport
-from tf_hqgnn.types import InputError, Interactions
+from tf_hqgnn.types import Array, BoolArray, InputError, Interactions, ObjectArray
 
 _PARTS = ("train", "valid", "test")
 
@@ -35,6 +34,7 @@ class SplitDataset:
 
     Example:
     >>> import tempfile
+    >>> import numpy as np
     >>> ids = np.array(["a", "b"], object)
     >>> pair = Interactions(np.array([1], np.int32), np.array([0], np.int32))
     >>> nothing = pair.take(np.array([], int))
@@ -45,14 +45,14 @@ class SplitDataset:
     [1]
     """
 
-    user_ids: np.ndarray
-    item_ids: np.ndarray
+    user_ids: ObjectArray
+    item_ids: ObjectArray
     train: Interactions
     valid: Interactions
     test: Interactions
-    titles: np.ndarray | None = None
-    categories: np.ndarray | None = None
-    available: np.ndarray | None = None
+    titles: ObjectArray | None = None
+    categories: ObjectArray | None = None
+    available: BoolArray | None = None
     report: ReadReport = field(default_factory=lambda: ReadReport(0, 0, 0, 0))
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class SplitDataset:
         pq.write_table(pa.table(items), directory / "items.parquet")
         for name in _PARTS:
             part: Interactions = getattr(self, name)
-            columns = {"user_index": part.user_index, "item_index": part.item_index}
+            columns: dict[str, Array] = {"user_index": part.user_index, "item_index": part.item_index}
             if part.timestamp is not None:
                 columns["timestamp"] = part.timestamp
             pq.write_table(pa.table(columns), directory / f"{name}.parquet")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 
 from tf_hqgnn.data.interactions import InteractionTable
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.types import InputError, Interactions
+from tf_hqgnn.types import Array, BoolArray, Float64Array, InputError, Int64Array, IntArray, Interactions, ObjectArray
 
 __all__ = [
     "TEST",
@@ -52,7 +53,7 @@ def k_core(table: InteractionTable, k: int) -> InteractionTable:
     return table if mask.all() else table.filter(mask)
 
 
-def k_core_mask(interactions: Interactions, k: int) -> np.ndarray:
+def k_core_mask(interactions: Interactions, k: int) -> BoolArray:
     """Boolean mask [n] of the interactions in the k-core; they must be distinct pairs."""
     rows = np.arange(len(interactions))
     while k > 1 and len(rows):
@@ -66,7 +67,7 @@ def k_core_mask(interactions: Interactions, k: int) -> np.ndarray:
     return mask
 
 
-def split_random(table: InteractionTable, valid: float, test: float, seed: int) -> np.ndarray:
+def split_random(table: InteractionTable, valid: float, test: float, seed: int) -> npt.NDArray[np.int8]:
     """A random share of each user's interactions, rounded as RecBole and LightGODE do.
 
     Of a user's n interactions `int(valid * n)` and `int(test * n)` are held out. Then test first, valid second: a part
@@ -98,7 +99,7 @@ def split_random(table: InteractionTable, valid: float, test: float, seed: int) 
     return part
 
 
-def part_sizes(count: np.ndarray, valid: float, test: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def part_sizes(count: IntArray, valid: float, test: float) -> tuple[Int64Array, Int64Array, Int64Array]:
     """How many of `count` (int [U]) interactions go to train, valid and test (int64 [U] each).
 
     >>> [sizes.tolist() for sizes in part_sizes(np.array([1, 2, 3, 5, 25]), 0.1, 0.1)]
@@ -113,7 +114,7 @@ def part_sizes(count: np.ndarray, valid: float, test: float) -> tuple[np.ndarray
     return sizes[0], sizes[1], sizes[2]
 
 
-def split_leave_last_out(table: InteractionTable, seed: int) -> np.ndarray:
+def split_leave_last_out(table: InteractionTable, seed: int) -> npt.NDArray[np.int8]:
     """Each user's last interaction is for testing, the one before for validation; train is served first.
 
     A user with two has one for training and one for testing, a user with one has it for training. Interactions of one
@@ -141,7 +142,7 @@ def split_leave_last_out(table: InteractionTable, seed: int) -> np.ndarray:
     return part
 
 
-def split_temporal(table: InteractionTable, valid: float, test: float) -> np.ndarray:
+def split_temporal(table: InteractionTable, valid: float, test: float) -> npt.NDArray[np.int8]:
     """Everything after one time is for testing, what is between it and an earlier time for validation.
 
     The times are the quantiles of all timestamps that give valid and test at most their share: interactions of one time
@@ -176,7 +177,7 @@ def split_temporal(table: InteractionTable, valid: float, test: float) -> np.nda
     return part
 
 
-def divide(interactions: Interactions, part: np.ndarray) -> tuple[Interactions, Interactions, Interactions]:
+def divide(interactions: Interactions, part: npt.NDArray[np.int8]) -> tuple[Interactions, Interactions, Interactions]:
     """The interactions of train, valid and test, each in the order of `interactions`."""
     train, valid, test = (interactions.take(np.flatnonzero(part == code)) for code in (TRAIN, VALID, TEST))
     return train, valid, test
@@ -190,7 +191,7 @@ def _check_shares(valid: float, test: float) -> None:
         )
 
 
-def _timestamps(table: InteractionTable, method: str) -> np.ndarray:
+def _timestamps(table: InteractionTable, method: str) -> Float64Array:
     if table.interactions.timestamp is None:
         raise InputError(
             f"data.split.method={method} needs a column timestamp, which the interactions don't have; "
@@ -199,7 +200,7 @@ def _timestamps(table: InteractionTable, method: str) -> np.ndarray:
     return table.interactions.timestamp
 
 
-def _position_within_user(user_index: np.ndarray, count: np.ndarray, rank: np.ndarray) -> np.ndarray:
+def _position_within_user(user_index: IntArray, count: IntArray, rank: Array) -> IntArray:
     """Each interaction's place (from 0) among those of its user, by `rank`; `user_index` is sorted."""
     # User, leading bits of the rank and place among the user's as one number: sorting numbers is many times as fast as
     # finding the order that sorts them.
@@ -216,20 +217,20 @@ def _position_within_user(user_index: np.ndarray, count: np.ndarray, rank: np.nd
     return position
 
 
-def _random_rank(table: InteractionTable, seed: int) -> np.ndarray:
+def _random_rank(table: InteractionTable, seed: int) -> npt.NDArray[np.uint64]:
     """A random uint64 for each interaction, a function of the seed and the two ids."""
     user = _hash(table.user_ids, b"user")[table.interactions.user_index]
     item = _hash(table.item_ids, b"item")[table.interactions.item_index]
     return _mix(_mix(user ^ np.uint64(seed % 2**64)) + item)
 
 
-def _hash(ids: np.ndarray, kind: bytes) -> np.ndarray:
+def _hash(ids: ObjectArray, kind: bytes) -> npt.NDArray[np.uint64]:
     """64 bits of each id, the same on every machine; uint64."""
     digests = (hashlib.blake2b(name.encode(), digest_size=8, person=kind).digest() for name in ids)
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """The finaliser of splitmix64: every bit of the input changes half of the output's."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.data.titles import GENRES, make_titles
 from tf_hqgnn.failures import is_disk_full
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import BoolArray, Float64Array, InputError, Int32Array, Int64Array, IntArray, ObjectArray
 
 _ITEMS_PER_COMMUNITY = 20
 _ITEMS_PER_TASTE = 20
@@ -50,15 +49,15 @@ class GeneratedLog:
       user_categories: object [U] of str, the community that each user likes best (not written to the log).
     """
 
-    user_ids: np.ndarray
-    item_ids: np.ndarray
-    user_index: np.ndarray
-    item_index: np.ndarray
-    timestamp: np.ndarray | None
-    titles: np.ndarray
-    categories: np.ndarray
-    available: np.ndarray
-    user_categories: np.ndarray
+    user_ids: ObjectArray
+    item_ids: ObjectArray
+    user_index: Int32Array
+    item_index: Int32Array
+    timestamp: Int64Array | None
+    titles: ObjectArray
+    categories: ObjectArray
+    available: BoolArray
+    user_categories: ObjectArray
 
 
 def generate_log(
@@ -145,11 +144,11 @@ def _check(num_users: int, num_items: int, num_interactions: int) -> None:
         )
 
 
-def _zipf(number: int, exponent: float) -> np.ndarray:
+def _zipf(number: int, exponent: float) -> Float64Array:
     return np.arange(1, number + 1) ** -exponent
 
 
-def _make_items(rng: np.random.Generator, num_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _make_items(rng: np.random.Generator, num_items: int) -> tuple[IntArray, IntArray, Float64Array]:
     """Each item's community, finer taste within it, and popularity, sorted by the first two."""
     num_communities = int(np.clip(num_items // _ITEMS_PER_COMMUNITY, 1, len(GENRES)))
     community = np.sort(rng.integers(num_communities, size=num_items))
@@ -163,7 +162,7 @@ def _make_items(rng: np.random.Generator, num_items: int) -> tuple[np.ndarray, n
     return community, taste, weight * _zipf(num_communities, 0.5)[community]
 
 
-def _activity(rng: np.random.Generator, num_users: int, num_items: int, num_interactions: int) -> np.ndarray:
+def _activity(rng: np.random.Generator, num_users: int, num_items: int, num_interactions: int) -> Int64Array:
     """How many interactions each user has: log-normal, `num_interactions` in all; int64 [U]."""
     low = min(_MIN_ACTIVITY, num_interactions // num_users, num_items)
     high = min(num_items, max(num_items // 2, 2 * -(-num_interactions // num_users)))
@@ -174,7 +173,7 @@ def _activity(rng: np.random.Generator, num_users: int, num_items: int, num_inte
         scale = (smallest + largest) / 2
         total = np.minimum(np.floor(size * scale), high - low).sum()
         smallest, largest = (smallest, scale) if total > wanted else (scale, largest)
-    degree = low + np.minimum(np.floor(size * smallest), high - low).astype(np.int64)
+    degree: Int64Array = low + np.minimum(np.floor(size * smallest), high - low).astype(np.int64)
     while (rest := num_interactions - int(degree.sum())) > 0:
         degree[rng.permutation(np.flatnonzero(degree < high))[:rest]] += 1
     return degree
@@ -182,12 +181,12 @@ def _activity(rng: np.random.Generator, num_users: int, num_items: int, num_inte
 
 def _draw_pairs(
     rng: np.random.Generator,
-    home: np.ndarray,
-    degree: np.ndarray,
-    community: np.ndarray,
-    taste: np.ndarray,
-    weight: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+    home: IntArray,
+    degree: Int64Array,
+    community: IntArray,
+    taste: IntArray,
+    weight: Float64Array,
+) -> tuple[Int32Array, Int32Array]:
     """Distinct pairs, `degree` of each user; the items as positions in the arrays of `_make_items`."""
     num_users, num_items = len(degree), len(weight)
     cumulative = np.concatenate([[0.0], np.cumsum(weight)])
@@ -202,7 +201,7 @@ def _draw_pairs(
     pairs, missing = np.empty(0, np.int64), degree.copy()
     for attempt in range(_ROUNDS):
         # A user who has seen all of a taste looks further: each attempt draws more from the whole catalogue.
-        draws = missing + missing // 4 + (missing > 0)
+        draws: Int64Array = missing + (missing // 4 + (missing > 0))
         source = rng.random(draws.sum())
         choice = rng.integers(_TASTES_PER_USER, size=len(source)).astype(np.int8)
         by_taste = _TASTE_SHARE * 0.8**attempt
@@ -230,7 +229,7 @@ def _draw_pairs(
     return (pairs // num_items).astype(np.int32), (pairs % num_items).astype(np.int32)
 
 
-def _groups(draws: np.ndarray) -> Iterator[tuple[slice, slice]]:
+def _groups(draws: Int64Array) -> Iterator[tuple[slice, slice]]:
     """Users with about `_DRAWS_AT_ONCE` draws together, and the rows of these among all: bounds temporary arrays."""
     ends = np.concatenate([[0], np.cumsum(draws)])
     wanted = np.arange(_DRAWS_AT_ONCE, ends[-1], _DRAWS_AT_ONCE)
@@ -239,7 +238,7 @@ def _groups(draws: np.ndarray) -> Iterator[tuple[slice, slice]]:
         yield slice(int(first), int(last)), slice(int(ends[first]), int(ends[last]))
 
 
-def _new_pairs(drawn: np.ndarray, pairs: np.ndarray, missing: np.ndarray, first: int, num_items: int) -> np.ndarray:
+def _new_pairs(drawn: Int64Array, pairs: Int64Array, missing: Int64Array, first: int, num_items: int) -> Int64Array:
     """The first `missing` distinct draws of each user from `first` on that aren't in `pairs` (sorted), by user."""
     drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
     if len(pairs):
@@ -248,23 +247,25 @@ def _new_pairs(drawn: np.ndarray, pairs: np.ndarray, missing: np.ndarray, first:
     user = drawn // num_items - first
     count = np.bincount(user, minlength=len(missing))
     position = np.arange(len(drawn)) - np.repeat(np.cumsum(count) - count, count)
-    return drawn[position < missing[user]]
+    new: Int64Array = drawn[position < missing[user]]
+    return new
 
 
-def _fill(rng: np.random.Generator, pairs: np.ndarray, user: int, number: int, num_items: int) -> np.ndarray:
+def _fill(rng: np.random.Generator, pairs: Int64Array, user: int, number: int, num_items: int) -> Int64Array:
     """`number` unseen items of one user, each as likely as any other: for logs so dense that drawing takes too long."""
     first, last = np.searchsorted(pairs, [user * num_items, (user + 1) * num_items])
     unseen = np.setdiff1d(np.arange(num_items), pairs[first:last] - user * num_items, assume_unique=True)
     return user * num_items + rng.permutation(unseen)[:number]
 
 
-def _draw_by_weight(rng: np.random.Generator, weight: np.ndarray, number: int) -> np.ndarray:
+def _draw_by_weight(rng: np.random.Generator, weight: Float64Array, number: int) -> IntArray:
     cumulative = np.cumsum(weight)
     drawn = np.searchsorted(cumulative, rng.random(number) * cumulative[-1], side="right")
-    return np.minimum(drawn, len(weight) - 1)
+    rows: IntArray = np.minimum(drawn, len(weight) - 1)
+    return rows
 
 
-def _times(rng: np.random.Generator, user_index: np.ndarray, num_users: int) -> tuple[np.ndarray, np.ndarray]:
+def _times(rng: np.random.Generator, user_index: IntArray, num_users: int) -> tuple[Int64Array, IntArray]:
     """Unix seconds of each pair, and the order of time; a user is active from some day on, for some while."""
     start = rng.random(num_users) * 0.8
     length = (1 - start) * rng.beta(1.0, 2.0, num_users)
@@ -278,7 +279,7 @@ def _times(rng: np.random.Generator, user_index: np.ndarray, num_users: int) -> 
     return seconds, order
 
 
-def _make_ids(prefix: str, number: int, width: int) -> np.ndarray:
+def _make_ids(prefix: str, number: int, width: int) -> ObjectArray:
     width = max(width, len(str(number - 1)))
     return np.array([f"{prefix}{row:0{width}d}" for row in range(number)], object)
 
@@ -289,7 +290,7 @@ def _write(writer: Callable[[GeneratedLog, Path], None], log: GeneratedLog, path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer(log, partial)
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -313,7 +314,7 @@ def _tables(log: GeneratedLog) -> Iterator[pa.Table]:
 
 
 def _write_csv(log: GeneratedLog, path: Path) -> None:
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         file.write(b"user_id,item_id,timestamp\n" if log.timestamp is not None else b"user_id,item_id\n")
         for table in _tables(log):
             # Arrow's own writer would quote every id, and they need none.
@@ -332,7 +333,7 @@ def _write_parquet(log: GeneratedLog, path: Path) -> None:
 
 
 def _write_items(log: GeneratedLog, path: Path) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["item_id", "title", "category", "available"])
         available = ["true" if value else "false" for value in log.available]

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tf_hqgnn.data.chunks import (
     ID_COLUMNS,
     LARGEST,
@@ -25,7 +23,7 @@ from tf_hqgnn.data.compression import compression_of
 from tf_hqgnn.data.input_file import open_input
 from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.data.timestamps import to_seconds
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import InputError, ObjectArray
 
 _BATCH_ROWS = 4096
 _CHECKED_BYTES = 1 << 20
@@ -68,7 +66,7 @@ def read_tfrecord(path: Path, log: BadRowLog) -> Chunks:
         yield chunk_from_lists(users, items, values, numbers or ())
 
 
-def _batches(path: Path) -> Iterator[np.ndarray]:
+def _batches(path: Path) -> Iterator[ObjectArray]:
     """The serialized records, as arrays of bytes."""
     # TensorFlow takes seconds to import, and no other reader needs it.
     import tensorflow as tf

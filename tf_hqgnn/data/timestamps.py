@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tf_hqgnn.types import Float64Array, Int64Array
+
 # What both Arrow and Python read the same way; Python alone would also take 1_000, and both take nan and inf.
 NUMBER = r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*"
 ACCEPTED = "seconds since 1970, or ISO 8601 such as 2024-01-31, 2024-01-31 17:05:00 or 2024-01-31T17:05:00.5+01:00"
@@ -54,7 +56,7 @@ def to_seconds(text: str) -> float:
     return seconds + int(fraction) / 10 ** len(fraction) if fraction else float(seconds)
 
 
-def column_to_seconds(column: pa.Array) -> np.ndarray:
+def column_to_seconds(column: pa.Array) -> Float64Array:
     """As `to_seconds`, of strings [n]; float64 [n], NaN for a null.
 
     >>> column_to_seconds(pa.array(["1970-01-02", None, "5"])).tolist()
@@ -69,7 +71,7 @@ def column_to_seconds(column: pa.Array) -> np.ndarray:
     return seconds
 
 
-def _extended_to_seconds(column: pa.Array) -> np.ndarray:
+def _extended_to_seconds(column: pa.Array) -> Float64Array:
     # RE2 has no fullmatch.
     parts = pc.extract_regex(column, pattern=f"^{_EXTENDED}$")
     year, month, day, hour, minute, second, fraction, sign, zone_hours, zone_minutes = (
@@ -88,7 +90,7 @@ def _extended_to_seconds(column: pa.Array) -> np.ndarray:
     return np.where(valid, whole + _integers(fraction) / 10.0**digits, np.nan)
 
 
-def _integers(text: pa.Array) -> np.ndarray:
+def _integers(text: pa.Array) -> Int64Array:
     """int64 [n] of digits; 0 where there are none."""
     empty = pc.equal(text, "").fill_null(True)
     return np.asarray(pc.if_else(empty, "0", text).cast(pa.int64()))

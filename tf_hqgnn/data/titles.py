@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_hqgnn.types import IntArray, ObjectArray
+
 # Genre: adjectives; nouns. A taste within a genre has a noun, so that a reader sees both levels in a title.
 _WORDS = {
     "Science Fiction": (
@@ -79,7 +81,7 @@ _PLACES = (
 GENRES = tuple(_WORDS)
 
 
-def make_titles(community: np.ndarray, taste: np.ndarray) -> np.ndarray:
+def make_titles(community: IntArray, taste: IntArray) -> ObjectArray:
     """Distinct titles.
 
     Args:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from tf_hqgnn.types import BoolArray, Int64Array, IntArray
+
 # (indptr, indices): row r has the columns indices[indptr[r] : indptr[r + 1]].
-CSR = tuple[np.ndarray, np.ndarray]
+CSR = tuple[IntArray, IntArray]
 
 
-def select_rows(csr: CSR, rows: np.ndarray | Sequence[int]) -> CSR:
+def select_rows(csr: CSR, rows: IntArray | Sequence[int]) -> CSR:
     """The CSR matrix with only these rows, in this order.
 
     Example:
@@ -25,12 +28,12 @@ def select_rows(csr: CSR, rows: np.ndarray | Sequence[int]) -> CSR:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), chosen
 
 
-def rows_of_entries(csr: CSR) -> np.ndarray:
+def rows_of_entries(csr: CSR) -> Int64Array:
     """The row of each entry, int64."""
     return np.repeat(np.arange(len(csr[0]) - 1, dtype=np.int64), np.diff(csr[0]))
 
 
-def keep_entries(csr: CSR, kept: np.ndarray) -> CSR:
+def keep_entries(csr: CSR, kept: BoolArray) -> CSR:
     """The CSR matrix with the entries of which `kept`, bool, is True.
 
     Example:
@@ -42,7 +45,7 @@ def keep_entries(csr: CSR, kept: np.ndarray) -> CSR:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), csr[1][kept]
 
 
-def coordinates(csr: CSR, rows: np.ndarray, dtype: type = np.int32) -> np.ndarray:
+def coordinates(csr: CSR, rows: IntArray, dtype: type[np.integer[Any]] = np.int32) -> IntArray:
     """[n, 2] of `dtype`: (place in `rows`, column) of every entry of these rows of a CSR, without a loop over rows."""
     indptr, indices = csr
     starts = indptr[rows].astype(np.int64)
@@ -50,10 +53,11 @@ def coordinates(csr: CSR, rows: np.ndarray, dtype: type = np.int32) -> np.ndarra
     places = np.repeat(np.arange(len(rows)), counts)
     ends = np.cumsum(counts)
     offsets = np.arange(len(places)) - np.repeat(ends - counts, counts)
-    return np.stack([places, indices[np.repeat(starts, counts) + offsets]], axis=1).astype(dtype)
+    pairs: IntArray = np.stack([places, indices[np.repeat(starts, counts) + offsets]], axis=1)
+    return pairs.astype(dtype)
 
 
-def check_rows(rows: np.ndarray, size: int, name: str) -> None:
+def check_rows(rows: IntArray, size: int, name: str) -> None:
     """Raises ValueError unless `rows` is a vector of integers in [0, size)."""
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(f"{name} must be a vector of integers, got {rows.dtype} {rows.shape}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_hqgnn.types import Float64Array, IntArray
 
-def degree_factor(degree: np.ndarray, exponent: float = 0.5) -> np.ndarray:
+
+def degree_factor(degree: IntArray, exponent: float = 0.5) -> Float64Array:
     """`degree^-exponent` of each node: an edge's entry of the normalised adjacency is the product of its ends' factors.
 
     Args:

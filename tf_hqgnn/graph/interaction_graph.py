@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_hqgnn.graph.degrees import degree_factor
 from tf_hqgnn.graph.propagation import NormalizedAdjacency
-from tf_hqgnn.types import InputError, Interactions
+from tf_hqgnn.types import Array, InputError, Int32Array, Int64Array, IntArray, Interactions
 
 # Filled into the matrix together: bounds the temporary arrays.
 _EDGES_AT_ONCE = 1 << 20
@@ -53,11 +53,11 @@ class InteractionGraph:
 
     num_users: int
     num_items: int
-    indptr: np.ndarray
-    indices: np.ndarray
+    indptr: Int64Array
+    indices: Int32Array
     num_repeated: int = 0
-    user_degree: np.ndarray = field(init=False, repr=False)
-    item_degree: np.ndarray = field(init=False, repr=False)
+    user_degree: Int32Array = field(init=False, repr=False)
+    item_degree: Int32Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_sizes(self.num_users, self.num_items)
@@ -117,7 +117,7 @@ class InteractionGraph:
         """Users and items together."""
         return self.num_users + self.num_items
 
-    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+    def seen(self) -> tuple[Int64Array, Int32Array]:
         """`(indptr, indices)`: int64 [num_users + 1] and int32 [num_edges], the sorted items of each user."""
         return self.indptr, self.indices
 
@@ -157,7 +157,7 @@ class InteractionGraph:
         coordinates = _aligned([2 * self.num_edges, 2], np.int64)
         values = _aligned([2 * self.num_edges], dtype.as_numpy_dtype)
 
-        def fill(start: int, users: np.ndarray, items: np.ndarray, user_column: int) -> None:
+        def fill(start: int, users: IntArray, items: IntArray, user_column: int) -> None:
             rows = slice(start, start + len(users))
             coordinates[rows, user_column] = users
             coordinates[rows, 1 - user_column] = items
@@ -182,7 +182,7 @@ class InteractionGraph:
 
     def save(self, path: str | Path) -> None:
         """Writes an .npz without pickle to exactly `path`; degrees are made again when it is loaded."""
-        with open(path, "wb") as file:
+        with Path(path).open("wb") as file:
             np.savez(file, **{name: np.asarray(getattr(self, name)) for name in _ARRAYS})
 
     @staticmethod
@@ -193,7 +193,7 @@ class InteractionGraph:
           InputError: The file is missing, cut short, or not a graph.
         """
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 values: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
             for name in ("num_users", "num_items", "num_repeated"):
                 values[name] = int(values[name])
@@ -209,7 +209,7 @@ _ADJACENCIES: WeakKeyDictionary[InteractionGraph, WeakValueDictionary[tuple[floa
 _ADJACENCIES = WeakKeyDictionary()
 
 
-def _aligned(shape: list[int], dtype: type) -> np.ndarray:
+def _aligned(shape: list[int], dtype: type) -> Array:
     """An empty array that starts where TensorFlow wants its tensors to: `_as_tensor` needs no copy of it."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
@@ -217,7 +217,7 @@ def _aligned(shape: list[int], dtype: type) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def _as_tensor(array: np.ndarray) -> tf.Tensor:
+def _as_tensor(array: Array) -> tf.Tensor:
     """A tensor in the memory of an `_aligned` array, where `tf.constant` would copy it twice."""
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
@@ -227,7 +227,7 @@ def _check_sizes(num_users: int, num_items: int) -> None:
         raise ValueError(f"num_users and num_items must be in [0, 2^31), got {num_users} and {num_items}")
 
 
-def _check_range(name: str, rows: np.ndarray, size: int, size_name: str) -> None:
+def _check_range(name: str, rows: IntArray, size: int, size_name: str) -> None:
     if len(rows) and (rows.min() < 0 or rows.max() >= size):
         raise ValueError(
             f"{name} must be in [0, {size}), got values from {rows.min()} to {rows.max()}; is {size_name} right?"

@@ -50,7 +50,8 @@ class NormalizedAdjacency:
     @property
     def num_nodes(self) -> int | None:
         """Users and items together; None if that isn't known yet while a TensorFlow graph is built."""
-        return self.matrix.shape[0]
+        size: int | None = self.matrix.shape[0]
+        return size
 
     @property
     def dtype(self) -> tf.DType:
@@ -113,7 +114,8 @@ class EdgeAdjacency:
     @property
     def num_nodes(self) -> int | None:
         """As of `NormalizedAdjacency`."""
-        return self.factor.shape[0]
+        size: int | None = self.factor.shape[0]
+        return size
 
     @property
     def dtype(self) -> tf.DType:

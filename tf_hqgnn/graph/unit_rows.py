@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_hqgnn.types import Float32Array, FloatArray
 
-def unit_rows(rows: np.ndarray) -> np.ndarray:
+
+def unit_rows(rows: FloatArray) -> Float32Array:
     """float32, rows [n, d] at unit length; rows of zeros stay zeros."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(norms > 0, norms, 1.0)).astype(np.float32, copy=False)
+    scaled: FloatArray = rows / np.where(norms > 0, norms, 1.0)
+    return scaled.astype(np.float32, copy=False)
