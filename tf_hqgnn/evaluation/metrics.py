@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_hqgnn.evaluation.ranking import rank, rank_by_popularity
 from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.types import Array, BoolArray, Float32Array, Float64Array, IntArray, Interactions
 
 # Users whose metrics are worked out at once: bounds the temporary arrays of ranking_metrics.
 _METRIC_ROWS = 1 << 16
@@ -33,11 +33,11 @@ class RankingMetrics:
 
 
 def ranking_metrics(
-    top_items: np.ndarray,
+    top_items: IntArray,
     relevant: CSR,
     ks: Sequence[int],
     num_items: int,
-    item_popularity: np.ndarray,
+    item_popularity: Array,
 ) -> RankingMetrics:
     """Metrics of given recommendations.
 
@@ -90,7 +90,7 @@ def ranking_metrics(
     for start in range(0, len(evaluated), _METRIC_ROWS):
         rows = evaluated[start : start + _METRIC_ROWS]
         items = top_items[rows]
-        for name, value in _sums(items, *_relevance(items, relevant, rows, num_items), ks):
+        for name, value in _sums(*_relevance(items, relevant, rows, num_items), ks):
             totals[name] += value
         for column, column_items in enumerate(items.T):
             present = column_items[column_items >= 0]
@@ -104,7 +104,7 @@ def ranking_metrics(
     return RankingMetrics(values, len(evaluated), len(top_items) - len(evaluated))
 
 
-def _relevance(items: np.ndarray, relevant: CSR, rows: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+def _relevance(items: IntArray, relevant: CSR, rows: IntArray, num_items: int) -> tuple[BoolArray, IntArray]:
     """Bool like `items`, whether each is relevant to its user; int64 [B], the distinct relevant items of each."""
     pairs = coordinates(relevant, rows, np.int64)
     user, item = np.divmod(np.unique(pairs[:, 0] * num_items + pairs[:, 1]), max(num_items, 1))
@@ -114,9 +114,7 @@ def _relevance(items: np.ndarray, relevant: CSR, rows: np.ndarray, num_items: in
     return hits, np.bincount(user, minlength=len(rows))
 
 
-def _sums(
-    items: np.ndarray, hits: np.ndarray, num_relevant: np.ndarray, ks: Sequence[int]
-) -> Iterator[tuple[str, float]]:
+def _sums(hits: BoolArray, num_relevant: IntArray, ks: Sequence[int]) -> Iterator[tuple[str, float]]:
     """Each metric that is a mean over users, summed over these."""
     found = hits.any(axis=1)
     first = np.where(found, hits.argmax(axis=1) + 1, ks[-1] + 1) if hits.shape[1] else np.full(len(hits), ks[-1] + 1)
@@ -130,10 +128,11 @@ def _sums(
         yield f"ndcg@{k}", float(_ndcg(cut, num_relevant, k).sum())
 
 
-def _ndcg(hits: np.ndarray, num_relevant: np.ndarray, k: int) -> np.ndarray:
+def _ndcg(hits: BoolArray, num_relevant: IntArray, k: int) -> Float64Array:
     """NDCG@k of every user, float64 [B], from `hits` bool [B, at most k]; each has a relevant item."""
     discount = 1 / np.log2(np.arange(2, k + 2))
-    return hits @ discount[: hits.shape[1]] / np.cumsum(discount)[np.minimum(num_relevant, k) - 1]
+    ndcg: Float64Array = hits @ discount[: hits.shape[1]] / np.cumsum(discount)[np.minimum(num_relevant, k) - 1]
+    return ndcg
 
 
 @dataclass(frozen=True)
@@ -145,11 +144,11 @@ class UserMetrics:
       recall: float64 [B].
     """
 
-    ndcg: np.ndarray
-    recall: np.ndarray
+    ndcg: Float64Array
+    recall: Float64Array
 
 
-def user_metrics(top: np.ndarray, relevant: CSR, k: int, num_items: int) -> UserMetrics:
+def user_metrics(top: IntArray, relevant: CSR, k: int, num_items: int) -> UserMetrics:
     """NDCG@k and Recall@k of every user, whose means are those of `ranking_metrics`.
 
     Args:
@@ -172,11 +171,11 @@ def user_metrics(top: np.ndarray, relevant: CSR, k: int, num_items: int) -> User
 
 
 def evaluate_embeddings(
-    user_embeddings: np.ndarray,
-    item_embeddings: np.ndarray,
+    user_embeddings: Float32Array,
+    item_embeddings: Float32Array,
     targets: Interactions,
     seen: CSR,
-    item_popularity: np.ndarray,
+    item_popularity: Array,
     ks: Sequence[int],
     chunk_size: int = 1024,
 ) -> RankingMetrics:
@@ -208,7 +207,7 @@ def evaluate_embeddings(
 
 
 def evaluate_popularity(
-    targets: Interactions, seen: CSR, item_popularity: np.ndarray, ks: Sequence[int], chunk_size: int = 1024
+    targets: Interactions, seen: CSR, item_popularity: Array, ks: Sequence[int], chunk_size: int = 1024
 ) -> RankingMetrics:
     """The baseline: every user gets the most popular unseen items. Arguments and errors as `evaluate_embeddings`."""
     ks, num_users, num_items = _check_cutoffs(ks), len(seen[0]) - 1, len(item_popularity)
@@ -218,7 +217,7 @@ def evaluate_popularity(
     return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
 
 
-def _users_with_targets(targets: Interactions, num_users: int, num_items: int) -> tuple[np.ndarray, CSR]:
+def _users_with_targets(targets: Interactions, num_users: int, num_items: int) -> tuple[IntArray, CSR]:
     """The users who have a target, and the targets of each of these."""
     if not len(targets):
         raise ValueError("there are no targets: this part of the split is empty; give it a larger share")

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.retrieval.stripes import Stripes
+from tf_hqgnn.types import Array, Float32Array, Int32Array, IntArray
 
 # Scores of one step: arrays that are much larger get new pages every time, which takes half as long as all the rest.
 _SCORE_BYTES = 24 * 2**20
@@ -22,13 +23,13 @@ _MIN_BLOCK_SIZE = 4
 
 
 def rank(
-    user_embeddings: np.ndarray,
-    item_embeddings: np.ndarray,
-    user_index: np.ndarray,
+    user_embeddings: Float32Array,
+    item_embeddings: Float32Array,
+    user_index: IntArray,
     seen: CSR,
     k: int,
     chunk_size: int = 1024,
-) -> np.ndarray:
+) -> Int32Array:
     """The k best unseen items of each user by dot product, best first.
 
     Equal scores go by the lower item row. Scores are float32 dot products, so items that are equal only up to rounding
@@ -87,8 +88,8 @@ def rank(
 
 
 def rank_by_popularity(
-    popularity: np.ndarray, user_index: np.ndarray, seen: CSR, k: int, chunk_size: int = 1024
-) -> np.ndarray:
+    popularity: Array, user_index: IntArray, seen: CSR, k: int, chunk_size: int = 1024
+) -> Int32Array:
     """The k most popular unseen items of each user, most popular first; equally popular ones by the lower row.
 
     Args:
@@ -238,7 +239,7 @@ def _in_steps(
     return tf.reshape(best, [steps * step_size, -1])
 
 
-def _check_embeddings(users: np.ndarray, items: np.ndarray) -> None:
+def _check_embeddings(users: Float32Array, items: Float32Array) -> None:
     if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
         raise ValueError(f"embeddings must have shapes [users, d] and [items, d], got {users.shape} and {items.shape}")
     largest = 1.0

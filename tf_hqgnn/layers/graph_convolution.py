@@ -115,6 +115,7 @@ class LightGCNConvolution(GraphConvolution):
         self, adjacency: NormalizedAdjacency, e: tf.Tensor, training: bool, step: tf.Tensor | int | None
     ) -> tf.Tensor:
         """The weighted sum over hops, [n, d]."""
+        del training, step
         hops = [e]
         for _ in range(self.num_layers):
             hops.append(sparse_product(adjacency, hops[-1]))

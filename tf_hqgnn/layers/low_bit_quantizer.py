@@ -14,6 +14,7 @@ from tf_hqgnn.quantization.gradient_estimators.estimator import ESTIMATORS
 from tf_hqgnn.quantization.hessian import touched_rows
 from tf_hqgnn.quantization.packing import check_num_bits
 from tf_hqgnn.quantization.ranges import row_ranges
+from tf_hqgnn.types import FloatArray
 
 MODES = ("per_tensor", "per_row")
 
@@ -113,7 +114,7 @@ class LowBitQuantizer(tf_keras.layers.Layer):
         # Whichever is lower: should a step make them cross, both still have a gradient to come back by.
         return tf.minimum(alpha, beta), tf.maximum(alpha, beta)
 
-    def adapt_range(self, rows: tf.Tensor | np.ndarray) -> None:
+    def adapt_range(self, rows: tf.Tensor | FloatArray) -> None:
         """Starts the learned range at the mean -+ 3 standard deviations of `rows` [n, d] (of 0, if symmetric).
 
         Raises:
@@ -158,7 +159,7 @@ class LowBitQuantizer(tf_keras.layers.Layer):
         self.delta.assign(tf.cast(delta, self.delta.dtype))
         return delta
 
-    def encode(self, rows: tf.Tensor | np.ndarray) -> Codes:
+    def encode(self, rows: tf.Tensor | FloatArray) -> Codes:
         """The codes of `rows` [n, d], to be stored: what the layer returns, up to the float16 of the ranges.
 
         Raises:
@@ -187,6 +188,6 @@ class LowBitQuantizer(tf_keras.layers.Layer):
             "initial_range": self.initial_range,
         }
 
-    def _build_for(self, rows: tf.Tensor | np.ndarray) -> None:
+    def _build_for(self, rows: tf.Tensor | FloatArray) -> None:
         if not self.built:
             self.build(rows.shape)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from tf_hqgnn.types import Registry
+from tf_hqgnn.types import Float64Array, Registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -90,7 +90,7 @@ class Loss(BaseModel, ABC):
         """Whether the batch tells which users of its pairs took which of its items."""
         return False
 
-    def user_weight(self, counts: np.ndarray) -> np.ndarray:
+    def user_weight(self, counts: Float64Array) -> Float64Array:
         """The weight of each user's pairs; the mean over all interactions is 1.
 
         Args:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from tf_hqgnn.losses.loss import LOSSES, BatchContext, Loss
+from tf_hqgnn.types import Float64Array
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -74,7 +75,7 @@ class Softmax(Loss):
         """See `Loss`."""
         return self.mask_positives
 
-    def user_weight(self, counts: np.ndarray) -> np.ndarray:
+    def user_weight(self, counts: Float64Array) -> Float64Array:
         """counts^-user_balance, scaled so that the mean over all interactions is 1.
 
         Example:
@@ -82,7 +83,7 @@ class Softmax(Loss):
           [2.0, 0.6667]
         """
         weight = np.maximum(counts, 1.0) ** -self.user_balance
-        scaled: np.ndarray = weight * (max(counts.sum(), 1.0) / max((weight * counts).sum(), 1.0))
+        scaled: Float64Array = weight * (max(counts.sum(), 1.0) / max((weight * counts).sum(), 1.0))
         return scaled
 
     def default_ranges(self) -> dict[str, Mapping[str, Any]]:

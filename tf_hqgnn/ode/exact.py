@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.graph.propagation import Adjacency, sparse_product
+from tf_hqgnn.types import Float64Array
 
 # exp(t1 * norm) overflows float32 from 88 on; far below that the answer is nothing but the first eigenvector.
 _MAX_EXPONENT = 50.0
 
 
-def series_coefficients(t1: float, tolerance: float, norm_bound: float = 1.0) -> np.ndarray:
+def series_coefficients(t1: float, tolerance: float, norm_bound: float = 1.0) -> Float64Array:
     """c_0..c_K with h(T) = sum_k c_k A^k e, and the fewest of them that keep the relative error within `tolerance`.
 
     Derivation: with h(0) = e the solution is h(T) = exp(T A) e + integral_0^T exp(s A) e ds. Both exponentials are
@@ -71,7 +72,7 @@ def series_coefficients(t1: float, tolerance: float, norm_bound: float = 1.0) ->
     after = np.cumsum(terms[::-1])[::-1][1:] * (1 + 1e-12)
     num_products = int(np.argmax(after <= tolerance))
     factors = t1 / np.arange(1, num_products + 2)  # T^(k+1) / (k+1)! is the product of the first k + 1
-    powers_of_t1 = np.cumprod(np.append(1.0, factors))
+    powers_of_t1: Float64Array = np.cumprod(np.append(1.0, factors))
     return powers_of_t1[:-1] + powers_of_t1[1:]
 
 

@@ -29,4 +29,5 @@ class GraphVectorField:
 
     def __call__(self, t: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
         """dh/dt at h, [n, d]; the field doesn't depend on `t`."""
+        del t
         return sparse_product(self.adjacency, h) + self.e

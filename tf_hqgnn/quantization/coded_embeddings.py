@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_hqgnn.files.durable import staged_file
+from tf_hqgnn.files.reading import read_array
 from tf_hqgnn.quantization.codes import Codes
+from tf_hqgnn.types import Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class CodedEmbeddings:
       [[[1.0, 1.0]], [[1.0, -1.0]]]
     """
 
-    users: Codes | np.ndarray
+    users: Codes | Float32Array
     items: Codes
 
     def __post_init__(self) -> None:
@@ -35,7 +38,7 @@ class CodedEmbeddings:
         if dim != self.items.dim:
             raise ValueError(f"users and items need one dimension, got {dim} and {self.items.dim}")
 
-    def dequantize(self) -> tuple[np.ndarray, np.ndarray]:
+    def dequantize(self) -> tuple[Float32Array, Float32Array]:
         """The values that are scored with, float32 [U, d] and [I, d]."""
         users = self.users.dequantize() if isinstance(self.users, Codes) else self.users
         return users, self.items.dequantize()
@@ -46,17 +49,17 @@ class CodedEmbeddings:
         if isinstance(self.users, Codes):
             self.users.save(directory / "users.npz")
         else:
-            np.save(directory / "users.npy", self.users, allow_pickle=False)
+            with staged_file(directory / "users.npy") as staged:
+                np.save(staged, self.users, allow_pickle=False)
 
     @classmethod
     def load(cls, directory: Path) -> CodedEmbeddings:
         """What `save` wrote.
 
         Raises:
-          ValueError: A file is damaged.
-          FileNotFoundError: A file is missing.
+          InputError: A file is missing or damaged.
         """
         items = Codes.load(directory / "items.npz")
         if (directory / "users.npz").exists():
             return cls(Codes.load(directory / "users.npz"), items)
-        return cls(np.load(directory / "users.npy", allow_pickle=False), items)
+        return cls(read_array(directory / "users.npy", cure="train again"), items)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from tf_hqgnn.files.durable import staged_file
+from tf_hqgnn.files.reading import read_arrays
 from tf_hqgnn.quantization.packing import check_num_bits, check_packed, pack, to_bit_planes, unpack
 from tf_hqgnn.quantization.ranges import MIN_WIDTH, row_ranges
+from tf_hqgnn.types import Array, Float32Array, FloatArray, InputError, IntArray, UInt8Array
 
 _CHUNK_ROWS = 65536
 
@@ -42,9 +45,9 @@ class Codes:
     2 rows of 3 x 1 bits, 3 bytes each
     """
 
-    packed: np.ndarray
-    scale: np.ndarray
-    offset: np.ndarray | None
+    packed: UInt8Array
+    scale: npt.NDArray[np.float16]
+    offset: npt.NDArray[np.float16] | None
     num_bits: int
     dim: int
 
@@ -80,11 +83,11 @@ class Codes:
     @classmethod
     def quantize(
         cls,
-        rows: np.ndarray,
+        rows: FloatArray,
         num_bits: int,
         *,
         symmetric: bool = True,
-        ranges: tuple[np.ndarray, np.ndarray] | None = None,
+        ranges: tuple[FloatArray, FloatArray] | None = None,
     ) -> Codes:
         """The nearest codes of float rows; halfway, the upper one.
 
@@ -121,15 +124,15 @@ class Codes:
             codes[part] = np.floor(unit * np.float32(2**num_bits - 1) + np.float32(0.5))
         return cls(pack(codes, num_bits), scale, offset, num_bits, rows.shape[1])
 
-    def unpack(self) -> np.ndarray:
+    def unpack(self) -> UInt8Array:
         """The codes, uint8 [n, d]."""
         return unpack(self.packed, self.num_bits, self.dim)
 
-    def bit_planes(self) -> np.ndarray:
+    def bit_planes(self) -> UInt8Array:
         """The codes as uint8 [num_bits, n, ceil(d / 8)], see `to_bit_planes`."""
         return to_bit_planes(self.unpack(), self.num_bits)
 
-    def dequantize(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+    def dequantize(self, rows: slice | IntArray = slice(None)) -> Float32Array:
         """The values that the codes of `rows` (a slice or indices) stand for, float32 [n, d]."""
         low, width = _stored_range(self.scale, self.offset, rows)
         codes = unpack(self.packed[rows], self.num_bits, self.dim)
@@ -154,10 +157,10 @@ class Codes:
 
     def save(self, path: str | Path) -> None:
         """Writes an .npz at exactly `path`, uncompressed: `num_bytes` and the headers of its arrays."""
-        arrays = {"packed": self.packed, "scale": self.scale}
+        arrays: dict[str, Array] = {"packed": self.packed, "scale": self.scale}
         if self.offset is not None:
             arrays["offset"] = self.offset
-        with open(path, "wb") as file:
+        with staged_file(Path(path)) as staged, staged.open("wb") as file:
             np.savez(file, num_bits=np.int32(self.num_bits), dim=np.int32(self.dim), **arrays)
 
     @classmethod
@@ -165,17 +168,17 @@ class Codes:
         """What `save` wrote; never unpickles.
 
         Raises:
-          ValueError: The file isn't one of `save`, or is damaged.
+          InputError: The file isn't one of `save`, or is damaged.
         """
+        arrays = read_arrays(Path(path), cure="train again")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                offset = file.get("offset")
-                return cls(file["packed"], file["scale"], offset, int(file["num_bits"]), int(file["dim"]))
-        except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} doesn't hold codes written by Codes.save: {error}") from error
+            sizes = int(arrays["num_bits"]), int(arrays["dim"])
+            return cls(arrays["packed"], arrays["scale"], arrays.get("offset"), *sizes)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} doesn't hold codes written by Codes.save: {error}; train again") from error
 
 
-def _checked_ranges(ranges: tuple[np.ndarray, np.ndarray], num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def _checked_ranges(ranges: tuple[FloatArray, FloatArray], num_rows: int) -> tuple[FloatArray, FloatArray]:
     lower, upper = (np.asarray(end, np.float32) for end in ranges)
     if lower.shape != upper.shape or lower.shape not in ((num_rows,), (1,)):
         raise ValueError(f"ranges must be two vectors of {num_rows} (or 1) values, got {lower.shape} and {upper.shape}")
@@ -184,7 +187,7 @@ def _checked_ranges(ranges: tuple[np.ndarray, np.ndarray], num_rows: int) -> tup
     return lower, upper
 
 
-def _to_float16(name: str, values: np.ndarray) -> np.ndarray:
+def _to_float16(name: str, values: FloatArray) -> npt.NDArray[np.float16]:
     largest = float(np.finfo(np.float16).max)
     if values.size and np.abs(values).max() > largest:
         raise ValueError(
@@ -195,8 +198,8 @@ def _to_float16(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _stored_range(
-    scale: np.ndarray, offset: np.ndarray | None, rows: slice | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    scale: npt.NDArray[np.float16], offset: npt.NDArray[np.float16] | None, rows: slice | IntArray
+) -> tuple[Float32Array, Float32Array]:
     """The lower end and the width of the stored ranges of `rows`, float32 [n, 1] or [1, 1]."""
     select = slice(None) if len(scale) == 1 else rows
     reach = scale[select].astype(np.float32)[:, np.newaxis]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tf_hqgnn.quantization.packing import check_num_bits
@@ -17,7 +19,7 @@ def max_delta(num_bits: int) -> float:
     (1.8, 5.4)
     """
     check_num_bits(num_bits)
-    return 1.8 * (2**num_bits - 1)
+    return 1.8 * float(2**num_bits - 1)
 
 
 def bounded_delta(delta: tf.Tensor | float, num_bits: int) -> tf.Tensor:
@@ -53,10 +55,10 @@ def quantize_unit(x_n: tf.Tensor, num_bits: int, delta: tf.Tensor | float = 0.0)
     steps = float(2**num_bits - 1)
 
     @tf.custom_gradient
-    def rounded(x_n: tf.Tensor, delta: tf.Tensor):
+    def rounded(x_n: tf.Tensor, delta: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, None]]]:
         x_q = tf.floor(x_n * steps + 0.5) / steps
 
-        def gradient(g: tf.Tensor):
+        def gradient(g: tf.Tensor) -> tuple[tf.Tensor, None]:
             return g * (1.0 + delta * tf.sign(g) * (x_n - x_q)), None
 
         return x_q, gradient

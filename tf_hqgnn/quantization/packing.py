@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_hqgnn.types import UInt8Array
+
 # Bits are spread to a byte each on the way: a part of the rows at a time, so that this takes some MB, not GB.
 _CHUNK_ROWS = 65536
 
@@ -14,7 +16,7 @@ def check_num_bits(num_bits: int) -> None:
         raise ValueError(f"num_bits must be an integer from 1 to 8, got {num_bits!r}")
 
 
-def pack(codes: np.ndarray, num_bits: int) -> np.ndarray:
+def pack(codes: UInt8Array, num_bits: int) -> UInt8Array:
     """Codes of b bits, side by side without gaps.
 
     Bit p of code j becomes bit `j b + p` of its row, and bit m of a row is bit `m mod 8` (of value `2^(m mod 8)`) of
@@ -45,7 +47,7 @@ def pack(codes: np.ndarray, num_bits: int) -> np.ndarray:
     return packed
 
 
-def unpack(packed: np.ndarray, num_bits: int, dim: int) -> np.ndarray:
+def unpack(packed: UInt8Array, num_bits: int, dim: int) -> UInt8Array:
     """What was packed: the exact inverse of `pack`.
 
     Args:
@@ -74,7 +76,7 @@ def unpack(packed: np.ndarray, num_bits: int, dim: int) -> np.ndarray:
     return codes
 
 
-def to_bit_planes(codes: np.ndarray, num_bits: int) -> np.ndarray:
+def to_bit_planes(codes: UInt8Array, num_bits: int) -> UInt8Array:
     """Bit p of every code, for each p: `codes = sum_p 2^p plane_p`, the form that AND, XOR and popcount work on.
 
     Args:
@@ -94,7 +96,7 @@ def to_bit_planes(codes: np.ndarray, num_bits: int) -> np.ndarray:
     return np.stack([np.packbits(codes >> p & 1, axis=1, bitorder="little") for p in range(num_bits)])
 
 
-def from_bit_planes(planes: np.ndarray, dim: int) -> np.ndarray:
+def from_bit_planes(planes: UInt8Array, dim: int) -> UInt8Array:
     """The codes whose bit planes these are: the exact inverse of `to_bit_planes`.
 
     Args:
@@ -126,7 +128,7 @@ def _packed_width(dim: int, num_bits: int) -> int:
     return -(-dim * num_bits // 8)
 
 
-def _check_codes(codes: np.ndarray, num_bits: int) -> None:
+def _check_codes(codes: UInt8Array, num_bits: int) -> None:
     check_num_bits(num_bits)
     if codes.dtype != np.uint8 or codes.ndim != 2:
         raise ValueError(f"codes must be uint8 [n, d], got {codes.dtype} {list(codes.shape)}")
@@ -134,7 +136,7 @@ def _check_codes(codes: np.ndarray, num_bits: int) -> None:
         raise ValueError(f"codes of {num_bits} bits are below {2**num_bits}, got {codes.max()}")
 
 
-def check_packed(packed: np.ndarray, num_bits: int, dim: int) -> None:
+def check_packed(packed: UInt8Array, num_bits: int, dim: int) -> None:
     """Raises ValueError unless `packed` is uint8 [n, ceil(dim num_bits / 8)] with dim >= 1."""
     if dim < 1:
         raise ValueError(f"dim must be at least 1, got {dim}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tf_hqgnn.graph.unit_rows import unit_rows
+from tf_hqgnn.types import Float32Array, FloatArray
 
 
-def coding_rotation(rows: np.ndarray, seed: int, num_iterations: int = 40) -> np.ndarray:
+def coding_rotation(rows: FloatArray, seed: int, num_iterations: int = 40) -> Float32Array:
     """A rotation R after which the signs of rows, each with a scale of its own, come close to the rows.
 
     Alternates, from a random rotation, between the codes for R and R for the codes (an orthogonal Procrustes problem):
@@ -45,7 +46,7 @@ def coding_rotation(rows: np.ndarray, seed: int, num_iterations: int = 40) -> np
     return rotation
 
 
-def refit_users(users: np.ndarray, items: np.ndarray, coded_items: np.ndarray) -> np.ndarray:
+def refit_users(users: FloatArray, items: FloatArray, coded_items: FloatArray) -> Float32Array:
     """Users whose scores with coded items are nearest to their scores with the items.
 
         U* = argmin |U* B' - U V'|^2 = U V' B (B' B)^-1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_hqgnn.types import Float32Array, FloatArray, IntArray
+
 _NUM_USERS = 256
 _NUM_HALVINGS = 20
 
 
-def score_deviation(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+def score_deviation(users: FloatArray, items: FloatArray) -> Float32Array:
     """The standard deviation over items of each user's scores: a thousandth of its mean over users at least, and not 0.
 
     >>> score_deviation(np.array([[1.0], [-2.0]]), np.array([[1.0], [3.0]])).tolist()
@@ -16,11 +18,12 @@ def score_deviation(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """
     covariance = np.atleast_2d(np.cov(items.T, bias=True))
     deviation = np.sqrt(np.maximum(np.einsum("ud,de,ue->u", users, covariance, users, optimize=True), 0.0))
-    return np.maximum(deviation, 1e-3 * deviation.mean() or 1.0).astype(np.float32)
+    bounded: FloatArray = np.maximum(deviation, 1e-3 * deviation.mean() or 1.0)
+    return bounded.astype(np.float32)
 
 
 def relative_temperature(
-    users: np.ndarray, items: np.ndarray, seen: tuple[np.ndarray, np.ndarray], top_share: float, k: int, seed: int
+    users: FloatArray, items: FloatArray, seen: tuple[IntArray, IntArray], top_share: float, k: int, seed: int
 ) -> float:
     """The temperature, in deviations of a user's scores, at which the k best unseen items have `top_share` of the mass.
 

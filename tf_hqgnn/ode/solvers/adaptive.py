@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
+from tf_hqgnn.types import Float64Array
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,6 +25,6 @@ class Adaptive(Solver):
 
         return solve_adaptive(adjacency, e, t1, tolerance).h
 
-    def series(self, t1: float, num_steps: int, tolerance: float) -> np.ndarray:
+    def series(self, t1: float, num_steps: int, tolerance: float) -> Float64Array:
         """Raises ValueError: there is none."""
         raise ValueError("the solver adaptive has no series: take exact, whose error is bounded")

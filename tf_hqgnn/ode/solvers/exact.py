@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
+from tf_hqgnn.types import Float64Array
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,7 +28,7 @@ class Exact(Solver):
 
         return solve_exact(adjacency, e, t1, tolerance)
 
-    def series(self, t1: float, num_steps: int, tolerance: float) -> np.ndarray:
+    def series(self, t1: float, num_steps: int, tolerance: float) -> Float64Array:
         """See `Solver`."""
         from tf_hqgnn.ode.exact import series_coefficients
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
+from tf_hqgnn.types import Float64Array
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,7 +30,7 @@ class NoPropagation(Solver):
         """See `Solver`."""
         return e
 
-    def series(self, t1: float, num_steps: int, tolerance: float) -> np.ndarray:
+    def series(self, t1: float, num_steps: int, tolerance: float) -> Float64Array:
         """See `Solver`."""
         return np.ones(1)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
+from tf_hqgnn.types import Float64Array
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,7 +37,7 @@ class RungeKutta(Solver):
 
         return integrate(GraphVectorField(adjacency, e), e, t1, self, num_steps)
 
-    def series(self, t1: float, num_steps: int, tolerance: float) -> np.ndarray:
+    def series(self, t1: float, num_steps: int, tolerance: float) -> Float64Array:
         """See `Solver`.
 
         A step is a polynomial in A: its coefficients are what it makes of e = (1, 0, 0, ..) where A is the shift, which
@@ -50,7 +49,7 @@ class RungeKutta(Solver):
 
         e = tf.one_hot(0, 1 + self.num_evaluations * num_steps, dtype=tf.float64)
         shifted = integrate(lambda _, h: tf.concat([[0.0], h[:-1]], 0) + e, e, t1, self, num_steps)
-        coefficients: np.ndarray = shifted.numpy()
+        coefficients: Float64Array = shifted.numpy()
         return coefficients
 
     def describe(self, t1: float, num_steps: int) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from tf_hqgnn.types import Registry
+from tf_hqgnn.types import Float64Array, Registry
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,7 +39,7 @@ class Solver(ABC):
         """
 
     @abstractmethod
-    def series(self, t1: float, num_steps: int, tolerance: float) -> np.ndarray:
+    def series(self, t1: float, num_steps: int, tolerance: float) -> Float64Array:
         """c_0..c_K of the solution `sum_k c_k A^k e`, float64 [K + 1], for |A| <= 1.
 
         Args:
