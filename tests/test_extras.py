@@ -11,6 +11,7 @@ from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import ServingBundle, export_bundle
 from tf_hqgnn.export.layout import SCANN_MODEL, read_metadata
 from tf_hqgnn.extras import how_to_install, missing, require
+from tf_hqgnn.report.page import report_hook
 from tf_hqgnn.retrieval.indices.scann import ScannIndex
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training.train import train
@@ -24,7 +25,7 @@ def test_here_nothing_is_missing(extra):
 
 
 @pytest.mark.parametrize(
-    ("extra", "module"), [("serving", "fastapi"), ("beam", "apache_beam"), ("report", "matplotlib")]
+    ("extra", "module"), [("serving", "h11"), ("beam", "apache_beam"), ("report", "matplotlib")]
 )
 def test_the_module_and_the_extra_are_named(monkeypatch, extra, module):
     monkeypatch.setitem(sys.modules, module, None)
@@ -53,7 +54,7 @@ def run(dataset, smoke_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("extras")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib", None)
-        train(dataset, smoke_config, folder / "run")
+        train(dataset, smoke_config, folder / "run", hooks=(report_hook,))
     return RunDirectory.load(folder / "run")
 
 

@@ -10,7 +10,7 @@ from tf_hqgnn.types import InputError
 
 # Modules of each extra; the first one that is missing is named.
 _MODULES = {
-    "serving": ("grpc_health", "grpc_reflection", "prometheus_client", "fastapi", "uvicorn"),
+    "serving": ("grpc_health", "grpc_reflection", "prometheus_client", "h11"),
     "scann": ("scann",),
     "beam": ("apache_beam",),
     "tfx": ("tfx", "kfp"),

@@ -149,8 +149,9 @@ def test_bytes_that_are_no_example_are_a_client_s_mistake(export_dir, content, c
                 predict(request, timeout=60)
         body = json.dumps({"signature_name": "tf_example", "inputs": [{"b64": base64.b64encode(content).decode()}]})
         url = f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn:predict"
+        post = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
         with pytest.raises(urllib.error.HTTPError) as over_rest:
-            urllib.request.urlopen(urllib.request.Request(url, body.encode()), timeout=60)
+            urllib.request.urlopen(post, timeout=60)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details().startswith("Could not parse example input, value: '")
     assert over_rest.value.code == 400

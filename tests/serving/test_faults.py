@@ -26,6 +26,7 @@ from tf_hqgnn.serving.server import Server
 from tf_hqgnn.serving.signature import Signature
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+JSON = {"Content-Type": "application/json"}
 SPIN = {"steps": np.array(30_000, np.int64)}
 
 
@@ -114,7 +115,7 @@ def test_a_shape_of_gigabytes_with_one_value_is_refused_before_it_is_made(send):
 def test_bodies_that_are_no_json(shared_server, body):
     url = f"http://127.0.0.1:{shared_server.rest_port}/v1/models/hqgnn:predict"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, body, JSON), timeout=60) as response:
             answer, status = json.loads(response.read()), response.status
     except urllib.error.HTTPError as error:
         answer, status = json.loads(error.read()), error.code
@@ -167,7 +168,8 @@ def test_ten_times_too_much_is_refused_at_once_and_then_all_is_well(export_dir, 
         def ask(_=None):
             if protocol == "rest":
                 try:
-                    with urllib.request.urlopen(url, b'{"instances": ["a"]}', timeout=60) as response:
+                    request = urllib.request.Request(url, b'{"instances": ["a"]}', JSON)
+                    with urllib.request.urlopen(request, timeout=60) as response:
                         return response.status
                 except urllib.error.HTTPError as error:
                     return error.code
@@ -223,8 +225,9 @@ def test_requests_beyond_the_limits_are_refused_over_both_protocols(export_dir):
             assert len(client.recommend(["a"] * 3, k=5, exclude=["x"] * 2)) == 3
         url = f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn:predict"
         for user, message in ((["a"] * 4, "got 4, this server allows 3"), (["a" * 3000], "larger than 2000 bytes")):
+            body = json.dumps({"instances": user}).encode()
             with pytest.raises(urllib.error.HTTPError) as caught:
-                urllib.request.urlopen(url, json.dumps({"instances": user}).encode(), timeout=60)
+                urllib.request.urlopen(urllib.request.Request(url, body, JSON), timeout=60)
             assert caught.value.code == 400
             assert message in json.loads(caught.value.read())["error"]
 

@@ -133,6 +133,7 @@ def test_labels_lead_to_versions_over_grpc_and_rest(versions, start):
     base = f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn/labels"
     for label, score in (("stable", 100), ("canary", 200)):
         request = urllib.request.Request(f"{base}/{label}:predict", b'{"instances": ["a"]}')
+        request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=60) as response:
             assert json.loads(response.read())["predictions"][0]["score"][0] == score
 

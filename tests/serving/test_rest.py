@@ -3,6 +3,7 @@
 import http.client
 import json
 import math
+import threading
 import urllib.error
 import urllib.request
 from concurrent import futures
@@ -11,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tf_hqgnn.serving import rest
-from tf_hqgnn.serving.batching import Batcher
 from tf_hqgnn.serving.client import Client
 from tf_hqgnn.serving.server import Server
+from tf_hqgnn.serving.signature import Signature
 from tf_hqgnn.types import InputError
 
 
@@ -142,9 +143,12 @@ def test_prometheus_counts_what_was_asked(export_dir):
             for name in ("x", "y"):
                 with pytest.raises(InputError):
                     client.recommend(["a"], model=name)
-        urllib.request.urlopen(
-            f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn:predict", b'{"instances": ["a"]}', timeout=30
-        ).close()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn:predict",
+            b'{"instances": ["a"]}',
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=30).close()
         found = samples(server)
     prefix = ":tensorflow:serving:"
     count = f"{prefix}request_count_total"
@@ -177,20 +181,26 @@ def test_a_call_that_takes_too_long_is_504(call, monkeypatch):
     )
 
 
-def test_more_calls_at_once_than_there_is_memory_for_are_503(call, monkeypatch):
-    gate, begun = futures.Future(), futures.Future()
-    submit = Batcher.submit
+def test_more_calls_at_once_than_there_is_memory_for_are_503_and_counted_and_status_is_answered(
+    call, shared_server, monkeypatch
+):
+    begun, gate = threading.Event(), threading.Event()
+    run = Signature.run
 
-    def held(*arguments, **options):
-        begun.set_result(None)
-        gate.result(30)
-        return submit(*arguments, **options)
+    def held(signature, arrays):
+        begun.set()
+        assert gate.wait(60)
+        return run(signature, arrays)
 
+    labels = (("model_name", "hqgnn"), ("status", "UNAVAILABLE"))
+    before = samples(shared_server).get((":tensorflow:serving:request_count_total", labels), 0)
     monkeypatch.setattr(rest, "MAX_UNDER_WAY", 1)
-    monkeypatch.setattr(Batcher, "submit", held)
+    monkeypatch.setattr(Signature, "run", held)
     with futures.ThreadPoolExecutor(1) as pool:
         first = pool.submit(predict, call, {"instances": ["a"]})
-        begun.result(30)
-        assert predict(call, {"instances": ["a"]}) == (503, {"error": "1 requests are under way: try later"})
-        gate.set_result(None)
+        begun.wait(60)
+        assert predict(call, {"instances": ["a"]}) == (503, {"error": "1 requests are under way: try again later"})
+        assert call("GET", "/v1/models/hqgnn")[0] == 200
+        assert samples(shared_server)[":tensorflow:serving:request_count_total", labels] == before + 1
+        gate.set()
         assert first.result()[0] == 200

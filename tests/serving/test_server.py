@@ -102,7 +102,7 @@ def test_no_model_that_loads_is_explained(export_dir):
 
 
 def test_settings_out_of_range_are_explained(export_dir):
-    with pytest.raises(InputError, match="expected poll_seconds > 0 and grace_seconds >= 0, got 0 and 10"):
+    with pytest.raises(InputError, match="expected poll_seconds > 0 and grace_seconds >= 0, got 0 and 8"):
         Server(export_dir, poll_seconds=0)
 
 

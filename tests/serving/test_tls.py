@@ -69,7 +69,8 @@ def start(export_dir, tmp_path):
         )
         path = tmp_path / "ssl.config"
         path.write_text(text)
-        servers.append(Server(export_dir, grpc_port=0, rest_port=0, tls_keys=read_tls_keys(path)))
+        rest_port = None if fields.get("client_verify") else 0
+        servers.append(Server(export_dir, grpc_port=0, rest_port=rest_port, tls_keys=read_tls_keys(path)))
         return servers[-1].start()
 
     yield start

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from typing import Any, Coroutine
+import time
+from typing import Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,13 +13,23 @@ from grpc_health.v1.health import SERVICE_NAME
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from tf_hqgnn.serving.addresses import url_host
+from tf_hqgnn.serving.byte_budget import ByteBudget
 from tf_hqgnn.serving.config_files import TlsKeys
 from tf_hqgnn.serving.descriptors import declare_services
+from tf_hqgnn.serving.event_loop import EventLoopThread
+from tf_hqgnn.serving.grpc_guard import CallGuard
 from tf_hqgnn.serving.grpc_service import ModelService, PredictionService, handlers
+from tf_hqgnn.serving.own_sockets import close_connections, count_connections, refuse_connections
 from tf_hqgnn.serving.service import Service
 from tf_hqgnn.types import InputError
 
 log = logging.getLogger(__name__)
+
+# A client that called so lately may be sending its next call: it is waited for, and told that the server stops.
+DRAIN_SECONDS = 0.5
+# Calls that the core may hold before they reach Python; it cancels those beyond. The limit is `grpc_guard.MAX_CALLS`.
+_MAX_PENDING = 1 << 20
 
 
 class GrpcServer:
@@ -31,45 +41,64 @@ class GrpcServer:
 
     Args:
       service: What answers.
-      address: "host:port"; port 0 picks a free one.
+      addresses: Numeric addresses of this machine, all listened on.
+      port: 0 picks a free one.
+      max_connections: New ones beyond them are closed at once.
+      budget: What the bytes of requests are taken from.
       keys: For TLS; None is plain text.
 
     Raises:
-      InputError: The port is in use, the address isn't this machine's, or the keys aren't usable.
+      InputError: The port is in use, an address isn't this machine's, or the keys aren't usable.
     """
 
-    def __init__(self, service: Service, address: str, keys: TlsKeys | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        addresses: Sequence[str],
+        port: int,
+        max_connections: int,
+        budget: ByteBudget,
+        keys: TlsKeys | None = None,
+    ) -> None:
         self._service = service
         self._health = health_aio.HealthServicer()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
-        self._thread.start()
+        self._guard = CallGuard(budget, lambda code: service.count("", code))
+        self._thread: EventLoopThread | None = EventLoopThread("grpc")
         try:
-            self._server, self.port = self._call(self._bind(address, keys))
+            self._server = self._thread.run(self._make(max_connections))
+            self.port = self._thread.run(self._bind(addresses, port, keys))
         except BaseException:
-            self._end_loop()
+            self._thread.end()
             raise
 
     def start(self) -> None:
         """Returns once calls are taken."""
-        self._call(self._server.start())
+        if self._thread is not None:
+            self._thread.run(self._server.start())
 
-    def stop(self, grace_seconds: float) -> None:
-        """Says that it isn't healthy, takes no new calls, and lets those under way end for up to `grace_seconds`."""
-        if self._loop.is_closed():
-            return
-        self._call(self._health.enter_graceful_shutdown())
-        self._call(self._server.stop(grace_seconds))
-        self._end_loop()
+    def stop(self, deadline: float) -> None:
+        """Answers what has arrived, refuses what comes, closes by `deadline` of `time.monotonic`, ends the thread."""
+        if self._thread is not None:
+            self._thread.run(self._stop(deadline))
+            self._thread.end()
+            self._thread = None
 
-    async def _bind(self, address: str, keys: TlsKeys | None) -> tuple[grpc.aio.Server, int]:
+    async def _make(self, max_connections: int) -> grpc.aio.Server:
         server = grpc.aio.server(
+            interceptors=[self._guard],
             options=[
                 # Without this Linux lets a second server share the port, and each gets half of the requests.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", self._service.limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
-            ]
+                ("grpc.server.max_pending_requests", _MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+                ("grpc.max_allowed_incoming_connections", max_connections),
+                # Connections that say nothing make room for others; a client that calls again connects again by itself.
+                ("grpc.server_handshake_timeout_ms", 10_000),
+                ("grpc.max_connection_idle_ms", 60_000),
+                ("grpc.keepalive_time_ms", 60_000),
+            ],
         )
         for servicer in (PredictionService(self._service), ModelService(self._service)):
             server.add_generic_rpc_handlers((handlers(type(servicer).__name__, servicer),))
@@ -78,24 +107,41 @@ class GrpcServer:
         reflection.enable_server_reflection((*names, SERVICE_NAME, reflection.SERVICE_NAME), server)
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        try:
-            if keys is None:
-                return server, server.add_insecure_port(address)
-            return server, server.add_secure_port(address, _credentials(keys))
-        except (RuntimeError, OverflowError, ValueError) as error:
-            hint = "" if keys is None else ", or the keys of --ssl_config_file aren't a matching pair"
-            raise InputError(
-                f"gRPC can't listen on {address}: it is in use, or not an address of this machine{hint}; choose "
-                "another port with --grpc-port"
-            ) from error
+        return server
 
-    def _call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    async def _bind(self, addresses: Sequence[str], port: int, keys: TlsKeys | None) -> int:
+        for address in addresses:
+            place = f"{url_host(address)}:{port}"
+            try:
+                if keys is None:
+                    port = self._server.add_insecure_port(place)
+                else:
+                    port = self._server.add_secure_port(place, _credentials(keys))
+            except (RuntimeError, OverflowError, ValueError) as error:
+                hint = "" if keys is None else ", or the keys of --ssl_config_file aren't a matching pair"
+                raise InputError(
+                    f"gRPC can't listen on {place}: it is in use, or not an address of this machine{hint}; choose "
+                    "another port with --grpc-port"
+                ) from error
+        return port
 
-    def _end_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    async def _stop(self, deadline: float) -> None:
+        self._guard.begin_stop()
+        await self._health.enter_graceful_shutdown()
+        begin = time.monotonic()
+        # Watchers are told first.
+        await asyncio.sleep(0.01)
+        self._guard.end_streams()
+        while time.monotonic() < deadline and (self._guard.is_busy or self._is_called(begin)):
+            await asyncio.sleep(0.02)
+        refuse_connections(self.port)
+        close_connections(self.port)
+        await self._server.stop(None)
+
+    def _is_called(self, begin: float) -> bool:
+        """Whether somebody may be sending a call who can't know yet that the server stops."""
+        end = min(self._guard.last_call, begin) + DRAIN_SECONDS
+        return time.monotonic() < end and count_connections(self.port) > 0
 
 
 def _credentials(keys: TlsKeys) -> grpc.ServerCredentials:

@@ -12,139 +12,190 @@ Reference: TF Serving, model_servers/http_rest_api_util.cc (paths), http_rest_ap
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import logging
 import re
 import time
-from concurrent import futures
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable
 from urllib.parse import unquote
 
 import grpc
-from fastapi import FastAPI, Request, Response
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from starlette.concurrency import run_in_threadpool
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
+from tf_hqgnn.export.layout import DEFAULT_SIGNATURE
+from tf_hqgnn.serving.addresses import AllowedHosts
 from tf_hqgnn.serving.batching import deadline_exceeded
 from tf_hqgnn.serving.config_files import PROMETHEUS_PATH
 from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument
+from tf_hqgnn.serving.http_message import Head, HttpError, Response
 from tf_hqgnn.serving.json_request import decode_inputs, parse_body
 from tf_hqgnn.serving.json_response import encode_outputs
-from tf_hqgnn.serving.loader import DEFAULT_SIGNATURE
 from tf_hqgnn.serving.metrics import CONTENT_TYPE
 from tf_hqgnn.serving.service import SIGNATURE_DEF, Service, lease, model_metadata, model_status
+from tf_hqgnn.serving.signature import Signature
 
 log = logging.getLogger(__name__)
 
 # As TF Serving's --rest_api_timeout_in_ms.
 REQUEST_SECONDS = 30.0
-# More aren't begun: each holds its body in memory.
+# More calls aren't begun: each holds its body in memory. What isn't a call is always answered.
 MAX_UNDER_WAY = 256
+# A smaller body is read faster than it is handed to another thread.
+_SMALL_BODY = 4096
+_DECODING_THREADS = 4
 _FLAGS = re.IGNORECASE | re.ASCII
 _CHOICE = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _CALL = re.compile(rf"/v1/models/(?P<name>[^/:]+){_CHOICE}:(?P<method>classify|regress|predict)", _FLAGS)
 _STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_CHOICE}(?:/(?P<metadata>metadata))?", _FLAGS)
 _MAX_VERSION = 2**63 - 1
+_JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;.*)?", _FLAGS)
 # Protocol Buffers 5 renames the first; 4 is what TensorFlow 2.16 allows.
 _EVERY_FIELD: dict[str, Any] = {"including_default_value_fields": True, "preserving_proto_field_name": True}
+# What the metrics call a request that is refused for what it is on the wire.
+_CODES = {
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
 
 
-def create_app(service: Service, metrics_path: str | None = PROMETHEUS_PATH) -> FastAPI:
-    """The ASGI application; every path under /v1 is answered with JSON, errors as {"error": ".."}.
+class RestApi:
+    """The application behind the REST port: everything is answered with JSON, errors as {"error": ".."}.
 
     Args:
       service: What answers.
       metrics_path: Where Prometheus reads; None for nowhere.
+      hosts: The names under which the server may be called; None allows every name.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    under_way = 0
 
-    @app.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"], include_in_schema=False)
-    async def answer(request: Request) -> Response:
-        nonlocal under_way
-        if under_way >= MAX_UNDER_WAY:
-            return _error(ServingError(grpc.StatusCode.UNAVAILABLE, f"{under_way} requests are under way: try later"))
-        under_way += 1
-        try:
-            try:
-                body = await _body(request, service.limits.message_bytes)
-            except ServingError as error:
-                return _error(error)
-            # Undecoded: %3A and %2F in a model's name aren't the separators.
-            path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1").partition("?")[0]
-            # The call waits for TensorFlow, so it runs beside the event loop.
-            status, content = await run_in_threadpool(handle, service, request.method, path, body)
-            return Response(content, status, media_type="application/json")
-        finally:
-            under_way -= 1
+    def __init__(
+        self, service: Service, metrics_path: str | None = PROMETHEUS_PATH, hosts: AllowedHosts | None = None
+    ) -> None:
+        self._service = service
+        self._metrics_path = metrics_path
+        self._hosts = hosts or AllowedHosts(any_host=True)
+        self._under_way = 0
+        self._decoders = ThreadPoolExecutor(_DECODING_THREADS, "json")
 
-    if metrics_path is not None:
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body that is read."""
+        return self._service.limits.message_bytes
 
-        @app.get(metrics_path, include_in_schema=False)
-        async def metrics() -> Response:
-            return Response(service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    def close(self) -> None:
+        """Ends the threads that decode."""
+        self._decoders.shutdown()
 
-    return app
+    def check(self, head: Head) -> None:
+        """Refuses what a web page may send without its user's knowledge.
 
-
-async def _body(request: Request, max_bytes: int) -> bytes:
-    """The body, unless it is too large: what is beyond the limit isn't read."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise invalid_argument(f"the request is larger than {max_bytes} bytes: split it")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _error(error: ServingError) -> Response:
-    return Response(_error_json(error), error.http_status, media_type="application/json")
-
-
-def _error_json(error: ServingError) -> str:
-    return json.dumps({"error": error.message}, ensure_ascii=False)
-
-
-def handle(service: Service, method: str, path: str, body: bytes) -> tuple[int, str]:
-    """Answers one request.
-
-    Args:
-      service: What answers.
-      method: GET or POST.
-      path: Still percent-encoded, without the query.
-      body: Of a POST.
-
-    Returns:
-      The HTTP status and the JSON text.
-    """
-    try:
-        return 200, _dispatch(service, method, path, body)
-    except ServingError as error:
-        failure = error
-    except Exception as error:  # Whatever it is, the client gets a status and the server goes on.
-        log.exception("%s %s failed", method, path)
-        failure = from_exception(error)
-    return failure.http_status, _error_json(failure)
-
-
-def _dispatch(service: Service, method: str, path: str, body: bytes) -> str:
-    if method == "POST" and (call := _CALL.fullmatch(path)):
-        spec = _model_spec(call)
-        if call["method"].lower() != "predict":
-            raise ServingError(
-                grpc.StatusCode.UNIMPLEMENTED, f"{call['method']} is not implemented: use {call['name']}:predict"
+        Raises:
+          HttpError: 403 for a host name that isn't served, 415 for a body that isn't said to be JSON.
+        """
+        if head.host is not None and not self._hosts.allows(head.host):
+            raise HttpError(
+                403,
+                f"the host {head.host[:200]!r} isn't served here: call the server by a name of this machine's loopback "
+                "interface, or start it with --allowed-hosts",
             )
-        return _predict(service, spec, body)
-    if method == "GET" and (found := _STATUS.fullmatch(path)):
-        if not found["name"]:
-            raise invalid_argument("Missing model name in request.")
-        spec = _model_spec(found)
-        return _metadata(service, spec) if found["metadata"] else _status(service, spec)
-    raise invalid_argument(f"Malformed request: {method} {path}")
+        stated = head.headers.get("content-type")
+        # Programs that state no type are fine; browsers state the page that made them send it.
+        if head.method == "POST" and not (
+            "origin" not in head.headers if stated is None else _JSON_TYPE.fullmatch(stated.strip())
+        ):
+            raise HttpError(
+                415, f"expected the header Content-Type: application/json, got {(stated or 'none')[:200]!r}"
+            )
+
+    async def answer(self, head: Head, body: bytes) -> Response:
+        """Answers a whole request; raises nothing."""
+        method = "GET" if head.method == "HEAD" else head.method
+        if method == "GET" and head.path == self._metrics_path:
+            return Response(200, self._service.metrics.render().encode(), CONTENT_TYPE)
+        try:
+            return Response(200, (await self._dispatch(method, head.path, body)).encode())
+        except ServingError as error:
+            return _error(error.http_status, error.message)
+        except HttpError as error:
+            return self.refuse(head, error)
+        except Exception as error:  # Whatever it is, the client gets a status and the server goes on.
+            log.exception("%s %.200r failed", method, head.path)
+            failure = from_exception(error)
+            return _error(failure.http_status, failure.message)
+
+    def refuse(self, head: Head | None, error: HttpError) -> Response:
+        """The answer to a request that isn't whole or not allowed, counted under its model as far as that is known."""
+        call = None if head is None else _CALL.fullmatch(head.path)
+        code = _CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+        self._service.count("" if call is None else unquote(call["name"]), code)
+        return _error(error.status, error.message)
+
+    async def _dispatch(self, method: str, path: str, body: bytes) -> str:
+        if method == "POST" and (call := _CALL.fullmatch(path)):
+            spec = _model_spec(call)
+            if call["method"].lower() != "predict":
+                raise ServingError(
+                    grpc.StatusCode.UNIMPLEMENTED, f"{call['method']} is not implemented: use {call['name']}:predict"
+                )
+            return await self._predict(spec, body)
+        if method == "GET" and (found := _STATUS.fullmatch(path)):
+            if not found["name"]:
+                raise invalid_argument("Missing model name in request.")
+            spec = _model_spec(found)
+            return _metadata(self._service, spec) if found["metadata"] else _status(self._service, spec)
+        message = f"Malformed request: {method[:20]} {path[:200]}"
+        if re.match(r"/v1(?:/|$)", path, _FLAGS):
+            raise invalid_argument(message)
+        raise HttpError(404, message)
+
+    async def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+        deadline = time.monotonic() + REQUEST_SECONDS
+        with self._service.observed(spec.name, "Predict", "REST"):
+            if self._under_way >= MAX_UNDER_WAY:
+                raise ServingError(
+                    grpc.StatusCode.UNAVAILABLE, f"{self._under_way} requests are under way: try again later"
+                )
+            self._under_way += 1
+            try:
+                document = await self._decode(len(body), parse_body, body)
+                with lease(self._service.manager, spec) as loaded:
+                    signature = _signature(loaded.signature, document.get("signature_name", ""))
+                    inputs, by_row = await self._decode(len(body), decode_inputs, document, signature.inputs)
+                    del document
+                    finish = functools.partial(encode_outputs, by_row=by_row)
+                    loop = asyncio.get_running_loop()
+                    answer = self._service.submit(spec.name, signature, inputs, finish, deadline=deadline, loop=loop)
+                    return str(await asyncio.wait_for(answer, deadline - time.monotonic()))
+            except asyncio.TimeoutError as error:
+                raise deadline_exceeded() from error
+            finally:
+                self._under_way -= 1
+
+    async def _decode(self, size: int, decode: Callable[..., Any], *arguments: Any) -> Any:
+        """What `decode` returns; for a large body a thread does it, and others are answered meanwhile."""
+        if size <= _SMALL_BODY:
+            return decode(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, *arguments)
+
+
+def _error(status: int, message: str) -> Response:
+    return Response(status, json.dumps({"error": message}).encode())
+
+
+def _signature(find: Callable[[str], Signature | None], name: str) -> Signature:
+    """The signature called `name`; INVALID_ARGUMENT if there is none: over gRPC TF Serving says FAILED_PRECONDITION."""
+    signature = find(name)
+    if signature is None:
+        raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
+    if not signature.inputs:
+        raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    return signature
 
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
@@ -157,29 +208,6 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     elif match["label"] is not None:
         spec.version_label = unquote(match["label"])
     return spec
-
-
-def _predict(service: Service, spec: model_pb2.ModelSpec, body: bytes) -> str:
-    deadline = time.monotonic() + REQUEST_SECONDS
-    with service.observed(spec.name, "Predict", "REST"):
-        document = parse_body(body)
-        name = document.get("signature_name", "")
-        with lease(service.manager, spec) as loaded:
-            signature = loaded.signature(name)
-            if signature is None:
-                # INVALID_ARGUMENT here, FAILED_PRECONDITION over gRPC: TF Serving's two front ends differ.
-                raise invalid_argument(
-                    f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
-                )
-            if not signature.inputs:
-                raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-            inputs, by_row = decode_inputs(document, signature.inputs)
-            finish = functools.partial(encode_outputs, by_row=by_row)
-            answer = service.submit(spec.name, signature, inputs, finish, deadline=deadline)
-            try:
-                return str(answer.result(deadline - time.monotonic()))
-            except futures.TimeoutError as error:
-                raise deadline_exceeded() from error
 
 
 def _status(service: Service, spec: model_pb2.ModelSpec) -> str:

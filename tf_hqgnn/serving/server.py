@@ -7,12 +7,16 @@ import logging
 import queue
 import signal
 import threading
+import time
 from pathlib import Path
-from typing import Sequence
+from types import FrameType
+from typing import Collection, Sequence
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from tf_hqgnn.serving.addresses import AllowedHosts, resolve, url_host
 from tf_hqgnn.serving.batching import Batcher, BatchingParameters
+from tf_hqgnn.serving.byte_budget import ByteBudget
 from tf_hqgnn.serving.config_files import (
     PROMETHEUS_PATH,
     TlsKeys,
@@ -28,11 +32,17 @@ from tf_hqgnn.serving.http_server import HttpServer
 from tf_hqgnn.serving.limits import Limits
 from tf_hqgnn.serving.manager import ModelManager
 from tf_hqgnn.serving.metrics import Metrics
-from tf_hqgnn.serving.rest import create_app
+from tf_hqgnn.serving.open_files import connections_per_port
+from tf_hqgnn.serving.rest import RestApi
 from tf_hqgnn.serving.service import Service
 from tf_hqgnn.types import InputError
 
 log = logging.getLogger(__name__)
+
+# Requests and answers that are in memory at once, over all connections of both ports.
+MAX_BYTES_IN_FLIGHT = 256 << 20
+# Kubernetes kills after 30 s, docker after 10.
+GRACE_SECONDS = 8.0
 
 
 class Server:
@@ -40,19 +50,23 @@ class Server:
 
     Args:
       base_path: One folder per model, each with numbered versions (an export directory); None if there are `models`.
-      host: The address listened on; 127.0.0.1 is this machine only. There is no login, and REST isn't encrypted.
-      grpc_port: 0 picks a free one; `grpc_port` then tells which.
-      rest_port: Likewise.
+      host: The address or name listened on; 127.0.0.1 is this machine only. There is no login, and REST is plain text.
+      grpc_port: 0 picks a free one; `grpc_port` then tells which. None opens no gRPC port.
+      rest_port: As `grpc_port`.
       poll_seconds: Time between two looks for new versions, > 0.
-      grace_seconds: How long `stop` lets requests under way go on.
+      grace_seconds: How long `stop` lets requests under way go on, over both protocols together.
       models: TF Serving's ModelConfig of each model, in place of `base_path`.
       batching: How requests are joined; None for the defaults.
       limits: What one request may ask for; None for the defaults.
       metrics_path: Where Prometheus reads, on the REST port; None for nowhere.
       tls_keys: Encrypts gRPC; None is plain text.
+      allowed_hosts: The host names by which REST may be called, beside those of the loopback interface. Without any,
+        only the latter are allowed if `host` is a loopback address, else every name is.
+      plain_rest: Open the REST port also where `tls_keys` asks gRPC's clients for certificates.
 
     Raises:
-      InputError: `base_path` holds no model, or `models` are wrong.
+      InputError: `base_path` holds no model, `models` are wrong, no port is to be opened, or REST would answer without
+        a certificate what gRPC answers only with one.
 
     `with Server(path) as server:` starts it and stops it.
     """
@@ -61,15 +75,17 @@ class Server:
         self,
         base_path: Path | str | None,
         host: str = "127.0.0.1",
-        grpc_port: int = 8500,
-        rest_port: int = 8501,
+        grpc_port: int | None = 8500,
+        rest_port: int | None = 8501,
         poll_seconds: float = 1.0,
-        grace_seconds: float = 10.0,
+        grace_seconds: float = GRACE_SECONDS,
         models: Sequence[ModelConfig] = (),
         batching: BatchingParameters | None = None,
         limits: Limits | None = None,
         metrics_path: str | None = PROMETHEUS_PATH,
         tls_keys: TlsKeys | None = None,
+        allowed_hosts: Collection[str] = (),
+        plain_rest: bool = False,
     ) -> None:
         if poll_seconds <= 0 or grace_seconds < 0:
             raise InputError(
@@ -77,6 +93,13 @@ class Server:
             )
         if (base_path is None) == (not models):
             raise InputError("expected either an export directory or a model config file, got both or neither")
+        if grpc_port is None and rest_port is None:
+            raise InputError("both ports are off (0): give --grpc-port or --rest-port a number from 1 to 65535")
+        if tls_keys is not None and tls_keys.client_verify and rest_port is not None and not plain_rest:
+            raise InputError(
+                "client_verify asks the clients of gRPC for certificates, and REST would give the same answers to "
+                "anybody: close it with --rest-port 0, or open it nevertheless with --plain-rest"
+            )
         self.base_path = None if base_path is None else Path(base_path)
         self.host = host
         self.grpc_port = grpc_port
@@ -84,6 +107,8 @@ class Server:
         self._grace_seconds = grace_seconds
         self._metrics_path = metrics_path
         self._tls_keys = tls_keys
+        self._addresses = resolve(host)
+        self._hosts = AllowedHosts.of(allowed_hosts, self._addresses)
         if self.base_path is not None:
             check_base_path(self.base_path)
         self.metrics = Metrics()
@@ -96,6 +121,7 @@ class Server:
         self._batcher: Batcher | None = None
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
+        self._rest: RestApi | None = None
         self._stopped = threading.Event()
 
     def start(self) -> Server:
@@ -107,27 +133,39 @@ class Server:
         try:
             self._batcher = Batcher(self._batching, self.metrics)
             service = Service(self.manager, self._batcher, self._limits, self.metrics)
-            self._grpc = GrpcServer(service, f"{_url_host(self.host)}:{self.grpc_port}", self._tls_keys)
-            self.grpc_port = self._grpc.port
-            self._http = HttpServer(self.host, self.rest_port)
-            self.rest_port = self._http.port
+            budget = ByteBudget(MAX_BYTES_IN_FLIGHT)
+            most = connections_per_port()
+            if self.grpc_port is not None:
+                self._grpc = GrpcServer(service, self._addresses, self.grpc_port, most, budget, self._tls_keys)
+                self.grpc_port = self._grpc.port
+            if self.rest_port is not None:
+                self._http = HttpServer(self._addresses, self.rest_port, most, budget)
+                self.rest_port = self._http.port
             self.manager.start()
             if not self.manager.served():
                 raise InputError(f"{self._source()}: no model can be served: {self.manager.failures()}")
-            self._grpc.start()
-            self._http.start(create_app(service, self._metrics_path))
+            if self._grpc is not None:
+                self._grpc.start()
+            if self._http is not None:
+                self._rest = RestApi(service, self._metrics_path, self._hosts)
+                self._http.start(self._rest)
         except BaseException:
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """Takes no new requests, lets those under way end, and ends every thread. More than one call does no harm."""
-        if self._grpc is not None:
-            self._grpc.stop(self._grace_seconds)
-        if self._http is not None:
-            self._http.stop(self._grace_seconds)
-            self._http = None
+        """Answers what has arrived, within `grace_seconds`, and ends every thread. More than one call does no harm."""
+        deadline = time.monotonic() + self._grace_seconds
+        # Both at once: the time is theirs together.
+        ports = [port for port in (self._grpc, self._http) if port is not None]
+        stopping = [threading.Thread(target=port.stop, args=(deadline,), name="stop") for port in ports]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+        if self._rest is not None:
+            self._rest.close()
         if self._batcher is not None:
             self._batcher.stop()
         if not self._stopped.is_set():
@@ -146,11 +184,11 @@ class Server:
 
     def __str__(self) -> str:
         served = ", ".join(f"{name} version {version}" for name, version in self.manager.served().items())
-        host = _url_host(self.host)
-        return (
-            f"Serving {served} from {self._source()}: gRPC {host}:{self.grpc_port}, REST "
-            f"http://{host}:{self.rest_port}/v1/models/{next(iter(self.manager.served()), '')}"
-        )
+        host, first = url_host(self.host), next(iter(self.manager.served()), "")
+        places = [] if self._grpc is None else [f"gRPC {host}:{self.grpc_port}"]
+        if self._http is not None:
+            places.append(f"REST http://{host}:{self.rest_port}/v1/models/{first}")
+        return f"Serving {served} from {self._source()}: {', '.join(places)}"
 
     def _source(self) -> str:
         return "the model config file" if self.base_path is None else str(self.base_path)
@@ -159,28 +197,34 @@ class Server:
 def serve(
     base_path: Path | str | None = None,
     host: str = "127.0.0.1",
-    grpc_port: int = 8500,
-    rest_port: int = 8501,
+    grpc_port: int | None = 8500,
+    rest_port: int | None = 8501,
     poll_seconds: float = 1.0,
     model_config_file: Path | None = None,
     batching_parameters_file: Path | None = None,
     monitoring_config_file: Path | None = None,
     ssl_config_file: Path | None = None,
+    allowed_hosts: Collection[str] = (),
+    plain_rest: bool = False,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> None:
     """Serves until SIGINT or SIGTERM, then lets requests under way end and returns; a second signal ends at once.
 
     Prints one line with models and addresses when it is ready; loads, failures and unloads go to standard error.
 
     Args:
-      base_path: See `Server`, as for the other three; None if there is a `model_config_file`.
-      host: The address listened on.
-      grpc_port: 0 picks a free one.
-      rest_port: 0 picks a free one.
+      base_path: See `Server`; None if there is a `model_config_file`.
+      host: The address or name listened on.
+      grpc_port: 0 picks a free one, None opens none.
+      rest_port: 0 picks a free one, None opens none.
       poll_seconds: Time between two looks for new versions.
       model_config_file: TF Serving's ModelServerConfig: names, folders, version policies and labels of the models.
       batching_parameters_file: TF Serving's BatchingParameters.
       monitoring_config_file: TF Serving's MonitoringConfig; without it the metrics are at TF Serving's usual path.
       ssl_config_file: TF Serving's SSLConfig: TLS, or mutual TLS, for gRPC.
+      allowed_hosts: See `Server`.
+      plain_rest: See `Server`.
+      grace_seconds: How long requests under way may go on after the signal.
 
     Raises:
       InputError: The directory holds no model, none can be loaded, a file is wrong, or a port is in use.
@@ -196,12 +240,15 @@ def serve(
         grpc_port,
         rest_port,
         poll_seconds,
+        grace_seconds,
         models=[] if model_config_file is None else read_model_configs(model_config_file),
         batching=None if batching_parameters_file is None else read_batching_parameters(batching_parameters_file),
         metrics_path=(
             PROMETHEUS_PATH if monitoring_config_file is None else read_monitoring_path(monitoring_config_file)
         ),
         tls_keys=None if ssl_config_file is None else read_tls_keys(ssl_config_file),
+        allowed_hosts=allowed_hosts,
+        plain_rest=plain_rest,
     )
     # No Event: a handler that comes while wait() holds the Event's lock waits for it for ever. put() is reentrant.
     asked_to_stop: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -212,7 +259,7 @@ def serve(
         for number, original in originals.items():
             signal.signal(number, original)
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
         restore()
         asked_to_stop.put(number)
         if not ready:
@@ -231,7 +278,3 @@ def serve(
         restore()
         server.stop()
     log.info("stopped")
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

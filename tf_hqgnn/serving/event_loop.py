@@ -1,0 +1,37 @@
+"""An event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, Callable, Coroutine, TypeVar
+
+T = TypeVar("T")
+
+
+class EventLoopThread:
+    """Runs coroutines for other threads.
+
+    Args:
+      name: Of the thread.
+      report: Told what goes wrong in the loop's own callbacks; None leaves it to asyncio, which logs it.
+    """
+
+    def __init__(
+        self, name: str, report: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(report)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What the coroutine returns."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def end(self) -> None:
+        """Ends the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
