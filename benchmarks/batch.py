@@ -85,7 +85,7 @@ def main() -> None:
             options.users,
             str(options.run / f"out{options.suffix}"),
             flags,
-            lambda line: None,
+            lambda _: None,
             k=K,
             num_shards=8,
             tf_threads=options.tf_threads,

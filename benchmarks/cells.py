@@ -26,7 +26,7 @@ class Cells:
         self._path, self._key, self._columns = path, tuple(key), tuple(columns)
         self.rows: list[dict[str, str]] = []
         if path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 self.rows = list(reader)
             if tuple(reader.fieldnames or ()) != self._columns:
@@ -42,7 +42,7 @@ class Cells:
         """Appends a row."""
         self.rows.append({name: str(row[name]) for name in self._columns})
         is_new = not self._path.exists()
-        with open(self._path, "a", newline="", encoding="utf-8") as file:
+        with self._path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=self._columns)
             if is_new:
                 writer.writeheader()

@@ -41,7 +41,7 @@ def main() -> None:
     dataset = hold_out_contexts(dataset, arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, part in (("train", dataset.train), ("valid", dataset.valid)):
-        with open(arguments.out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        with (arguments.out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["user_id", "item_id"])
             writer.writerows(zip(dataset.user_ids[part.user_index], dataset.item_ids[part.item_index]))

@@ -135,7 +135,7 @@ def main() -> None:
             overrides.append(f"training.max_epochs={arguments.epochs}")
         rows += compare(name, Config.load(arguments.config, tuple(overrides)), arguments.repetitions)
     if arguments.out:
-        with open(arguments.out, "w", newline="", encoding="utf-8") as file:
+        with arguments.out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

@@ -189,7 +189,7 @@ class Bench:
 def _last_deltas(path: Path) -> dict[str, float]:
     if not path.exists():
         return {"delta_users": 0.0, "delta_items": 0.0}
-    with open(path, newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     return {name: float(last.get(name, 0.0)) for name in ("delta_users", "delta_items")}
 

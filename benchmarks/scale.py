@@ -206,13 +206,13 @@ def _clock() -> Any:
     class Clock(tf_keras.callbacks.Callback):
         begin = first = end = 0.0
 
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
             self.begin = time.perf_counter()
 
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        def on_train_batch_end(self, *_: Any, **__: Any) -> None:
             self.first = self.first or time.perf_counter()
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
             self.end = time.perf_counter()
 
     return Clock()

@@ -56,7 +56,7 @@ def fill(text: str) -> str:
 def _table(name: str, filters: list[str]) -> str:
     if name not in _MAKERS:
         raise SystemExit(f"no table is called {name}; there are {', '.join(_MAKERS)}")
-    with open(_RESULTS / f"{name}.csv", newline="", encoding="utf-8") as file:
+    with (_RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for pair in filters:
         column, _, value = pair.partition("=")

@@ -16,7 +16,7 @@ SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 def describe_run(module: str) -> str:
     """The machine and the command, to stand above the figures."""
     model = "unknown processor"
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
+    with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()

@@ -32,7 +32,7 @@ def main() -> None:
     dataset = load_dataset(config.data, config.seed)
     with tempfile.TemporaryDirectory() as folder:
         result = train(dataset, config, Path(folder) / "run")
-        with open(result.run_dir / "history.csv", encoding="utf-8") as file:
+        with (result.run_dir / "history.csv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))[1:]  # the first epoch compiles
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {dataset.num_users} users, ", end="")
     print(f"{dataset.num_items} items, {len(dataset.train)} train; batch {config.training.batch_size}, ", end="")

@@ -46,11 +46,11 @@ def save(path: Path, config: ModelServerConfig) -> None:
                 break
             head += line
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
+    with partial.open("w", encoding="utf-8") as file:
         file.write(head + text_format.MessageToString(config))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def previous_path(path: Path) -> Path:

@@ -41,7 +41,7 @@ def make(folder: Path, plan: str) -> None:
     from benchmarks.gpu.maker.plan import PLANS
 
     start = time.perf_counter()
-    manifest = write(PLANS[plan](), folder, lambda name: None)
+    manifest = write(PLANS[plan](), folder, lambda _: None)
     size = sum(path.stat().st_size for path in folder.iterdir())
     seconds = time.perf_counter() - start
     print(f"{len(manifest.programs)} programs in {folder}, {size / 2**20:.1f} MiB, made in {seconds:.0f} s")

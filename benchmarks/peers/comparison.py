@@ -218,6 +218,6 @@ def _pairs(interactions: Interactions) -> np.ndarray:
 
 
 def _free_bytes() -> int:
-    with open("/proc/meminfo", encoding="utf-8") as file:
+    with Path("/proc/meminfo").open(encoding="utf-8") as file:
         fields = dict(line.split(":") for line in file)
     return int(fields["MemAvailable"].split()[0]) * 1024

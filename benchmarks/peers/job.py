@@ -172,7 +172,7 @@ def versions_of(*packages: str, **more: str) -> str:
 
 def _peak_bytes() -> int:
     # Not getrusage: its ru_maxrss starts at the peak of the process that started this one.
-    with open("/proc/self/status", encoding="utf-8") as file:
+    with Path("/proc/self/status").open(encoding="utf-8") as file:
         for line in file:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

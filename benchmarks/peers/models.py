@@ -54,7 +54,7 @@ class Model:
     stops_early: bool = False
     minds_seconds: bool = False
     check: Callable[[], None] = lambda: None
-    bytes_needed: Callable[[int], int] = lambda num_items: 0
+    bytes_needed: Callable[[int], int] = lambda _: 0
 
 
 def _start_here(module: str) -> Callable[[Job], None]:

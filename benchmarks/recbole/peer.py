@@ -91,7 +91,7 @@ def write(folder: Path, settings: Mapping[str, Any], parts: Mapping[str, np.ndar
     """Fills `folder` with the settings and the pairs, int [n, 2], of `train`, `valid` and `test`."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for name, pairs in parts.items():
-        with open(folder / "data" / f"data.{name}.inter", "w", encoding="utf-8") as file:
+        with (folder / "data" / f"data.{name}.inter").open("w", encoding="utf-8") as file:
             file.write("user_id:token\titem_id:token\n")
             file.writelines(f"{user}\t{item}\n" for user, item in pairs)
     (folder / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")

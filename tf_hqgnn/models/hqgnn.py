@@ -16,6 +16,7 @@ from tf_hqgnn.losses.loss import BatchContext, Loss, make_loss
 from tf_hqgnn.losses.softmax import Softmax
 from tf_hqgnn.models.encoder import Encoder, LookupEncoder
 from tf_hqgnn.quantization.hessian import hutchinson_trace
+from tf_hqgnn.types import Array, Float32Array, Float64Array
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
@@ -63,14 +64,14 @@ class HQGNN(tf_keras.Model):
         embedding_dim: int,
         loss: Loss | None = None,
         encoder: Encoder | None = None,
-        item_count: np.ndarray | None = None,
-        user_count: np.ndarray | None = None,
+        item_count: Array | None = None,
+        user_count: Array | None = None,
         user_quantizer: LowBitQuantizer | None = None,
         item_quantizer: LowBitQuantizer | None = None,
         weight_decay: float = 0.0,
         seed: int = 0,
         jit_compile_loss: bool = True,
-        start: tuple[np.ndarray, np.ndarray] | None = None,
+        start: tuple[Float32Array, Float32Array] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -127,7 +128,7 @@ class HQGNN(tf_keras.Model):
         users, items = self._quantize(users, items)
         return tf.reduce_sum(users * items, axis=-1)
 
-    def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
+    def embeddings(self) -> tuple[Float32Array, Float32Array]:
         """The encoded tables before any quantizer, float32 [U, d'] and [I, d']."""
         users, items = self.encoder.encode_tables(self.user_table, self.item_table)
         return users.numpy(), items.numpy()
@@ -138,7 +139,8 @@ class HQGNN(tf_keras.Model):
         # The step is part of every checkpoint, so a resumed run draws the same random numbers.
         step = self.optimizer.iterations if training and self.optimizer is not None else None
         inputs = (self.user_table, self.item_table, user_index, item_index)
-        return self.encoder(inputs, training=training, step=step)
+        users, items = self.encoder(inputs, training=training, step=step)
+        return users, items
 
     def _quantize(self, users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
@@ -227,12 +229,14 @@ class HQGNN(tf_keras.Model):
             @tf.function(autograph=False, reduce_retracing=True)
             def steps(iterator: Any) -> dict[str, tf.Tensor]:
                 start = {name: tf.zeros([]) for name in ("loss", *self._deltas())}
-                return tf.while_loop(
+                logs: dict[str, tf.Tensor]
+                _, logs = tf.while_loop(
                     lambda number, _: number < self._steps_per_execution,
                     lambda number, logs: step(number, logs, iterator),
                     (tf.zeros_like(self._steps_per_execution), start),
                     parallel_iterations=1,
-                )[1]
+                )
+                return logs
 
             self.train_function = self.train_tf_function = steps
         return self.train_function
@@ -323,7 +327,7 @@ class HQGNN(tf_keras.Model):
         return cls(**config)
 
 
-def _counts(name: str, counts: np.ndarray | None, size: int) -> np.ndarray:
+def _counts(name: str, counts: Array | None, size: int) -> Float64Array:
     """float64 [size], ones where there are none."""
     values = np.ones(size) if counts is None else np.asarray(counts, np.float64)
     if values.shape != (size,):

@@ -11,6 +11,7 @@ from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.truncated_svd import truncated_svd
 from tf_hqgnn.graph.unit_rows import unit_rows
+from tf_hqgnn.types import Float32Array
 
 # Interactions times dimensions from which on a factorisation takes minutes.
 _LONG = 10**9
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def initial_embeddings(
     graph: InteractionGraph, config: ModelConfig, seed: int, unit: bool = True
-) -> tuple[np.ndarray, np.ndarray] | None:
+) -> tuple[Float32Array, Float32Array] | None:
     """What `config.initializer` names, float32 [U, d] and [I, d]; None where the start is random.
 
     Args:
@@ -36,7 +37,7 @@ def initial_embeddings(
     return (unit_rows(users), unit_rows(items)) if unit else (users, items)
 
 
-def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int) -> tuple[Float32Array, Float32Array]:
     """Rows that rank without training: a low-pass filter of the graph, by the truncated SVD of the interactions.
 
     With `R_n = D_U^-a R D_I^-c ~ P S Q'`, R being 1 for an interaction and D the degrees, the score of a user and an

@@ -106,7 +106,8 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
     def _deduplicate_sparse_grad(self, grads: Sequence[Any]) -> list[Any]:
         """Sums the repeated rows of sparse gradients."""
         if not self.fixed_shapes:
-            return super()._deduplicate_sparse_grad(grads)
+            summed_by_keras: list[Any] = super()._deduplicate_sparse_grad(grads)
+            return summed_by_keras
 
         def summed(gradient: Any) -> Any:
             if not isinstance(gradient, tf.IndexedSlices):
@@ -122,7 +123,7 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor, JSON-ready."""
-        config = super().get_config()
+        config: dict[str, Any] = super().get_config()
         config.pop("jit_compile", None)
         config.update(
             learning_rate=self._serialize_hyperparameter(self._learning_rate),

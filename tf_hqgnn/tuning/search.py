@@ -185,7 +185,7 @@ def _write_best(study: Study, config: Config, out: Path, head: str) -> TuneResul
     comment = "".join(f"# {line}\n" for line in f"{head}{found}".splitlines())
     path, staged = out / "best.yaml", out / "best.yaml.partial"
     staged.write_text(comment + chosen.to_yaml(), encoding="utf-8")
-    os.replace(staged, path)
+    staged.replace(path)
     return TuneResult(path, chosen, best, tuple(sorted(study.trials, key=lambda trial: trial.index)))
 
 
@@ -197,13 +197,13 @@ def _begin(dataset: SplitDataset, config: Config, out: Path) -> None:
     (staged / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     (staged / "data.sha256").write_text(dataset.fingerprint(), encoding="utf-8")
     create_study(staged / "study.db")
-    os.rename(staged, out)
+    staged.rename(out)
 
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """The system lets go of the lock when the process ends, however it ends."""
-    with open(out / "config.yaml", encoding="utf-8") as file:
+    with (out / "config.yaml").open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -140,7 +140,7 @@ def quiet_optuna() -> Iterator[None]:
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, FloatDistribution | IntDistribution):
-        return distribution.low <= value <= distribution.high
+        return bool(distribution.low <= value <= distribution.high)
     return value in distribution.choices if isinstance(distribution, CategoricalDistribution) else False
 
 

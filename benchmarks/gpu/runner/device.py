@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -188,8 +189,8 @@ def _cuda_client(xla_client: Any, plugin: str) -> Any:
 
     version = plugin.split("_")[1].removeprefix("cuda")
     package = importlib.import_module(f"jax_plugins.xla_cuda{version}")
-    library = os.path.join(os.path.dirname(package.__file__ or ""), "xla_cuda_plugin.so")
-    xla_client.load_pjrt_plugin_dynamically("cuda", library)
+    library = Path(package.__file__ or "").parent / "xla_cuda_plugin.so"
+    xla_client.load_pjrt_plugin_dynamically("cuda", str(library))
     if not xla_client.pjrt_plugin_initialized("cuda"):
         xla_client.initialize_pjrt_plugin("cuda")
     return xla_client.make_c_api_client("cuda", xla_client.generate_pjrt_gpu_plugin_options())
@@ -201,7 +202,7 @@ def _one_device(xla_client: Any, native: Any, device: Any) -> Any:
     class OneDevice(xla_client.SingleDeviceSharding):
         memory_kind = property(lambda self: self._memory_kind)
 
-        def _to_xla_hlo_sharding(self, num_dimensions: int) -> Any:
+        def _to_xla_hlo_sharding(self, _num_dimensions: int) -> Any:
             return xla_client.HloSharding.replicate()
 
     if hasattr(native.jax_jit, "set_enable_x64_state"):

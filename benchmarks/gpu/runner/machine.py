@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from pathlib import Path
 
 
 def processor() -> str:
     """The processor's name and the number of cores."""
     model = platform.machine()
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             for line in file:
                 if line.startswith("model name"):
                     model = line.partition(":")[2].strip()
@@ -34,7 +35,7 @@ def driver_version() -> str:
 def free_host_memory() -> int | None:
     """Bytes that processes can still get, None where the system doesn't say."""
     try:
-        with open("/proc/meminfo", encoding="utf-8") as file:
+        with Path("/proc/meminfo").open(encoding="utf-8") as file:
             for line in file:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024

@@ -41,7 +41,8 @@ class Table:
     def __init__(self, path: Path) -> None:
         self.rows: list[dict[str, Any]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115  (open as long as the run)
+        # Open as long as the run.
+        self._file = path.open("w", newline="", encoding="utf-8")
         self._writer = csv.DictWriter(self._file, COLUMNS)
         self._writer.writeheader()
         self._file.flush()
