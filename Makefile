@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-install lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean
+.PHONY: help setup demo check test test-install images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 # Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
@@ -11,6 +11,9 @@ ANY_PYTHON := $(shell for p in python3 python python3.13 python3.12; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && echo $$p && break; done)
 NO_PYTHON = tf_hqgnn needs Python 3.11 (or 3.10) with venv, found $$($(or $(PYTHON),python3) --version 2>&1 | tail -n 1)
 BIN := .venv/bin
+# pip is told what it may install: uv, by these hashes; uv installs the rest by those of the locks.
+PIP_INSTALL = -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r
+UV_LOCK = supply_chain/requirements-uv.lock
 DATA ?=
 ITEMS ?=
 CONFIG ?=
@@ -20,11 +23,12 @@ help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv OUT=demo)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and all tests; make test-install: the wheel in clean environments (10 minutes)"
-	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, bench-small (minutes), bench (hours), clean"
+	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, 10 minutes)"
+	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, bench-small (minutes), bench (hours), clean"
 
 setup: .venv/.installed
 
-.venv/.installed: requirements.lock setup.py pyproject.toml
+.venv/.installed: requirements.lock $(UV_LOCK) setup.py pyproject.toml
 	@if test -x $(BIN)/python; then :; \
 	elif $(or $(PYTHON),false) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null; then \
 		$(PYTHON) -m venv .venv; \
@@ -32,11 +36,11 @@ setup: .venv/.installed
 		echo "$(NO_PYTHON); install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; \
 	else \
 		echo "no Python 3.11 or 3.10 here, only $$($(ANY_PYTHON) --version 2>&1): uv fetches Python 3.11"; \
-		$(ANY_PYTHON) -m venv .venv-uv && .venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv \
+		$(ANY_PYTHON) -m venv .venv-uv && .venv-uv/bin/python $(PIP_INSTALL) $(UV_LOCK) \
 			&& .venv-uv/bin/uv venv --quiet --seed --python 3.11 .venv 2>.venv-uv/log \
 			|| { rm -rf .venv; echo "$(NO_PYTHON), and uv couldn't fetch it; install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
 	fi
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python $(PIP_INSTALL) $(UV_LOCK)
 	@echo "installing requirements.lock into .venv (2 GB, some minutes the first time)"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
@@ -60,10 +64,24 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-serving/bin/python --require-hashes -r serving/requirements-tools.lock
 	@touch $@
 
-# The peer of benchmarks/lightgcn.py. torch isn't locked: it comes from pip's own settings, and a CPU build will do.
-.venv-recbole/.installed: benchmarks/recbole/requirements.lock .venv/.installed
+# The bill of materials and the look-up of advisories.
+.venv-audit/.installed: supply_chain/requirements-audit.lock .venv/.installed
+	@test -x .venv-audit/bin/python || $(BIN)/python -m venv --without-pip .venv-audit
+	@$(BIN)/uv pip install --quiet --python .venv-audit/bin/python --require-hashes -r supply_chain/requirements-audit.lock
+	@touch $@
+
+# What `kubectl apply -k` makes of serving/, where there is a Go to build it with; go.sum has the hashes.
+.kustomize/kustomize: supply_chain/kustomize/go.mod supply_chain/kustomize/go.sum
+	@(cd supply_chain/kustomize && GOFLAGS=-mod=readonly GOTOOLCHAIN=local go build -o $(CURDIR)/$@ sigs.k8s.io/kustomize/kustomize/v5) \
+		|| echo "kustomize isn't built, for want of Go 1.24 or of its modules: the test that needs it is skipped"
+
+# The peer of benchmarks/lightgcn.py. pip's own settings may name a place that has torch's CPU build; PyPI's needs CUDA's
+# libraries besides, 2 GB.
+.venv-recbole/.installed: benchmarks/recbole/requirements.lock benchmarks/recbole/torch.lock benchmarks/recbole/torch-cuda.lock .venv/.installed
 	@test -x .venv-recbole/bin/python || $(BIN)/python -m venv --without-pip .venv-recbole
-	@$(BIN)/python -m pip --quiet --disable-pip-version-check --python .venv-recbole/bin/python install torch==2.13.0
+	@$(BIN)/python $(subst -m pip,-m pip --python .venv-recbole/bin/python,$(PIP_INSTALL)) benchmarks/recbole/torch.lock
+	@.venv-recbole/bin/python -c 'from importlib.metadata import version; raise SystemExit("+cpu" not in version("torch"))' \
+		|| $(BIN)/uv pip install --quiet --python .venv-recbole/bin/python --no-deps --require-hashes -r benchmarks/recbole/torch-cuda.lock
 	@$(BIN)/uv pip install --quiet --python .venv-recbole/bin/python --no-deps --require-hashes -r benchmarks/recbole/requirements.lock
 	@touch $@
 
@@ -92,12 +110,25 @@ demo: .venv/.installed
 check: lint .venv-serving/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m unit
 
-test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed
+test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed .venv-audit/.installed .kustomize/kustomize
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
 test-install: .venv/.installed
 	$(BIN)/python -m pytest -m install tests/install --durations=20
+
+# The images by buildah, on a Debian of its own making in place of the official bases, and the ten steps of the pipeline
+# in them: root, 10 minutes, 8 GB in .images. Without root, buildah, debootstrap or crun the tests are skipped by name.
+images: .venv/.installed
+	$(BIN)/python -m pytest -m images tests/images --durations=10 -rs
+
+# A bill of materials (sbom.cdx.json), and the advisories of what is locked.
+audit: .venv-audit/.installed
+	@.venv-audit/bin/python supply_chain/audit.py
+
+# Digests of the images into the files that name them.
+pin-images: .venv/.installed
+	@$(BIN)/python supply_chain/pin_images.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -113,6 +144,16 @@ lock: .venv/.installed
 		--all-extras --no-emit-package tf-hqgnn pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--excludes benchmarks/recbole/excludes.txt benchmarks/recbole/requirements.in -o benchmarks/recbole/requirements.lock
+	{ $(BIN)/uv pip compile --quiet --no-deps --no-header --no-annotate --python-version 3.10 --generate-hashes --no-emit-index-url \
+		benchmarks/recbole/torch.in | sed '$$s/$$/ \\/' && grep -e '--hash' benchmarks/recbole/torch-cpu.txt; } > benchmarks/recbole/torch.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-package torch \
+		--constraints benchmarks/recbole/requirements.lock benchmarks/recbole/torch.in -o benchmarks/recbole/torch-cuda.lock
+	$(BIN)/uv pip compile --quiet --no-deps --python-version 3.10 --generate-hashes --no-emit-index-url \
+		supply_chain/requirements-uv.in -o $(UV_LOCK)
+	$(BIN)/uv pip compile --quiet --no-deps --python-version 3.10 --generate-hashes --no-emit-index-url \
+		supply_chain/requirements-cpu.in -o supply_chain/requirements-cpu.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		supply_chain/requirements-audit.in -o supply_chain/requirements-audit.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
@@ -194,4 +235,4 @@ bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.install
 	$(PEERS) --refit --data gowalla --max-seconds 120 --config configs/gowalla.yaml --set training.refit=false
 
 clean:
-	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann .venv-gpu gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -29,8 +29,12 @@ docker=${DOCKER:-docker}
 command -v "$docker" > /dev/null || fail 2 "$docker isn't installed; install it, or name another with DOCKER=podman"
 "$docker" info > /dev/null 2>&1 || fail 2 "$docker doesn't answer; start its service, or join the group that may use it"
 
+# podman's own format has no HEALTHCHECK and no SHELL, so a failure in a pipe would go unseen.
+format=()
+[[ $("$docker" --version) != *podman* ]] || format=(--format docker)
+
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-"$docker" build --file pipelines/Dockerfile --tag "$image" "$@" . || fail 1 "the build of $image failed; its last lines say where"
+"$docker" build "${format[@]}" --file pipelines/Dockerfile --tag "$image" "$@" . || fail 1 "the build of $image failed; its last lines say where"
 # A step that can't import its entry point would only show on the cluster.
 "$docker" run --rm --network none --entrypoint python "$image" -c \
     'import tf_hqgnn.tfx.kubeflow_step, tf_hqgnn.tfx.trainer_component, scann' > /dev/null \

@@ -26,6 +26,14 @@ def lint(
     return problems
 
 
+def is_pinned(image: str) -> bool:
+    """Whether a name has its registry, without which podman and CRI-O ask nobody, and a tag that stays what it is."""
+    name, _, tag = image.partition("@")[0].rpartition(":")
+    host, slash, _ = name.partition("/")
+    has_host = bool(slash) and (host == "localhost" or "." in host or ":" in host)
+    return has_host and bool(tag) and not tag.startswith(("latest", "nightly"))
+
+
 def _all(documents, config_maps, models) -> Iterator[tuple[str, str, str]]:
     namespaces = {document["metadata"]["name"] for document in documents if document["kind"] == "Namespace"}
     deployments = [document for document in documents if document["kind"] == "Deployment"]
@@ -60,6 +68,8 @@ def _all(documents, config_maps, models) -> Iterator[tuple[str, str, str]]:
                 yield kind, name, f"scales {target}, which isn't there"
             else:
                 covered[target].add(kind)
+            if any(item["metadata"]["name"] == target and "replicas" in item["spec"] for item in deployments):
+                yield kind, name, f"each apply of {target} sets the number of its pods back: it names replicas"
             if not 2 <= document["spec"]["minReplicas"] <= document["spec"]["maxReplicas"]:
                 yield kind, name, "expected 2 <= minReplicas <= maxReplicas"
     for name, kinds in covered.items():
@@ -91,8 +101,7 @@ def _deployment(document, config_maps, models, claims) -> Iterator[str]:
 
 
 def _container(container, volumes, config_maps, models) -> Iterator[str]:
-    _, colon, tag = container["image"].rpartition(":")
-    if not colon or "/" in tag or tag.startswith(("latest", "nightly")):
+    if not is_pinned(container["image"]):
         yield f"image {container['image']} isn't pinned"
     security = container.get("securityContext", {})
     if security.get("allowPrivilegeEscalation", True):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -30,12 +32,15 @@ def problems(text: str) -> list[str]:
     found = [
         f"{image} isn't a pinned TF Serving 2.16"
         for image in re.findall(r"^ARG \w*IMAGE=(\S+)", text, flags=re.MULTILINE)
-        if not re.fullmatch(r"tensorflow/serving:2\.16\.\d+(-gpu|-devel)?", image)
+        if not re.fullmatch(r"docker\.io/tensorflow/serving:2\.16\.\d+(-gpu|-devel)?(@sha256:[0-9a-f]{64})?", image)
     ]
     if not re.search(r"^USER [1-9]\d*:\d+$", text, flags=re.MULTILINE):
         found.append("runs as root")
     copied = set()
-    for sources, target in re.findall(r"^COPY (?!--from)(.*) (\S+)$", text, flags=re.MULTILINE):
+    server = text[text.index(" AS server") :]
+    kept = re.findall(r"^COPY (?!--from|--chown=1000:1000).*", server, flags=re.MULTILINE)
+    found += [f"{line}: not readable for user 1000 where the umask was 077" for line in kept]
+    for sources, target in re.findall(r"^COPY (?!--from)(?:--chown=\S+ )?(.*) (\S+)$", text, flags=re.MULTILINE):
         for source in sources.split():
             if "${EXPORT}" not in source and not (ROOT / source).is_file():
                 found.append(f"COPY {source}: no such file")
@@ -49,6 +54,8 @@ def problems(text: str) -> list[str]:
     for flag in ("model_config_file", "monitoring_config_file"):
         if flags.get(flag) not in copied:
             found.append(f"--{flag}={flags.get(flag)} isn't copied")
+    if "sha256sum" not in text:
+        found += [f"{download}: not checked" for download in re.findall(r"(?:curl|wget) [^&]*", text)]
     check = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", text, flags=re.MULTILINE)
     if not check or json.loads(check[1])[:3] != ["bash", "/etc/tf_serving/available.sh", flags.get("rest_api_port")]:
         found.append("HEALTHCHECK doesn't ask for AVAILABLE")
@@ -94,6 +101,10 @@ def test_hadolint_finds_what_is_broken(tmp_path):
         ('"--xla_cpu_compilation_enabled=true", \\\n', "\\\n", "--xla_cpu_compilation_enabled=true is missing"),
         ('"--rest_api_port=8501"', '"--rest_api_port=8080"', "HEALTHCHECK"),
         ("EXPOSE 8500 8501", "EXPOSE 8500", "EXPOSE"),
+        ("docker.io/tensorflow", "tensorflow", "isn't a pinned"),
+        ("--chown=1000:1000 ${EXPORT}", "${EXPORT}", "not readable for user 1000"),
+        ("--chown=1000:1000 serving/models", "serving/models", "not readable for user 1000"),
+        ("EXPOSE 8500 8501", "RUN curl https://host.example/x | tar -x\nEXPOSE 8500 8501", "not checked"),
         ("--monitoring_config_file=/etc/tf_serving/", "--monitoring_config_file=/etc/", "isn't copied"),
         ("/usr/bin/tensorflow_model_server", "/usr/bin/tf_serving_entrypoint.sh", "ENTRYPOINT"),
     ],
@@ -102,3 +113,73 @@ def test_own_rules_find_what_is_broken(old, new, expected):
     text = (ROOT / "serving" / "Dockerfile.gpu").read_text()
     assert old in text
     assert expected in "\n".join(problems(text.replace(old, new)))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A git repository with a folder scann/ beside others, and the commit that holds them."""
+    folder = tmp_path_factory.mktemp("research")
+    (folder / "scann" / "scann").mkdir(parents=True)
+    (folder / "scann" / "scann" / "BUILD.bazel").write_text("cc_library()\n")
+    (folder / "other").mkdir()
+    (folder / "other" / "large").write_text("x" * 1000)
+    author = {"user.name": "a", "user.email": "a@host.example", "uploadpack.allowFilter": "true"}
+    settings = [word for name, value in author.items() for word in ("-c", f"{name}={value}")]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "1.3.2"]):
+        subprocess.run(["git", *settings, *command], cwd=folder, check=True)
+    for name in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        subprocess.run(["git", "config", name, "true"], cwd=folder, check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
+    return folder, commit.stdout.strip()
+
+
+def download(repository: Path, commit: str, target: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the download of Dockerfile.scann in a folder, from another repository."""
+    text = re.sub(r"\\\n\s*", " ", (ROOT / "serving" / "Dockerfile.scann").read_text())
+    (command,) = re.findall(r"^RUN (git init .*)$", text, flags=re.MULTILINE)
+    target.mkdir()
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=target,
+        env={**os.environ, "SCANN_COMMIT": commit, "SCANN_REPOSITORY": f"file://{repository}"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_scann_is_fetched_by_the_hash_of_its_sources(repository, tmp_path):
+    folder, commit = repository
+    done = download(folder, commit, tmp_path / "research")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "research" / "scann" / "scann" / "BUILD.bazel").read_text() == "cc_library()\n"
+    # The repository has hundreds of other projects.
+    assert not (tmp_path / "research" / "other").exists()
+
+
+def test_sources_that_were_changed_on_the_way_are_refused(repository, tmp_path):
+    """What is stored under the file's hash has other content."""
+    folder, commit = repository
+    changed = tmp_path / "changed"
+    subprocess.run(["git", "clone", "--quiet", "--no-local", folder, changed], check=True)
+    for name in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        subprocess.run(["git", "config", name, "true"], cwd=changed, check=True)
+    objects = changed / ".git" / "objects"
+    for pack in list(objects.glob("pack/*.pack")):
+        packed = pack.read_bytes()
+        pack.with_suffix(".idx").unlink()
+        pack.unlink()
+        subprocess.run(["git", "unpack-objects", "-q"], cwd=changed, input=packed, check=True)
+    name = subprocess.run(
+        ["git", "rev-parse", f"{commit}:scann/scann/BUILD.bazel"],
+        cwd=changed,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    stored = objects / name[:2] / name[2:]
+    stored.chmod(0o644)
+    content = b"evil_library\n"
+    stored.write_bytes(zlib.compress(b"blob %d\0" % len(content) + content))
+    done = download(changed, commit, tmp_path / "research")
+    assert done.returncode != 0
+    assert not list((tmp_path / "research").glob("scann/scann/*"))

@@ -1,4 +1,4 @@
-"""Kubernetes manifests, KServe's, and docker-compose.yaml: schemas where a package has them, our own rules besides."""
+"""Kubernetes manifests: by the schemas of Kubernetes, by kustomize, and by our own rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import server_flags
 import yaml
 from google.protobuf import text_format
 from manifest_lint import lint
@@ -16,6 +15,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVING = ROOT / "serving"
+KUSTOMIZE = ROOT / ".kustomize" / "kustomize"
 PYTHON = ROOT / ".venv-serving" / "bin" / "python"
 # An old Kubernetes that has gRPC probes and autoscaling/v2 as stable, and a recent one.
 KUBERNETES = ("1.29", "1.34")
@@ -77,7 +77,8 @@ def schema_problems(pairs: list[tuple[str, dict]]) -> list[str | None]:
 
 def test_kubernetes_schemas_accept_the_manifests_and_refuse_broken_ones():
     folders = (SERVING / "kubernetes", ROOT / "pipelines" / "kubernetes")
-    good = [document for folder in folders for path in sorted(folder.glob("*.yaml")) for document in documents(path)]
+    paths = [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    good = [document for path in [*paths, SERVING / "kserve" / "network.yaml"] for document in documents(path)]
     assert {document["kind"] for document in good} == {
         "Namespace",
         "PersistentVolume",
@@ -90,7 +91,7 @@ def test_kubernetes_schemas_accept_the_manifests_and_refuse_broken_ones():
     }
     pairs = [(version, document) for version in KUBERNETES for document in good]
     wrong_type, unknown_field, no_selector = (copy.deepcopy(find(good, "Deployment")) for _ in range(3))
-    wrong_type["spec"]["replicas"] = "three"
+    wrong_type["spec"]["minReadySeconds"] = "three"
     unknown_field["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
     del no_selector["spec"]["selector"]
     broken = [wrong_type, unknown_field, no_selector]
@@ -117,6 +118,24 @@ def pod(found: list[dict]) -> dict:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_manifests_fit_together(name):
     assert lint(variant(name), CONFIG_MAPS, MODELS) == []
+
+
+def test_kustomize_builds_what_is_checked_here():
+    if not KUSTOMIZE.exists():
+        pytest.skip(
+            f"{KUSTOMIZE.relative_to(ROOT)} isn't there: `make .kustomize/kustomize` builds it where there is Go"
+        )
+    done = subprocess.run([KUSTOMIZE, "build", SERVING], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    built = list(yaml.safe_load_all(done.stdout))
+    maps = [document for document in built if document["kind"] == "ConfigMap"]
+    assert {document["metadata"]["name"]: document["data"] for document in maps} == CONFIG_MAPS
+    rest = [document for document in built if document["kind"] != "ConfigMap"]
+    assert sorted(map(json.dumps, map(_sorted, rest))) == sorted(map(json.dumps, map(_sorted, variant("hqgnn"))))
+
+
+def _sorted(document: dict) -> dict:
+    return json.loads(json.dumps(document, sort_keys=True))
 
 
 def test_variants_can_run_side_by_side():
@@ -188,6 +207,10 @@ BREAKS = {
         lambda found: find(found, "HorizontalPodAutoscaler")["spec"].update(minReplicas=1),
         "expected 2 <=",
     ),
+    "replicas beside an autoscaler": (
+        lambda found: find(found, "Deployment")["spec"].update(replicas=3),
+        "HorizontalPodAutoscaler hqgnn: each apply of hqgnn sets the number of its pods back",
+    ),
     "port flag": (lambda found: container(found)["args"].__setitem__(0, "--port=9000"), "aren't those of the flags"),
     "mistyped flag": (lambda found: container(found)["args"].append("--rest_port=1"), "unknown flag --rest_port=1"),
     "no XLA": (
@@ -213,8 +236,9 @@ BREAKS = {
         "expected a read-only claim",
     ),
     "other config map": (lambda found: pod(found)["volumes"][1]["configMap"].update(name="x"), "no ConfigMap x"),
-    "latest": (lambda found: container(found).update(image="tensorflow/serving:latest"), "isn't pinned"),
-    "no tag": (lambda found: container(found).update(image="tensorflow/serving"), "isn't pinned"),
+    "latest": (lambda found: container(found).update(image="docker.io/tensorflow/serving:latest"), "isn't pinned"),
+    "no tag": (lambda found: container(found).update(image="docker.io/tensorflow/serving"), "isn't pinned"),
+    "no registry": (lambda found: container(found).update(image="tensorflow/serving:2.16.1"), "isn't pinned"),
     "namespace": (lambda found: find(found, "Service")["metadata"].update(namespace="default"), "is in a namespace"),
     "open network": (
         lambda found: found.remove(find(found, "NetworkPolicy")),
@@ -245,112 +269,3 @@ def test_lint_finds_what_is_broken(name):
     found = variant("hqgnn")
     change(found)
     assert expected in "\n".join(lint(found, CONFIG_MAPS, MODELS))
-
-
-def kserve_problems(runtime: dict, service: dict) -> list[str]:
-    """KServe's resources have no schema in the package: the fields that we use, and that they fit."""
-    problems = []
-    if (runtime["apiVersion"], runtime["kind"]) != ("serving.kserve.io/v1alpha1", "ServingRuntime"):
-        problems.append("not a ServingRuntime")
-    if (service["apiVersion"], service["kind"]) != ("serving.kserve.io/v1beta1", "InferenceService"):
-        problems.append("not an InferenceService")
-    model, (server,) = service["spec"]["predictor"]["model"], runtime["spec"]["containers"]
-    flags, wrong = server_flags.parse(server["args"])
-    problems += wrong
-    if server["name"] != "kserve-container":
-        problems.append("KServe looks for the container kserve-container")
-    if (flags.get("port"), flags.get("rest_api_port")) != ("9000", "8080"):
-        problems.append("KServe's ports are 9000 for gRPC and 8080 for REST")
-    if flags.get("model_base_path") != "/mnt/models" or flags.get("model_name") != "{{.Name}}":
-        problems.append("KServe puts the model at /mnt/models, under the service's name")
-    security = server["securityContext"]
-    if (security["runAsUser"], security["readOnlyRootFilesystem"]) != (1000, True):
-        problems.append("expected uid 1000 and a read-only root")
-    if model["runtime"] != runtime["metadata"]["name"]:
-        problems.append("no such runtime")
-    formats = [{key: item[key] for key in ("name", "version")} for item in runtime["spec"]["supportedModelFormats"]]
-    if model["modelFormat"] not in formats:
-        problems.append("the runtime doesn't support the format")
-    if not model["storageUri"].startswith("pvc://models/"):
-        problems.append("storageUri isn't on the claim of kubernetes/models.yaml")
-    if {port["containerPort"] for port in model["ports"]} - {8080, 9000}:
-        problems.append("a port that TF Serving doesn't listen on")
-    probe = model["readinessProbe"]["exec"]["command"][-1]
-    if "/dev/tcp/127.0.0.1/8080" not in probe or f"/v1/models/{service['metadata']['name']} " not in probe:
-        problems.append("readinessProbe asks for another port or model")
-    if runtime["metadata"]["namespace"] != service["metadata"]["namespace"]:
-        problems.append("two namespaces")
-    return problems
-
-
-def test_kserve():
-    assert kserve_problems(*documents(SERVING / "kserve" / "inferenceservice.yaml")) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (
-            lambda runtime, service: runtime["spec"]["containers"][0]["args"].__setitem__(0, "--port=8500"),
-            "ports are 9000",
-        ),
-        (lambda runtime, service: service["spec"]["predictor"]["model"].update(runtime="x"), "no such runtime"),
-        (lambda runtime, service: service["metadata"].update(name="other"), "another port or model"),
-        (lambda runtime, service: runtime["spec"]["containers"][0].update(name="server"), "kserve-container"),
-    ],
-)
-def test_kserve_broken(change, expected):
-    runtime, service = documents(SERVING / "kserve" / "inferenceservice.yaml")
-    change(runtime, service)
-    assert expected in "\n".join(kserve_problems(runtime, service))
-
-
-def compose_problems(compose: dict) -> list[str]:
-    problems, taken = [], []
-    for name, service in compose["services"].items():
-        flags, wrong = server_flags.parse(service["command"])
-        problems += [f"{name}: {problem}" for problem in wrong]
-        if service["user"] != "1000:1000" or not service["read_only"] or service["cap_drop"] != ["ALL"]:
-            problems.append(f"{name}: has rights that it doesn't need")
-        if not service.get("mem_limit") or not service.get("cpus"):
-            problems.append(f"{name}: has no limits")
-        for port in service["ports"]:
-            address, outside, inside = port.split(":")
-            taken.append(outside)
-            if address != "127.0.0.1" or inside not in (flags["port"], flags["rest_api_port"]):
-                problems.append(f"{name}: port {port}")
-        config = flags["model_config_file"].removeprefix("/etc/tf_serving/")
-        _, *command = service["healthcheck"]["test"]
-        if command != ["bash", "/etc/tf_serving/available.sh", flags["rest_api_port"], *MODELS.get(config, ["?"])]:
-            problems.append(f"{name}: healthcheck {command}")
-        for volume in service["volumes"]:
-            if not volume.endswith(":ro"):
-                problems.append(f"{name}: can write to {volume}")
-        if "build" in service and not (SERVING / service["build"]["context"] / service["build"]["dockerfile"]).exists():
-            problems.append(f"{name}: no {service['build']['dockerfile']}")
-    if len(set(taken)) != len(taken):
-        problems.append("two services want one port")
-    return problems
-
-
-def test_compose():
-    (compose,) = documents(SERVING / "docker-compose.yaml")
-    assert set(compose["services"]) == {"hqgnn", "hqgnn-gpu", "hqgnn-scann"}
-    assert compose_problems(compose) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"ports": ["0.0.0.0:8500:8500"]}, "port 0.0.0.0"),
-        ({"ports": ["127.0.0.1:8500:8600"]}, "port 127.0.0.1:8500:8600"),
-        ({"user": "root"}, "rights"),
-        ({"mem_limit": None}, "no limits"),
-        ({"volumes": ["./models:/models"]}, "can write"),
-        ({"healthcheck": {"test": ["CMD", "true"]}}, "healthcheck"),
-    ],
-)
-def test_compose_broken(change, expected):
-    (compose,) = documents(SERVING / "docker-compose.yaml")
-    compose["services"]["hqgnn"] = {**compose["services"]["hqgnn"], **change}
-    assert expected in "\n".join(compose_problems(compose))

@@ -1,0 +1,145 @@
+"""KServe's manifests: the fields that we use, that they fit, and that the network policies fit KServe's pods."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import server_flags
+import yaml
+from manifest_lint import is_pinned
+
+SERVING = Path(__file__).resolve().parents[2] / "serving"
+NAME = "serving.kserve.io/inferenceservice"
+# Of Knative's queue proxy: HTTP/1, h2c, TLS, and what the autoscaler reads.
+KNATIVE_PORTS = {8012, 8013, 8112, 9090}
+
+
+def documents(path: Path) -> list[dict]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+RUNTIME, SERVICE = documents(SERVING / "kserve" / "inferenceservice.yaml")
+POLICIES = documents(SERVING / "kserve" / "network.yaml") + documents(SERVING / "kubernetes" / "network.yaml")
+
+
+def problems(runtime: dict, service: dict, policies: list[dict]) -> list[str]:
+    """KServe's resources have no schema in the package."""
+    found = []
+    if (runtime["apiVersion"], runtime["kind"]) != ("serving.kserve.io/v1alpha1", "ServingRuntime"):
+        found.append("not a ServingRuntime")
+    if (service["apiVersion"], service["kind"]) != ("serving.kserve.io/v1beta1", "InferenceService"):
+        found.append("not an InferenceService")
+    predictor = service["spec"]["predictor"]
+    model, (server,) = predictor["model"], runtime["spec"]["containers"]
+    flags, wrong = server_flags.parse(server["args"])
+    found += wrong
+    if server["name"] != "kserve-container":
+        found.append("KServe looks for the container kserve-container")
+    if not is_pinned(server["image"]):
+        found.append(f"image {server['image']} isn't pinned")
+    if (flags.get("port"), flags.get("rest_api_port")) != ("9000", "8080"):
+        found.append("KServe's ports are 9000 for gRPC and 8080 for REST")
+    if flags.get("model_base_path") != "/mnt/models" or flags.get("model_name") != "{{.Name}}":
+        found.append("KServe puts the model at /mnt/models, under the service's name")
+    security = server["securityContext"]
+    if (security["runAsUser"], security["readOnlyRootFilesystem"]) != (1000, True):
+        found.append("expected uid 1000 and a read-only root")
+    if predictor.get("automountServiceAccountToken", True):
+        found.append("mounts a service account token")
+    if model["runtime"] != runtime["metadata"]["name"]:
+        found.append("no such runtime")
+    formats = [{key: item[key] for key in ("name", "version")} for item in runtime["spec"]["supportedModelFormats"]]
+    if model["modelFormat"] not in formats:
+        found.append("the runtime doesn't support the format")
+    if not model["storageUri"].startswith("pvc://models/"):
+        found.append("storageUri isn't on the claim of kubernetes/models.yaml")
+    if {port["containerPort"] for port in model["ports"]} - {8080, 9000}:
+        found.append("a port that TF Serving doesn't listen on")
+    probe = model["readinessProbe"]["exec"]["command"][-1]
+    if "/dev/tcp/127.0.0.1/8080" not in probe or f"/v1/models/{service['metadata']['name']} " not in probe:
+        found.append("readinessProbe asks for another port or model")
+    if runtime["metadata"]["namespace"] != service["metadata"]["namespace"]:
+        found.append("two namespaces")
+    return found + network_problems(service, policies)
+
+
+def network_problems(service: dict, policies: list[dict]) -> list[str]:
+    """Who must reach a pod that KServe makes, and can't; or can without being meant to."""
+    labels = {NAME: service["metadata"]["name"], "component": "predictor"}
+    allowed: dict[str, set[int]] = {}
+    denied = False
+    for policy in policies:
+        spec = policy["spec"]
+        if not spec["podSelector"].get("matchLabels", {}).items() <= labels.items():
+            continue
+        denied |= spec["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in spec and "egress" not in spec
+        for rule in spec.get("ingress", []):
+            for peer in rule.get("from", [{}]):
+                for name in _callers(peer):
+                    allowed.setdefault(name, set()).update(port["port"] for port in rule["ports"])
+    wanted = {
+        "client": {9000, 8080},
+        "knative-serving": KNATIVE_PORTS,
+        "istio-system": KNATIVE_PORTS,
+        "kourier-system": KNATIVE_PORTS,
+        "monitoring": {8080, 9091},
+    }
+    found = [] if denied else ["nothing denies what isn't allowed"]
+    if "anyone" in allowed:
+        found.append("lets anyone in")
+    return found + [
+        f"{name} reaches {sorted(allowed.get(name, ()))}, expected {sorted(ports)}"
+        for name, ports in wanted.items()
+        if allowed.get(name, set()) != ports
+    ]
+
+
+def _callers(peer: dict) -> list[str]:
+    if not peer:
+        return ["anyone"]
+    if "namespaceSelector" not in peer:
+        return ["own namespace"]
+    selector = peer["namespaceSelector"]
+    labels = selector.get("matchLabels", {})
+    names = [name for match in selector.get("matchExpressions", []) for name in match["values"]]
+    if "hqgnn-client" in labels:
+        names.append("client")
+    return names + [labels[key] for key in labels if key == "kubernetes.io/metadata.name"] or ["anyone"]
+
+
+def test_kserve():
+    assert problems(RUNTIME, SERVICE, POLICIES) == []
+
+
+def test_the_policies_of_our_own_pods_alone_would_cut_kserve_off():
+    alone = documents(SERVING / "kubernetes" / "network.yaml")
+    assert any("client reaches []" in problem for problem in network_problems(SERVICE, alone))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda runtime, service, _: runtime["spec"]["containers"][0]["args"].__setitem__(0, "--port=8500"), "9000"),
+        (lambda runtime, service, _: service["spec"]["predictor"]["model"].update(runtime="x"), "no such runtime"),
+        (lambda runtime, service, _: service["metadata"].update(name="other"), "another port or model"),
+        (lambda runtime, service, _: runtime["spec"]["containers"][0].update(name="server"), "kserve-container"),
+        (lambda runtime, service, _: runtime["spec"]["containers"][0].update(image="serving:2"), "isn't pinned"),
+        (
+            lambda runtime, service, _: service["spec"]["predictor"].pop("automountServiceAccountToken"),
+            "service account token",
+        ),
+        (lambda runtime, service, policies: policies.pop(1), "client reaches []"),
+        (lambda runtime, service, policies: policies[1]["spec"]["ingress"][0].pop("from"), "lets anyone in"),
+        (lambda runtime, service, policies: policies[2]["spec"]["ingress"][0]["ports"].pop(), "knative-serving reach"),
+        (
+            lambda runtime, service, policies: policies[1]["spec"]["podSelector"].update(matchLabels={"app": "hqgnn"}),
+            "client reaches []",
+        ),
+    ],
+)
+def test_what_is_broken_is_found(change, expected):
+    runtime, service, policies = copy.deepcopy((RUNTIME, SERVICE, POLICIES))
+    change(runtime, service, policies)
+    assert expected in "\n".join(problems(runtime, service, policies))
