@@ -248,4 +248,5 @@ def _platform(document: Json, spec: Json) -> Iterator[str]:
 
 
 def _parameters(component: Json) -> Json:
-    return component.get("inputDefinitions", {}).get("parameters", {})
+    parameters: Json = component.get("inputDefinitions", {}).get("parameters", {})
+    return parameters

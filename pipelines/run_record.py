@@ -71,5 +71,6 @@ class RunRecord:
 
     def property(self, component: str, output: str, name: str) -> str | int:
         """A custom property of an artifact."""
-        value = self.artifacts[component, output].custom_properties[name]
-        return value.string_value if value.HasField("string_value") else value.int_value
+        stored = self.artifacts[component, output].custom_properties[name]
+        value: str | int = stored.string_value if stored.HasField("string_value") else stored.int_value
+        return value

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
+from tf_hqgnn.types import Float32Array, Int64Array, IntArray
+
 # The rows of a block that have an edge, where the edges of each begin, and the rows at their other ends.
 EdgeBlock = tuple[int, bytes, bytes, bytes]
 
@@ -74,7 +76,7 @@ class Blocks:
         total, number, blocks = self._side(block)
         return max(0, (total - number + blocks - 1) // blocks)
 
-    def index(self, block: int) -> np.ndarray:
+    def index(self, block: int) -> Int64Array:
         """int64: the users or items of a block, in the order of its rows."""
         _, number, blocks = self._side(block)
         return number + blocks * np.arange(self.rows(block))
@@ -96,7 +98,7 @@ class Blocks:
         return self.num_items, block - self.user_blocks, self.item_blocks
 
 
-def split(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def split(keys: IntArray) -> Iterator[tuple[int, IntArray]]:
     """Every distinct key, with the places where it is.
 
     Example:
@@ -109,7 +111,7 @@ def split(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield int(keys[order[start]]), order[start:end]
 
 
-def edge_block(block: int, rows: np.ndarray, others: np.ndarray) -> EdgeBlock:
+def edge_block(block: int, rows: Int64Array, others: Int64Array) -> EdgeBlock:
     """The edges between `rows` of a block and rows of another, int64 [n >= 1], in any order, no pair twice."""
     order = np.argsort(rows, kind="stable")
     rows = rows[order]
@@ -118,7 +120,7 @@ def edge_block(block: int, rows: np.ndarray, others: np.ndarray) -> EdgeBlock:
     return block, _int32(rows[starts]), _int32(ends), _int32(others[order])
 
 
-def product(edges: EdgeBlock, values: np.ndarray) -> tuple[int, bytes, bytes]:
+def product(edges: EdgeBlock, values: Float32Array) -> tuple[int, bytes, bytes]:
     """The sums of the values at the other ends: block, its rows int32 [m], and float32 [m, d].
 
     Args:
@@ -138,5 +140,5 @@ def product(edges: EdgeBlock, values: np.ndarray) -> tuple[int, bytes, bytes]:
     return block, rows, (matrix @ values).astype(np.float32, copy=False).tobytes()
 
 
-def _int32(values: np.ndarray) -> bytes:
+def _int32(values: IntArray) -> bytes:
     return values.astype(np.int32).tobytes()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, WorkerOptions
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner, create_runner
@@ -84,7 +85,7 @@ def make_runner(options: PipelineOptions) -> PipelineRunner:
     """
     if is_direct(options):
         # What DirectRunner ends up with for a batch pipeline, after it tried to download another runner's binary.
-        provision = fn_runner.beam_provision_api_pb2.ProvisionInfo(
+        provision = beam_provision_api_pb2.ProvisionInfo(
             pipeline_options=JobServiceHandle.encode_pipeline_options(options.get_all_options())
         )
         return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))

@@ -16,7 +16,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from tf_hqgnn.data.parquet_file import open_parquet
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int64Array, IntArray
 
 EDGE_COLUMNS = ("user_index", "item_index")
 ROW_COLUMNS = ("index", "embedding")
@@ -69,35 +69,35 @@ def dimension(pattern: str, schema: pa.Schema) -> int:
     kind = schema.field("embedding").type
     if not pa.types.is_fixed_size_list(kind):
         raise InputError(f"{pattern}: embedding is of type {kind}; expected a fixed-size list of float32")
-    return kind.list_size
+    return int(kind.list_size)
 
 
-def read_edges(group: RowGroup) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def read_edges(group: RowGroup) -> Iterator[tuple[Int64Array, Int64Array]]:
     """Pairs of int64 [n]: users and items."""
     for batch in _batches(group, EDGE_COLUMNS):
         user, item = (batch.column(name).cast(pa.int64()).to_numpy() for name in EDGE_COLUMNS)
         yield user, item
 
 
-def read_rows(group: RowGroup) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def read_rows(group: RowGroup) -> Iterator[tuple[Int64Array, Float32Array]]:
     """int64 [n] and float32 [n, d]: where rows belong, and the rows."""
     for batch in _batches(group, ROW_COLUMNS):
         values = batch.column("embedding").flatten().cast(pa.float32()).to_numpy()
         yield batch.column("index").cast(pa.int64()).to_numpy(), values.reshape(len(batch), -1)
 
 
-def write_rows(path: str, index: np.ndarray, rows: np.ndarray) -> None:
+def write_rows(path: str, index: IntArray, rows: Float32Array) -> None:
     """Writes rows; the file is there complete or not at all."""
     kind = pa.list_(pa.float32(), rows.shape[1])
     _write(path, [index, pa.FixedSizeListArray.from_arrays(rows.astype(np.float32).ravel(), type=kind)], ROW_COLUMNS)
 
 
-def write_edges(path: str, user_index: np.ndarray, item_index: np.ndarray) -> None:
+def write_edges(path: str, user_index: IntArray, item_index: IntArray) -> None:
     """Writes pairs; the file is there complete or not at all."""
     _write(path, [user_index, item_index], EDGE_COLUMNS)
 
 
-def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
+def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
     """Writes `edges.parquet`, `users.parquet` and `items.parquet` of a training run: its graph and trained tables.
 
     Returns:

@@ -100,6 +100,7 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         self, batch: Sequence[ShardOfUsers], model: LoadedModel, inference_args: dict[str, Any] | None = None
     ) -> Iterator[ShardOfAnswers]:
         """The answers of each shard, in the order of its users."""
+        del inference_args
         size = self._batch_size or model.batch_size
         for users in batch:
             ids = users.rows.column(COLUMN).combine_chunks()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -62,7 +62,7 @@ class Plan:
     @property
     def suffix(self) -> str:
         """That of `out`: .parquet or .tfrecord."""
-        return os.path.splitext(self.out)[1]
+        return posixpath.splitext(self.out)[1]
 
     @property
     def folder(self) -> str:
@@ -86,7 +86,7 @@ class Plan:
 
     def shard(self, number: int) -> str:
         """An output file, such as OUT-00000-of-00008.parquet."""
-        return f"{os.path.splitext(self.out)[0]}-{number:05d}-of-{self.num_shards:05d}{self.suffix}"
+        return f"{posixpath.splitext(self.out)[0]}-{number:05d}-of-{self.num_shards:05d}{self.suffix}"
 
     def missing(self) -> frozenset[int]:
         """Shards that aren't done."""
@@ -133,7 +133,7 @@ def make_plan(
     Raises:
       InputError: A setting can't be, an input can't be read, or the output or another run's part of it is there.
     """
-    if os.path.splitext(out)[1] not in FORMATS:
+    if posixpath.splitext(out)[1] not in FORMATS:
         raise InputError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     check_name("--out", out)
     model = model.rstrip("/")
@@ -180,7 +180,7 @@ def _answers_of(plan: Plan) -> dict[str, object]:
 def _check_free(plan: Plan) -> None:
     found = [plan.report_path] if FileSystems.exists(plan.report_path) else []
     if not found and not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
-        pattern = f"{os.path.splitext(plan.out)[0]}-*-of-*{plan.suffix}"
+        pattern = f"{posixpath.splitext(plan.out)[0]}-*-of-*{plan.suffix}"
         found = [metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list]
     if found:
         raise InputError(

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from tf_hqgnn.beam.blocks import Blocks
@@ -56,7 +55,7 @@ from tf_hqgnn.beam.series import coefficients
 from tf_hqgnn.beam.sinks import check_name, read_json, write_bytes
 from tf_hqgnn.beam.untrained_rows import fill_users
 from tf_hqgnn.logs import quieten_libraries
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import BoolArray, Float64Array, InputError
 
 BLOCK_ROWS = 1 << 18
 BLOCK_EDGES = 1 << 23
@@ -88,12 +87,12 @@ def propagate(
     users: str,
     items: str,
     out: str,
-    series: np.ndarray,
+    series: Float64Array,
     normalize: bool = False,
     flags: Sequence[str] = (),
     block_rows: int = BLOCK_ROWS,
     block_edges: int = BLOCK_EDGES,
-    untrained_users: np.ndarray | None = None,
+    untrained_users: BoolArray | None = None,
 ) -> Propagated:
     """Writes `OUT/users-*.parquet` and `OUT/items-*.parquet`, and last `OUT/report.json`.
 
@@ -156,7 +155,7 @@ def build(
     row_groups: list[tuple[bool, RowGroup]],
     blocks: Blocks,
     dim: int,
-    series: np.ndarray,
+    series: Float64Array,
     normalize: bool,
     out: str,
 ) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Float64Array, InputError
 
 
-def coefficients(solver: str, t1: float, num_steps: int = 1, tolerance: float = 1e-6) -> np.ndarray:
+def coefficients(solver: str, t1: float, num_steps: int = 1, tolerance: float = 1e-6) -> Float64Array:
     """c_0..c_K of h(t1) = sum_k c_k A^k e, float64 [K + 1], for |A| <= 1.
 
     Raises:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tf_hqgnn.beam.users import COLUMN, ROWS
+from tf_hqgnn.types import BoolArray, Int64Array
 
 EMPTY = "empty id"
 UNDECODABLE = "undecodable"
@@ -55,7 +56,7 @@ class ToShards(beam.DoFn):
         self._num_shards = num_shards
         self._todo = todo
 
-    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, bytes] | beam.pvalue.TaggedOutput]:
+    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, bytes] | beam.pvalue.TaggedOutput[str, int]]:
         """At most one element a shard, whatever the number of users."""
         yield beam.pvalue.TaggedOutput(self.COUNT, len(batch))
         shards = shard_of(batch.column(COLUMN), self._num_shards)
@@ -79,7 +80,7 @@ class GatherShard(beam.DoFn):
         yield sort_out(number, pa.Table.from_batches(batches, ROWS))
 
 
-def shard_of(ids: pa.Array, num_shards: int) -> np.ndarray:
+def shard_of(ids: pa.Array, num_shards: int) -> Int64Array:
     """int64 [n] in `[0, num_shards)`, by the CRC-32 of each id.
 
     Example:
@@ -125,7 +126,7 @@ def reject(rows: pa.Table, reasons: list[str]) -> pa.Table:
     return pa.table(columns, schema=REJECTED)
 
 
-def _is_utf8(ids: pa.Array) -> np.ndarray:
+def _is_utf8(ids: pa.Array) -> BoolArray:
     """Bool [n]; a null is."""
     try:
         ids.cast(pa.string())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -128,11 +128,11 @@ def _write_examples(file: Any, answers: pa.Table) -> None:
 
     # TensorFlow frames records, but only into a file of its own.
     with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, "examples")
-        with tf.io.TFRecordWriter(local) as writer:
+        local = Path(folder, "examples")
+        with tf.io.TFRecordWriter(str(local)) as writer:
             for batch in answers.to_batches(max_chunksize=4096):
                 for example in serialize_examples(batch):
                     writer.write(example)
-        with open(local, "rb") as source:
+        with local.open("rb") as source:
             while block := source.read(1 << 22):
                 file.write(block)

@@ -38,7 +38,7 @@ def run_supervised(plan: Plan, flags: Sequence[str], say: Callable[[str], None])
             reason = Path(scratch, "reason")
             command = [sys.executable, "-m", "tf_hqgnn.beam.job", plan.folder, str(reason), *flags]
             # Workers write to standard error while they are started, whatever the level of their logs.
-            with open(Path(scratch, "log"), "w+", encoding="utf-8", errors="replace") as log:
+            with Path(scratch, "log").open("w+", encoding="utf-8", errors="replace") as log:
                 status = _run(command, environment, log)
                 log.seek(0)
                 last = reason.read_text(encoding="utf-8") if reason.exists() else log.read()[-500:]

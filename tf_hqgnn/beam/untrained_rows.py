@@ -6,9 +6,10 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from tf_hqgnn.beam.graph_files import ROW_COLUMNS, list_row_groups, read_rows, write_rows
+from tf_hqgnn.types import BoolArray
 
 
-def fill_users(out: str, untrained: np.ndarray) -> None:
+def fill_users(out: str, untrained: BoolArray) -> None:
     """Replaces rows in `OUT/users-*.parquet`; two passes over the files, a file at a time in memory.
 
     Args:

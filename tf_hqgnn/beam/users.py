@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ def find_files(users: str) -> list[Any]:
         return []
     try:
         is_local = FileSystems.get_scheme(users) is None
-        if is_local and os.path.isdir(users):
+        if is_local and Path(users).is_dir():
             found = [_metadata(str(part)) for part in input_parts(Path(users), "users", "--users")]
         elif FileSystems.exists(users):
             found = [_metadata(users)]
@@ -85,7 +85,7 @@ def find_files(users: str) -> list[Any]:
             found = _match(users) or [
                 file for file in _match(f"{users.rstrip('/')}/*") if not _name(file.path).startswith(("_", "."))
             ]
-    except (BeamIOError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"--users {users}: {' '.join(str(error).split())}") from error
@@ -159,8 +159,8 @@ def _kind(path: str, suffix: str, head: bytes) -> str:
 
 def _suffix(path: str) -> str:
     """The extension, that of compression left out."""
-    base, suffix = os.path.splitext(path.lower())
-    return os.path.splitext(base)[1] if suffix in SUFFIXES else suffix
+    base, suffix = posixpath.splitext(path.lower())
+    return posixpath.splitext(base)[1] if suffix in SUFFIXES else suffix
 
 
 def _open(path: str) -> Any:

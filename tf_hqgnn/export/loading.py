@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import posixpath
 from typing import Any
 
 import tensorflow as tf
@@ -81,7 +82,7 @@ def import_scann(model: str) -> None:
 
 
 def _read(model_dir: Folder) -> saved_model_pb2.SavedModel:
-    path = os.path.join(os.fspath(model_dir), SAVED_MODEL_FILE)
+    path = posixpath.join(os.fspath(model_dir), SAVED_MODEL_FILE)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return saved_model_pb2.SavedModel.FromString(file.read())

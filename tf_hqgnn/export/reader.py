@@ -15,7 +15,7 @@ from tf_hqgnn.quantization.packing import from_bit_planes, pack
 from tf_hqgnn.retrieval.bit_planes import unpack_planes
 from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.stripes import Stripes
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Float32Array, InputError, ObjectArray
 
 
 def read_bundle(version_dir: Path) -> ServingBundle:
@@ -58,11 +58,11 @@ def read_bundle(version_dir: Path) -> ServingBundle:
     )
 
 
-def _ids(stored: StoredModel, path: str) -> np.ndarray:
+def _ids(stored: StoredModel, path: str) -> ObjectArray:
     return np.array([value.decode("utf-8") for value in stored.read(path)], object)
 
 
-def _rows(stored: StoredModel, name: str, num_bits: int | None, dim: int, by_blocks: bool) -> Codes | np.ndarray:
+def _rows(stored: StoredModel, name: str, num_bits: int | None, dim: int, by_blocks: bool) -> Codes | Float32Array:
     if num_bits is None:
         return stored.read(f"{name}/values")
     if num_bits == 8:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import posixpath
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from tf_hqgnn.export.layout import VARIABLES
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Array, InputError
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "VARIABLE_VALUE"
@@ -29,7 +29,7 @@ class StoredModel:
 
     def __init__(self, model_dir: str | os.PathLike[str]) -> None:
         self._name = os.fspath(model_dir)
-        path = os.path.join(self._name, VARIABLES)
+        path = posixpath.join(self._name, VARIABLES)
         try:
             self._reader = tf.train.load_checkpoint(path)
             self._graph = TrackableObjectGraph.FromString(self._reader.get_tensor(_GRAPH))
@@ -40,13 +40,13 @@ class StoredModel:
     def __contains__(self, path: str) -> bool:
         return self._key(path) is not None
 
-    def read(self, path: str) -> np.ndarray:
+    def read(self, path: str) -> Array:
         """The value of the variable at `path`, names joined by "/".
 
         Raises:
           InputError: There is none.
         """
-        value: np.ndarray = self._reader.get_tensor(self._existing(path))
+        value: Array = self._reader.get_tensor(self._existing(path))
         return value
 
     def size(self, path: str) -> int:

@@ -13,6 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tf_hqgnn.export.layout import DEFAULT_SIGNATURE, MAX_WARMUP_RECORDS, WARMUP_FILE
 from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES
+from tf_hqgnn.types import ObjectArray
 
 _BATCHES = (1, 16)
 # XLA compiles the search when a batch of a size comes first: a server does that before it takes requests.
@@ -36,7 +37,7 @@ def warmed_up_batches(model_dir: str | Path) -> tuple[int, ...]:
     return tuple(sorted({value.tensor_shape.dim[0].size for value in users}))
 
 
-def warmup_requests(user_ids: np.ndarray, item_ids: np.ndarray, k: int, batch_sizes: tuple[int, ...]) -> Requests:
+def warmup_requests(user_ids: ObjectArray, item_ids: ObjectArray, k: int, batch_sizes: tuple[int, ...]) -> Requests:
     """`(signature, inputs)` that run every signature at every batch size, an unknown user among the larger ones.
 
     Args:
@@ -130,6 +131,5 @@ def _replay(model: Any, log: Any) -> None:
 
 def _example(user_id: str) -> bytes:
     values = tf.train.BytesList(value=[user_id.encode("utf-8")])
-    return tf.train.Example(
-        features=tf.train.Features(feature={"user_id": tf.train.Feature(bytes_list=values)})
-    ).SerializeToString()
+    features = tf.train.Features(feature={"user_id": tf.train.Feature(bytes_list=values)})
+    return bytes(tf.train.Example(features=features).SerializeToString())

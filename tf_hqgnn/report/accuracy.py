@@ -8,6 +8,7 @@ from tf_hqgnn.report.charts import CODES, COLORS, MODEL, POPULARITY, Series, bar
 from tf_hqgnn.report.markup import figure, number, paragraph, plots, section, table
 from tf_hqgnn.report.validation_sample import K, ValidationSample, popularity_groups
 from tf_hqgnn.training.coding import post_training_codes
+from tf_hqgnn.types import IntArray
 
 _BITS = (1, 2, 4, 8)
 
@@ -21,7 +22,7 @@ def accuracy(sample: ValidationSample) -> str:
     return _by_bits(sample, full, served, popular) + _by_kind(sample, served, popular)
 
 
-def _by_bits(sample: ValidationSample, full: np.ndarray, served: np.ndarray, popular: np.ndarray) -> str:
+def _by_bits(sample: ValidationSample, full: IntArray, served: IntArray, popular: IntArray) -> str:
     """NDCG of codes of several widths, by rounding alone, beside full precision and the run's own codes."""
     run = sample.run
     settings = run.config.quantization
@@ -64,7 +65,7 @@ def _by_bits(sample: ValidationSample, full: np.ndarray, served: np.ndarray, pop
     return section("NDCG against bits", plots(figure(svg, caption)), table(header, cells))
 
 
-def _by_kind(sample: ValidationSample, served: np.ndarray, popular: np.ndarray) -> str:
+def _by_kind(sample: ValidationSample, served: IntArray, popular: IntArray) -> str:
     """NDCG by the user's training interactions, recall by the item's."""
     buckets = sample.degree_buckets()
     ndcg = [[sample.ndcg(top, bucket.rows) for bucket in buckets] for top in (served, popular)]

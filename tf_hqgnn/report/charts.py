@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tf_hqgnn.report.markup import text
+from tf_hqgnn.types import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,8 +55,8 @@ class Series:
     """
 
     label: str | None
-    x: Sequence[float] | np.ndarray
-    y: Sequence[float] | np.ndarray
+    x: Sequence[float] | Array
+    y: Sequence[float] | Array
     color: str = MODEL
     style: str = "-o"
 

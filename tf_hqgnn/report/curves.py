@@ -11,6 +11,7 @@ from tf_hqgnn.report.charts import CODES, COLORS, MODEL, Series, line_chart
 from tf_hqgnn.report.markup import figure, number, plots, section
 from tf_hqgnn.report.validation_sample import K
 from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.types import Float64Array
 
 _NDCG = f"valid_ndcg@{K}"
 
@@ -22,7 +23,7 @@ def training_curves(run: RunDirectory) -> str:
     return (section("Training", plots(*figures)) if figures else "") + _coding_curves(run)
 
 
-def _history_curves(run: RunDirectory, history: dict[str, np.ndarray]) -> list[str]:
+def _history_curves(run: RunDirectory, history: dict[str, Float64Array]) -> list[str]:
     epoch, best = history["epoch"], run.metrics["best_epoch"]
     marked = (float(best), f"best epoch, {best}") if _NDCG in history else None
     figures = [_curve("loss", history, "loss", "training loss", "Loss of the training batches.", marked)]
@@ -35,7 +36,7 @@ def _history_curves(run: RunDirectory, history: dict[str, np.ndarray]) -> list[s
     return figures
 
 
-def _seconds(history: dict[str, np.ndarray]) -> str:
+def _seconds(history: dict[str, Float64Array]) -> str:
     """Seconds of an epoch and of its validation."""
     # The first epoch compiles, which would make all others a line on the axis.
     shown = slice(1 if len(history["epoch"]) > 2 and history["epoch"][0] == 1 else 0, None)
@@ -56,7 +57,7 @@ def _propagations(run: RunDirectory) -> list[str]:
     path = run.path / "propagation.csv"
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     series = []
     for solver, color in zip(("euler", "exact"), COLORS):
@@ -101,7 +102,7 @@ def _coding_curves(run: RunDirectory) -> str:
 
 def _curve(
     key: str,
-    history: dict[str, np.ndarray],
+    history: dict[str, Float64Array],
     name: str,
     label: str,
     caption: str,
@@ -112,11 +113,11 @@ def _curve(
     return figure(svg, caption)
 
 
-def read_history(path: Path) -> dict[str, np.ndarray]:
+def read_history(path: Path) -> dict[str, Float64Array]:
     """The columns of a history.csv as float64, NaN where a cell is empty; nothing if there is no row or no file."""
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows:
         return {}

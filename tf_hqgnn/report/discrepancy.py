@@ -12,7 +12,7 @@ from tf_hqgnn.ode.exact import series_coefficients
 from tf_hqgnn.report.charts import COLORS, Series, line_chart
 from tf_hqgnn.report.markup import figure, paragraph, plots, section
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Float32Array, Float64Array, FloatArray, InputError, IntArray
 
 _HOPS = 4
 _TIMES = 17
@@ -34,13 +34,13 @@ class Discrepancy:
       served: float64 [2], of the rows of this run, in full precision.
     """
 
-    hops: np.ndarray
-    times: np.ndarray
-    along_time: np.ndarray
-    served: np.ndarray
+    hops: Float64Array
+    times: Float64Array
+    along_time: Float64Array
+    served: Float64Array
 
 
-def measure(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray]) -> Discrepancy:
+def measure(run: RunDirectory, trained: tuple[Float32Array, Float32Array]) -> Discrepancy:
     """Propagates the trained tables hop by hop, and keeps the rows of a sample.
 
     All h(t) = sum_k c_k(t) A^k e are made of the same few products, of which only sampled rows are kept.
@@ -72,7 +72,7 @@ def measure(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray]) -> Discre
         powers.append(tf.gather(power, nodes).numpy())
     stacked = np.stack(powers).astype(np.float64)  # [K + 1, n, d]
 
-    def distances(h: np.ndarray) -> list[float]:
+    def distances(h: Float32Array) -> list[float]:
         """Of users and of items; NaN where there is none."""
         return [float(part.mean()) if len(part) else float("nan") for part in np.split(_distance(h, stacked[0]), sizes)]
 
@@ -86,7 +86,7 @@ def measure(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray]) -> Discre
     )
 
 
-def discrepancy(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray] | None) -> str:
+def discrepancy(run: RunDirectory, trained: tuple[Float32Array, Float32Array] | None) -> str:
     """The section; `trained` is what the best epoch's tables were, those of the run if None."""
     title = "Embedding discrepancy"
     if run.config.model.encoder_choice().mixes_dimensions:
@@ -123,13 +123,14 @@ def discrepancy(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray] | None
     return section(title, paragraph(note, soft=True), plots(*figures))
 
 
-def _draw(rng: np.random.Generator, degree: np.ndarray) -> np.ndarray:
+def _draw(rng: np.random.Generator, degree: IntArray) -> IntArray:
     """Ascending rows with a neighbour, at most `_SAMPLED_NODES`: the others don't move."""
     rows = np.flatnonzero(degree)
     return rows if len(rows) <= _SAMPLED_NODES else np.sort(rng.choice(rows, _SAMPLED_NODES, replace=False))
 
 
-def _distance(h: np.ndarray, e: np.ndarray) -> np.ndarray:
+def _distance(h: FloatArray, e: FloatArray) -> FloatArray:
     """1 - cos of each row; a row of zeros is at a right angle to everything."""
     norms = np.linalg.norm(h, axis=1) * np.linalg.norm(e, axis=1)
-    return 1 - np.einsum("nd,nd->n", h, e) / np.where(norms > 0, norms, 1.0)
+    distance: FloatArray = 1 - np.einsum("nd,nd->n", h, e) / np.where(norms > 0, norms, 1.0)
+    return distance

@@ -8,11 +8,12 @@ from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.report.markup import name, paragraph, section, table, text
 from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.types import Int64Array, IntArray
 
 _USERS, _SHOWN_HISTORY, _TOP = 10, 8, 10
 
 
-def choose_users(run: RunDirectory) -> np.ndarray:
+def choose_users(run: RunDirectory) -> Int64Array:
     """int64, up to ten users from few to many training interactions, drawn by the seed.
 
     One of each tenth by degree of the users with a history and a validation target; without a validation split, of all
@@ -43,7 +44,7 @@ def examples(run: RunDirectory) -> str:
     return section(f"{len(users)} users", paragraph(note, soft=True), *parts)
 
 
-def _user(run: RunDirectory, user: int, items: np.ndarray, held_out: set[int], is_open: bool) -> str:
+def _user(run: RunDirectory, user: int, items: IntArray, held_out: set[int], is_open: bool) -> str:
     dataset = run.dataset
     history = _history(run, user)
     hits = [place for place, item in enumerate(items.tolist()) if item in held_out]
@@ -74,13 +75,14 @@ def _user(run: RunDirectory, user: int, items: np.ndarray, held_out: set[int], i
     )
 
 
-def _history(run: RunDirectory, user: int) -> np.ndarray:
+def _history(run: RunDirectory, user: int) -> IntArray:
     """The user's training items, latest first; by popularity where the log has no time."""
     train = run.dataset.train
     rows = np.flatnonzero(train.user_index == user)
     items = train.item_index[rows]
     latest = run.graph.item_degree[items] if train.timestamp is None else train.timestamp[rows]
-    return items[np.lexsort((items, -latest.astype(np.float64)))]
+    ordered: IntArray = items[np.lexsort((items, -latest.astype(np.float64)))]
+    return ordered
 
 
 def _title(run: RunDirectory, item: int) -> str:

@@ -10,6 +10,7 @@ from tf_hqgnn.evaluation.metrics import ranking_metrics
 from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.graph.csr import CSR, select_rows
 from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.types import BoolArray, Float32Array, Int32Array, Int64Array, IntArray
 
 K = 20  # the cut-off that training watches
 _MAX_USERS, _MIN_USERS = 5000, 200
@@ -29,7 +30,7 @@ class Bucket:
 
     lowest: int
     highest: int
-    rows: np.ndarray
+    rows: IntArray
 
     def __str__(self) -> str:
         return f"{self.lowest:,}" if self.lowest == self.highest else f"{self.lowest:,}-{self.highest:,}"
@@ -47,7 +48,7 @@ class ValidationSample:
     """
 
     run: RunDirectory
-    users: np.ndarray
+    users: Int64Array
     num_judged: int
     targets: CSR
 
@@ -71,16 +72,16 @@ class ValidationSample:
             return f"all {self.num_judged:,} users of the validation split"
         return f"a sample of {len(self.users):,} of the {self.num_judged:,} users of the validation split"
 
-    def rank(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    def rank(self, users: Float32Array, items: Float32Array) -> Int32Array:
         """int32 [n, K], the best unseen items of each user of the sample; tables of all users and all items."""
         return rank(users, items, self.users, self.run.graph.seen(), K, self.run.config.evaluation.chunk_size)
 
-    def rank_popular(self) -> np.ndarray:
+    def rank_popular(self) -> Int32Array:
         """int32 [n, K], the most popular unseen items."""
         popularity = self.run.graph.item_degree.astype(np.float32)[:, None]
         return self.rank(np.ones((self.run.dataset.num_users, 1), np.float32), popularity)
 
-    def ndcg(self, top: np.ndarray, rows: np.ndarray | None = None) -> float:
+    def ndcg(self, top: IntArray, rows: IntArray | None = None) -> float:
         """Mean NDCG@K of a ranking `top` [n, K], over the users at `rows`, or over all."""
         rows = np.arange(len(self.users)) if rows is None else rows
         relevant = select_rows(self.targets, rows)
@@ -92,7 +93,7 @@ class ValidationSample:
         """The users in `count` parts of about equal size by their training interactions; ties stay together."""
         return degree_buckets(self.run.graph.user_degree[self.users], count)
 
-    def held_out(self, top: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def held_out(self, top: IntArray) -> tuple[IntArray, BoolArray]:
         """The item of each held-out pair, int [p], and whether `top` [n, K] has it for its user, bool [p]."""
         owner = np.repeat(np.arange(len(self.users)), np.diff(self.targets[0]))
         num_items = self.run.dataset.num_items
@@ -100,7 +101,7 @@ class ValidationSample:
         return self.targets[1], np.isin(owner * num_items + self.targets[1], given)
 
 
-def degree_buckets(degree: np.ndarray, count: int) -> list[Bucket]:
+def degree_buckets(degree: IntArray, count: int) -> list[Bucket]:
     """Places of `degree` (int [n], n >= 1) in up to `count` buckets that end at its quantiles, from few to many.
 
     >>> [(str(bucket), bucket.rows.tolist()) for bucket in degree_buckets(np.array([5, 1, 2, 1, 9]), 2)]
@@ -112,7 +113,7 @@ def degree_buckets(degree: np.ndarray, count: int) -> list[Bucket]:
     return [Bucket(int(degree[rows].min()), int(degree[rows].max()), rows) for rows in members if len(rows)]
 
 
-def popularity_groups(item_degree: np.ndarray, count: int = 10) -> np.ndarray:
+def popularity_groups(item_degree: IntArray, count: int = 10) -> IntArray:
     """Int [I], the group of each item, 0 the most popular: `count` groups of about equal size, ties by row.
 
     >>> popularity_groups(np.array([3, 9, 1, 3]), count=2)

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tf_hqgnn.quantization.packing import to_bit_planes
 from tf_hqgnn.retrieval.coded_scores import QueryTerms
 from tf_hqgnn.retrieval.queries import QueryCodes
+from tf_hqgnn.types import IntArray, UInt8Array
 
 # Word k of plane p of some rows, integers [...] as wide as a word, is `words[p][k]`.
 Words = Sequence[Sequence[tf.Tensor]]
@@ -32,7 +33,7 @@ def word_bytes(dim: int) -> int:
     return next(size for size in (8, 4, 2, 1) if width % size == 0)
 
 
-def pack_words(codes: np.ndarray, num_bits: int) -> np.ndarray:
+def pack_words(codes: UInt8Array, num_bits: int) -> IntArray:
     """The bit planes of codes uint8 [n, d], cut into words: integers [num_bits, K, n].
 
     A word's place comes before the row, so that a pass over the rows reads one run of memory. They are kept as
@@ -46,7 +47,7 @@ def pack_words(codes: np.ndarray, num_bits: int) -> np.ndarray:
     return np.ascontiguousarray(words.transpose(0, 2, 1))
 
 
-def unpack_planes(words: np.ndarray) -> np.ndarray:
+def unpack_planes(words: IntArray) -> UInt8Array:
     """The bit planes, uint8 [num_bits, n, bytes of a row], of `pack_words`."""
     return np.ascontiguousarray(words.transpose(0, 2, 1)).view(np.uint8)
 

@@ -16,6 +16,7 @@ from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
 from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.retrieval.variables import gather, read, rows_from
+from tf_hqgnn.types import Array, Float32Array
 
 # Rows of up to so many bits, and words, are multiplied as bit planes where queries are coded, too.
 _MOST_PLANES = 4
@@ -68,7 +69,7 @@ class StoredCodes:
             # A variable for each word: its rows are sliced and gathered as they are.
             words = [[_variable("planes", word) for word in plane] for plane in pack_words(values, codes.num_bits)]
 
-        def ranges(name: str, values: np.ndarray) -> tf.Variable:
+        def ranges(name: str, values: Array) -> tf.Variable:
             return _variable(name, stripes.store(values) if len(values) == len(codes) else values)
 
         return StoredCodes(
@@ -216,13 +217,14 @@ class CodedRows(RowTable):
     def _multiplies_planes(self, queries: Queries) -> bool:
         return queries.codes is not None and self._has_planes() and self._bits * queries.codes.num_bits == 1
 
-    def to_numpy(self) -> np.ndarray:
+    def to_numpy(self) -> Float32Array:
         """See `RowTable`."""
-        return self.gather(tf.range(self.num_rows)).numpy()
+        rows: Float32Array = self.gather(tf.range(self.num_rows)).numpy()
+        return rows
 
     @property
     def _highest(self) -> int:
-        return 2**self._bits - 1
+        return (1 << self._bits) - 1
 
     def _has_planes(self) -> bool:
         return self._bits <= _MOST_PLANES and len(self.words[0]) <= _MOST_WORDS
@@ -259,7 +261,7 @@ class CodedRows(RowTable):
         return part(self.scale), None if self.offset is None else part(self.offset)
 
 
-def make_rows(values: Codes | np.ndarray, by_blocks: bool | None = None) -> RowTable:
+def make_rows(values: Codes | Float32Array, by_blocks: bool | None = None) -> RowTable:
     """A table of codes, or of float32 [N, d]; `by_blocks` as of `RowTable`."""
     return CodedRows(values, by_blocks) if isinstance(values, Codes) else Float32Rows(values, by_blocks)
 
@@ -274,5 +276,5 @@ def _pad(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.concat([values, tf.zeros(missing, values.dtype)], axis=0)
 
 
-def _variable(name: str, values: np.ndarray) -> tf.Variable:
+def _variable(name: str, values: Array) -> tf.Variable:
     return tf.Variable(values, trainable=False, name=name)

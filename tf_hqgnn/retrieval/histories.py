@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.types import Float32Array
 
 # So many users are enough to fit d x d numbers.
 _SAMPLE = 200_000
@@ -15,7 +16,7 @@ _CHUNK = 8192
 _RIDGE = 1e-3
 
 
-def hop(neighbours: scipy.sparse.csr_matrix, rows: np.ndarray) -> np.ndarray:
+def hop(neighbours: scipy.sparse.csr_matrix, rows: Float32Array) -> Float32Array:
     """`sum of a node's neighbours' rows / sqrt(their number)`, a hop of the graph convolution.
 
     Args:
@@ -26,12 +27,13 @@ def hop(neighbours: scipy.sparse.csr_matrix, rows: np.ndarray) -> np.ndarray:
       float32 [n, d]; zeros for a node without neighbours.
     """
     degree = np.maximum(np.diff(neighbours.indptr), 1).astype(np.float32)
-    return np.asarray(neighbours @ rows) / np.sqrt(degree)[:, np.newaxis]
+    means: Float32Array = np.asarray(neighbours @ rows) / np.sqrt(degree)[:, np.newaxis]
+    return means
 
 
 def fit_hop_map(
-    neighbours: scipy.sparse.csr_matrix, rows: np.ndarray, targets: np.ndarray, seed: int = 0
-) -> np.ndarray:
+    neighbours: scipy.sparse.csr_matrix, rows: Float32Array, targets: Float32Array, seed: int = 0
+) -> Float32Array:
     """The linear map W after a hop that comes nearest to the rows that training found: `hop(neighbours, rows) W`.
 
     A hop alone points in a direction that all histories share; the trained rows know how to undo that, and W learns it
@@ -75,7 +77,7 @@ class HistoryEncoder(tf.Module):
       hop_map: float32 [d, d] of `fit_hop_map` from item rows to users.
     """
 
-    def __init__(self, items: RowTable, hop_map: np.ndarray) -> None:
+    def __init__(self, items: RowTable, hop_map: Float32Array) -> None:
         super().__init__(name="history")
         self._items = items
         self.hop_map = tf.Variable(np.asarray(hop_map, np.float32), trainable=False, name="map")

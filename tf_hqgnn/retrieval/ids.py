@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.retrieval.variables import gather
+from tf_hqgnn.types import ObjectArray
 
 
 class IdTable(tf.Module):
@@ -29,7 +29,7 @@ class IdTable(tf.Module):
       [[b'bob', b'ann']]
     """
 
-    def __init__(self, ids: Sequence[str] | np.ndarray) -> None:
+    def __init__(self, ids: Sequence[str] | ObjectArray) -> None:
         super().__init__(name="ids")
         self.keys = tf.Variable(tf.constant(list(ids), tf.string), trainable=False, name="ids")
         self._table = tf.lookup.StaticHashTable(_RowNumbers(self.keys), default_value=-1)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, best_of, over_blocks
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.variables import gather, read, rows_from
+from tf_hqgnn.types import Array, Float32Array
 
 # A part of a table that is multiplied at once: its scores stay in a cache.
 _ROWS_AT_ONCE = 65_536
@@ -66,7 +67,7 @@ class RowTable(tf.Module, abc.ABC):
         """
 
     @abc.abstractmethod
-    def to_numpy(self) -> np.ndarray:
+    def to_numpy(self) -> Float32Array:
         """All rows as float32 [N, d]: what an index that wants full precision is built over."""
 
 
@@ -87,7 +88,7 @@ class Float32Rows(RowTable):
       [[0.6000000238418579, 0.0]]
     """
 
-    def __init__(self, values: np.ndarray | tf.Tensor, by_blocks: bool | None = None) -> None:
+    def __init__(self, values: Float32Array | tf.Tensor, by_blocks: bool | None = None) -> None:
         super().__init__(name="rows")
         is_tensor = isinstance(values, tf.Tensor)
         values = values if is_tensor else np.asarray(values, np.float32)
@@ -113,6 +114,7 @@ class Float32Rows(RowTable):
 
     def best_of_blocks(self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, jit_compile: bool) -> tf.Tensor:
         """See `RowTable`; a matrix product a part, which XLA wouldn't make faster."""
+        del jit_compile
 
         def best(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
             first, count = start * BLOCK_SIZE, size * BLOCK_SIZE
@@ -130,9 +132,10 @@ class Float32Rows(RowTable):
         scores = _inner(self.gather(index), queries.rows)
         return scores * gather(self._inverse_norm, index) if cosine else scores
 
-    def to_numpy(self) -> np.ndarray:
+    def to_numpy(self) -> Float32Array:
         """See `RowTable`."""
-        return read(self.values).numpy()
+        rows: Float32Array = read(self.values).numpy()
+        return rows
 
 
 def _inner(rows: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
@@ -143,7 +146,7 @@ def _inner(rows: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(rows * queries[:, tf.newaxis], axis=-1)
 
 
-def _inverse(values: np.ndarray) -> np.ndarray:
+def _inverse(values: Array) -> Array:
     """1 / values, and 0 where a value is 0: a row of zeros then has the cosine 0 with everything."""
     inverse = np.zeros(values.shape, np.float32)
     np.divide(1, values, out=inverse, where=values > 0)

@@ -19,7 +19,7 @@ from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Float32Array, InputError
 
 # Hashes rank roughly: so many candidates are scored again for each answer that is wanted.
 _CANDIDATES_PER_ANSWER = 4
@@ -138,7 +138,8 @@ class ScannTopK(TopK):
         answer = best(tf.where(allowed, scores, -np.inf), item_index, k)
         wanted = tf.minimum(k, self.rows.num_rows)
         enough = tf.reduce_all(tf.reduce_sum(tf.cast(answer[0] > -np.inf, tf.int32), axis=1) >= wanted)
-        return tf.cond(enough, lambda: answer, lambda: self._exact.call(queries, k, blocked, cosine))
+        scores, item_index = tf.cond(enough, lambda: answer, lambda: self._exact.call(queries, k, blocked, cosine))
+        return scores, item_index
 
     def is_exact(self) -> bool:
         """Never: what the searched leaves don't hold isn't found."""
@@ -207,7 +208,7 @@ class _Searcher(tf.Module):
       sizing: its sizes.
     """
 
-    def __init__(self, values: np.ndarray, sizing: ScannSizing) -> None:
+    def __init__(self, values: Float32Array, sizing: ScannSizing) -> None:
         super().__init__(name="searcher")
         self._ops = _scann_ops()
         self._state = _build(self._ops, values, sizing).serialize_to_module()
@@ -247,7 +248,7 @@ def _scann_ops() -> Any:
     return scann_ops
 
 
-def _build(ops: Any, values: np.ndarray, sizing: ScannSizing) -> Any:
+def _build(ops: Any, values: Float32Array, sizing: ScannSizing) -> Any:
     builder = ops.builder(values, num_neighbors=10, distance_measure="dot_product")
     builder = builder.tree(num_leaves=sizing.num_leaves, num_leaves_to_search=sizing.num_leaves_to_search)
     if len(values) < BRUTE_FORCE_BELOW:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.types import Array
+
 
 class Stripes:
     """N rows, in blocks of `size` consecutive ones; stored are the first rows of all blocks, then the second, ...
@@ -36,12 +38,12 @@ class Stripes:
         self.count = num_rows // self.size
         self._end = self.size * self.count
 
-    def store(self, values: np.ndarray) -> np.ndarray:
+    def store(self, values: Array) -> Array:
         """`values` [N, ...] in the order in which they are stored."""
         blocks = values[: self._end].reshape(self.count, self.size, *values.shape[1:]).swapaxes(0, 1)
         return np.concatenate([blocks.reshape(-1, *values.shape[1:]), values[self._end :]])
 
-    def restore(self, stored: np.ndarray) -> np.ndarray:
+    def restore(self, stored: Array) -> Array:
         """What `store` was given."""
         stripes = stored[: self._end].reshape(self.size, self.count, *stored.shape[1:]).swapaxes(0, 1)
         return np.concatenate([stripes.reshape(-1, *stored.shape[1:]), stored[self._end :]])

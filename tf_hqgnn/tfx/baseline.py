@@ -17,7 +17,7 @@ from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries, select_rows
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.saved_model_ranking import Recommend, load_recommend, rank_items
 from tf_hqgnn.tfx.slices import make_slices, slice_relevant
-from tf_hqgnn.types import Interactions, concatenate
+from tf_hqgnn.types import Int32Array, IntArray, Interactions, concatenate
 
 _K = 20
 
@@ -58,14 +58,14 @@ class Rankings:
       baseline: the same, or None.
     """
 
-    users: np.ndarray
+    users: IntArray
     relevant: CSR
-    candidate: np.ndarray
-    baseline: np.ndarray | None = None
+    candidate: Int32Array
+    baseline: Int32Array | None = None
 
 
 def differences(
-    rankings: Rankings, dataset: SplitDataset, item_degree: np.ndarray, max_drop: float, max_slice_drop: float
+    rankings: Rankings, dataset: SplitDataset, item_degree: IntArray, max_drop: float, max_slice_drop: float
 ) -> list[Difference]:
     """Candidate and baseline on all users, first, and on every slice.
 
@@ -152,7 +152,7 @@ def rank_baseline(
     users, relevant, top = tops.users[compared], select_rows(fresh, compared), tops.candidate[compared]
     k = top.shape[1]
 
-    def ask(recommend: Recommend, rows: np.ndarray, excluded: CSR, allow_unknown: bool) -> np.ndarray:
+    def ask(recommend: Recommend, rows: IntArray, excluded: CSR, allow_unknown: bool) -> Int32Array:
         ids, wanted = dataset.user_ids[users[rows]], select_rows(excluded, rows)
         return rank_items(recommend, ids, wanted, dataset.item_ids, k, batch_size, allow_unknown)
 
@@ -177,7 +177,7 @@ def _in_rows_of(dataset: SplitDataset, old: SplitDataset, part: Interactions) ->
     return Interactions(users[known].astype(np.int32), items[known].astype(np.int32))
 
 
-def _csr(dataset: SplitDataset, users: np.ndarray, *parts: Interactions) -> CSR:
+def _csr(dataset: SplitDataset, users: IntArray, *parts: Interactions) -> CSR:
     """The items of these users in any of `parts`."""
     pairs = concatenate(*(Interactions(part.user_index, part.item_index) for part in parts))
     return select_rows(pairs.to_csr(dataset.num_users), users)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tf_hqgnn.data.parquet_file import read_parquet_table
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.types import Array, BoolArray, ObjectArray
 
 _FILE = "items.parquet"
 _REPORT = "report.json"
@@ -29,9 +30,9 @@ class CatalogueColumns:
       available: bool [I].
     """
 
-    titles: np.ndarray | None
-    categories: np.ndarray | None
-    available: np.ndarray | None
+    titles: ObjectArray | None
+    categories: ObjectArray | None
+    available: BoolArray | None
 
 
 def write_catalogue(dataset: SplitDataset, directory: Path) -> None:
@@ -46,7 +47,7 @@ def write_catalogue(dataset: SplitDataset, directory: Path) -> None:
     pq.write_table(pa.table(columns), directory / _FILE)
 
 
-def read_catalogue(directory: Path, item_ids: np.ndarray) -> CatalogueColumns:
+def read_catalogue(directory: Path, item_ids: ObjectArray) -> CatalogueColumns:
     """Reads the catalogue in the order of `item_ids`.
 
     Raises:
@@ -59,7 +60,7 @@ def read_catalogue(directory: Path, item_ids: np.ndarray) -> CatalogueColumns:
         raise ValueError(f"{len(missing)} items of the examples are not in the catalogue, the first is {missing[0]!r}")
     rows = np.array([row_of[item] for item in item_ids], np.int64)
 
-    def column(name: str, dtype: type) -> np.ndarray | None:
+    def column(name: str, dtype: type) -> Array | None:
         if name not in table.column_names:
             return None
         return np.array(table[name].to_pylist(), dtype)[rows]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.types import Array, IntArray, Interactions, ObjectArray
 
 SPLITS = ("train", "valid", "test")
 
@@ -81,14 +81,14 @@ def read_transformed(patterns: Sequence[str], users: Sequence[bytes], items: Seq
     return Interactions(user_index.astype(np.int32), item_index.astype(np.int32), timestamp)
 
 
-def reindex(interactions: Interactions, user_rank: np.ndarray, item_rank: np.ndarray) -> Interactions:
+def reindex(interactions: Interactions, user_rank: IntArray, item_rank: IntArray) -> Interactions:
     """The interactions with row `r` renamed to `rank[r]`, in canonical order: by user, then item."""
     users = user_rank[interactions.user_index].astype(np.int32)
     items = item_rank[interactions.item_index].astype(np.int32)
     return Interactions(users, items, interactions.timestamp).take(np.lexsort((items, users)))
 
 
-def sort_vocabulary(vocabulary: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+def sort_vocabulary(vocabulary: Sequence[bytes]) -> tuple[ObjectArray, IntArray]:
     """Ids by code point, which is the package's order, and for every old row the new one.
 
     Transform orders by frequency. With the package's own order a pipeline and `tf-hqgnn train` give the same model.
@@ -114,7 +114,7 @@ def _record_batches(files: Sequence[str]) -> Iterable[tf.Tensor]:
     return tf.data.TFRecordDataset(files, compression_type="GZIP").batch(65536).prefetch(2) if files else ()
 
 
-def _parse(serialized: tf.Tensor) -> dict[str, np.ndarray]:
+def _parse(serialized: tf.Tensor) -> dict[str, Array]:
     first = tf.train.Example.FromString(serialized[0].numpy()).features.feature
     features = {name: tf.io.FixedLenFeature([], tf.int64) for name in ("user_index", "item_index")}
     if "timestamp" in first:

@@ -62,9 +62,7 @@ def check_models(model_dirs: Sequence[str], timeout_seconds: float) -> list[str]
       timeout_seconds: for all of them together.
     """
     missing = [
-        f"{path} holds no {SAVED_MODEL_FILE}"
-        for path in model_dirs
-        if not os.path.isfile(os.path.join(path, SAVED_MODEL_FILE))
+        f"{path} holds no {SAVED_MODEL_FILE}" for path in model_dirs if not Path(path, SAVED_MODEL_FILE).is_file()
     ]
     if missing:
         return missing

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import posixpath
 import shutil
 import sys
 import tempfile
@@ -58,7 +59,7 @@ def local_path(uri: str) -> str:
     """
     for scheme, folder in MOUNTS.items():
         if uri.startswith(scheme):
-            return os.path.join(os.environ.get(MOUNT_ROOT, "/"), folder, uri.removeprefix(scheme))
+            return posixpath.join(os.environ.get(MOUNT_ROOT, "/"), folder, uri.removeprefix(scheme))
     if "://" in uri:
         raise tf_hqgnn.types.InputError(
             f"{uri}: no such store is mounted in a step; expected {', '.join(MOUNTS)} or a plain path: set the "
@@ -160,7 +161,7 @@ def publish(executor_output: dict[str, Any], uri_of: dict[str, str], input_names
                 # On a mount that stays, as Vertex's, an earlier attempt may have been here.
                 shutil.rmtree(target, ignore_errors=True)
                 # A component may leave an output empty: Pusher does.
-                if os.path.isdir(folder):
+                if Path(folder).is_dir():
                     shutil.copytree(folder, target, dirs_exist_ok=True)
 
 

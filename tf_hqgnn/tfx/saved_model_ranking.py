@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.export.loading import load_saved_model
+from tf_hqgnn.types import Int32Array, IntArray, ObjectArray
 
 Recommend = Callable[..., dict[str, tf.Tensor]]
 
@@ -27,13 +28,13 @@ def load_recommend(model_dir: Path) -> tuple[object, Recommend]:
 
 def rank_items(
     recommend: Recommend,
-    user_ids: np.ndarray,
-    excluded: tuple[np.ndarray, np.ndarray],
-    item_ids: np.ndarray,
+    user_ids: ObjectArray,
+    excluded: tuple[IntArray, IntArray],
+    item_ids: ObjectArray,
     k: int,
     batch_size: int = 256,
     allow_unknown: bool = False,
-) -> np.ndarray:
+) -> Int32Array:
     """The k best items of every user, as the model answers.
 
     Args:
@@ -78,7 +79,7 @@ def rank_items(
     return top
 
 
-def overlap(exact: np.ndarray, approximate: np.ndarray, k: int) -> float:
+def overlap(exact: IntArray, approximate: IntArray, k: int) -> float:
     """Mean share of a user's k first exact items that are among the k first approximate ones; 1 without any user.
 
     Args:

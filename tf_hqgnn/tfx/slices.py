@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries
+from tf_hqgnn.types import BoolArray, Float64Array, IntArray
 
 _COLD_SHARE = 0.25
 _MAX_BUCKETS = 10
@@ -26,11 +27,11 @@ class Slice:
     """
 
     name: str
-    users: np.ndarray
-    items: np.ndarray
+    users: BoolArray
+    items: BoolArray
 
 
-def make_slices(user_degree: np.ndarray, item_degree: np.ndarray) -> Iterator[Slice]:
+def make_slices(user_degree: IntArray, item_degree: IntArray) -> Iterator[Slice]:
     """Cold users, cold items, and the catalogue in up to ten equal buckets by popularity, the least popular first.
 
     A user is cold with at most as many training interactions as the quarter of users that has the fewest, an item
@@ -71,7 +72,7 @@ def slice_relevant(relevant: CSR, part: Slice) -> CSR:
     return keep_entries(relevant, part.users[user] & part.items[relevant[1]])
 
 
-def slice_overlap(exact: np.ndarray, approximate: np.ndarray, part: Slice, k: int) -> np.ndarray:
+def slice_overlap(exact: IntArray, approximate: IntArray, part: Slice, k: int) -> Float64Array:
     """Of every user, the share of its k first exact items in the slice that are among the k first approximate ones.
 
     Args:
@@ -94,4 +95,5 @@ def slice_overlap(exact: np.ndarray, approximate: np.ndarray, part: Slice, k: in
     for column in approximate[:, :k].T:
         found |= best == column[:, np.newaxis]
     number = counts.sum(axis=1)
-    return (counts & found).sum(axis=1) / np.where(number, number, np.nan)
+    share: Float64Array = (counts & found).sum(axis=1) / np.where(number, number, np.nan)
+    return share

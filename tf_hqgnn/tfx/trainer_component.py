@@ -12,7 +12,7 @@ from tfx.proto import trainer_pb2
 from tfx.types import BaseChannel, Channel, artifact_utils, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.types.experimental.simple_artifacts import Dataset, Metrics
-from tfx.types.standard_artifacts import Model, ModelRun
+from tfx.types.standard_artifacts import Examples, Model, ModelRun, TransformGraph
 from tfx.utils import json_utils
 
 # The generated module has no types.
@@ -69,10 +69,10 @@ class Trainer(base_component.BaseComponent):
 
     def __init__(
         self,
-        examples: BaseChannel,
-        transform_graph: BaseChannel,
-        catalogue: BaseChannel,
-        report: BaseChannel,
+        examples: BaseChannel[Examples],
+        transform_graph: BaseChannel[TransformGraph],
+        catalogue: BaseChannel[Dataset],
+        report: BaseChannel[Metrics],
         config: str,
         max_epochs: int | RuntimeParameter = 0,
         model_store: str | RuntimeParameter = "",
