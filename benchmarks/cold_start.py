@@ -42,7 +42,7 @@ _K = 20
 def trained(dataset: SplitDataset, config: Config, out: Path) -> ServingBundle:
     """What a training on `dataset` serves; done once."""
     if not out.exists():
-        train(dataset, config, out, resume=True, report=False)
+        train(dataset, config, out, resume=True)
     return ServingBundle.from_run(RunDirectory.load(out))
 
 

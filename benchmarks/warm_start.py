@@ -55,13 +55,13 @@ def run(dataset: SplitDataset, config: Config, out: Path, before: Path | None) -
     """A training, done once."""
     if not out.exists():
         state = None if before is None else TrainedState.from_run(RunDirectory.load(before))
-        train(dataset, config, out, resume=True, report=False, state=state)
+        train(dataset, config, out, resume=True, state=state)
     return RunDirectory.load(out)
 
 
 def history(run: RunDirectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Epochs, seconds of training and validation up to each, and validation NDCG@20."""
-    with open(run.path / "history.csv", newline="", encoding="utf-8") as file:
+    with (run.path / "history.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     # train_seconds are those of the validated epoch; with evaluate_every=1 that is all of them.
     seconds = np.cumsum([float(row["train_seconds"]) + float(row["validation_seconds"]) for row in rows])
@@ -122,7 +122,7 @@ def main() -> None:
         rows += [figures(day, start, one, goal) for start, one in starts.items()]
         for row in rows[-len(starts) :]:
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    with open(arguments.work / "warm_start.csv", "w", newline="", encoding="utf-8") as file:
+    with (arguments.work / "warm_start.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

@@ -53,5 +53,5 @@ def test_a_library_call_prints_nothing(dataset, smoke_config, tmp_path, capfd):
     from tf_hqgnn.training.train import train
 
     capfd.readouterr()
-    train(dataset, smoke_config, tmp_path / "run", report=False)
+    train(dataset, smoke_config, tmp_path / "run")
     assert capfd.readouterr() == ("", "")

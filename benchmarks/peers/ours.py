@@ -42,7 +42,7 @@ def main() -> None:
     shutil.rmtree(job.folder / "run.partial", ignore_errors=True)
     with job.measure():
         # A page of plots is no part of training.
-        result = train(dataset, config, job.folder / "run", report=False)
+        result = train(dataset, config, job.folder / "run")
     run = RunDirectory.load(result.run_dir)
     users, items = run.user_embeddings, run.item_embeddings
     item_bytes = 4.0 * items.shape[1]

@@ -174,8 +174,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_pat
     assert result.stdout == ""
 
 
-def test_tune_prints_json_then_goes_on_and_prints_what_to_change(log_path, tmp_path, monkeypatch):
-    monkeypatch.setattr("tf_hqgnn.training.train.write_report", lambda run, path: None)
+def test_tune_prints_json_then_goes_on_and_prints_what_to_change(log_path, tmp_path):
     overrides = (f"data.path={log_path}", "training.max_epochs=1", "propagation.search=false", "loss.temperature=1")
     settings = [part for value in overrides for part in ("--set", value)]
     command = ("tune", "configs/smoke.yaml", "--out", tmp_path / "study", *settings)

@@ -62,8 +62,8 @@ def test_metadata_of_version_0_1_have_no_settings(tmp_path):
     ("content", "message"),
     [
         (None, "metadata.json is missing: expected a version written by `tf-hqgnn export`"),
-        ("{", r"metadata.json is damaged \(.*\): export the run again"),
-        ("[1]", "metadata.json is damaged .not a JSON object.: export the run again"),
+        ("{", r"metadata.json: the file is damaged \(.*\); export the run again"),
+        ("[1]", r"metadata.json: the file is damaged \(expected a JSON object, got list\); export the run again"),
     ],
 )
 def test_metadata_that_cannot_be_read(tmp_path, content, message):

@@ -1,7 +1,7 @@
 """Versions appear complete or not at all, and both models of a run under one number."""
 
 import dataclasses
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from export_oracle import coded, make_bundle
 import tf_hqgnn.export.bundle
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_run, export_scann
-from tf_hqgnn.export.versions import check_free, staged_version, versions
+from tf_hqgnn.export.versions import check_free, next_version, staged_versions, version_lock, versions
 from tf_hqgnn.export.warmup import replay_warmup
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.types import InputError
@@ -74,7 +74,8 @@ def test_killed_half_way_through_and_exported_again(tmp_path):
     model_dir = tmp_path / "hqgnn"
     (left,) = model_dir.iterdir()
     assert (left / "saved_model.pb").exists()
-    assert left.name.startswith(".tmp-7-")
+    assert left.name.startswith(".tmp-")
+    assert left.name.endswith("-7")
     assert versions(model_dir) == []
 
     path = export_exact(BUNDLE, tmp_path, ExportConfig(), version=7)
@@ -117,7 +118,7 @@ def test_if_the_second_model_fails_the_first_does_not_appear(tmp_path, monkeypat
     )
     with pytest.raises(OSError, match="No space left"):
         export_run(RUN, tmp_path, version=1)
-    assert [list(model_dir.iterdir()) for model_dir in tmp_path.iterdir()] == [[], []]
+    assert [list((tmp_path / name).iterdir()) for name in ("hqgnn", "hqgnn_scann")] == [[], []]
 
 
 def test_a_bundle_of_a_run():
@@ -143,36 +144,113 @@ def test_versions_are_numbers(tmp_path):
     check_free(tmp_path, 1)
     with pytest.raises(InputError, match="10 exists"):
         check_free(tmp_path, 10)
-    with pytest.raises(InputError, match="a version must be at least 1, got 0"):
+    with pytest.raises(InputError, match=r"a version must be at least 1 and below 2\^63, got 0"):
         check_free(tmp_path, 0)
 
 
 def test_a_version_is_hidden_until_it_is_complete(tmp_path):
-    with staged_version(tmp_path / "model", 3) as staged:
-        (staged / "file").write_text("whole")
+    with staged_versions(tmp_path, ["model"], 3) as staged:
+        (staged.folders["model"] / "file").write_text("whole")
         assert versions(tmp_path / "model") == []
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["3"]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [".last_version", "3"]
     assert (tmp_path / "model" / "3" / "file").read_text() == "whole"
 
 
-def test_two_exports_race_for_one_number(tmp_path):
-    with pytest.raises(InputError, match="3 exists"), staged_version(tmp_path, 3):
-        (tmp_path / "3").mkdir()
-    assert [path.name for path in tmp_path.iterdir()] == ["3"]
-
-
-def test_leftovers_go_if_nobody_works_on_them(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    host = os.uname().nodename
-    dead, living = f".tmp-1-{host}-{process.pid}", f".tmp-2-{host}-{os.getppid()}"
-    recent, ancient, foreign = ".tmp-3-another.host-1", ".tmp-4-another.host-1", ".tmp-notes"
-    for name in (dead, living, recent, ancient, foreign):
-        (tmp_path / name).mkdir()
-    os.utime(tmp_path / ancient, (0, 0))
-    with staged_version(tmp_path, 9):
+def test_numbers_never_return(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "2").mkdir(parents=True)
+    with staged_versions(tmp_path, ["a", "b"]) as staged:
+        assert staged.version == 3
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / name / "3")
+    with staged_versions(tmp_path, ["b"]) as staged:
+        assert staged.version == 4
+    # A number of the caller's own may be lower; the next one is above the highest all the same.
+    with staged_versions(tmp_path, ["b"], 1):
         pass
-    assert {path.name for path in tmp_path.iterdir()} == {living, recent, foreign, "9"}
+    assert next_version([tmp_path / "b"]) == 5
+    (tmp_path / "b" / ".last_version").write_text("x")
+    assert next_version([tmp_path / "b"]) == 5
+
+
+def test_numbers_end_where_those_of_tf_serving_do(tmp_path):
+    largest = 2**63 - 1
+    for number in (largest + 1, 2**200):
+        (tmp_path / "model" / str(number)).mkdir(parents=True)
+        with pytest.raises(InputError, match=rf"must be at least 1 and below 2\^63, got {number}"):
+            check_free(tmp_path / "model", number)
+    assert versions(tmp_path / "model") == []
+    with staged_versions(tmp_path, ["model"], largest):
+        pass
+    with pytest.raises(InputError, match=f"version {largest} is the highest that there can be"):
+        next_version([tmp_path / "model"])
+
+
+def test_all_models_get_the_version_or_none(tmp_path):
+    with pytest.raises(OSError, match="not empty"), staged_versions(tmp_path, ["a", "b"], 3):
+        (tmp_path / "b" / "3" / "in the way").mkdir(parents=True)
+    assert versions(tmp_path / "a") == []
+    assert [path.name for path in (tmp_path / "b").iterdir() if path.is_dir()] == ["3"]
+
+
+def test_a_version_that_another_process_changed_does_not_appear(tmp_path, monkeypatch):
+    sync_tree = tf_hqgnn.export.versions.sync_tree
+
+    def lose_a_file(folder):
+        sync_tree(folder)
+        (folder / "half").unlink()
+
+    monkeypatch.setattr(tf_hqgnn.export.versions, "sync_tree", lose_a_file)
+    with pytest.raises(OSError, match="half isn't there, expected 4 bytes"), staged_versions(tmp_path, ["a"]) as staged:
+        (staged.folders["a"] / "half").write_text("text")
+    assert versions(tmp_path / "a") == []
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from tf_hqgnn.export.versions import staged_versions, version_lock
+out = Path(sys.argv[1])
+with version_lock(out):
+    with staged_versions(out, ["a", "b"]) as staged:
+        for folder in staged.folders.values():
+            (folder / "one").write_text("1")
+        print("writing", flush=True)
+        sys.stdin.read(1)
+        for folder in staged.folders.values():
+            (folder / "two").write_text("2")
+"""
+
+
+def test_a_second_writer_waits_and_leaves_the_first_ones_staging_alone(tmp_path):
+    """Also one in another container: locks know nothing of host names or process ids."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as first:
+        assert first.stdout.readline() == "writing\n"
+        with subprocess.Popen(command, **pipes) as second:
+            second.stdin.write("x")
+            second.stdin.flush()
+            first.communicate("x")
+            second.communicate()
+    assert (first.returncode, second.returncode) == (0, 0)
+    for name in ("a", "b"):
+        assert versions(tmp_path / name) == [1, 2]
+        for number in ("1", "2"):
+            assert sorted(path.name for path in (tmp_path / name / number).iterdir()) == ["one", "two"]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as killed:
+        assert killed.stdout.readline() == "writing\n"
+        killed.kill()
+    (tmp_path / "a" / ".tmp-notes").mkdir()
+    assert len(list((tmp_path / "a").iterdir())) == 2
+    with version_lock(tmp_path), staged_versions(tmp_path, ["a", "b"]):
+        pass
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {".tmp-notes", ".last_version", "1"}
 
 
 @pytest.mark.parametrize(

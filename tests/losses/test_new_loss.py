@@ -50,7 +50,7 @@ def hinge():
 def test_it_trains(hinge, dataset, smoke_config, tmp_path):
     config = smoke_config.with_values({"loss": {"name": "hinge", "margin": 0.5}, "training.max_epochs": 1})
     Hinge.seen_shapes.clear()
-    result = train(dataset, config, tmp_path / "run", report=False)
+    result = train(dataset, config, tmp_path / "run")
     assert result.epochs == 1
     assert {shape[1] for shape in Hinge.seen_shapes} == {2}
     loss = RunDirectory.load(tmp_path / "run").config.loss

@@ -42,7 +42,7 @@ def gaps(dataset):
 def run(request, gaps, smoke_config, tmp_path_factory):
     config = Config.from_yaml(smoke_config.to_yaml(), SETTINGS[request.param])
     folder = tmp_path_factory.mktemp("tables") / "run"
-    train(gaps, config, folder, report=False)
+    train(gaps, config, folder)
     return RunDirectory.load(folder)
 
 

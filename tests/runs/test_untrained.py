@@ -31,7 +31,7 @@ def finished(dataset, smoke_config, tmp_path_factory):
         categories=None,
         available=None,
     )
-    return RunDirectory.load(train(grown, smoke_config, tmp_path_factory.mktemp("new") / "run", report=False).run_dir)
+    return RunDirectory.load(train(grown, smoke_config, tmp_path_factory.mktemp("new") / "run").run_dir)
 
 
 def test_who_is_untrained():

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from tf_hqgnn.export.layout import MODEL_NAMES
-from tf_hqgnn.export.versions import versions
+from tf_hqgnn.export.layout import MODEL_NAMES, model_dirs
+from tf_hqgnn.export.versions import next_version, versions
 from tf_hqgnn.tfx import model_store
-from tf_hqgnn.tfx.model_store import next_version, push, read_pointer, write_pointer
+from tf_hqgnn.tfx.model_store import push, read_pointer, write_pointer
 from tf_hqgnn.types import InputError
 
 
@@ -21,11 +21,17 @@ def models(tmp_path):
     return paths
 
 
+def push_next(models, serving):
+    version = next_version(model_dirs(serving))
+    push(models, serving, version)
+    return version
+
+
 def test_both_models_get_the_same_next_version(models, tmp_path):
     serving = tmp_path / "serving"
-    assert push(models, serving) == 1
+    assert push_next(models, serving) == 1
     (serving / "hqgnn_scann" / "7").mkdir()
-    assert push(models, serving) == 8
+    assert push_next(models, serving) == 8
     for name in models:
         assert (serving / name / "8" / "saved_model.pb").read_text() == name
         assert (serving / name / "8" / "variables" / "data").read_text() == "weights"
@@ -35,7 +41,7 @@ def test_both_models_get_the_same_next_version(models, tmp_path):
 def test_the_numbers_of_both_models_count(tmp_path):
     for path in ("hqgnn/2", "hqgnn_scann/3", "hqgnn/not-a-version"):
         (tmp_path / path).mkdir(parents=True)
-    assert next_version(tmp_path) == 4
+    assert next_version(model_dirs(tmp_path)) == 4
 
 
 def test_a_push_that_fails_leaves_nothing_visible(models, tmp_path, monkeypatch):
@@ -48,7 +54,7 @@ def test_a_push_that_fails_leaves_nothing_visible(models, tmp_path, monkeypatch)
 
     monkeypatch.setattr(shutil, "copytree", fail_at_the_second)
     with pytest.raises(OSError, match="disk full"):
-        push(models, tmp_path / "serving")
+        push(models, tmp_path / "serving", 1)
     assert [versions(tmp_path / "serving" / name) for name in models] == [[], []]
 
 
@@ -64,7 +70,7 @@ def copy_and_die(source, destination, *arguments, **options):
     if source.name == "hqgnn_scann":
         os.kill(os.getpid(), signal.SIGKILL)
 shutil.copytree = copy_and_die
-push({name: Path(sys.argv[1]) / name for name in ("hqgnn", "hqgnn_scann")}, Path(sys.argv[2]))
+push({name: Path(sys.argv[1]) / name for name in ("hqgnn", "hqgnn_scann")}, Path(sys.argv[2]), 1)
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "candidates"), str(serving)], capture_output=True, check=False
@@ -73,8 +79,9 @@ push({name: Path(sys.argv[1]) / name for name in ("hqgnn", "hqgnn_scann")}, Path
     # The copies are there, under names that aren't versions.
     assert all(list((serving / name).iterdir()) for name in models)
     assert [versions(serving / name) for name in models] == [[], []]
-    assert push(models, serving) == 1
-    assert all([path.name for path in (serving / name).iterdir()] == ["1"] for name in models)
+    assert push_next(models, serving) == 1
+    for name in models:
+        assert sorted(path.name for path in (serving / name).iterdir()) == [".last_version", "1"]
 
 
 def test_the_pointer_is_replaced_and_read_back(tmp_path):
@@ -88,14 +95,5 @@ def test_the_pointer_is_replaced_and_read_back(tmp_path):
 
 def test_a_broken_pointer_is_a_clear_error(tmp_path):
     model_store.pointer_path(tmp_path).write_text('{"version": 1')
-    with pytest.raises(InputError, match=r"latest_blessed.json: not valid JSON .* delete it to start without"):
+    with pytest.raises(InputError, match=r"latest_blessed.json: the file is damaged .* delete it to start without"):
         read_pointer(tmp_path)
-
-
-def test_a_version_becomes_an_artifact_without_one(tmp_path):
-    version = tmp_path / "model" / "hqgnn" / "1"
-    version.mkdir(parents=True)
-    (version / "saved_model.pb").write_text("graph")
-    model_store.move_version(version, tmp_path / "model" / "Format-Serving")
-    assert (tmp_path / "model" / "Format-Serving" / "saved_model.pb").read_text() == "graph"
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["Format-Serving"]

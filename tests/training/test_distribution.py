@@ -182,7 +182,7 @@ def of_bpr(config):
 def noise(dataset, smoke_config, tmp_path_factory):
     """NDCG@20 of the validation split of three seeds of a training on one device."""
     folder = tmp_path_factory.mktemp("seeds")
-    results = [train(dataset, settings(smoke_config, seed), folder / str(seed), report=False) for seed in (1, 2, 3)]
+    results = [train(dataset, settings(smoke_config, seed), folder / str(seed)) for seed in (1, 2, 3)]
     return [result.valid["ndcg@20"] for result in results]
 
 
@@ -220,11 +220,11 @@ parts = [strategy.experimental_local_results(divided[name]) for name in ("user_i
 answers["parts"] = [[part.numpy().tolist() for part in values] for values in parts]
 answers["replicas"], answers["chief"] = strategy.num_replicas_in_sync, is_chief(strategy)
 
-train(dataset, configs["bpr"], folder / "bpr", report=False)
-train(dataset, configs["lightgcn"], folder / "lightgcn", report=False)
+train(dataset, configs["bpr"], folder / "bpr")
+train(dataset, configs["lightgcn"], folder / "lightgcn")
 for name, kind in (("odd", InputError), ("infinite", DivergenceError)):
     try:
-        train(dataset, configs[name], folder / name, report=False)
+        train(dataset, configs[name], folder / name)
     except kind as error:
         answers[name] = str(error)
 
@@ -280,7 +280,7 @@ def read_history(run):
 def test_two_devices_learn_the_rows_of_one_where_pairs_are_independent(two_devices, dataset, tmp_path, name):
     folder, _ = two_devices
     config = changed(Config.load(folder / f"{name}.yaml"), training={"strategy": "none"})
-    train(dataset, config, tmp_path / "run", report=False)
+    train(dataset, config, tmp_path / "run")
     alone, together = (np.load(path / "embeddings.npz") for path in (tmp_path / "run", folder / name))
     for side in ("user", "item"):
         # Sums in another order; Adam divides by their size, so that tiny gradients may differ more.

@@ -1,14 +1,9 @@
 """A TF_CONFIG that was set for another program doesn't matter where one machine trains."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = {
     "a worker of a cluster that isn't there": {
         "cluster": {"worker": ["a.invalid:2222", "b.invalid:2222"]},
@@ -20,20 +15,16 @@ FOREIGN = {
 }
 
 
-def command(tf_config, *arguments):
-    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli.commands import main; main()"
-    text = "{not JSON" if tf_config is None else json.dumps(tf_config)
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CONFIG": text},
-        cwd=ROOT,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def command(run_command):
+    """Runs a command under a TF_CONFIG, which must succeed; returns what it printed."""
+
+    def run(tf_config, *arguments):
+        done = run_command(*arguments, TF_CONFIG="{not JSON" if tf_config is None else json.dumps(tf_config))
+        assert done.code == 0, done.err
+        return done.out
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +40,20 @@ def reference(tmp_path_factory, log_path, smoke_config):
     for strategy in ("none", "mirrored"):
         training = smoke_config.training.model_copy(update={"strategy": strategy})
         config = smoke_config.model_copy(update={"training": training})
-        found[strategy] = train(dataset, config, folder / strategy, report=False).valid
+        found[strategy] = train(dataset, config, folder / strategy).valid
     return found
 
 
 @pytest.mark.parametrize(
     ("strategy", "name"), [*(("none", name) for name in FOREIGN), *(("mirrored", name) for name in list(FOREIGN)[::3])]
 )
-def test_train_does_the_same_as_without_it(tmp_path, log_path, reference, strategy, name):
+def test_train_does_the_same_as_without_it(command, tmp_path, log_path, reference, strategy, name):
     settings = ("--set", f"data.path={log_path}", "--set", f"training.strategy={strategy}")
     printed = command(FOREIGN[name], "train", "configs/smoke.yaml", "--out", tmp_path / "run", *settings)
     assert json.loads(printed)["valid"] == pytest.approx(reference[strategy])
 
 
-def test_the_other_commands(tmp_path, log_path):
+def test_the_other_commands(command, tmp_path, log_path):
     tf_config = FOREIGN["a worker of a cluster that isn't there"]
     settings = ("--set", f"data.path={log_path}", "--set", "training.max_epochs=1")
     command(tf_config, "tune", "configs/smoke.yaml", "--out", tmp_path / "study", "--trials", 2, "--jobs", 2, *settings)

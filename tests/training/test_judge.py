@@ -50,7 +50,7 @@ def test_everything_is_chosen_by_the_monitor(dataset, smoke_config, tmp_path):
     """Epochs, the propagation and the codes; the files name the metric that they hold."""
     overrides = ("evaluation.monitor=recall@7", "quantization.bits=2", "quantization.distillation.max_epochs=2")
     config = Config.from_yaml(smoke_config.to_yaml(), (*overrides, "quantization.distillation.evaluate_every=1"))
-    result = train(dataset, config, tmp_path / "run", report=False)
+    result = train(dataset, config, tmp_path / "run")
     columns = {name: read(tmp_path / "run" / name) for name in ("history.csv", "propagation.csv")}
     codes = read(tmp_path / "run" / "quantization" / "history.csv")
     validated = [row for row in columns["history.csv"] if row["valid_recall@7"]]

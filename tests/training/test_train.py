@@ -12,8 +12,10 @@ import pytest
 
 from tf_hqgnn.config import Config, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.files.durable import staged_name
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.models.initialization import initial_embeddings, spectral_embeddings
+from tf_hqgnn.report.page import report_hook
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.training.callbacks import DivergenceError, TrainingState
@@ -30,7 +32,7 @@ def settings(config, **training):
 def finished(dataset, smoke_config, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     config = settings(smoke_config, max_epochs=20, batch_size=256, checkpoint_seconds=0)
-    return config, train(dataset, config, out)
+    return config, train(dataset, config, out, hooks=(report_hook,))
 
 
 def test_the_run_directory_holds_what_evaluation_and_export_need(finished, dataset):
@@ -107,10 +109,8 @@ def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, smoke_config, fini
 
 def test_what_a_checkpoint_overwrites_is_not_computed(dataset, smoke_config, finished, tmp_path, monkeypatch):
     config, whole = finished
-    monkeypatch.setattr("tf_hqgnn.training.train.write_report", stop)
     with pytest.raises(KeyboardInterrupt):
-        train(dataset, config, tmp_path / "run")
-    monkeypatch.undo()
+        train(dataset, config, tmp_path / "run", hooks=(stop,))
     # Were a start computed, this would end the training.
     monkeypatch.setattr("tf_hqgnn.models.factory.initial_embeddings", stop)
     assert train(dataset, config, tmp_path / "run", resume=True).valid == whole.valid
@@ -254,10 +254,10 @@ def test_a_half_written_checkpoint_is_never_read(tmp_path):
         store.load()
     store.save(1, {"a": np.arange(3)}, {"epoch": 1})
     store.save(2, {"a": np.arange(4)}, {"epoch": 2})
-    (tmp_path / ".tmp-epoch-00003").mkdir()
-    (tmp_path / ".tmp-epoch-00003" / "weights.npz").write_bytes(b"half")
+    store.save(3, {"a": np.arange(5)}, {"epoch": 3})
+    (tmp_path / "epoch-00003").rename(staged_name(tmp_path / "epoch-00003"))
     store = CheckpointStore(tmp_path)
-    assert store.epochs() == [2]
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00002"]
     weights, state = store.load()
     assert (weights["a"].tolist(), state) == ([0, 1, 2, 3], {"epoch": 2})
 
@@ -270,7 +270,7 @@ def test_the_state_survives_json():
 @pytest.mark.parametrize("refit", [False, True])
 def test_no_epochs_serve_the_start_with_the_propagation_that_was_found(dataset, smoke_config, tmp_path, refit):
     config = settings(smoke_config, max_epochs=0, refit=refit)
-    result = train(dataset, config, tmp_path / "run")
+    result = train(dataset, config, tmp_path / "run", hooks=(report_hook,))
     assert result.epochs == result.best_epoch == 0
     run = RunDirectory.load(result.run_dir)
     train_split = concatenate(dataset.train, dataset.valid) if refit else dataset.train

@@ -111,13 +111,13 @@ class TestTraining:
     @pytest.fixture(scope="class")
     def first(self, halves, config, tmp_path_factory):
         out = tmp_path_factory.mktemp("warm") / "first"
-        return train(halves[0], config, out, report=False)
+        return train(halves[0], config, out)
 
     def test_it_starts_where_the_other_ended_and_says_so(self, first, halves, config, tmp_path):
         settings = config.training.model_copy(
             update={"warm_start": str(first.run_dir), "warm_learning_rate": 1e-9, "warm_epochs": 1}
         )
-        result = train(halves[1], config.model_copy(update={"training": settings}), tmp_path / "run", report=False)
+        result = train(halves[1], config.model_copy(update={"training": settings}), tmp_path / "run")
         assert first.warm_start is None
         assert result.warm_start == {"kept_users": 540, "kept_items": 360, "new_users": 60, "new_items": 40}
         assert result.epochs == 1
@@ -131,9 +131,9 @@ class TestTraining:
         assert RunDirectory.load(result.run_dir).config.training == settings
 
     def test_it_is_as_good_after_a_sixth_of_the_epochs(self, first, halves, config, tmp_path):
-        cold = train(halves[1], config, tmp_path / "cold", report=False)
+        cold = train(halves[1], config, tmp_path / "cold")
         state = TrainedState.from_run(RunDirectory.load(first.run_dir))
-        warm = train(halves[1], config, tmp_path / "warm", report=False, state=state)
+        warm = train(halves[1], config, tmp_path / "warm", state=state)
         assert warm.epochs == 2
         assert warm.valid["ndcg@20"] > 0.95 * cold.valid["ndcg@20"]
 

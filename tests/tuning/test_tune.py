@@ -46,18 +46,10 @@ def config():
     return Config.from_yaml(SETTINGS)
 
 
-@pytest.fixture(autouse=True)
-def no_reports(monkeypatch):
-    """A trial's report.html is deleted anyway, and takes longer than these trainings."""
-    monkeypatch.setattr("tf_hqgnn.training.train.write_report", lambda run, path: None)
-
-
 @pytest.fixture(scope="module")
 def finished(config, dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("tune") / "study"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tf_hqgnn.training.train.write_report", lambda run, path: None)
-        return out, tune(dataset, config, out, trials=3, command="the command")
+    return out, tune(dataset, config, out, trials=3, command="the command")
 
 
 def outcomes(trials):
@@ -119,14 +111,13 @@ from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.training import train as training
 from tf_hqgnn.tuning.search import tune
 data, config, out = sys.argv[1:]
-training.write_report = lambda run, path: None
-make = training._prepare
+make = training.prepare
 def die_in_trial_1(dataset, config, out, resume):
     partial = make(dataset, config, out, resume)
     if out.name == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     return partial
-training._prepare = die_in_trial_1
+training.prepare = die_in_trial_1
 tune(SplitDataset.load(Path(data)), Config.load(config), Path(out), trials=3)
 """
 

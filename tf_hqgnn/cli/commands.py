@@ -89,8 +89,10 @@ def train(
 
     settings = Config.load(find_config(config), tuple(overrides or ()))
     from tf_hqgnn.data.loading import load_dataset
+    from tf_hqgnn.report.page import report_hook
     from tf_hqgnn.training.distribution import from_chief, is_chief, make_strategy, watch_workers
-    from tf_hqgnn.training.train import check_out, train
+    from tf_hqgnn.training.run_folder import check_out
+    from tf_hqgnn.training.train import train
 
     strategy = make_strategy(settings.training.strategy)
     with watch_workers(strategy):
@@ -104,7 +106,7 @@ def train(
         file=sys.stderr,
     )
     start_xla()
-    result = train(dataset, settings, out, resume, strategy=strategy)
+    result = train(dataset, settings, out, resume, (report_hook,), strategy=strategy)
     if is_chief(strategy):
         print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}))
 
@@ -214,6 +216,10 @@ def serve(
     ssl_config_file: Annotated[
         Path | None, typer.Option("--ssl_config_file", help="TF Serving's SSLConfig: TLS for gRPC.")
     ] = None,
+    allow_reload: Annotated[
+        bool | None,
+        typer.Option(help="Let clients change which models are served; by default only with --model_config_file."),
+    ] = None,
 ) -> None:
     """Serve models over TF Serving's gRPC and REST until Ctrl-C. Files are as TF Serving's of the same option."""
     require("serving", "serve")
@@ -228,6 +234,7 @@ def serve(
         batching_parameters_file=batching_parameters_file,
         monitoring_config_file=monitoring_config_file,
         ssl_config_file=ssl_config_file,
+        may_reload=allow_reload,
     )
 
 

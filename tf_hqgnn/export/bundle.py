@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +16,15 @@ from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, SCANN_MODEL, ModelSettings, version_path, write_metadata
 from tf_hqgnn.export.loading import CUSTOM_OPERATIONS
 from tf_hqgnn.export.module import ServingModule
-from tf_hqgnn.export.versions import check_free, staged_version, versions
+from tf_hqgnn.export.versions import check_free, staged_versions, version_lock
 from tf_hqgnn.export.warmup import warmup_batches, warmup_requests, write_warmup
+from tf_hqgnn.files.durable import staged_folder
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import Device, check_index, choose_index
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
+from tf_hqgnn.types import BoolArray, Float32Array, Int32Array, Int64Array, IntArray, ObjectArray
 
 if TYPE_CHECKING:
     from tf_hqgnn.runs.run_directory import RunDirectory
@@ -52,15 +53,15 @@ class ServingBundle:
       ValueError: The parts don't fit together; the message says which.
     """
 
-    user_ids: np.ndarray
-    item_ids: np.ndarray
-    users: Codes | np.ndarray
-    items: Codes | np.ndarray
-    seen: tuple[np.ndarray, np.ndarray]
-    item_popularity: np.ndarray
-    item_categories: np.ndarray | None = None
-    item_available: np.ndarray | None = None
-    hop_map: np.ndarray | None = None
+    user_ids: ObjectArray
+    item_ids: ObjectArray
+    users: Codes | Float32Array
+    items: Codes | Float32Array
+    seen: tuple[Int64Array, Int32Array]
+    item_popularity: Float32Array
+    item_categories: ObjectArray | None = None
+    item_available: BoolArray | None = None
+    hop_map: Float32Array | None = None
 
     def __post_init__(self) -> None:
         _check_ids("user_ids", self.user_ids)
@@ -83,7 +84,7 @@ class ServingBundle:
             raise ValueError(f"hop_map must be finite and {[item_dim, item_dim]}, got shape {self.hop_map.shape}")
 
     @cached_property
-    def user_hop_map(self) -> np.ndarray:
+    def user_hop_map(self) -> Float32Array:
         """What makes a user's row of the rows of its items, float32 [d, d]."""
         if self.hop_map is not None:
             return self.hop_map
@@ -121,8 +122,7 @@ def export_exact(bundle: ServingBundle, directory: str | Path, config: ExportCon
       InputError: The version exists.
       ImportError: tensorflow-serving-api isn't installed.
     """
-    settings = {EXACT_MODEL: ModelSettings(config, RetrievalConfig())}
-    write_version(lambda: bundle, directory, settings, version)
+    export_bundle(lambda: bundle, directory, config, RetrievalConfig(), version, (EXACT_MODEL,))
     return version_path(Path(directory), EXACT_MODEL, version)
 
 
@@ -138,7 +138,7 @@ def export_scann(
       InputError: The version exists, or `retrieval` doesn't fit the catalogue.
       ImportError: ScaNN or tensorflow-serving-api isn't installed.
     """
-    write_version(lambda: bundle, directory, {SCANN_MODEL: ModelSettings(config, retrieval)}, version)
+    export_bundle(lambda: bundle, directory, config, retrieval, version, (SCANN_MODEL,))
     return version_path(Path(directory), SCANN_MODEL, version)
 
 
@@ -184,8 +184,27 @@ def export_bundle(
     Raises:
       InputError: The version exists in one of them.
     """
-    settings = ModelSettings(config, retrieval)
-    return write_version(make_bundle, out_dir, dict.fromkeys(models, settings), version)
+    settings = dict.fromkeys(models, ModelSettings(config, retrieval))
+    # What is refused leaves no folder behind, not even one with a lock in it.
+    _check(out_dir, settings, version)
+    with version_lock(Path(out_dir)):
+        return write_version(make_bundle, out_dir, settings, version)
+
+
+def export_model(bundle: ServingBundle, name: str, settings: ModelSettings, directory: Path) -> None:
+    """Writes one SavedModel without a version, as a TFX artifact holds it.
+
+    Args:
+      bundle: what it holds.
+      name: of the model, `hqgnn` or `hqgnn_scann`.
+      settings: of its answers and its index.
+      directory: appears when it is complete; must not exist, or be empty.
+
+    Raises:
+      InputError: ScaNN is asked for and isn't installed, or the settings don't fit the catalogue.
+    """
+    with staged_folder(directory) as staged:
+        _write(bundle, staged, name, settings)
 
 
 def write_version(
@@ -194,7 +213,7 @@ def write_version(
     settings: Mapping[str, ModelSettings],
     version: int | None = None,
 ) -> int:
-    """As `export_bundle`, with settings for each model.
+    """As `export_bundle`, with settings for each model; the caller holds the `version_lock` of `out_dir`.
 
     Args:
       make_bundle: as of `export_bundle`.
@@ -208,19 +227,20 @@ def write_version(
     Raises:
       InputError: The version exists in one of them, or ScaNN is asked for and isn't installed.
     """
+    _check(out_dir, settings, version)
+    bundle = make_bundle()
+    with staged_versions(Path(out_dir), list(settings), version) as staged:
+        for name, folder in staged.folders.items():
+            _write(bundle, folder, name, settings[name])
+    return staged.version
+
+
+def _check(out_dir: str | Path, settings: Mapping[str, ModelSettings], version: int | None) -> None:
     if SCANN_MODEL in settings:
         check_index(settings[SCANN_MODEL].retrieval)
-    folders = {name: Path(out_dir) / name for name in settings}
-    if version is None:
-        version = 1 + max((number for folder in folders.values() for number in versions(folder)), default=0)
-    for folder in folders.values():
-        check_free(folder, version)
-    bundle = make_bundle()
-    with ExitStack() as stack:
-        for name, folder in folders.items():
-            staged = stack.enter_context(staged_version(folder, version))
-            _write(bundle, staged, name, settings[name])
-    return version
+    for name in settings:
+        if version is not None:
+            check_free(Path(out_dir) / name, version)
 
 
 def _item_filter(bundle: ServingBundle) -> ItemFilter:
@@ -271,12 +291,12 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
     write_metadata(model_dir, metadata)
 
 
-def as_float32(rows: Codes | np.ndarray) -> np.ndarray:
+def as_float32(rows: Codes | Float32Array) -> Float32Array:
     """What rows stand for, float32 [n, d]."""
     return rows.dequantize() if isinstance(rows, Codes) else rows
 
 
-def _check_ids(name: str, ids: np.ndarray) -> None:
+def _check_ids(name: str, ids: ObjectArray) -> None:
     if ids.ndim != 1 or not len(ids):
         raise ValueError(f"{name} must be a vector with at least one id, got shape {ids.shape}")
     bad = next((value for value in ids if not isinstance(value, str) or not value), None)
@@ -286,7 +306,7 @@ def _check_ids(name: str, ids: np.ndarray) -> None:
         raise ValueError(f"{name} must be distinct, but of {len(ids)} only {len(set(ids))} are")
 
 
-def _check_rows(name: str, rows: Codes | np.ndarray, num_rows: int) -> int:
+def _check_rows(name: str, rows: Codes | Float32Array, num_rows: int) -> int:
     """The dimension of the rows."""
     if isinstance(rows, Codes):
         if len(rows) != num_rows:
@@ -300,7 +320,7 @@ def _check_rows(name: str, rows: Codes | np.ndarray, num_rows: int) -> int:
     return rows.shape[1]
 
 
-def _check_seen(indptr: np.ndarray, indices: np.ndarray, num_users: int, num_items: int) -> None:
+def _check_seen(indptr: IntArray, indices: IntArray, num_users: int, num_items: int) -> None:
     fits = indptr.shape == (num_users + 1,) and indptr[0] == 0 and indptr[-1] == len(indices)
     if not fits or (np.diff(indptr) < 0).any():
         raise ValueError(f"seen must be a CSR over {num_users} users, got an indptr of shape {indptr.shape}")

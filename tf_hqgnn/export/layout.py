@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.versions import versions
+from tf_hqgnn.files.reading import read_json
 from tf_hqgnn.types import InputError
 
 EXACT_MODEL = "hqgnn"
@@ -96,13 +97,7 @@ def read_metadata(version_dir: Path) -> dict[str, Any]:
     path = Path(version_dir) / METADATA_FILE
     if not path.is_file():
         raise InputError(f"{path} is missing: expected a version written by `tf-hqgnn export`")
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): export the run again") from error
-    if not isinstance(metadata, dict):
-        raise InputError(f"{path} is damaged (not a JSON object): export the run again")
-    return metadata
+    return read_json(path, cure="export the run again")
 
 
 def settings_of(version_dir: Path, metadata: dict[str, Any]) -> ModelSettings | None:

@@ -15,6 +15,7 @@ from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, pad_to
+from tf_hqgnn.types import Float32Array, IntArray, ObjectArray
 
 # A k may exceed the catalogue, the rest is padding; but a slip of the pen must not make a server allocate gigabytes.
 MAX_PADDED_K = 65_536
@@ -45,13 +46,13 @@ class ServingModule(tf.Module):
 
     def __init__(
         self,
-        user_ids: Sequence[str] | np.ndarray,
-        item_ids: Sequence[str] | np.ndarray,
+        user_ids: Sequence[str] | ObjectArray,
+        item_ids: Sequence[str] | ObjectArray,
         users: RowTable,
         items: RowTable,
         top_k: TopK,
-        seen: tuple[np.ndarray, np.ndarray],
-        popularity: np.ndarray,
+        seen: tuple[IntArray, IntArray],
+        popularity: Float32Array,
         history: HistoryEncoder,
         item_filter: ItemFilter,
         default_k: int,
@@ -63,7 +64,7 @@ class ServingModule(tf.Module):
         self.items = items
         self.top_k = top_k
         self.seen = SeenItems(*seen, num_items=items.num_rows)
-        self.popular = PopularItems(popularity, item_filter.available)
+        self.popular = PopularItems(popularity, item_filter)
         self.history = history
         self.item_filter = item_filter
         self._default_k = default_k
@@ -164,8 +165,7 @@ class ServingModule(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """The best items of known queries, and the popular ones for the others."""
         scores, item_index = self.top_k.call(queries, k, blocked)
-        # Known users' answers from here aren't used: they need no depth.
-        popularity, popular = self.popular.call(k, blocked.only_for(~known))
+        popularity, popular = self.popular.call(k, blocked, ~known)
         column = known[:, tf.newaxis]
         scores = tf.where(column, pad_to(scores, k, -np.inf), pad_to(popularity, k, -np.inf))
         item_index = tf.where(column, pad_to(item_index, k, 0), pad_to(popular, k, 0))

@@ -16,10 +16,10 @@ from tf_hqgnn.export.bundle import ServingBundle, as_float32, write_version
 from tf_hqgnn.export.kept_settings import kept_settings
 from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, newest_version
 from tf_hqgnn.export.reader import read_bundle
-from tf_hqgnn.export.versions import versions
+from tf_hqgnn.export.versions import version_lock, versions
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.histories import fit_hop_map, hop
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Array, Float32Array, InputError
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,15 @@ def add_items(export_dir: Path, interactions: Path, items: Path | None = None) -
       InputError: There is no export or it can't be read, or the log can't be read or has no new item.
     """
     export_dir = Path(export_dir)
-    bundle = read_bundle(newest_version(export_dir, EXACT_MODEL))
-    newest = {name: newest_version(export_dir, name) for name in MODEL_NAMES if versions(export_dir / name)}
-    settings = {name: kept_settings(version_dir) for name, version_dir in newest.items()}
-    with BadRowLog(0, None) as log:
-        table = read_table(interactions, DataConfig().format, log, None)
-    catalogue = None if items is None else read_items(items)
-    extended, counts = extend(bundle, table, catalogue)
-    version = write_version(lambda: extended, export_dir, settings)
+    with version_lock(export_dir):
+        bundle = read_bundle(newest_version(export_dir, EXACT_MODEL))
+        newest = {name: newest_version(export_dir, name) for name in MODEL_NAMES if versions(export_dir / name)}
+        settings = {name: kept_settings(version_dir) for name, version_dir in newest.items()}
+        with BadRowLog(0, None) as log:
+            table = read_table(interactions, DataConfig().format, log, None)
+        catalogue = None if items is None else read_items(items)
+        extended, counts = extend(bundle, table, catalogue)
+        version = write_version(lambda: extended, export_dir, settings)
     return AddedItems(version, **counts)
 
 
@@ -125,15 +126,16 @@ def extend(
     return extended, counts
 
 
-def _new_rows(bundle: ServingBundle, neighbours: scipy.sparse.csr_matrix) -> np.ndarray:
+def _new_rows(bundle: ServingBundle, neighbours: scipy.sparse.csr_matrix) -> Float32Array:
     users, items = as_float32(bundle.users), as_float32(bundle.items)
     return hop(neighbours, users) @ fit_hop_map(bundle.seen_matrix().T.tocsr(), users, items)
 
 
-def _append(items: Codes | np.ndarray, rows: np.ndarray) -> Codes | np.ndarray:
+def _append(items: Codes | Float32Array, rows: Float32Array) -> Codes | Float32Array:
     """`items` with `rows` after them, in codes of the same bits and kind of range if they are codes."""
     if not isinstance(items, Codes):
-        return np.concatenate([items, rows.astype(np.float32)])
+        extended: Float32Array = np.concatenate([items, rows.astype(np.float32)])
+        return extended
     shared = len(items.scale) == 1 and len(items) > 1
     scale = items.scale.astype(np.float32)
     offset = np.float32(0) if items.offset is None else items.offset.astype(np.float32)
@@ -148,11 +150,12 @@ def _append(items: Codes | np.ndarray, rows: np.ndarray) -> Codes | np.ndarray:
 
 
 def _append_column(
-    before: np.ndarray | None, new: np.ndarray | None, default: object, num_before: int, num_new: int
-) -> np.ndarray | None:
+    before: Array | None, new: Array | None, default: object, num_before: int, num_new: int
+) -> Array | None:
     """A column of all items; None if there is neither part."""
     if before is None and new is None:
         return None
     kind = bool if isinstance(default, bool) else object
     first = np.full(num_before, default, kind) if before is None else before
-    return np.concatenate([first, np.full(num_new, default, kind) if new is None else new])
+    column: Array = np.concatenate([first, np.full(num_new, default, kind) if new is None else new])
+    return column

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
+from tf_hqgnn.files.durable import staged_file
+from tf_hqgnn.files.reading import read_arrays
 from tf_hqgnn.graph.degrees import degree_factor
 from tf_hqgnn.graph.propagation import NormalizedAdjacency
 from tf_hqgnn.types import Array, InputError, Int32Array, Int64Array, IntArray, Interactions
@@ -19,6 +20,7 @@ from tf_hqgnn.types import Array, InputError, Int32Array, Int64Array, IntArray, 
 # Filled into the matrix together: bounds the temporary arrays.
 _EDGES_AT_ONCE = 1 << 20
 _ALIGNMENT = 64
+_CURE = "train again, or name another graph"
 _ARRAYS = ("num_users", "num_items", "num_repeated", "indptr", "indices")
 
 
@@ -182,7 +184,7 @@ class InteractionGraph:
 
     def save(self, path: str | Path) -> None:
         """Writes an .npz without pickle to exactly `path`; degrees are made again when it is loaded."""
-        with Path(path).open("wb") as file:
+        with staged_file(Path(path)) as staged, staged.open("wb") as file:
             np.savez(file, **{name: np.asarray(getattr(self, name)) for name in _ARRAYS})
 
     @staticmethod
@@ -192,16 +194,13 @@ class InteractionGraph:
         Raises:
           InputError: The file is missing, cut short, or not a graph.
         """
+        values: dict[str, Any] = read_arrays(Path(path), *_ARRAYS, cure=_CURE)
         try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                values: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
             for name in ("num_users", "num_items", "num_repeated"):
                 values[name] = int(values[name])
             return InteractionGraph(**values)
-        except OSError as error:
-            raise InputError(f"graph {path}: {error.strerror or error}") from error
-        except (KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise InputError(f"graph {path}: not written by InteractionGraph.save, or damaged: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a graph that InteractionGraph.save wrote ({error}); {_CURE}") from error
 
 
 # By exponent and name of the dtype; outside of the graph, which can be pickled.

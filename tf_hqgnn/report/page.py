@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import shlex
 from pathlib import Path
 
-import numpy as np
-
 import tf_hqgnn
+from tf_hqgnn.extras import how_to_install, missing
+from tf_hqgnn.files.durable import write_file
 from tf_hqgnn.report.accuracy import accuracy
 from tf_hqgnn.report.curves import training_curves
 from tf_hqgnn.report.discrepancy import discrepancy
@@ -17,9 +17,12 @@ from tf_hqgnn.report.markup import page, text
 from tf_hqgnn.report.overview import headline, metrics, settings
 from tf_hqgnn.report.validation_sample import ValidationSample
 from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
+from tf_hqgnn.types import Float32Array
+
+log = logging.getLogger(__name__)
 
 
-def write_report(run: RunDirectory, path: Path, trained: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+def write_report(run: RunDirectory, path: Path, trained: tuple[Float32Array, Float32Array] | None = None) -> None:
     """Writes the report of `run` to `path`, which appears complete or not at all.
 
     The same run gives the same bytes, whether it still has its unfinished name or not. Everything is measured on the
@@ -35,12 +38,18 @@ def write_report(run: RunDirectory, path: Path, trained: tuple[np.ndarray, np.nd
       OSError: `path` can't be written.
     """
     content = render_report(run, trained)
-    staged = path.with_name(f".tmp-{path.name}")
-    staged.write_text(content, encoding="utf-8", newline="\n")
-    os.replace(staged, path)
+    write_file(path, content)
 
 
-def render_report(run: RunDirectory, trained: tuple[np.ndarray, np.ndarray] | None = None) -> str:
+def report_hook(run: RunDirectory) -> None:
+    """Writes `report.html` into the folder of a run; where the extra `report` is missing, a line of the log says so."""
+    if missing("report"):
+        log.warning("report.html is left out: it needs the package matplotlib: %s", how_to_install("report"))
+    else:
+        write_report(run, run.path / "report.html")
+
+
+def render_report(run: RunDirectory, trained: tuple[Float32Array, Float32Array] | None = None) -> str:
     """The HTML of `write_report`."""
     finished = run.path.name.removesuffix(partial_path(Path("x")).name[1:])
     sample = ValidationSample.draw(run)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation.metrics import RankingMetrics, evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.files.reading import read_arrays, read_json
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
+from tf_hqgnn.runs.manifest import check_manifest
 from tf_hqgnn.runs.tables import TrainedTables
-from tf_hqgnn.types import InputError, concatenate
+from tf_hqgnn.types import Float32Array, InputError, concatenate
+
+_CURE = "train again, or take another run directory"
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class RunDirectory:
     config: Config
     dataset: SplitDataset
     graph: InteractionGraph
-    user_embeddings: np.ndarray
-    item_embeddings: np.ndarray
+    user_embeddings: Float32Array
+    item_embeddings: Float32Array
     coded: CodedEmbeddings | None
     metrics: dict[str, Any]
 
@@ -47,7 +48,7 @@ class RunDirectory:
         """Reads a run directory.
 
         Raises:
-          InputError: `path` isn't a finished run.
+          InputError: `path` isn't a finished run, or a file of it is damaged.
         """
         path = Path(path)
         if not (path / "metrics.json").is_file():
@@ -57,8 +58,9 @@ class RunDirectory:
                 else ""
             )
             raise InputError(f"{path} is not the directory of a finished run (no metrics.json){hint}")
-        with np.load(path / "embeddings.npz", allow_pickle=False) as arrays:
-            users, items = arrays["user"], arrays["item"]
+        check_manifest(path)
+        arrays = read_arrays(path / "embeddings.npz", "user", "item", cure=_CURE)
+        users, items = arrays["user"], arrays["item"]
         config = Config.load(path / "config.yaml")
         return RunDirectory(
             path=path,
@@ -68,7 +70,7 @@ class RunDirectory:
             user_embeddings=users,
             item_embeddings=items,
             coded=None if config.quantization.bits is None else CodedEmbeddings.load(path / "codes"),
-            metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
+            metrics=read_json(path / "metrics.json", cure=_CURE),
         )
 
     def tables(self) -> TrainedTables:
@@ -111,7 +113,7 @@ class RunDirectory:
         chunk_size = self.config.evaluation.chunk_size
         popularity = self.graph.item_degree
 
-        def judge(users: np.ndarray, items: np.ndarray) -> RankingMetrics:
+        def judge(users: Float32Array, items: Float32Array) -> RankingMetrics:
             return evaluate_embeddings(users, items, targets, seen, popularity, ks, chunk_size=chunk_size)
 
         full_precision = judge(self.user_embeddings, self.item_embeddings)

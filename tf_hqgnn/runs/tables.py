@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_hqgnn.files.durable import staged_file
+from tf_hqgnn.files.reading import read_arrays
 from tf_hqgnn.runs.untrained import Untrained
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Float32Array, InputError
 
 FILE = "tables.npz"
 
@@ -30,11 +32,11 @@ class TrainedTables:
       [True]
     """
 
-    users: np.ndarray
-    items: np.ndarray
+    users: Float32Array
+    items: Float32Array
 
     @staticmethod
-    def of(users: np.ndarray, items: np.ndarray, untrained: Untrained) -> TrainedTables:
+    def of(users: Float32Array, items: Float32Array, untrained: Untrained) -> TrainedTables:
         """The tables of a model.
 
         Args:
@@ -49,24 +51,25 @@ class TrainedTables:
         """The rows that no interaction has taught."""
         return Untrained(np.isnan(self.users).any(axis=1), np.isnan(self.items).any(axis=1))
 
-    def filled(self) -> tuple[np.ndarray, np.ndarray]:
+    def filled(self) -> tuple[Float32Array, Float32Array]:
         """The tables with zeros in place of NaN."""
         return np.nan_to_num(self.users), np.nan_to_num(self.items)
 
     def save(self, folder: Path) -> None:
         """Writes `tables.npz` into a folder."""
-        np.savez(folder / FILE, user=self.users, item=self.items)
+        with staged_file(folder / FILE) as staged:
+            np.savez(staged, user=self.users, item=self.items)
 
     @staticmethod
     def load(folder: Path) -> TrainedTables:
         """Reads `tables.npz`, or what runs of version 0.1 have in its place.
 
         Raises:
-          InputError: The folder has neither.
+          InputError: The folder has neither, or the file is damaged.
         """
         if (folder / FILE).is_file():
-            with np.load(folder / FILE, allow_pickle=False) as arrays:
-                return TrainedTables(arrays["user"], arrays["item"])
+            arrays = read_arrays(folder / FILE, "user", "item", cure="train again")
+            return TrainedTables(arrays["user"], arrays["item"])
         return _from_checkpoint(folder)
 
 
@@ -76,16 +79,12 @@ def _from_checkpoint(folder: Path) -> TrainedTables:
         files = sorted(checkpoints.glob("epoch-*/weights.npz"))
         if not files:
             continue
-        with np.load(files[-1], allow_pickle=False) as arrays:
-            names = next(
-                (names for names in (("best_0", "best_1"), ("weight_0", "weight_1")) if names[0] in arrays), ()
-            )
-            if len(names) == 2:
-                # Only these two: the optimizer's state beside them is twice as large.
-                tables = [arrays[name] for name in names]
-                with np.load(folder / "embeddings.npz", allow_pickle=False) as served:
-                    untrained = Untrained(served["untrained_user"], served["untrained_item"])
-                return TrainedTables.of(tables[0], tables[1], untrained)
+        arrays = read_arrays(files[-1], cure="train again")
+        names = next((names for names in (("best_0", "best_1"), ("weight_0", "weight_1")) if names[0] in arrays), ())
+        if len(names) == 2:
+            served = read_arrays(folder / "embeddings.npz", "untrained_user", "untrained_item", cure="train again")
+            untrained = Untrained(served["untrained_user"], served["untrained_item"])
+            return TrainedTables.of(arrays[names[0]], arrays[names[1]], untrained)
     raise InputError(
         f"{folder} has no trained tables ({FILE}), which a warm start, a push and Beam need: it is of version 0.1, and "
         "its checkpoint is gone or it was trained for no epochs; train again"

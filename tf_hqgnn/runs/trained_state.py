@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from tf_hqgnn.data.split_dataset import SplitDataset
+from tf_hqgnn.files.durable import staged_folder
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.tables import FILE, TrainedTables
-from tf_hqgnn.types import concatenate
+from tf_hqgnn.types import Float32Array, concatenate
 
 _DATA = "data"
 
@@ -29,8 +29,8 @@ class TrainedState:
     """
 
     dataset: SplitDataset
-    users: np.ndarray
-    items: np.ndarray
+    users: Float32Array
+    items: Float32Array
 
     @staticmethod
     def from_run(run: RunDirectory) -> TrainedState:
@@ -48,13 +48,10 @@ class TrainedState:
 
     def save(self, directory: Path) -> None:
         """Writes `directory`, which appears complete or not at all; one that is there is replaced."""
-        partial = directory.with_name(f".tmp-{directory.name}")
-        for leftover in (partial, directory):
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(parents=True)
-        self.dataset.save(partial / _DATA)
-        TrainedTables(self.users, self.items).save(partial)
-        os.rename(partial, directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        with staged_folder(directory) as staged:
+            self.dataset.save(staged / _DATA)
+            TrainedTables(self.users, self.items).save(staged)
 
     @staticmethod
     def load(directory: Path) -> TrainedState:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.types import BoolArray, Float32Array, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +19,11 @@ class Untrained:
       items: bool [I].
     """
 
-    users: np.ndarray
-    items: np.ndarray
+    users: BoolArray
+    items: BoolArray
 
     @staticmethod
-    def of(graph: InteractionGraph, started: tuple[np.ndarray, np.ndarray] | None = None) -> Untrained:
+    def of(graph: InteractionGraph, started: tuple[Float32Array, Float32Array] | None = None) -> Untrained:
         """Those without an interaction in `graph`, unless training started from rows of theirs.
 
         Args:
@@ -34,7 +35,7 @@ class Untrained:
             users, items = (mask & np.isnan(rows).any(axis=1) for mask, rows in zip((users, items), started))
         return Untrained(users, items)
 
-    def replace(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def replace(self, users: FloatArray, items: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Propagated rows, with the mean of all other users for an untrained user, and zeros for an untrained item.
 
         The mean user likes what most like: on MovieLens-100K split by time, where 110 of 175 test users are new, it

@@ -7,10 +7,10 @@ from tfx.types.standard_artifacts import Model, ModelRun
 from tfx.utils import path_utils
 
 from tf_hqgnn.config import Config
-from tf_hqgnn.export.bundle import ServingBundle, export_scann
+from tf_hqgnn.export.bundle import ServingBundle, export_model
+from tf_hqgnn.export.layout import SCANN_MODEL, ModelSettings
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
-from tf_hqgnn.tfx.model_store import move_version
 from tf_hqgnn.tfx.trainer import run_path
 
 
@@ -29,6 +29,5 @@ def IndexGen(
     """
     settings = Config.from_yaml(config)
     bundle = ServingBundle.from_run(RunDirectory.load(run_path(model_run.uri)))
-    serving_dir = Path(path_utils.serving_model_dir(index.uri))
-    version_dir = export_scann(bundle, serving_dir.parent, settings.export, settings.retrieval, version=1)
-    move_version(version_dir, serving_dir)
+    directory = Path(path_utils.serving_model_dir(index.uri))
+    export_model(bundle, SCANN_MODEL, ModelSettings(settings.export, settings.retrieval), directory)

@@ -6,83 +6,79 @@ The pointer, `latest_blessed.json`, lies in the model store: beside the served f
 from __future__ import annotations
 
 import json
-import os
+import logging
 import shutil
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tf_hqgnn.data.anomalies import FileProfile
 from tf_hqgnn.data.report import ReadReport
-from tf_hqgnn.export.layout import model_dirs
-from tf_hqgnn.export.versions import staged_version, versions
+from tf_hqgnn.export.versions import staged_versions, version_lock, versions
+from tf_hqgnn.files.durable import check_files, list_files, remove_staged, write_file
+from tf_hqgnn.files.lock import waited_for
+from tf_hqgnn.files.reading import read_json
 from tf_hqgnn.tfx.push_origin import PushOrigin
 from tf_hqgnn.types import InputError
 
 _POINTER = "latest_blessed.json"
 _STATE = "state-"
+_LOCK = ".lock"
+# The store holds the ids of the log, which are nobody's business but the pipeline's.
+_PRIVATE = 0o700
+log = logging.getLogger(__name__)
 
 
-def push(models: Mapping[str, Path], serving_dir: Path, origin: PushOrigin | None = None) -> int:
-    """Copies SavedModels to `serving_dir/NAME/VERSION`, all under one version number, the next that no model has.
+@contextmanager
+def store_lock(store_dir: Path, serving_dir: Path) -> Iterator[None]:
+    """Keeps other pushes out of a model store, and other writers of versions out of the served folders."""
+    store_dir.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+    with suppress(OSError):
+        # Not ours where it is the root of a volume.
+        store_dir.chmod(_PRIVATE)
+    with waited_for(store_dir / _LOCK, f"a push into {store_dir}"), version_lock(serving_dir):
+        yield
 
-    Everything is copied first, under names that no server takes for a version, and renamed then: a push killed while
-    copying leaves nothing visible, and the next push clears its rest away. What an earlier push of the same origin has
-    made visible stays, and only what it lacks is added.
+
+def push(models: Mapping[str, Path], serving_dir: Path, version: int, origin: PushOrigin | None = None) -> None:
+    """Copies SavedModels to `serving_dir/NAME/<version>`; the caller holds the `store_lock`.
+
+    Everything is copied first, under names that no server takes for a version, compared with the source, and renamed
+    then: a push killed while copying leaves nothing visible, and the next push clears its rest away. What an earlier
+    push of the same origin has made visible stays, and only what it lacks is added.
 
     Args:
       models: name of a model -> folder of its SavedModel.
       serving_dir: what a server watches.
+      version: the number of all of them.
       origin: what the models come from, kept in each version; None if that isn't known.
-
-    Returns:
-      The version.
     """
-    earlier = None if origin is None else origin.earlier_push(model_dirs(serving_dir))
-    version = next_version(serving_dir) if earlier is None else earlier
-    with ExitStack() as stack:
-        for name, source in models.items():
-            if version in versions(serving_dir / name):
-                continue
-            staged = stack.enter_context(staged_version(serving_dir / name, version))
-            shutil.copytree(source, staged, dirs_exist_ok=True)
+    lacking = {name: source for name, source in models.items() if version not in versions(serving_dir / name)}
+    with staged_versions(serving_dir, list(lacking), version) as staged:
+        for name, source in lacking.items():
+            shutil.copytree(source, staged.folders[name], dirs_exist_ok=True)
+            check_files(staged.folders[name], list_files(source))
             if origin is not None:
-                origin.write(staged)
-    return version
-
-
-def next_version(serving_dir: Path) -> int:
-    """The lowest number above every version of every model; 1 where there is none."""
-    return 1 + max((number for folder in model_dirs(serving_dir) for number in versions(folder)), default=0)
+                origin.write(staged.folders[name])
 
 
 def write_pointer(store_dir: Path, record: Mapping[str, Any]) -> None:
-    """Replaces `latest_blessed.json` atomically."""
-    store_dir.mkdir(parents=True, exist_ok=True)
-    partial = store_dir / (_POINTER + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=2, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, pointer_path(store_dir))
+    """Replaces `latest_blessed.json`, which is on the disk when this returns."""
+    store_dir.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+    write_file(pointer_path(store_dir), json.dumps(record, indent=2, ensure_ascii=False))
 
 
 def read_pointer(store_dir: Path) -> dict[str, Any] | None:
     """What `write_pointer` wrote last, or None.
 
     Raises:
-      InputError: The file isn't JSON any more.
+      InputError: The file is damaged.
     """
     path = pointer_path(store_dir)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except ValueError as error:
-        raise InputError(
-            f"{path}: not valid JSON ({error}); restore it, or delete it to start without a baseline"
-        ) from error
+    return read_json(path, cure="restore it, or delete it to start without a baseline")
 
 
 def pointer_path(store_dir: Path) -> Path:
@@ -95,11 +91,12 @@ def read_last_log(store_dir: Path) -> tuple[FileProfile, ...]:
     pointer = read_pointer(store_dir)
     if not pointer or "state" not in pointer:
         return ()
+    path = Path(pointer["state"]) / "data" / "report.json"
     try:
-        report = json.loads((Path(pointer["state"]) / "data" / "report.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return ReadReport.from_json(read_json(path, cure="delete the state's folder")).files
+    except (InputError, KeyError, TypeError) as error:
+        log.warning("today's log isn't compared with the last one: %s", error)
         return ()
-    return ReadReport.from_json(report).files
 
 
 def state_path(store_dir: Path, version: int) -> Path:
@@ -108,15 +105,8 @@ def state_path(store_dir: Path, version: int) -> Path:
 
 
 def remove_states(store_dir: Path, keep: Path) -> None:
-    """Removes the trained states that no pointer names any more, and what killed pushes left of others."""
-    for pattern in (f"{_STATE}*", f".tmp-{_STATE}*"):
-        for path in store_dir.glob(pattern):
-            if path != keep:
-                shutil.rmtree(path)
-
-
-def move_version(version_dir: Path, destination: Path) -> None:
-    """Makes an exported `MODEL/<version>` the SavedModel of a TFX artifact, which has no version in its path."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(version_dir, destination)
-    version_dir.parent.rmdir()
+    """Removes the trained states that no pointer names, and what killed pushes left; the caller holds the lock."""
+    remove_staged(store_dir)
+    for path in store_dir.glob(f"{_STATE}*"):
+        if path != keep:
+            shutil.rmtree(path)

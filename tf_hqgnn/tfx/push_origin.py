@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,10 +56,7 @@ class PushOrigin:
         """Puts the record into a version that isn't visible yet."""
         path = version_dir / _FILE
         path.parent.mkdir(exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=2, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
 
     def earlier_push(self, model_dirs: Sequence[Path]) -> int | None:
         """The version under which these models were pushed before, perhaps one of them only; None if they weren't.

@@ -17,6 +17,7 @@ from tfx.utils import path_utils
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation.metrics import evaluate_popularity, ranking_metrics
+from tf_hqgnn.files.durable import write_file
 from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
@@ -26,9 +27,11 @@ from tf_hqgnn.tfx.saved_model_ranking import load_recommend, overlap, rank_items
 from tf_hqgnn.tfx.slices import make_slices, slice_overlap
 from tf_hqgnn.tfx.thresholds import ANN_RECALL, Thresholds, Verdict, judge, lift
 from tf_hqgnn.tfx.trainer import run_path
-from tf_hqgnn.types import concatenate
+from tf_hqgnn.types import Array, IntArray, concatenate
 
 METRICS_FILE = "metrics.json"
+# The version of the model that was the last one pushed when the verdict was made, or null.
+JUDGED_AGAINST = "judged_against"
 _ANN_K = 20
 
 
@@ -57,6 +60,7 @@ def RankingEvaluator(
       model_store: folder of the pointer to the last blessed model.
       store_state: changes when that pointer does; TFX's cache can't see into files by itself.
     """
+    del store_state
     settings, limits = Config.from_yaml(config), Thresholds.from_json(thresholds)
     pointer = read_pointer(Path(model_store))
     paths = {name: Path(path_utils.serving_model_path(artifact.uri)) for name, artifact in (("m", model), ("i", index))}
@@ -76,10 +80,10 @@ def RankingEvaluator(
         "blessed": verdict.blessed,
         "reasons": list(verdict.reasons),
         "baseline": verdict.baseline,
+        JUDGED_AGAINST: pointer["version"] if pointer else None,
     }
     Path(evaluation.uri).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    (Path(evaluation.uri) / METRICS_FILE).write_text(text, encoding="utf-8")
+    write_file(Path(evaluation.uri) / METRICS_FILE, json.dumps(record, indent=2, ensure_ascii=False))
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
     if pointer:
@@ -153,7 +157,7 @@ def evaluate_models(
 
 
 def _slices(
-    dataset: SplitDataset, popularity: np.ndarray, rankings: Rankings, approximate: np.ndarray, limits: Thresholds
+    dataset: SplitDataset, popularity: Array, rankings: Rankings, approximate: IntArray, limits: Thresholds
 ) -> list[dict[str, Any]]:
     """Every slice of the candidate: users, NDCG@20, Recall@20, and what ScaNN finds; whether that is enough to judge.
 

@@ -10,17 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tensorflow_transform as tft
+from tensorflow_transform.output_wrapper import TFTransformOutput
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from tf_hqgnn.config import Config
+from tf_hqgnn.config import Config, RetrievalConfig
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.export.bundle import ServingBundle, export_exact
+from tf_hqgnn.export.bundle import ServingBundle, export_model
+from tf_hqgnn.export.layout import EXACT_MODEL, ModelSettings
+from tf_hqgnn.report.page import report_hook
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.catalogue import read_catalogue, read_report
 from tf_hqgnn.tfx.examples import read_transformed, reindex, sort_vocabulary
-from tf_hqgnn.tfx.model_store import move_version, read_pointer
+from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.tfx.preprocessing import ITEM_VOCABULARY, USER_VOCABULARY
 from tf_hqgnn.tfx.settings import read_settings
 from tf_hqgnn.training.distribution import is_chief, make_strategy
@@ -50,12 +52,12 @@ def run_fn(fn_args: FnArgs) -> None:
     strategy = make_strategy(config.training.strategy)
     run_dir = run_path(fn_args.model_run_dir)
     dataset = rebuild_dataset(fn_args)
-    train(dataset, config, run_dir, state=_last_state(dataset, config, custom["model_store"]), strategy=strategy)
+    state = _last_state(dataset, config, custom["model_store"])
+    train(dataset, config, run_dir, hooks=(report_hook,), state=state, strategy=strategy)
     if not is_chief(strategy):
         return
     bundle = ServingBundle.from_run(RunDirectory.load(run_dir))
-    serving_dir = Path(fn_args.serving_model_dir)
-    move_version(export_exact(bundle, serving_dir.parent, config.export, version=1), serving_dir)
+    export_model(bundle, EXACT_MODEL, ModelSettings(config.export, RetrievalConfig()), Path(fn_args.serving_model_dir))
 
 
 def _last_state(dataset: SplitDataset, config: Config, model_store: str) -> TrainedState | None:
@@ -88,7 +90,7 @@ def rebuild_dataset(fn_args: FnArgs) -> SplitDataset:
       fn_args: `train_files` of one split, `eval_files` of two: valid, test.
     """
     custom: Mapping[str, Any] = fn_args.custom_config
-    transform = tft.TFTransformOutput(fn_args.transform_graph_path)
+    transform = TFTransformOutput(fn_args.transform_graph_path)
     users, items = transform.vocabulary_by_name(USER_VOCABULARY), transform.vocabulary_by_name(ITEM_VOCABULARY)
     user_ids, user_rank = sort_vocabulary(users)
     item_ids, item_rank = sort_vocabulary(items)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tf_hqgnn.config import TrainingConfig
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.runs.checkpoints import CheckpointStore
+from tf_hqgnn.types import Array
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class StopOnDivergence(tf_keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Asks the model; Keras calls this once per `steps_per_execution` steps."""
+        del batch
         if np.isfinite((logs or {}).get("loss", 0.0)):
             return
         step = int(self.model.first_bad_step.numpy())
@@ -89,7 +91,7 @@ class Validation(tf_keras.callbacks.Callback):
         state: TrainingState,
         store: CheckpointStore | None,
         config: TrainingConfig,
-        best_weights: list[np.ndarray],
+        best_weights: list[Array],
         history_path: Path,
         tensorboard: Path,
         monitor: str = "ndcg@20",
@@ -111,11 +113,13 @@ class Validation(tf_keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts the clock and the bar."""
+        del logs
         self._began = self._saved = time.monotonic()
         self._progress.start()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the epoch's clock."""
+        del epoch, logs
         self._epoch_began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -150,6 +154,7 @@ class Validation(tf_keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Closes the bar."""
+        del logs
         self.close()
 
     def close(self) -> None:
@@ -165,7 +170,7 @@ class Validation(tf_keras.callbacks.Callback):
         self._writer.flush()
         best = {f"best_{n}": value for n, value in enumerate(self.best_weights)}
         self._store.save(self._state.epoch, model_weights(self.model) | best, asdict(self._state))
-        with open(self._history_path, "w", newline="", encoding="utf-8") as file:
+        with self._history_path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(self._state.history[0]))
             writer.writeheader()
             writer.writerows(self._state.history)
@@ -218,7 +223,7 @@ class _Progress:
             self._bar.stop()
 
 
-def model_weights(model: HQGNN) -> dict[str, np.ndarray]:
+def model_weights(model: HQGNN) -> dict[str, Array]:
     """The values of `changing_variables`."""
     return {name: variable.numpy() for name, variable in changing_variables(model).items()}
 
@@ -231,7 +236,7 @@ def changing_variables(model: HQGNN) -> dict[str, tf.Variable]:
     return variables | {f"optimizer_{n}": variable for n, variable in enumerate(model.optimizer.variables)}
 
 
-def restore_weights(model: HQGNN, weights: dict[str, np.ndarray]) -> list[np.ndarray]:
+def restore_weights(model: HQGNN, weights: dict[str, Array]) -> list[Array]:
     """Puts back what a checkpoint holds and returns the trainable weights of the best epoch before it.
 
     Raises:

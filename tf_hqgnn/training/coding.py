@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import tf_keras
 
 from tf_hqgnn.config import Config, QuantizationConfig
@@ -19,18 +18,18 @@ from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.training.distillation import distill
 from tf_hqgnn.training.fitting import fit, loss_batches
 from tf_hqgnn.training.judge import agreement_judge
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.types import Float32Array, Interactions
 
 log = logging.getLogger(__name__)
 _AGREEMENT_USERS = 2048
 
-Validate = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+Validate = Callable[[Float32Array, Float32Array], dict[str, float]]
 
 
 def make_codes(
     model: HQGNN,
-    users: np.ndarray,
-    items: np.ndarray,
+    users: Float32Array,
+    items: Float32Array,
     train: Interactions,
     graph: InteractionGraph,
     config: Config,
@@ -74,7 +73,7 @@ def make_codes(
     )
 
 
-def post_training_codes(users: np.ndarray, items: np.ndarray, config: QuantizationConfig) -> CodedEmbeddings:
+def post_training_codes(users: Float32Array, items: Float32Array, config: QuantizationConfig) -> CodedEmbeddings:
     """The rows rounded as they are; one range per tensor is mean -+ 3 standard deviations.
 
     Args:
@@ -90,7 +89,7 @@ def post_training_codes(users: np.ndarray, items: np.ndarray, config: Quantizati
 
 
 def _encode(
-    users: np.ndarray, items: np.ndarray, user_quantizer: LowBitQuantizer | None, item_quantizer: LowBitQuantizer
+    users: Float32Array, items: Float32Array, user_quantizer: LowBitQuantizer | None, item_quantizer: LowBitQuantizer
 ) -> CodedEmbeddings:
     return CodedEmbeddings(
         users if user_quantizer is None else user_quantizer.encode(users), item_quantizer.encode(items)
@@ -159,6 +158,7 @@ class _RefreshDelta(tf_keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Refreshes before the epoch's first step."""
+        del logs
         config = self._config
         if epoch % config.quantization.refresh_every:
             return
@@ -183,7 +183,7 @@ class _History:
 
     def write(self, row: dict[str, float]) -> None:
         self._rows.append(row)
-        with open(self._path, "w", newline="", encoding="utf-8") as file:
+        with self._path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in self._rows for name in row)))
             writer.writeheader()
             writer.writerows(self._rows)

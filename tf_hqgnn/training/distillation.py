@@ -14,15 +14,16 @@ from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.training.distillation_trainer import Student, Trainer
+from tf_hqgnn.types import Float32Array, IntArray
 
-CSR = tuple[np.ndarray, np.ndarray]
-Validate = Callable[[np.ndarray, np.ndarray], float]
+CSR = tuple[IntArray, IntArray]
+Validate = Callable[[Float32Array, Float32Array], float]
 OnEpoch = Callable[[dict[str, float]], None]
 
 
 def distill(
-    user_embeddings: np.ndarray,
-    item_embeddings: np.ndarray,
+    user_embeddings: Float32Array,
+    item_embeddings: Float32Array,
     seen: CSR,
     config: QuantizationConfig,
     seed: int,
@@ -105,7 +106,7 @@ def distill(
     return best
 
 
-def _checked(users: np.ndarray, items: np.ndarray, seen: CSR) -> tuple[np.ndarray, np.ndarray]:
+def _checked(users: Float32Array, items: Float32Array, seen: CSR) -> tuple[Float32Array, Float32Array]:
     users, items = np.asarray(users, np.float32), np.asarray(items, np.float32)
     if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1] or not users.size or not items.size:
         raise ValueError(f"embeddings must have shapes [users, d] and [items, d], got {users.shape} and {items.shape}")

@@ -18,6 +18,7 @@ from tf_hqgnn.quantization.hessian import hutchinson_trace
 from tf_hqgnn.quantization.ranking_divergence import MASKED, ranking_divergence, ranking_divergence_traces
 from tf_hqgnn.quantization.rotation import coding_rotation, refit_users
 from tf_hqgnn.quantization.temperature import relative_temperature, score_deviation
+from tf_hqgnn.types import Float32Array, Int32Array, IntArray
 
 # What was tried: 1-bit items, users in 8 bits, NDCG@20 on validation in % of full precision, one seed, each with the
 # other settings of its day; differences below 1 are noise.
@@ -50,7 +51,7 @@ _RELATIVE_EPSILON = 5.0
 class Student:
     """The tables that are trained, and what rounds them."""
 
-    def __init__(self, users: np.ndarray, items: np.ndarray, config: QuantizationConfig) -> None:
+    def __init__(self, users: Float32Array, items: Float32Array, config: QuantizationConfig) -> None:
         self.users, self.items = tf.Variable(users), tf.Variable(items)
         self.user_quantizer, self.item_quantizer = make_quantizers(config)
         self.quantizers = [layer for layer in (self.item_quantizer, self.user_quantizer) if layer is not None]
@@ -68,7 +69,7 @@ class Student:
         coded = users if self.user_quantizer is None else self.user_quantizer.encode(users)
         return CodedEmbeddings(coded, self.item_quantizer.encode(self.items.numpy()))
 
-    def assign(self, users: np.ndarray, items: np.ndarray) -> None:
+    def assign(self, users: Float32Array, items: Float32Array) -> None:
         """Replaces both tables; learned ranges start anew."""
         self.users.assign(users)
         self.items.assign(items)
@@ -76,7 +77,7 @@ class Student:
             if quantizer is not None and quantizer.mode == "per_tensor":
                 quantizer.adapt_range(rows)
 
-    def starts(self, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def starts(self, seed: int) -> Iterator[tuple[Float32Array, Float32Array]]:
         """Tables to start from: as they are; rotated for coding; and with users fitted to the coded items."""
         users, items = self.users.numpy(), self.items.numpy()
         yield users, items
@@ -93,7 +94,7 @@ class Trainer:
     def __init__(
         self,
         student: Student,
-        teacher: tuple[np.ndarray, np.ndarray],
+        teacher: tuple[Float32Array, Float32Array],
         seen: CSR,
         config: QuantizationConfig,
         seed: int,
@@ -160,7 +161,7 @@ class Trainer:
             optimizer.learning_rate.assign(decay * rate)
         self.range_optimizer.learning_rate.assign(decay * self.config.range_learning_rate * self.rates[1])
 
-    def _sample(self, user_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _sample(self, user_index: IntArray) -> tuple[Int32Array, Float32Array]:
         """The items of a step, int32 [S], and the logarithm of how many items each one stands for, float32 [S].
 
         All items; or the best items of the batch's users, best first until three quarters of the sample are filled, and

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Array, InputError
 
 _EXAMPLE = '{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, "task": {"type": "worker", "index": 0}}'
 # What a collective operation ends with when a peer is gone, depending on who notices it first and when.
@@ -225,10 +225,11 @@ def share_variables(strategy: tf.distribute.Strategy, variables: Iterable[tf.Var
             variable.assign(_of_chief(strategy, variable.numpy()))
 
 
-def _of_chief(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
+def _of_chief(strategy: tf.distribute.Strategy, values: Array) -> Array:
     """The chief's array; those of the others have its shape."""
     told = _telling(strategy, values.dtype.name)(tf.constant(values.ravel()))
-    return strategy.experimental_local_results(told)[0].numpy().reshape(values.shape)
+    chiefs: Array = strategy.experimental_local_results(told)[0].numpy()
+    return chiefs.reshape(values.shape)
 
 
 @functools.cache
@@ -244,7 +245,8 @@ def _telling(strategy: tf.distribute.Strategy, dtype: str) -> Callable[[tf.Tenso
     def told(mine: tf.Tensor) -> Any:
         return strategy.run(chiefs_or_zeros, args=(mine,))
 
-    return tf.function(told, [tf.TensorSpec([None], dtype)], autograph=False)
+    traced: Callable[[tf.Tensor], Any] = tf.function(told, [tf.TensorSpec([None], dtype)], autograph=False)
+    return traced
 
 
 def divide(batches: tf.data.Dataset, strategy: tf.distribute.Strategy, batch_size: int) -> Any:

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -19,7 +18,7 @@ from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.training.callbacks import StopOnDivergence, TrainingState, Validation, changing_variables, restore_weights
 from tf_hqgnn.training.distribution import divide, from_chief, is_chief, share_variables
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.types import Array, Interactions
 
 
 def loss_batches(
@@ -85,7 +84,7 @@ def fit(
     strategy = model.distribute_strategy
     batch_size = min(training.batch_size, len(train))
     store = CheckpointStore(folder / "checkpoints") if is_chief(strategy) else None
-    state, best_weights = TrainingState(), list[np.ndarray]()
+    state, best_weights = TrainingState(), list[Array]()
     if store is not None and store.epochs():
         weights, saved = store.load()
         state = TrainingState(**saved)

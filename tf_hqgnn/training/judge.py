@@ -10,7 +10,7 @@ from tf_hqgnn.config import EvaluationConfig
 from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.types import Interactions
+from tf_hqgnn.types import Float32Array, Interactions
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Judge:
     config: EvaluationConfig
     only: tuple[int, ...] | None = None
 
-    def __call__(self, users: np.ndarray, items: np.ndarray) -> dict[str, float]:
+    def __call__(self, users: Float32Array, items: Float32Array) -> dict[str, float]:
         """Metrics by name of users float32 [U, d] and items float32 [I, d]; none without targets."""
         if not len(self.targets):
             return {}
@@ -38,7 +38,7 @@ class Judge:
             users, items, self.targets, graph.seen(), graph.item_degree, self._ks(), chunk_size=chunk
         ).values
 
-    def value(self, users: np.ndarray, items: np.ndarray) -> float:
+    def value(self, users: Float32Array, items: Float32Array) -> float:
         """The metric by which everything is chosen (`evaluation.monitor`), of the same rows; there must be targets."""
         return self(users, items)[self.config.monitor]
 
@@ -66,7 +66,12 @@ class Judge:
 
 
 def agreement_judge(
-    users: np.ndarray, items: np.ndarray, graph: InteractionGraph, config: EvaluationConfig, num_users: int, seed: int
+    users: Float32Array,
+    items: Float32Array,
+    graph: InteractionGraph,
+    config: EvaluationConfig,
+    num_users: int,
+    seed: int,
 ) -> Judge:
     """A judge without held-out interactions: how far other rows rank as these do.
 

@@ -9,15 +9,16 @@ from tf_hqgnn.config import PropagationConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.propagation import NormalizedAdjacency
 from tf_hqgnn.layers.graph_ode import GraphODE
+from tf_hqgnn.types import Float32Array
 
 
 def propagate_embeddings(
     graph: InteractionGraph,
-    user_embeddings: np.ndarray,
-    item_embeddings: np.ndarray,
+    user_embeddings: Float32Array,
+    item_embeddings: Float32Array,
     config: PropagationConfig,
     adjacency: NormalizedAdjacency | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float32Array, Float32Array]:
     """Trained tables, propagated over `graph` as `config` says.
 
     Args:

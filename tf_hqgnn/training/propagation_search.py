@@ -90,7 +90,7 @@ def _climb(ladder: Sequence[float], start: float, value: Callable[[float], float
 
 def write_candidates(path: Path, tried: list[Candidate], monitor: str = "ndcg@20") -> None:
     """A CSV with a row for each; `monitor` names the metric of their values."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["solver", "t1", "num_steps", "normalize", f"valid_{monitor}"])
         for candidate in tried:

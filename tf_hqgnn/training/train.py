@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,13 +16,11 @@ import tf_keras
 
 from tf_hqgnn.config import Config, PropagationConfig, TrainingConfig
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.extras import how_to_install, missing
-from tf_hqgnn.failures import is_disk_full
+from tf_hqgnn.files.durable import staged_file, write_file
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-from tf_hqgnn.report.page import write_report
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.runs.tables import TrainedTables
@@ -37,14 +33,13 @@ from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
 from tf_hqgnn.training.propagation import propagate_embeddings
 from tf_hqgnn.training.propagation_search import search_propagation, write_candidates
+from tf_hqgnn.training.run_folder import finish, marking_full_disk, prepare, run_lock
 from tf_hqgnn.training.warm_start import WarmStart, start_tables, warm_settings, warm_start
-from tf_hqgnn.types import InputError, Interactions, concatenate
+from tf_hqgnn.types import Float32Array, Interactions, concatenate
 
 # Of the validation users, at most: a propagation is judged in half a second on Gowalla instead of three, and two that
 # differ by less than such a sample can see are as good.
 _SEARCH_USERS = 4096
-# An empty file in the folder of a run that ended because the disk was full.
-_FULL_DISK = "disk-full"
 log = logging.getLogger(__name__)
 
 
@@ -78,7 +73,7 @@ def train(
     config: Config,
     out: Path,
     resume: bool = False,
-    report: bool = True,
+    hooks: Sequence[Callable[[RunDirectory], None]] = (),
     state: TrainedState | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> TrainResult:
@@ -103,7 +98,8 @@ def train(
       out: the run directory; must not exist. Its config.yaml has the propagation that was found, given.yaml the
         settings as they were given.
       resume: go on from `OUT.partial` if it is there.
-      report: whether to write report.html.
+      hooks: called with the run once it is saved, and before a refit, such as `report.page.report_hook`; what they
+        write belongs into the run's folder.
       state: the model to start from (see warm_start.py); by default that of the run directory that
         `training.warm_start` names, if it does.
       strategy: of make_strategy(), by default the one that `training.strategy` names; a multi_worker one has to be made
@@ -121,17 +117,23 @@ def train(
     start = None if state is None else warm_start(dataset, state, config.model.embedding_dim)
     dataset = dataset if start is None else start.dataset
     strategy = strategy or make_strategy(config.training.strategy)
-    with watch_workers(strategy), _marking_full_disk(partial_path(out)):
-        check_agreement(strategy, config.to_yaml, "settings")
-        check_agreement(strategy, dataset.fingerprint, "data")
-        partial = Path(from_chief(strategy, lambda: str(_prepare(dataset, config, out, resume))))
-        if not is_chief(strategy):
-            _assist(dataset, config, partial, strategy, start)
-            return TrainResult(**from_chief(strategy, dict) | {"run_dir": out})
-        result = _train(dataset, config, partial, report, strategy, start)
-        # While the others still wait: should one of them be lost, all start again and go on from here.
-        from_chief(strategy, lambda: {**asdict(result), "run_dir": None})
-    os.rename(partial, out)
+    with ExitStack() as held:
+
+        def start_folder() -> str:
+            held.enter_context(run_lock(out))
+            return str(prepare(dataset, config, out, resume))
+
+        with watch_workers(strategy), marking_full_disk(partial_path(out)):
+            check_agreement(strategy, config.to_yaml, "settings")
+            check_agreement(strategy, dataset.fingerprint, "data")
+            partial = Path(from_chief(strategy, start_folder))
+            if not is_chief(strategy):
+                _assist(dataset, config, partial, strategy, start)
+                return TrainResult(**from_chief(strategy, dict) | {"run_dir": out})
+            result = _train(dataset, config, partial, hooks, strategy, start)
+            # While the others still wait: should one of them be lost, all start again and go on from here.
+            from_chief(strategy, lambda: {**asdict(result), "run_dir": None})
+            finish(partial, out)
     return replace(result, run_dir=out)
 
 
@@ -139,7 +141,7 @@ def _train(
     dataset: SplitDataset,
     config: Config,
     partial: Path,
-    report: bool,
+    hooks: Sequence[Callable[[RunDirectory], None]],
     strategy: tf.distribute.Strategy,
     start: WarmStart | None,
 ) -> TrainResult:
@@ -159,10 +161,8 @@ def _train(
         warm_start=None if start is None else start.summary(),
     )
     _save(model, graph, result, partial)
-    if report and missing("report"):
-        log.warning("report.html is left out: it needs the package matplotlib: %s", how_to_install("report"))
-    elif report:
-        write_report(RunDirectory.load(partial), partial / "report.html")
+    for hook in hooks:
+        hook(RunDirectory.load(partial))
     if model.config.training.refit and valid:
         everything = concatenate(dataset.train, dataset.valid)
         graph = InteractionGraph.from_interactions(everything, dataset.num_users, dataset.num_items)
@@ -193,8 +193,8 @@ class _Made:
     """A trained model: its rows, propagated and before; their codes; and how it came about."""
 
     config: Config
-    users: np.ndarray
-    items: np.ndarray
+    users: Float32Array
+    items: Float32Array
     untrained: Untrained
     tables: TrainedTables
     coded: CodedEmbeddings | None
@@ -230,7 +230,7 @@ def _make(
     adjacency = graph.normalized_adjacency() if propagates else None
     untrained = Untrained.of(graph, None if start is None else (start.users, start.items))
 
-    def propagate(propagation: PropagationConfig) -> tuple[np.ndarray, np.ndarray]:
+    def propagate(propagation: PropagationConfig) -> tuple[Float32Array, Float32Array]:
         """The encoder's rows, with the post-training propagation (if any) applied."""
         return untrained.replace(*propagate_embeddings(graph, *model.embeddings(), propagation, adjacency))
 
@@ -290,7 +290,7 @@ def _start_model(
 def _search(
     config: Config,
     judge: Judge,
-    propagate: Callable[[PropagationConfig], tuple[np.ndarray, np.ndarray]],
+    propagate: Callable[[PropagationConfig], tuple[Float32Array, Float32Array]],
     path: Path,
 ) -> PropagationConfig:
     """The propagation to serve: of the settings, unless another one is better on (a sample of) the validation users."""
@@ -307,58 +307,12 @@ def _save(model: _Made, graph: InteractionGraph, result: TrainResult, partial: P
     (partial / "graph").mkdir(exist_ok=True)
     graph.save(partial / "graph" / "graph.npz")
     untrained = {"untrained_user": model.untrained.users, "untrained_item": model.untrained.items}
-    np.savez(partial / "embeddings.npz", user=model.users, item=model.items, **untrained)
+    with staged_file(partial / "embeddings.npz") as staged:
+        np.savez(staged, user=model.users, item=model.items, **untrained)
     model.tables.save(partial)
     if model.coded is not None:
         (partial / "codes").mkdir(exist_ok=True)
         model.coded.save(partial / "codes")
-    (partial / "config.yaml").write_text(model.config.to_yaml(), encoding="utf-8")
+    write_file(partial / "config.yaml", model.config.to_yaml())
     report = {name: value for name, value in vars(result).items() if name != "run_dir"}
-    (partial / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _marking_full_disk(partial: Path) -> Iterator[None]:
-    """Lets the same command go on, without --resume, where the disk was full."""
-    try:
-        yield
-    except Exception as error:
-        if partial.is_dir() and is_disk_full(error):
-            with suppress(OSError):
-                (partial / _FULL_DISK).touch()
-        raise
-
-
-def check_out(out: Path, resume: bool) -> None:
-    """Raises InputError if `out` can't become a run directory, so that a caller learns it before reading data."""
-    if out.exists():
-        raise InputError(f"{out} exists already; choose another --out, or delete it")
-    partial = partial_path(out)
-    if partial.exists() and not resume and not (partial / _FULL_DISK).exists():
-        raise InputError(f"{partial} holds an unfinished run; add --resume to go on with it, or delete it")
-
-
-def _prepare(dataset: SplitDataset, config: Config, out: Path, resume: bool) -> Path:
-    """Makes or checks `OUT.partial` and returns it."""
-    check_out(out, resume)
-    if len(dataset.train) < 2:
-        raise InputError(f"training needs at least 2 interactions, the train split has {len(dataset.train)}")
-    partial = partial_path(out)
-    (partial / _FULL_DISK).unlink(missing_ok=True)
-    fingerprint = dataset.fingerprint()
-    if (partial / "data.sha256").is_file():
-        if Config.load(partial / "given.yaml") != config:
-            raise InputError(
-                f"{partial} was started with other settings (its given.yaml); resume with those, or delete it"
-            )
-        if (partial / "data.sha256").read_text(encoding="utf-8") != fingerprint:
-            raise InputError(f"{partial} was started on other data; resume with the same log, or delete it")
-        return partial
-    # Nothing, or a start that was killed before it was complete.
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / "given.yaml").write_text(config.to_yaml(), encoding="utf-8")
-    dataset.save(partial / "data")
-    (partial / "data.sha256.tmp").write_text(fingerprint, encoding="utf-8")
-    os.rename(partial / "data.sha256.tmp", partial / "data.sha256")
-    return partial
+    write_file(partial / "metrics.json", json.dumps(report, indent=2) + "\n")

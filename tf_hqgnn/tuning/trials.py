@@ -51,7 +51,7 @@ def run_trial(dataset: SplitDataset, config: Config, folder: Path) -> Outcome:
     try:
         # The study prints a line a trial; that of every epoch would bury it.
         with contextlib.redirect_stderr(io.StringIO()):
-            result = train(dataset, config, folder, report=False)
+            result = train(dataset, config, folder)
     except DivergenceError as error:
         remove_trial(folder)
         return Outcome(None, str(error), round(time.monotonic() - began, 1))
@@ -144,7 +144,7 @@ class _Workers:
         ready = wait(list(self._busy))
         connection = next(connection for connection in self._busy if connection in ready)
         try:
-            answer = connection.recv()
+            answer: tuple[int, Outcome] = connection.recv()
         except (EOFError, ConnectionError) as error:
             raise ConnectionError(
                 f"the process of trial {self._busy[connection]} ended before its training, perhaps for want of memory; "

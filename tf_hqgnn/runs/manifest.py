@@ -1,0 +1,39 @@
+"""The sizes of a run's files, `manifest.json`: a file that was cut off still reads well where it is text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tf_hqgnn.files.durable import list_files, write_file
+from tf_hqgnn.files.reading import read_json
+from tf_hqgnn.types import InputError
+
+FILE = "manifest.json"
+# What a run is read from. Reports and logs may be deleted, or written anew.
+_READ = ("config.yaml", "metrics.json", "embeddings.npz", "tables.npz", "data/", "graph/", "codes/")
+
+
+def write_manifest(folder: Path) -> None:
+    """Notes the size of every file that a run is read from."""
+    files = {name: size for name, size in sorted(list_files(folder).items()) if name.startswith(_READ)}
+    write_file(folder / FILE, json.dumps({"files": files}, indent=2) + "\n")
+
+
+def check_manifest(folder: Path) -> None:
+    """Compares the files of a run with what was noted; one of version 0.1 has no notes.
+
+    Raises:
+      InputError: A file isn't there, or has another size.
+    """
+    if not (folder / FILE).is_file():
+        return
+    noted = read_json(folder / FILE, cure="delete it, and the run's files are read unchecked").get("files", {})
+    found = list_files(folder)
+    for name, size in noted.items():
+        if found.get(name) != size:
+            came = "it is gone" if name not in found else f"it has {found[name]:,} bytes instead of {size:,}"
+            raise InputError(
+                f"{folder / name}: the file is damaged, {came}; train again, or take another run directory (if you "
+                f"changed it yourself, delete {FILE})"
+            )
