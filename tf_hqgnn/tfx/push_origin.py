@@ -47,7 +47,7 @@ class PushOrigin:
         for name, folder in sorted(models.items()):
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 digest.update(f"{name}/{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-                with open(path, "rb") as file:
+                with path.open("rb") as file:
                     while block := file.read(_BLOCK):
                         digest.update(block)
         return PushOrigin(dict(artifacts), digest.hexdigest(), blessing)
