@@ -24,9 +24,7 @@ def test_here_nothing_is_missing(extra):
     require(extra, "this test")
 
 
-@pytest.mark.parametrize(
-    ("extra", "module"), [("serving", "h11"), ("beam", "apache_beam"), ("report", "matplotlib")]
-)
+@pytest.mark.parametrize(("extra", "module"), [("serving", "h11"), ("beam", "apache_beam"), ("report", "matplotlib")])
 def test_the_module_and_the_extra_are_named(monkeypatch, extra, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=rf"^serve needs the package {module}: pip install 'tf_hqgnn\[{extra}\]'$"):

@@ -218,7 +218,10 @@ def test_formats_are_told(tmp_path, name, content, expected):
 
 def test_a_format_that_cannot_be_told(tmp_path):
     (tmp_path / "a").write_bytes(b"hello\n")
-    with pytest.raises(InputError, match=r"can't tell the format .*b'hello'; set data\.format to one of adjacency, csv, inter, parquet, tfrecord"):
+    with pytest.raises(
+        InputError,
+        match=r"can't tell the format .*b'hello'; set data\.format to one of adjacency, csv, inter, parquet, tfrecord",
+    ):
         read_interactions(tmp_path / "a")
     with pytest.raises(InputError, match="format 'xml': expected one of auto, adjacency, csv"):
         read_interactions(tmp_path / "a", "xml")
