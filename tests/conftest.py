@@ -32,7 +32,7 @@ _ROOT = Path(__file__).resolve().parent
 def pytest_collection_modifyitems(items):
     """Marks each test with its tier, unless it says another one itself."""
     for item in items:
-        if not any(item.get_closest_marker(tier) for tier in ("unit", "integration", "pipeline", "install")):
+        if not any(item.get_closest_marker(tier) for tier in ("unit", "integration", "pipeline", "install", "images")):
             folder = item.path.relative_to(_ROOT).parts[0]
             item.add_marker(getattr(pytest.mark, TIERS.get(folder, "integration")))
 
@@ -65,3 +65,14 @@ def smoke_config():
     from tf_hqgnn.config import Config
 
     return Config.load(Path(__file__).resolve().parent.parent / "configs" / "smoke.yaml")
+
+
+@pytest.fixture(scope="session")
+def run_command(tmp_path_factory):
+    """Runs `tf-hqgnn ARGUMENTS` in a process of its own: `commands.Commands`."""
+    from commands import MODULES, Commands, environment_with
+    from warm_python import WarmPython
+
+    folder = tmp_path_factory.mktemp("commands")
+    with WarmPython(folder, MODULES, environment_with()) as python:
+        yield Commands(python, folder)

@@ -4,11 +4,10 @@ import contextlib
 import io
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import run_fresh
 
 from tf_hqgnn.cli.output import print_answer
 from tf_hqgnn.cli.terminal import plain, printable
@@ -43,23 +42,8 @@ def test_control_characters_reach_no_terminal():
     assert plain("[b]x[/b] :cat:").plain == "[b]x[/b] :cat:"
 
 
-def command(*arguments, cwd=None, **environment):
-    """The console script in a process of its own."""
-    code = "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli.commands import main; main()"
-    root = os.getcwd()
-    settings = {key: value for key, value in os.environ.items() if key != "PYTHONUTF8"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        env={**settings, "PYTHONPATH": root, **environment},
-        cwd=cwd or root,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory):
+def odd(tmp_path_factory, run_command):
     """A run and an export of a log whose ids and titles are odd."""
     folder = tmp_path_factory.mktemp("odd")
     lines = [f'u[{user}],"{item}"\n' for user in range(40) for n, item in enumerate(ODD * 2) if (user + n) % 3]
@@ -68,16 +52,16 @@ def odd(tmp_path_factory):
     (folder / "items.csv").write_text("item_id,title\n" + titles, encoding="utf-8")
     data = (f"data.path={folder}/log.csv", f"data.items_path={folder}/items.csv", "training.batch_size=16")
     settings = [part for value in data for part in ("--set", value)]
-    code, _, err = command("train", SMOKE, "--out", folder / "run", *settings, PYTHONIOENCODING="ascii")
+    code, _, err = run_command("train", SMOKE, "--out", folder / "run", *settings, PYTHONIOENCODING="ascii")
     assert code == 0, err
-    code, _, err = command("export", folder / "run", "--out", folder / "export", PYTHONIOENCODING="ascii")
+    code, _, err = run_command("export", folder / "run", "--out", folder / "export", PYTHONIOENCODING="ascii")
     assert code == 0, err
     return folder
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
-def test_a_terminal_of_any_encoding(odd, encoding):
-    code, out, err = command(
+def test_a_terminal_of_any_encoding(odd, run_command, encoding):
+    code, out, err = run_command(
         *("recommend", "--model", odd / "export" / "hqgnn" / "1", "--user", "u[0]", "-k", "3"),
         *("--items", odd / "items.csv"),
         PYTHONIOENCODING=encoding,
@@ -89,9 +73,9 @@ def test_a_terminal_of_any_encoding(odd, encoding):
     assert "user u[0]" in text
 
 
-def test_json_is_the_same_on_every_terminal(odd):
+def test_json_is_the_same_on_every_terminal(odd, run_command):
     outputs = {
-        encoding: command(
+        encoding: run_command(
             *("recommend", "--model", odd / "export" / "hqgnn" / "1", "--user", "u[0]", "-k", "9", "--json"),
             *("--items", odd / "items.csv"),
             PYTHONIOENCODING=encoding,
@@ -105,20 +89,20 @@ def test_json_is_the_same_on_every_terminal(odd):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_the_other_commands(odd, encoding, tmp_path):
-    assert command("evaluate", odd / "run", PYTHONIOENCODING=encoding)[0] == 0
+def test_the_other_commands(odd, run_command, encoding, tmp_path):
+    assert run_command("evaluate", odd / "run", PYTHONIOENCODING=encoding)[0] == 0
     (tmp_path / "Café").mkdir()
     out = tmp_path / "Café" / "Alarm [rec].csv"
-    code, _, err = command(
+    code, _, err = run_command(
         *("generate", "--users", 9, "--items", 9, "--interactions", 20, "--out", out), PYTHONIOENCODING=encoding
     )
     assert code == 0
     assert b"Alarm [rec].csv" in err
-    code, _, err = command("evaluate", tmp_path / "Café [/b]", PYTHONIOENCODING=encoding)
+    code, _, err = run_command("evaluate", tmp_path / "Café [/b]", PYTHONIOENCODING=encoding)
     assert code == 2
     assert "Caf? [/b]" if encoding == "ascii" else "Café [/b]" in err.decode(encoding)
     (tmp_path / "users.csv").write_text("user_id\nu[1]\nCafé[/b]\n", encoding="utf-8")
-    code, printed, err = command(
+    code, printed, err = run_command(
         *("batch", "--model", odd / "export" / "hqgnn" / "1", "--users", tmp_path / "users.csv"),
         *("--out", tmp_path / "Café" / "out.parquet", "--reject-unknown"),
         PYTHONIOENCODING=encoding,
@@ -138,7 +122,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_wrong_usage_is_one_line_that_shows_what_was_typed(arguments, message):
-    code, out, err = command(*arguments, PYTHONIOENCODING="ascii")
+    code, out, err = run_fresh(*arguments, PYTHONIOENCODING="ascii")
     assert (code, out) == (2, b"")
     (line,) = err.decode().splitlines()
     assert line.startswith("tf-hqgnn: ")
@@ -146,22 +130,22 @@ def test_wrong_usage_is_one_line_that_shows_what_was_typed(arguments, message):
 
 
 def test_help_and_version_end_well():
-    assert command("--help")[0] == command("train", "--help")[0] == command("--version")[0] == 0
-    code, out, err = command()
+    assert run_fresh("--help")[0] == run_fresh("train", "--help")[0] == run_fresh("--version")[0] == 0
+    code, out, err = run_fresh()
     assert b"Usage" in out + err
     assert code == 2
 
 
-def test_an_id_that_is_no_text_is_a_mistake(odd):
-    code, _, err = command("recommend", "--model", odd / "export" / "hqgnn" / "1", "--user", os.fsdecode(b"a\xff"))
+def test_an_id_that_is_no_text_is_a_mistake(odd, run_command):
+    code, _, err = run_command("recommend", "--model", odd / "export" / "hqgnn" / "1", "--user", os.fsdecode(b"a\xff"))
     assert (code, err) == (2, b"tf-hqgnn: 'a\\udcff' isn't UTF-8 text; expected an id in UTF-8\n")
 
 
-def test_what_a_training_says_of_ratings_and_weights(tmp_path):
+def test_what_a_training_says_of_ratings_and_weights(run_command, tmp_path):
     rows = [(f"u{n % 20}", f"i{n % 31}", (-1) ** n, 1 + n % 3) for n in range(300)]
     lines = "".join(",".join(map(str, row)) + "\n" for row in rows)
     (tmp_path / "log.csv").write_text("user_id,item_id,rating,weight\n" + lines)
-    code, out, err = command(
+    code, out, err = run_command(
         "train",
         SMOKE,
         "--out",

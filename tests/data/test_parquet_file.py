@@ -1,13 +1,11 @@
 """A Parquet file must not run code (CVE-2023-47248), whoever reads it; every reader in a process of its own."""
 
 import importlib
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from commands import run_fresh
 
 from tf_hqgnn import startup
 from tf_hqgnn.data.parquet_file import open_parquet
@@ -60,17 +58,10 @@ COMMANDS = {
         *("--set", "training.warm_start={files}/state"),
     ],
 }
-ROOT = Path(__file__).resolve().parents[2]
 IS_SAFE = startup.is_safe(pa.__version__)
 
 
 pytestmark = pytest.mark.integration
-
-
-def run_python(code, *arguments):
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +99,12 @@ def files(tmp_path_factory, export, dataset, log_path):
     write_rows(str(folder / "rows.parquet"), np.arange(2), np.ones((2, 3), np.float32))
     dataset.save(folder / "data")
     write_catalogue(dataset, folder / "catalogue")
-    shutil.copytree(export / "run", folder / "run")
+    # Without the manifest, by which a changed file would be noticed before it is read.
+    shutil.copytree(export / "run", folder / "run", ignore=shutil.ignore_patterns("manifest.json"))
     TrainedState.from_run(RunDirectory.load(export / "run")).save(folder / "state")
     poisoned = sorted(folder.rglob("*.parquet"))
-    done = run_python(POISON, folder / "ran", *poisoned)
-    assert done.returncode == 0, done.stderr
+    done = run_fresh(folder / "ran", *poisoned, code=POISON)
+    assert done.code == 0, done.err
     assert not (folder / "ran").exists()
     return folder
 
@@ -123,49 +115,47 @@ needs_hotfix = pytest.mark.skipif(IS_SAFE, reason="this pyarrow reads no pickled
 @needs_hotfix
 def test_the_files_do_run_code_where_nothing_forbids_it(files):
     """So that the tests below can fail."""
-    done = run_python("import sys, pyarrow.parquet as pq; pq.read_schema(sys.argv[1])", files / "log.parquet")
-    assert (files / "ran").exists(), done.stderr
+    done = run_fresh(files / "log.parquet", code="import sys, pyarrow.parquet as pq; pq.read_schema(sys.argv[1])")
+    assert (files / "ran").exists(), done.err
     (files / "ran").unlink()
 
 
 @needs_hotfix
 @pytest.mark.parametrize("reader", READERS)
-def test_no_reader_runs_code(files, reader):
-    done = run_python(READ + READERS[reader], files)
+def test_no_reader_runs_code(files, run_command, reader):
+    done = run_command.run(["python", "-c", READ + READERS[reader], files])
     assert not (files / "ran").exists()
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("tf_hqgnn.types.InputError: "), done.stderr
+    last = done.err.strip().splitlines()[-1]
+    assert last.startswith("tf_hqgnn.types.InputError: "), done.err
     assert "a column is of a pickled Python type, which can run any code of the file's author" in last
 
 
 @needs_hotfix
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_runs_code_and_each_refuses_in_one_line(files, export, command, tmp_path):
+def test_no_command_runs_code_and_each_refuses_in_one_line(files, export, run_command, command, tmp_path):
     places = {"files": files, "export": export / "export", "out": tmp_path / "out"}
     arguments = [argument.format(**places) for argument in COMMANDS[command]]
-    done = run_python(
-        "import sys; sys.argv[0] = 'tf-hqgnn'; from tf_hqgnn.cli.commands import main; main()", *arguments
-    )
+    done = run_command(*arguments)
     assert not (files / "ran").exists()
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.strip().splitlines()
+    assert done.code == 2, done.err
+    lines = done.err.strip().splitlines()
     assert "a column is of a pickled Python type" in lines[-1]
     # A training says first what it has read.
-    assert all("rows read" in line or line.startswith(("600 users", "batch:")) for line in lines[:-1]), done.stderr
+    assert all("rows read" in line or line.startswith(("600 users", "batch:")) for line in lines[:-1]), done.err
 
 
 @pytest.mark.parametrize("module", ["tf_hqgnn", "tf_hqgnn.types", "tf_hqgnn.beam.users", "tf_hqgnn.tfx.catalogue"])
 def test_the_guard_is_there_before_any_module_can_touch_pyarrow(module):
-    done = run_python(
-        "import sys\n"
+    done = run_fresh(
+        code="import sys\n"
         "class Watch:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name in ('pyarrow', 'tf_hqgnn.startup'): print(name)\n"
         f"sys.meta_path.insert(0, Watch())\nimport {module}\n"
         "import pyarrow; print(getattr(pyarrow, '_hotfix_installed', False))"
     )
-    names = done.stdout.splitlines()
-    assert names[0] == "tf_hqgnn.startup", done.stderr
+    names = done.out.splitlines()
+    assert names[0] == "tf_hqgnn.startup", done.err
     assert names[-1] == str(not IS_SAFE)
 
 

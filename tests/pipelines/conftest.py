@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kubeflow_harness import ContainerPython
 
 from pipelines import run_local
 from pipelines.run_record import RunRecord
@@ -61,3 +62,10 @@ def run_pipeline(odd_log, tmp_path_factory):
         return SimpleNamespace(code=code, out=out.getvalue(), record=record, layout=layout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def container_python(tmp_path_factory):
+    """A Python that has imported TFX, for all tests of this folder."""
+    with ContainerPython(tmp_path_factory.mktemp("python")) as python:
+        yield python

@@ -12,10 +12,8 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import uuid
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -23,8 +21,8 @@ from pathlib import Path
 
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
+from warm_python import PATIENCE_SECONDS, ROOT, WarmPython
 
-ROOT = Path(__file__).resolve().parents[2]
 STORE = "minio://mlpipeline/v2/artifacts/tf-hqgnn/run-1"
 LOGS = "executor-logs"
 SESSION = json.dumps({"Provider": "minio", "Params": {"endpoint": "store.example:9000", "secretName": "store"}})
@@ -34,8 +32,8 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-# So that a step that hangs fails the test instead.
-_PATIENCE_SECONDS = 600
+# What takes TFX 15 s of a processor to import in each step (tf_hqgnn first: it chooses Keras 2).
+TFX_MODULES = ("tf_hqgnn", "tensorflow_transform", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor")
 
 
 @dataclass(frozen=True)
@@ -75,53 +73,24 @@ class StepFailedError(AssertionError):
     """A container ended with another code than 0."""
 
 
-class WarmPython:
-    """A Python that has imported TFX and forks for every command (kubeflow_zygote.py).
+class ContainerPython(WarmPython):
+    """A Python that has imported TFX and forks for every command of a container.
 
     Args:
       folder: gets its log, and `mnt/`, which the commands see as /mnt.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._log = folder / "zygote.log"
         self.volumes = folder / "mnt"
         self.volumes.mkdir()
         self._mounted = private_mount(self.volumes)
-        with open(self._log, "w") as log:
-            self._process = subprocess.Popen(
-                [*self._mounted, sys.executable, Path(__file__).with_name("kubeflow_zygote.py")],
-                env=ENVIRONMENT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+        super().__init__(folder, TFX_MODULES, ENVIRONMENT, self._mounted)
 
-    def __enter__(self) -> WarmPython:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait(_PATIENCE_SECONDS)
-
-    def run(self, command: list[str], environment: dict[str, str], folder: Path, log: Path) -> int:
-        """Runs `python -m MODULE ARGUMENTS`; returns its exit code."""
+    def run_in(self, folder: Path, log: Path, command: list[str], environment: dict[str, str]) -> int:
+        """Runs a command with nothing of this process's environment; returns its exit code."""
         if not self._mounted:
             command = [word.replace("/mnt/", f"{self.volumes}/") for word in command]
-        request = {"command": command, "environment": environment, "folder": str(folder), "log": str(log)}
-        deadline = threading.Timer(_PATIENCE_SECONDS, os.killpg, (self._process.pid, signal.SIGKILL))
-        deadline.start()
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        finally:
-            deadline.cancel()
-        if not answer:
-            raise StepFailedError(f"the Python with TFX is gone:\n{self._log.read_text()[-6000:]}")
-        return int(answer)
+        return self.run(command, {**ENVIRONMENT, **environment}, folder, log)
 
 
 class Cluster:
@@ -139,7 +108,7 @@ class Cluster:
         self,
         folder: Path,
         spec: dict,
-        python: WarmPython,
+        python: ContainerPython,
         cold: frozenset[str] = frozenset(),
         driver: Driver = KUBEFLOW,
     ) -> None:
@@ -265,10 +234,10 @@ class Cluster:
     def _start(self, command, pod, environment, cold) -> int:
         # Nothing else of this process's environment reaches a step.
         if not cold:
-            return self._python.run(command, environment, pod / "work", pod / "log")
+            return self._python.run_in(pod / "work", pod / "log", command, environment)
         with open(pod / "log", "w") as log:
             return subprocess.run(
-                command, env=environment, cwd=pod / "work", stdout=log, stderr=log, timeout=_PATIENCE_SECONDS
+                command, env=environment, cwd=pod / "work", stdout=log, stderr=log, timeout=PATIENCE_SECONDS
             ).returncode
 
     def _collect(self, task, executor_input, output_file, pod):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from kubeflow_harness import LOGS, UNTYPED, VERTEX, Cluster, StepFailedError, WarmPython
+from kubeflow_harness import LOGS, UNTYPED, VERTEX, Cluster, StepFailedError
 
 from pipelines.run_local import Layout
 from pipelines.run_record import RunRecord
@@ -23,20 +23,14 @@ EPOCHS = 2
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory):
-    with WarmPython(tmp_path_factory.mktemp("python")) as python:
-        yield python
-
-
-@pytest.fixture(scope="module")
-def run_module(python, odd_log, tmp_path_factory):
+def run_module(container_python, odd_log, tmp_path_factory):
     """Runs a runner, as `python -m MODULE --config .. ARGUMENTS` does."""
     folder = tmp_path_factory.mktemp("runners")
 
     def run(module: str, *arguments: object) -> None:
         command = ["python", "-m", module, "--config", str(odd_log.config), *map(str, arguments)]
         log = folder / f"{module}.log"
-        assert python.run(command, {"HOME": str(folder)}, folder, log) == 0, log.read_text()
+        assert container_python.run_in(folder, log, command, {"HOME": str(folder)}) == 0, log.read_text()
 
     return run
 
@@ -77,9 +71,9 @@ def parameters(odd_log, volume):
 
 
 @pytest.fixture(scope="module")
-def cluster(spec, parameters, python, tmp_path_factory):
+def cluster(spec, parameters, container_python, tmp_path_factory):
     # One step starts as a container does, from nothing; the others' Python has TFX imported already.
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), spec, python, cold=frozenset({"InteractionGen"}))
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), spec, container_python, cold=frozenset({"InteractionGen"}))
     cluster.run(**parameters)
     return cluster
 
@@ -220,8 +214,8 @@ def test_a_push_that_is_tried_again_is_the_same_push(cluster, parameters, volume
 
 
 @pytest.mark.parametrize("driver", [UNTYPED, VERTEX], ids=["no types", "vertex"])
-def test_other_drivers(driver, spec, python, parameters, tmp_path):
-    cluster = Cluster(tmp_path, spec, python, driver=driver)
+def test_other_drivers(driver, spec, container_python, parameters, tmp_path):
+    cluster = Cluster(tmp_path, spec, container_python, driver=driver)
     for task in ("RunCheck", "InteractionGen", "StatisticsGen"):
         cluster.run_task(task, parameters)
     # What an attempt has left is still there when the next one starts.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kubeflow_harness import LOGS, Cluster, WarmPython
+from kubeflow_harness import LOGS, Cluster
 from pipeline_components import COMPONENTS
 
 from tf_hqgnn.data.synthetic import generate_log, write_log
@@ -19,14 +19,13 @@ MESSAGES = Path(__file__).with_name("kubeflow_messages")
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory):
+def python(container_python):
     """Its /mnt has what the messages name: the log, and a volume for the models."""
-    with WarmPython(tmp_path_factory.mktemp("python")) as python:
-        for name in ("data", "models"):
-            (python.volumes / name).mkdir()
-        log = python.volumes / "data" / "log.csv"
-        write_log(generate_log(200, 100, 4000, seed=5), log, log.with_name("items.csv"))
-        yield python
+    for name in ("data", "models"):
+        (container_python.volumes / name).mkdir()
+    log = container_python.volumes / "data" / "log.csv"
+    write_log(generate_log(200, 100, 4000, seed=5), log, log.with_name("items.csv"))
+    return container_python
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def cluster(python, tmp_path_factory):
     spec, log = folder / "pipeline.yaml", folder / "log"
     command = ["--image", "example/tf-hqgnn:1", "--out", str(spec), "--data", "/mnt/data/log.csv"]
     command = ["python", "-m", "pipelines.run_kubeflow", *command]
-    assert python.run(command, {"HOME": str(folder)}, folder, log) == 0, log.read_text()
+    assert python.run_in(folder, log, command, {"HOME": str(folder)}) == 0, log.read_text()
     return Cluster(folder, next(yaml.safe_load_all(spec.read_text())), python)
 
 
