@@ -157,8 +157,10 @@ def store_state(layout: Layout, inputs: str) -> str:
     """
     key = hashlib.sha256(inputs.encode()).hexdigest()[:16]
     pointer = read_pointer(layout.model_store)
-    if pointer and pointer["store_state"].startswith(f"{key}-") and all(map(os.path.isdir, pointer["models"].values())):
-        return pointer["store_state"]
+    if pointer:
+        state: str = pointer["store_state"]
+        if state.startswith(f"{key}-") and all(Path(folder).is_dir() for folder in pointer["models"].values()):
+            return state
     path = pointer_path(layout.model_store)
     digest = hashlib.sha256(path.read_bytes() if path.is_file() else b"")
     digest.update(json.dumps([versions(layout.serving / name) for name in MODEL_NAMES]).encode())
@@ -174,7 +176,8 @@ def _configure(options: argparse.Namespace) -> Config:
     given |= {name: getattr(data, name) for name in ("train_path", "valid_path", "test_path", "quarantine_path")}
     if not (given["path"] or given["train_path"]):
         raise InputError("no log to read; give --data FILE, or data.path in the config")
-    absolute = {name: os.path.abspath(path) if path else None for name, path in given.items()}
+    # TFX's cache compares these: without "..", and with links as they were named, as pathlib can't give them.
+    absolute = {name: os.path.abspath(path) if path else None for name, path in given.items()}  # noqa: PTH100
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
 
 
@@ -195,7 +198,7 @@ def _locked(out: Path) -> Iterator[None]:
     """Keeps a second run out of the folder; the lock goes with the process, however it ends."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = open(out / ".lock", "w")  # noqa: SIM115
+        file = (out / ".lock").open("w")
     except OSError as error:
         raise InputError(f"--out {out}: {error.strerror or error}; expected a folder that can be written") from error
     with file:
@@ -217,7 +220,7 @@ def _no_arguments() -> Iterator[None]:
         sys.argv = arguments
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def _interrupt(_number: int, _frame: Any) -> None:
     raise KeyboardInterrupt
 
 
