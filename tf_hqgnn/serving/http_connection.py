@@ -138,8 +138,11 @@ class HttpConnection:
         if self.is_working:
             self.closes_after_answer = True
         elif self.is_sending:
+            self._give_all()
             self.abort()
         elif self._reader.exception() is None:
+            # At once: whoever needs them doesn't end more connections than it must.
+            self._give_all()
             self._reader.set_exception(error if self._has_begun_request else Gone())
             self._loop.call_later(1.0, self.abort)
 

@@ -82,13 +82,20 @@ def read_head(request: h11.Request) -> Head:
     """The head of a request.
 
     Raises:
-      HttpError: 400 for two statements of the body's length: a proxy before the server may believe the other one.
+      HttpError: 400 for a version that isn't 1.0 or 1.1, for a head that is too long, and for two statements of the
+        body's length: a proxy before the server may believe the other one.
     """
+    version = request.http_version.decode("latin-1")
+    if version not in ("1.0", "1.1"):
+        raise HttpError(400, f"HTTP/{version} isn't spoken here: use HTTP/1.1")
+    size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
+    if size > MAX_HEAD_BYTES:
+        raise HttpError(400, f"the path and the headers have {size} bytes: at most {MAX_HEAD_BYTES} are read")
     headers: dict[str, str] = {}
     for name, value in request.headers:
         key, text = name.decode("latin-1"), value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    if "transfer-encoding" in headers and ("content-length" in headers or request.http_version == b"1.0"):
+    if "transfer-encoding" in headers and ("content-length" in headers or version == "1.0"):
         raise HttpError(
             400, "Transfer-Encoding can't be combined with Content-Length or HTTP/1.0: send only one length"
         )
@@ -96,7 +103,7 @@ def read_head(request: h11.Request) -> Head:
     if absolute := _ABSOLUTE.match(target):
         host, target = absolute[1], absolute[2] or "/"
     path = target.partition("?")[0]
-    return Head(request.method.decode("latin-1"), path, host, headers, request.http_version.decode("latin-1"))
+    return Head(request.method.decode("latin-1"), path, host, headers, version)
 
 
 def render(response: Response, head: Head | None, close: bool) -> bytes:

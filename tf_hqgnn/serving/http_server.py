@@ -59,6 +59,7 @@ class HttpServer:
         self._connections: set[HttpConnection] = set()
         # Those without a request that is being answered; the one that has waited longest is the first.
         self._waiting: dict[HttpConnection, None] = {}
+        self._connecting = 0
         self._draining = False
         self._last_warning = float("-inf")
         self._thread: EventLoopThread | None = None
@@ -121,8 +122,13 @@ class HttpServer:
         if len(self._tasks) >= self._max_connections:
             self._warn("REST has %d connections, as many as it may: those idle longest are closed", len(self._tasks))
             if not self._make_room():
-                accepted.close()
+                if self._connecting:
+                    # These have waited longer, and are known in a moment.
+                    asyncio.get_running_loop().call_soon(self._welcome, accepted)
+                else:
+                    accepted.close()
                 return
+        self._connecting += 1
         task = asyncio.ensure_future(self._serve(accepted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -137,6 +143,8 @@ class HttpServer:
         except OSError:
             accepted.close()
             return
+        finally:
+            self._connecting -= 1
         # asyncio reads 256 KiB at a time otherwise, which every connection could hold unasked.
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
@@ -164,11 +172,11 @@ class HttpServer:
 
     async def _stop(self, deadline: float) -> None:
         self._draining = True
-        self._close_listeners()
-        # Connections just taken get as far as to be known.
-        await asyncio.sleep(0.01)
         for connection in self._connections:
             connection.closes_after_answer = True
+        self._close_listeners()
+        # Connections just taken get as far as to be known.
+        await _wait_while(lambda: bool(self._connecting), deadline)
         await _wait_while(self._is_busy, deadline)
         for connection in list(self._waiting):
             self._leave(connection, _STOPPING)
