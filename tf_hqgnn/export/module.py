@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.retrieval.filters import Blocked, ItemFilter, SeenItems, block_any, block_listed
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.ids import IdTable
@@ -15,7 +16,7 @@ from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, pad_to
-from tf_hqgnn.types import Float32Array, IntArray, ObjectArray
+from tf_hqgnn.types import Float32Array, ObjectArray
 
 # A k may exceed the catalogue, the rest is padding; but a slip of the pen must not make a server allocate gigabytes.
 MAX_PADDED_K = 65_536
@@ -51,7 +52,7 @@ class ServingModule(tf.Module):
         users: RowTable,
         items: RowTable,
         top_k: TopK,
-        seen: tuple[IntArray, IntArray],
+        seen: CSR,
         popularity: Float32Array,
         history: HistoryEncoder,
         item_filter: ItemFilter,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.types import Float32Array, FloatArray, IntArray
+from tf_hqgnn.graph.csr import CSR
+from tf_hqgnn.types import Float32Array, FloatArray
 
 _NUM_USERS = 256
 _NUM_HALVINGS = 20
@@ -22,9 +23,7 @@ def score_deviation(users: FloatArray, items: FloatArray) -> Float32Array:
     return bounded.astype(np.float32)
 
 
-def relative_temperature(
-    users: FloatArray, items: FloatArray, seen: tuple[IntArray, IntArray], top_share: float, k: int, seed: int
-) -> float:
+def relative_temperature(users: FloatArray, items: FloatArray, seen: CSR, top_share: float, k: int, seed: int) -> float:
     """The temperature, in deviations of a user's scores, at which the k best unseen items have `top_share` of the mass.
 
     How far the best items are ahead of the rest, in standard deviations, grows with the size of the catalogue and

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.export.loading import load_saved_model
+from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.types import Int32Array, IntArray, ObjectArray
 
 Recommend = Callable[..., dict[str, tf.Tensor]]
@@ -29,7 +30,7 @@ def load_recommend(model_dir: Path) -> tuple[object, Recommend]:
 def rank_items(
     recommend: Recommend,
     user_ids: ObjectArray,
-    excluded: tuple[IntArray, IntArray],
+    excluded: CSR,
     item_ids: ObjectArray,
     k: int,
     batch_size: int = 256,

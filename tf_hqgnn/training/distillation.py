@@ -11,12 +11,12 @@ from typing import Callable
 import numpy as np
 
 from tf_hqgnn.config import QuantizationConfig
+from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.training.distillation_trainer import Student, Trainer
-from tf_hqgnn.types import Float32Array, IntArray
+from tf_hqgnn.types import Float32Array
 
-CSR = tuple[IntArray, IntArray]
 Validate = Callable[[Float32Array, Float32Array], float]
 OnEpoch = Callable[[dict[str, float]], None]
 
