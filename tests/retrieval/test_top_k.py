@@ -201,7 +201,7 @@ def test_scann_sizing_follows_the_catalogue_and_the_config():
     ],
 )
 def test_the_index_follows_device_catalogue_and_config(monkeypatch, device, config, num_items, expected):
-    monkeypatch.setattr(scann, "ScannTopK", lambda rows, *_: SimpleNamespace(kind=ScannTopK))
+    monkeypatch.setattr(scann, "ScannTopK", lambda _rows, *_: SimpleNamespace(kind=ScannTopK))
     rows = Float32Rows(np.zeros((num_items, 2)))
     chosen = choose.choose_index(rows, device, ExportConfig(), config, ItemFilter(num_items))
     assert getattr(chosen, "kind", type(chosen)) == expected
@@ -239,7 +239,7 @@ def test_one_item_in_the_catalogue():
 
 
 def test_popular_items_look_past_what_is_blocked():
-    popular = PopularItems(np.array([1, 7, 7, 3, 0], np.float32))
+    popular = PopularItems(np.array([1, 7, 7, 3, 0], np.float32), ItemFilter(5))
     blocked = block_listed(tf.constant([[1, 3], [-1, -1]], tf.int64), 5)
     scores, item_index = popular.call(tf.constant(3), blocked)
     assert item_index.numpy().tolist() == [[2, 0, 4], [1, 2, 3]]
@@ -275,7 +275,8 @@ def newest():
     INDICES.remove("newest")
 
 
-def test_an_index_of_another_file_is_named_and_chosen(newest):
+@pytest.mark.usefixtures("newest")
+def test_an_index_of_another_file_is_named_and_chosen():
     rows, no_filter = Float32Rows(np.zeros((N, 2))), ItemFilter(N)
     config = RetrievalConfig(index="newest", reorder=3)
     assert choose.choose_index(rows, "any", ExportConfig(), config, no_filter).num_rows == N

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,10 +11,16 @@ from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.filters import Blocked
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.retrieval.slices import Answer, in_slices
 from tf_hqgnn.retrieval.top_k import TopK, best
+
+Search = Callable[[Queries, tf.Tensor, "Blocked | None", bool], Answer]
 
 # Blocks of at most this part of the catalogue; above, scoring candidates costs more than it saves.
 _SMALL_PART = 8
+# About what the numbers of a query take, in bytes: its score of every item, with the copies that masking and sorting
+# make; the best of every block; whether an item is of the category; a candidate's row; an item that has been seen.
+_SCORE, _BLOCK, _ALLOWED, _ROW_VALUE, _SEEN = 24, 48, 4, 12, 48
 
 
 class ExactTopK(TopK):
@@ -21,8 +29,9 @@ class ExactTopK(TopK):
     Large catalogues in two stages: the best score of every block of 64 rows, without a matrix of all scores, then the
     items of the best blocks. The k best items are in the k blocks with the highest best scores, or in as many more as
     there are blocked items, since each block with a higher best score holds a better item. Selecting from N / 64
-    numbers costs a fraction of selecting from N. Small catalogues, and queries for much of one, take 4 B N bytes for
-    all scores.
+    numbers costs a fraction of selecting from N. Small catalogues, and queries for much of one, get a score of every
+    item. The two kinds of queries are answered apart, and each a slice of the batch at a time, so that memory doesn't
+    grow with the batch, nor with what one query of it asks for.
 
     Args:
       rows: the items, in any precision.
@@ -41,43 +50,71 @@ class ExactTopK(TopK):
         self.rows = rows
         self._jit_compile = jit_compile
 
-    def call(
-        self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False) -> Answer:
         """See `TopK`."""
-
-        def at_once() -> tuple[tf.Tensor, tf.Tensor]:
-            scores = self.rows.score_all(queries, cosine)
-            return best(scores if blocked is None else blocked.mask_all(scores), None, k)
-
-        if not self.rows.by_blocks:
-            return at_once()
         most = 0 if blocked is None else blocked.most
         fixed_k = tf.get_static_value(k)
         if fixed_k is not None and most is not None:
             # All shapes follow from what is known now, as XLA needs it.
             fixed_depth = min(int(fixed_k) + most, self.rows.num_rows // BLOCK_SIZE)
-            if fixed_depth * BLOCK_SIZE * _SMALL_PART > self.rows.num_rows:
-                return at_once()
-            return self._by_blocks(queries, k, tf.constant(fixed_depth), blocked, cosine)
-        depth = tf.cast(k, tf.int64)
+            if not self.rows.by_blocks or fixed_depth * BLOCK_SIZE * _SMALL_PART > self.rows.num_rows:
+                return self._at_once(queries, k, blocked, cosine)
+            chosen = self._best_blocks(queries, tf.constant(fixed_depth), blocked, cosine)
+            return self._of_blocks(queries, k, chosen, blocked, cosine)
+        depth = tf.fill([tf.shape(queries.rows)[0]], tf.cast(k, tf.int64))
         if blocked is not None:
-            depth += tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], blocked.counts], axis=0))
+            depth += blocked.counts
+        # Those that search deep share slices.
+        order = tf.argsort(depth, stable=True)
         few = depth * BLOCK_SIZE * _SMALL_PART <= self.rows.num_rows
-        return tf.cond(few, lambda: self._by_blocks(queries, k, tf.cast(depth, tf.int32), blocked, cosine), at_once)
+        num_few = tf.reduce_sum(tf.cast(few, tf.int32)) if self.rows.by_blocks else tf.constant(0)
 
-    def _by_blocks(
-        self, queries: Queries, k: tf.Tensor, depth: tf.Tensor, blocked: Blocked | None, cosine: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        num_rows = self.rows.num_rows
+        def in_slices_by(search: Search, rows: tf.Tensor, bytes_per_row: tf.Tensor) -> Answer:
+            def answer(part: tf.Tensor) -> Answer:
+                return search(queries.at(part), k, None if blocked is None else blocked.at(part), cosine)
+
+            return in_slices(answer, rows, tf.minimum(k, self.rows.num_rows), bytes_per_row)
+
+        bytes_per_row = _bytes_per_row(blocked, self.rows.num_rows)
+        deep = in_slices_by(self._at_once, order[num_few:], bytes_per_row + _SCORE * self.rows.num_rows)
+        if not self.rows.by_blocks:
+            ordered = deep
+        else:
+            num_blocks = self.rows.num_rows // BLOCK_SIZE
+            shallow = in_slices_by(self._by_blocks, order[:num_few], bytes_per_row + _BLOCK * num_blocks)
+            ordered = tf.concat([shallow[0], deep[0]], axis=0), tf.concat([shallow[1], deep[1]], axis=0)
+        place = tf.math.invert_permutation(order)
+        return tf.gather(ordered[0], place), tf.gather(ordered[1], place)
+
+    def _at_once(self, queries: Queries, k: tf.Tensor, blocked: Blocked | None, cosine: bool) -> Answer:
+        scores = self.rows.score_all(queries, cosine)
+        return best(scores if blocked is None else blocked.mask_all(scores), None, k)
+
+    def _by_blocks(self, queries: Queries, k: tf.Tensor, blocked: Blocked | None, cosine: bool) -> Answer:
+        depth = tf.cast(k, tf.int64) + (0 if blocked is None else blocked.deepest)
+        chosen = self._best_blocks(queries, tf.cast(depth, tf.int32), blocked, cosine)
+
+        def candidates(part: tf.Tensor) -> Answer:
+            part_blocked = None if blocked is None else blocked.at(part)
+            return self._of_blocks(queries.at(part), k, tf.gather(chosen, part), part_blocked, cosine)
+
+        bytes_per_row = depth * BLOCK_SIZE * (_ROW_VALUE * self.rows.embedding_dim + _SEEN)
+        return in_slices(candidates, tf.range(tf.shape(chosen)[0]), k, bytes_per_row)
+
+    def _best_blocks(self, queries: Queries, depth: tf.Tensor, blocked: Blocked | None, cosine: bool) -> tf.Tensor:
+        """The blocks to look into, int32 [B, depth], ascending, so that ties among candidates go to the lower row."""
 
         def blocks(allowed: tf.Tensor | None) -> tf.Tensor:
             highest = self.rows.best_of_blocks(queries, cosine, allowed, self._jit_compile)
-            # In the order of the rows, so that ties among candidates go to the lower one.
             return tf.sort(tf.math.top_k(highest, depth, sorted=False).indices, axis=1)
 
-        chosen = blocks(None) if blocked is None else blocked.with_allowed(blocks)
-        shape = tf.stack([tf.shape(chosen)[0], depth * BLOCK_SIZE])
+        return blocks(None) if blocked is None else blocked.with_allowed(blocks)
+
+    def _of_blocks(
+        self, queries: Queries, k: tf.Tensor, chosen: tf.Tensor, blocked: Blocked | None, cosine: bool
+    ) -> Answer:
+        num_rows = self.rows.num_rows
+        shape = tf.stack([tf.shape(chosen)[0], tf.shape(chosen)[1] * BLOCK_SIZE])
         items = tf.reshape(chosen[..., tf.newaxis] * BLOCK_SIZE + tf.range(BLOCK_SIZE), shape)
         tail = tf.range(num_rows // BLOCK_SIZE * BLOCK_SIZE, num_rows)
         items = tf.concat([items, tf.broadcast_to(tail, [shape[0], tf.size(tail)])], axis=1)
@@ -89,3 +126,11 @@ class ExactTopK(TopK):
     def is_exact(self) -> bool:
         """Always."""
         return True
+
+
+def _bytes_per_row(blocked: Blocked | None, num_rows: int) -> tf.Tensor:
+    """What a query takes that isn't a score, int64 scalar: of the categories of all items, and of those it has seen."""
+    if blocked is None:
+        return tf.constant(0, tf.int64)
+    is_filtered = tf.cast(blocked.asks_for_a_category(), tf.int64)
+    return is_filtered * (_ALLOWED * num_rows) + _SEEN * blocked.deepest

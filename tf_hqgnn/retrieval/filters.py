@@ -3,22 +3,26 @@ category than the one asked for, and items that aren't available.
 
 A blocked pair is one int64 key, `query * num_items + item`, with `query` a row of the batch. Such a key is at once
 the position of the pair in a flattened [B, N] score matrix (the exact index scatters -inf there) and something that a
-binary search finds (an approximate index looks its few candidates up), and no [B, N] mask is ever made. Category and
-availability are a number an item, which a query's number is compared with.
+binary search finds (an approximate index looks its few candidates up), and no [B, N] mask is ever made. Keys are made
+when they are needed, for the queries that are then worked on: a batch of users with long histories has many. Category
+and availability are a number an item, which a query's number is compared with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.variables import gather
+from tf_hqgnn.types import BoolArray, IntArray, ObjectArray
 
-_ANY = -1
+# The number that stands for every category.
+ANY = -1
 _UNAVAILABLE = -1
 
 
@@ -30,6 +34,9 @@ class ItemFilter(tf.Module):
       available: bool [N], False for items that never come back; None if all may.
       categories: N strings, "" for an item without one; None if none has one.
 
+    Attributes:
+      num_categories: C, how many there are; their numbers are those below.
+
     Example:
       >>> only = ItemFilter(3, categories=["film", "", "book"])
       >>> only.wanted(tf.constant(["", "book", "game"])).numpy().tolist()
@@ -37,14 +44,17 @@ class ItemFilter(tf.Module):
     """
 
     def __init__(
-        self, num_items: int, available: np.ndarray | None = None, categories: Sequence[str] | np.ndarray | None = None
+        self,
+        num_items: int,
+        available: BoolArray | None = None,
+        categories: Sequence[str] | ObjectArray | None = None,
     ) -> None:
         super().__init__(name="filter")
         given = [""] * num_items if categories is None else [str(category) for category in categories]
         names = sorted(set(given) - {""})
         # A hash table wants a key; "" is looked up before.
         self.names = IdTable(names or [""])
-        self._num_names = len(names)
+        self.num_categories = len(names)
         # An item without a category matches no category that can be asked for.
         number = {name: place for place, name in enumerate(names)} | {"": len(names) + 2}
         codes = np.array([number[category] for category in given], np.int32)
@@ -61,7 +71,7 @@ class ItemFilter(tf.Module):
     def wanted(self, category: tf.Tensor) -> tf.Tensor:
         """The numbers of categories (string [B]), int32 [B]: -1 for "", which is any; unknown ones match nothing."""
         number = tf.cast(self.names.lookup(category), tf.int32)
-        return tf.where(tf.equal(category, ""), _ANY, tf.where(number < 0, self._num_names + 1, number))
+        return tf.where(tf.equal(category, ""), ANY, tf.where(number < 0, self.num_categories + 1, number))
 
     def allows(self, wanted: tf.Tensor | None, items: tf.Tensor | None) -> tf.Tensor:
         """Whether queries may be answered with items.
@@ -77,44 +87,64 @@ class ItemFilter(tf.Module):
         allowed = codes != _UNAVAILABLE
         if wanted is not None:
             column = wanted[:, tf.newaxis]
-            allowed &= tf.equal(column, _ANY) | tf.equal(codes, column)
+            allowed &= tf.equal(column, ANY) | tf.equal(codes, column)
         return allowed
 
 
-@dataclass(frozen=True)
+class Pairs(Protocol):
+    """Pairs of a batch of B queries and items."""
+
+    def at(self, queries: tf.Tensor) -> Pairs:
+        """Those of the queries at int32 [Q], rows of the batch, as a batch of their own."""
+
+    def keys(self) -> tf.Tensor:
+        """One for each pair, int64, ascending; a pair may be there more than once."""
+
+
+@dataclass(frozen=True, eq=False)
 class Blocked:
     """Blocked pairs of a batch of B queries over N items.
 
     Args:
-      keys: vectors of ascending int64 keys; a pair is blocked if its key is in any of them.
+      pairs: a pair is blocked if it is in any of them.
       counts: int64 [B], at least as many as a query's blocked items: how much deeper to search for it.
       num_items: N.
       items: which of the items may come back to all queries, and their categories; None if all may.
       wanted: int32 [B], the category each query asks for, as of `ItemFilter.wanted`; None for any.
-      listed: int32 [B, E], rows of items that are blocked besides those of `keys`, -1 for none. Unlike keys, their
-        shapes don't depend on their values, so that XLA can compile what is done with them.
+      listed: int32 [B, E], rows of items that are blocked besides `pairs`, -1 for none. Unlike keys, their shapes
+        don't depend on their values, so that XLA can compile what is done with them.
     """
 
-    keys: tuple[tf.Tensor, ...]
+    pairs: tuple[Pairs, ...]
     counts: tf.Tensor
     num_items: int
     items: ItemFilter | None = None
     wanted: tf.Tensor | None = None
     listed: tf.Tensor | None = None
 
+    def at(self, queries: tf.Tensor) -> Blocked:
+        """What is blocked for the queries at int32 [Q], rows of the batch, as a batch of their own."""
+        return replace(
+            self,
+            pairs=tuple(pairs.at(queries) for pairs in self.pairs),
+            counts=tf.gather(self.counts, queries),
+            wanted=None if self.wanted is None else tf.gather(self.wanted, queries),
+            listed=None if self.listed is None else tf.gather(self.listed, queries),
+        )
+
+    @property
+    def deepest(self) -> tf.Tensor:
+        """The highest of `counts`, int64 scalar; 0 for an empty batch."""
+        return tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], self.counts], axis=0))
+
     @property
     def most(self) -> int | None:
         """The most items that can be blocked for a query, where the shapes say so; None where only values do."""
-        return self.listed.shape[1] if self.listed is not None and not self.keys else None
+        return self.listed.shape[1] if self.listed is not None and not self.pairs else None
 
     def within(self, items: ItemFilter, wanted: tf.Tensor | None = None) -> Blocked:
         """Blocks what isn't available, too, and what is of another category than wanted."""
         return replace(self, items=items if items.blocks_some or wanted is not None else None, wanted=wanted)
-
-    def only_for(self, queries: tf.Tensor) -> Blocked:
-        """The same for the queries where bool [B] says so; for others there is nothing to search deeper for."""
-        wanted = None if self.wanted is None else tf.where(queries, self.wanted, _ANY)
-        return replace(self, counts=tf.where(queries, self.counts, 0), wanted=wanted)
 
     def mask_shared(self, scores: tf.Tensor) -> tf.Tensor:
         """`scores` float32 [B, N] with -inf at what isn't available or of another category: the keys left alone."""
@@ -136,12 +166,13 @@ class Blocked:
 
     def asks_for_a_category(self) -> tf.Tensor:
         """Whether any query does, bool []."""
-        return tf.constant(False) if self.wanted is None else tf.reduce_any(self.wanted != _ANY)
+        return tf.constant(False) if self.wanted is None else tf.reduce_any(self.wanted != ANY)
 
     def mask_all(self, scores: tf.Tensor) -> tf.Tensor:
         """`scores` float32 [B, N] with -inf at the blocked pairs."""
         flat = tf.reshape(self.mask_shared(scores), [tf.size(scores)])
-        for keys in self.keys:
+        for pairs in self.pairs:
+            keys = pairs.keys()
             flat = tf.tensor_scatter_nd_update(flat, keys[:, tf.newaxis], tf.fill(tf.shape(keys), -np.inf))
         if self.listed is not None:
             queries = tf.range(tf.shape(self.listed, out_type=tf.int64)[0])[:, tf.newaxis]
@@ -153,19 +184,24 @@ class Blocked:
 
     def contains(self, items: tf.Tensor) -> tf.Tensor:
         """Which of the candidates `items` (int32 or int64 [B, F], rows of items) are blocked, bool [B, F]."""
+        blocked = self.contains_pairs(items)
+        return blocked if self.items is None else blocked | ~self.items.allows(self.wanted, items)
+
+    def contains_pairs(self, items: tf.Tensor) -> tf.Tensor:
+        """As `contains`, but for what isn't available or of another category."""
         queries = tf.range(tf.shape(items, out_type=tf.int64)[0])[:, tf.newaxis]
         wanted = tf.reshape(queries * self.num_items + tf.cast(items, tf.int64), [1, tf.size(items)])
         blocked = tf.zeros_like(wanted, tf.bool)
-        for keys in self.keys:
+        for pairs in self.pairs:
             # The closing key matches no pair; with it there is always a key to compare with.
-            ends = tf.concat([keys, [tf.int64.max]], axis=0)
+            ends = tf.concat([pairs.keys(), [tf.int64.max]], axis=0)
             place = tf.raw_ops.LowerBound(sorted_inputs=ends[tf.newaxis], values=wanted)
             blocked |= tf.equal(tf.gather(ends, place), wanted)
         blocked = tf.reshape(blocked, tf.shape(items))
         if self.listed is not None:
             same = tf.equal(tf.cast(items, tf.int32)[:, :, tf.newaxis], self.listed[:, tf.newaxis])
             blocked |= tf.reduce_any(same, axis=2)
-        return blocked if self.items is None else blocked | ~self.items.allows(self.wanted, items)
+        return blocked
 
 
 class SeenItems(tf.Module):
@@ -177,25 +213,56 @@ class SeenItems(tf.Module):
       num_items: N.
     """
 
-    def __init__(self, indptr: np.ndarray, indices: np.ndarray, num_items: int) -> None:
+    def __init__(self, indptr: IntArray, indices: IntArray, num_items: int) -> None:
         super().__init__(name="seen")
         self.indptr = tf.Variable(np.asarray(indptr, np.int64), trainable=False, name="indptr")
         self.indices = tf.Variable(np.asarray(indices, np.int32), trainable=False, name="indices")
-        self._num_items = num_items
+        self.num_items = num_items
 
     def blocked(self, user_index: tf.Tensor) -> Blocked:
         """Blocks the seen items of the users `user_index` (int64 [B], -1: unknown, has seen nothing)."""
+        return Blocked((_SeenPairs(self, user_index),), self.ranges(user_index)[1], self.num_items)
+
+    def ranges(self, user_index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where the items of users begin in `indices`, and how many they are, int64 [B]."""
         known = tf.maximum(user_index, 0)
         start = gather(self.indptr, known)
-        length = tf.where(user_index >= 0, gather(self.indptr, known + 1) - start, 0)
+        return start, tf.where(user_index >= 0, gather(self.indptr, known + 1) - start, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _SeenPairs:
+    """What the users of a batch have seen: int64 [B], -1 for an unknown one."""
+
+    seen: SeenItems
+    user_index: tf.Tensor
+
+    def at(self, queries: tf.Tensor) -> _SeenPairs:
+        return _SeenPairs(self.seen, tf.gather(self.user_index, queries))
+
+    def keys(self) -> tf.Tensor:
+        start, length = self.seen.ranges(self.user_index)
         end = tf.cumsum(length)
         # A ragged gather of operations that all have GPU kernels, which RaggedRange and its like don't.
         position = tf.range(tf.reduce_sum(length))
         row = tf.raw_ops.UpperBound(sorted_inputs=end[tf.newaxis], values=position[tf.newaxis], out_type=tf.int64)[0]
         source = tf.gather(start + length - end, row) + position
-        items = gather(self.indices, source)
-        keys = row * self._num_items + tf.cast(items, tf.int64)
-        return Blocked((keys,), length, self._num_items)
+        return row * self.seen.num_items + tf.cast(gather(self.seen.indices, source), tf.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _ListedPairs:
+    """Rows of items, int64 [B, E], -1 for none."""
+
+    item_index: tf.Tensor
+    num_items: int
+
+    def at(self, queries: tf.Tensor) -> _ListedPairs:
+        return _ListedPairs(tf.gather(self.item_index, queries), self.num_items)
+
+    def keys(self) -> tf.Tensor:
+        queries = tf.range(tf.shape(self.item_index, out_type=tf.int64)[0])[:, tf.newaxis]
+        return tf.sort(tf.boolean_mask(queries * self.num_items + self.item_index, self.item_index >= 0))
 
 
 def block_listed(item_index: tf.Tensor, num_items: int) -> Blocked:
@@ -205,10 +272,8 @@ def block_listed(item_index: tf.Tensor, num_items: int) -> Blocked:
       item_index: int64 [B, E], rows of items; -1 (padding, an unknown item) blocks nothing; repeats are fine.
       num_items: N.
     """
-    listed = item_index >= 0
-    queries = tf.range(tf.shape(item_index, out_type=tf.int64)[0])[:, tf.newaxis]
-    keys = tf.boolean_mask(queries * num_items + item_index, listed)
-    return Blocked((tf.sort(keys),), tf.reduce_sum(tf.cast(listed, tf.int64), axis=1), num_items)
+    counts = tf.reduce_sum(tf.cast(item_index >= 0, tf.int64), axis=1)
+    return Blocked((_ListedPairs(item_index, num_items),), counts, num_items)
 
 
 def block_fixed(item_index: tf.Tensor, num_items: int) -> Blocked:
@@ -222,7 +287,7 @@ def block_fixed(item_index: tf.Tensor, num_items: int) -> Blocked:
 
 def block_any(*parts: Blocked) -> Blocked:
     """Blocks what any of `parts` blocks; they must be of one batch and one catalogue."""
-    keys = tuple(keys for part in parts for keys in part.keys)
+    pairs = tuple(pairs for part in parts for pairs in part.pairs)
     listed = [part.listed for part in parts if part.listed is not None]
     counts = tf.add_n([part.counts for part in parts])
-    return Blocked(keys, counts, parts[0].num_items, listed=tf.concat(listed, axis=1) if listed else None)
+    return Blocked(pairs, counts, parts[0].num_items, listed=tf.concat(listed, axis=1) if listed else None)

@@ -5,40 +5,77 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.retrieval.filters import Blocked
+from tf_hqgnn.retrieval.filters import ANY, Blocked, ItemFilter
 from tf_hqgnn.retrieval.top_k import best
+from tf_hqgnn.retrieval.variables import gather
+from tf_hqgnn.types import FloatArray
 
 
 class PopularItems(tf.Module):
-    """Items in the order of their popularity, ties by the lower item row.
+    """Items in the order of their popularity, ties by the lower item row; for each category, too.
+
+    A category of few items would be found only far down in the order of all, so each has its own. What a query takes
+    is thus in proportion to the answers it asks for and the items that are blocked for it, not to the catalogue.
 
     Args:
       popularity: float32 [N], how many users each item has.
-      available: bool [N], whether an item may come back; None if all may.
+      items: which items may come back, and their categories.
 
     Example:
       >>> from tf_hqgnn.retrieval.filters import block_listed
-      >>> popular = PopularItems(np.array([5.0, 9.0, 5.0], np.float32))
+      >>> popular = PopularItems(np.array([5.0, 9.0, 5.0], np.float32), ItemFilter(3))
       >>> scores, item_index = popular.call(tf.constant(2), block_listed(tf.constant([[1, -1]], tf.int64), 3))
       >>> scores.numpy().tolist(), item_index.numpy().tolist()
       ([[5.0, 5.0]], [[0, 2]])
     """
 
-    def __init__(self, popularity: np.ndarray, available: np.ndarray | None = None) -> None:
+    def __init__(self, popularity: FloatArray, items: ItemFilter) -> None:
         super().__init__(name="popular")
         popularity = np.asarray(popularity, np.float32)
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
-        order = order if available is None else order[available[order]]
+        order = order[items.available[order]]
         self.order = tf.Variable(order, trainable=False, name="order")
         self.popularity = tf.Variable(popularity[order], trainable=False, name="popularity")
+        # Where the items of each category stand in `order`; those of no category come last, and are in no list.
+        codes = items.codes.numpy()[order]
+        places = np.argsort(codes, kind="stable").astype(np.int32)
+        lengths = np.bincount(np.minimum(codes, items.num_categories), minlength=items.num_categories + 1)
+        # The last list is for categories that there aren't; the closing place is what is looked at beyond a list.
+        lengths[-1] = 0
+        self.places = tf.Variable(np.append(places, np.int32(0)), trainable=False, name="places")
+        self.starts = tf.Variable(np.cumsum(lengths) - lengths, trainable=False, name="starts")
+        self.lengths = tf.Variable(lengths, trainable=False, name="lengths")
 
-    def call(self, k: tf.Tensor, blocked: Blocked) -> tuple[tf.Tensor, tf.Tensor]:
-        """`(scores, item_index)` as of `TopK`, for each of the B queries of `blocked`; the score is the popularity."""
-        deepest = tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], blocked.counts], axis=0))
-        depth = tf.minimum(tf.cast(k, tf.int64) + deepest, tf.size(self.order, tf.int64))
-        # How many of the most popular items are of another category isn't known beforehand.
-        depth = tf.where(blocked.asks_for_a_category(), tf.size(self.order, tf.int64), depth)
-        shape = tf.stack([tf.size(blocked.counts, out_type=tf.int64), depth])
-        item_index = tf.broadcast_to(self.order[:depth], shape)
-        scores = tf.broadcast_to(self.popularity[:depth], shape)
-        return best(tf.where(blocked.contains(item_index), -np.inf, scores), item_index, k)
+    def call(self, k: tf.Tensor, blocked: Blocked, asked: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """`(scores, item_index)` as of `TopK`, for each of the B queries of `blocked`; the score is the popularity.
+
+        Args:
+          k: int32 scalar >= 0.
+          blocked: what must not come back, and the categories wanted.
+          asked: bool [B], which queries are answered: the others get no item, and take nothing. None for all.
+        """
+        if asked is None:
+            return self._best(k, blocked)
+        scores, item_index = self._best(k, blocked.at(tf.cast(tf.where(asked)[:, 0], tf.int32)))
+        # The others share a row without items, below the answers.
+        nothing = tf.shape(scores)[0]
+        place = tf.where(asked, tf.cumsum(tf.cast(asked, tf.int32)) - 1, nothing)
+        scores = tf.concat([scores, tf.fill([1, tf.shape(scores)[1]], -np.inf)], axis=0)
+        item_index = tf.concat([item_index, tf.zeros([1, tf.shape(scores)[1]], tf.int32)], axis=0)
+        return tf.gather(scores, place), tf.gather(item_index, place)
+
+    def _best(self, k: tf.Tensor, blocked: Blocked) -> tuple[tf.Tensor, tf.Tensor]:
+        num_items = tf.size(self.order, tf.int64)
+        wanted = tf.fill(tf.shape(blocked.counts), ANY) if blocked.wanted is None else blocked.wanted
+        is_any = tf.equal(wanted, ANY)
+        number = tf.clip_by_value(wanted, 0, self.lengths.shape[0] - 1)
+        length = tf.where(is_any, num_items, gather(self.lengths, number))
+        longest = tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], length], axis=0))
+        column = tf.range(tf.minimum(tf.cast(k, tf.int64) + blocked.deepest, longest))
+        there = column < length[:, tf.newaxis]
+        is_listed = there & ~is_any[:, tf.newaxis]
+        listed = tf.where(is_listed, gather(self.starts, number)[:, tf.newaxis] + column, self.places.shape[0] - 1)
+        place = tf.where(is_any[:, tf.newaxis], tf.cast(column, tf.int32), gather(self.places, listed))
+        item_index = gather(self.order, place)
+        allowed = there & ~blocked.contains_pairs(item_index)
+        return best(tf.where(allowed, gather(self.popularity, place), -np.inf), item_index, k)

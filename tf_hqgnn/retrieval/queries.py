@@ -40,10 +40,17 @@ class QueryCodes:
     scale: tf.Tensor
     offset: tf.Tensor | None
 
+    def at(self, queries: tf.Tensor) -> QueryCodes:
+        """The codes of the queries at int32 [Q], rows of the batch."""
+        # Not as bytes, of which a gather has no GPU kernel.
+        codes = tf.cast(tf.gather(tf.cast(self.codes, tf.float32), queries), tf.uint8)
+        offset = None if self.offset is None else tf.gather(self.offset, queries)
+        return QueryCodes(codes, self.num_bits, tf.gather(self.scale, queries), offset)
+
     @property
     def highest(self) -> int:
         """The highest level, 2^b - 1; the lowest is its negative."""
-        return 2**self.num_bits - 1
+        return int(2**self.num_bits - 1)
 
     @property
     def levels(self) -> tf.Tensor:
@@ -67,6 +74,10 @@ class Queries:
 
     rows: tf.Tensor
     codes: QueryCodes | None = None
+
+    def at(self, queries: tf.Tensor) -> Queries:
+        """The queries at int32 [Q], rows of the batch."""
+        return Queries(tf.gather(self.rows, queries), None if self.codes is None else self.codes.at(queries))
 
     @staticmethod
     def of_codes(codes: QueryCodes) -> Queries:
