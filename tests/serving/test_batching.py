@@ -143,12 +143,35 @@ def test_inputs_of_different_rows_are_never_joined(busy):
     assert len(server.model.calls) == 3
 
 
-def test_batches_keep_to_their_size_and_a_larger_request_runs_alone(busy):
+def test_batches_keep_to_their_size_and_a_larger_request_runs_in_parts_between_others(busy):
     server = busy(max_batch_size=4)
-    waiting = [server.ask(["a"] * 3), server.ask(["b"] * 2), server.ask(["c"] * 9), server.ask(["d"])]
+    large = [f"c{number}" for number in range(9)]
+    waiting = [server.ask(["a"] * 3), server.ask(["b"] * 2), server.ask(large, k=3), server.ask(["d"])]
     server.go_on()
     assert [len(one.result(60)) for one in waiting] == [3, 2, 9, 1]
-    assert [len(users) for _, _, users in server.model.calls[1:]] == [3, 2, 9, 1]
+    assert waiting[2].result(60) == [f"{user}:3:" for user in large]
+    assert [len(users) for _, _, users in server.model.calls[1:]] == [3, 4, 3, 4, 1]
+
+
+def test_large_requests_leave_the_queue_to_small_ones(busy):
+    server = busy(max_batch_size=2, max_enqueued_batches=2)
+    large = server.ask(["a"] * 50)
+    with pytest.raises(ServingError, match="50 rows wait, 4 may"):
+        server.ask(["b"] * 3)
+    small = server.ask(["c"] * 2)
+    server.go_on()
+    assert (len(large.result(60)), len(small.result(60))) == (50, 2)
+    assert [len(users) for _, _, users in server.model.calls[1:4]] == [2, 2, 2]
+    assert b"c" in server.model.calls[3][2] or b"c" in server.model.calls[2][2]
+
+
+def test_a_large_request_with_a_bad_row_fails_once_and_no_more_of_it_is_run(busy):
+    server = busy(max_batch_size=2)
+    large = server.ask(["a", "a", "bad", "a", "a", "a"])
+    with pytest.raises(ServingError, match="a bad user"):
+        server.model.go_on.set() or large.result(60)
+    server.go_on()
+    assert sum(len(users) for _, _, users in server.model.calls) <= 5
 
 
 def test_an_empty_request_runs_alone(busy):

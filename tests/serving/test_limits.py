@@ -5,7 +5,7 @@ from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.limits import Limits
 from tf_hqgnn.types import InputError
 
-LIMITS = Limits(rows=4, list_length=3, k=10, answers=20)
+LIMITS = Limits(rows=4, list_length=3, values=9, k=10, answers=20)
 
 
 def request(rows=1, width=1, k=1):
@@ -23,6 +23,7 @@ def test_what_is_within_the_limits_passes(sizes):
         ({"rows": 5}, 'rows of input "user_id": got 5, this server allows 4: ask for less'),
         ({"width": 4}, 'values in a row of input "x": got 4, this server allows 3'),
         ({"k": 11}, "k: got 11, this server allows 10"),
+        ({"rows": 4, "width": 3}, 'values of input "x": got 12, this server allows 9'),
         ({"rows": 3, "k": 7}, "rows times k: got 21, this server allows 20"),
     ],
 )

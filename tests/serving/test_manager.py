@@ -1,4 +1,8 @@
+import contextlib
+import logging
 import os
+import re
+import resource
 import shutil
 from concurrent import futures
 
@@ -115,19 +119,92 @@ def test_a_version_whose_warm_up_fails_leaves_the_old_one(manager, publish, expo
     assert best_score(manager) == 100
 
 
-def test_a_version_that_arrives_file_by_file_is_served_once_complete(manager, saved_models, export_dir, eventually):
-    target = export_dir / "hqgnn" / "2"
+def test_a_version_that_arrives_slowly_is_not_loaded_before_it_is_complete(
+    manager, saved_models, export_dir, eventually, caplog
+):
+    """A SavedModel without its variables loads without an error, and fails at the first request."""
+    caplog.set_level(logging.INFO, "tf_hqgnn.serving")
+    source, target = saved_models[200], export_dir / "hqgnn" / "2"
+    data = "variables/variables.data-00000-of-00001"
     (target / "variables").mkdir(parents=True)
-    eventually(lambda: states(manager).get(2) == "END", "version 2, empty, has failed")
-    assert failure(manager, 2).code == grpc.StatusCode.NOT_FOUND
-    shutil.copy2(saved_models[200] / "saved_model.pb", target)
-    eventually(
-        lambda: (error := failure(manager, 2)) and error.code != grpc.StatusCode.NOT_FOUND, "a load without variables"
-    )
-    assert best_score(manager) == 100
-    shutil.copytree(saved_models[200], target, dirs_exist_ok=True)
+    steps = [
+        (None, "saved_model.pb"),
+        ("saved_model.pb", "variables/variables.index"),
+        ("variables/variables.index", data),
+        (data, None),
+    ]
+    for name, awaited in steps:
+        if name == data:
+            content = (source / data).read_bytes()
+            (target / data).write_bytes(content[:-1])
+            awaited = f"the rest of {data} ({len(content) - 1} of {len(content)} bytes are there)"
+        elif name is not None:
+            shutil.copy2(source / name, target / name)
+        eventually(lambda awaited=awaited: f"waits for {awaited}" in caplog.text, f"the log says {awaited}")
+        assert states(manager)[2] == "START"
+        assert best_score(manager) == 100
+    assert "version 2: loading" not in caplog.text
+    (target / data).write_bytes(content)
     eventually(lambda: manager.served() == {"hqgnn": 2}, "the complete version 2 is served")
     assert best_score(manager) == 200
+
+
+def test_a_version_that_stays_incomplete_has_failed_until_the_rest_comes(manager, saved_models, export_dir, eventually):
+    target = export_dir / "hqgnn" / "2"
+    target.mkdir()
+    shutil.copy2(saved_models[200] / "saved_model.pb", target)
+    eventually(lambda: states(manager).get(2) == "END", "version 2 has failed")
+    assert failure(manager, 2).code == grpc.StatusCode.NOT_FOUND
+    assert failure(manager, 2).message.endswith("is incomplete: it lacks variables/variables.index")
+    shutil.copytree(saved_models[200], target, dirs_exist_ok=True)
+    eventually(lambda: manager.served() == {"hqgnn": 2}, "the complete version 2 is served")
+
+
+def test_a_load_that_lacks_file_descriptors_is_tried_again(manager, publish, eventually):
+    held = []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = publish(".held", mark=200)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 16, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        # One is left, so that the folder can be looked into.
+        os.close(held.pop())
+        os.rename(target, target.with_name("2"))
+        eventually(lambda: states(manager).get(2) == "END", "version 2 has failed")
+        assert failure(manager, 2).code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert best_score(manager) == 100
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    eventually(lambda: manager.served() == {"hqgnn": 2}, "version 2 is served, though none of its files has changed")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")])
+def test_a_load_that_lacks_memory_is_tried_again_with_backoff(manager, publish, eventually, monkeypatch, caplog, error):
+    loads = []
+
+    def load(path, version):
+        loads.append(version)
+        if len(loads) < 4:
+            raise error
+        return loader.load_version(path, version)
+
+    monkeypatch.setattr("tf_hqgnn.serving.model.load_version", load)
+    publish(2, mark=200)
+    eventually(lambda: manager.served() == {"hqgnn": 2}, "version 2 is served in the end")
+    waits = [float(wait) for wait in re.findall(r"tried again in ([\d.]+) s: RESOURCE_EXHAUSTED", caplog.text)]
+    assert waits == [0.04, 0.08, 0.16]
+
+
+def test_names_that_could_forge_a_log_are_not_served(manager, publish, eventually, caplog):
+    publish(1, model="x\nforged line")
+    eventually(lambda: "isn't served" in caplog.text, "the log tells of the odd name")
+    assert "x\\nforged line isn't served: a model's name has" in caplog.text
+    assert "\nforged" not in caplog.text
+    assert manager.served() == {"hqgnn": 1}
 
 
 def test_a_version_still_being_written_waits(export_dir, saved_models, publish, eventually):

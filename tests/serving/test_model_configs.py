@@ -1,6 +1,7 @@
 """Model config file and HandleReloadConfigRequest: version policies, labels, canary and rollback."""
 
 import json
+import threading
 import urllib.request
 
 import grpc
@@ -50,6 +51,13 @@ def start(tmp_path, eventually):
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def reloadable(export_dir):
+    """Over a directory, and allowed to be reloaded."""
+    with Server(export_dir, grpc_port=0, rest_port=0, poll_seconds=0.02, may_reload=True) as server:
+        yield server
 
 
 @pytest.fixture
@@ -164,7 +172,10 @@ def test_a_reload_drops_and_brings_back_models(versions, start, publish, tmp_pat
     assert server.manager.served() == {"hqgnn": 3}
 
 
-def test_a_server_of_a_directory_can_be_reloaded_and_looks_for_models_no_more(server, publish, export_dir, eventually):
+def test_a_server_of_a_directory_can_be_reloaded_and_looks_for_models_no_more(
+    reloadable, publish, export_dir, eventually
+):
+    server = reloadable
     publish(2, mark=200)
     eventually(lambda: server.manager.served() == {"hqgnn": 2}, "version 2 is served")
     reload(server, config(export_dir / "hqgnn", "model_version_policy { specific { versions: 1 } }"))
@@ -174,21 +185,93 @@ def test_a_server_of_a_directory_can_be_reloaded_and_looks_for_models_no_more(se
     assert server.manager.served() == {"hqgnn": 1}
 
 
+def test_no_request_fails_while_versions_labels_and_models_change(versions, start, publish, tmp_path):
+    """The label moves to another version, the one it was on goes, and a second model loads, over and over."""
+    publish(5, mark=200, model="other")
+    one = 'model_version_policy { specific { versions: 1 } } version_labels { key: "stable" value: 1 }'
+    both = config("export/hqgnn", one)[:-1] + config("export/other", name="other")[len("model_config_list {") :]
+    server = start(both)
+    scores = {1: 100, 2: 200}
+    failures, answers, stop = [], [], threading.Event()
+
+    def ask_on(stub, request):
+        while not stop.is_set():
+            try:
+                response = stub.Predict(request, timeout=60)
+                version = response.model_spec.version.value
+                answers.append((version, float(tf.make_ndarray(response.outputs["score"])[0, 0])))
+            except grpc.RpcError as error:
+                failures.append((error.code().name, error.details()))
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.version_label = "hqgnn", "stable"
+    request.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["a"]))
+    with channel_of(server) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        threads = [threading.Thread(target=ask_on, args=(stub, request)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for turn in range(6):
+            version = 2 - turn % 2
+            text = config(
+                tmp_path / "export" / "hqgnn",
+                f"model_version_policy {{ specific {{ versions: {version} }} }} "
+                f'version_labels {{ key: "stable" value: {version} }}',
+            )
+            more = config(tmp_path / "export" / "other", name="other")[len("model_config_list {") :]
+            reload(server, text[:-1] + more if turn % 2 else text)
+            assert ask(server, label="stable") == (version, scores[version])
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert len(answers) > 20
+    assert all(score == scores[version] for version, score in answers)
+
+
+def test_a_label_may_be_on_a_version_that_the_same_reload_loads_but_not_on_one_that_goes(versions, start, tmp_path):
+    server = start(config("export/hqgnn", "model_version_policy { specific { versions: 1 } }"))
+    path = tmp_path / "export" / "hqgnn"
+    two = "model_version_policy { specific { versions: 2 } }"
+    code, details = refused(lambda: reload(server, config(path, two + 'version_labels { key: "x" value: 1 }')))
+    assert code == "FAILED_PRECONDITION"
+    assert "label to version 1" in details
+    assert ask(server) == (1, 100)
+    reload(server, config(path, two + 'version_labels { key: "x" value: 2 }'))
+    assert ask(server, label="x") == (2, 200)
+
+
+def test_a_server_of_a_directory_refuses_reloads_unless_told(server, export_dir):
+    code, details = refused(lambda: reload(server, config(export_dir / "hqgnn")))
+    assert code == "PERMISSION_DENIED"
+    assert "--allow-reload" in details
+    assert ask(server) == (1, 100)
+
+
 def test_wrong_reloads_are_refused_and_change_nothing(versions, start, tmp_path):
     server = start(CANARY)
     path = tmp_path / "export" / "hqgnn"
     elsewhere = tmp_path / "secret"
     cases = [
         ("", "INVALID_ARGUMENT", "Only ModelConfigList is currently supported"),
+        ("model_config_list { }", "INVALID_ARGUMENT", "the list of models is empty"),
+        (config(path, name="a\\nforged"), "INVALID_ARGUMENT", "a\\nforged: a model's name has"),
+        (config(path, name="a/b"), "INVALID_ARGUMENT", "model a/b: a model's name has 1 to 128 letters"),
+        (config(path, name="n" * 9000), "INVALID_ARGUMENT", "(9000 characters): a model's name has 1 to 128 letters"),
+        (
+            config(path)[:-1] + config(path, name="twin")[len("model_config_list {") :],
+            "INVALID_ARGUMENT",
+            "models hqgnn and twin have one base_path: list it once",
+        ),
         (config(elsewhere), "PERMISSION_DENIED", "isn't one that this server was started with: name it in --model_con"),
         (config(f"{path}/../../secret"), "PERMISSION_DENIED", "isn't one that this server was started with"),
         (config("export/hqgnn"), "INVALID_ARGUMENT", "Expected model hqgnn to have an absolute path"),
         (config(path, name=""), "INVALID_ARGUMENT", "a model config has no name"),
         (config(path, 'model_platform: "x"'), "INVALID_ARGUMENT", 'expected model_platform "tensorflow", got "x"'),
         (
-            config(path, 'version_labels { key: "a" value: 3 }'),
+            config(path, 'version_labels { key: "a" value: 9 }'),
             "FAILED_PRECONDITION",
-            "Request to assign label to version 3 of model hqgnn, which is not currently available for inference",
+            "Request to assign label to version 9 of model hqgnn, which is not currently available for inference",
         ),
         (
             config(path)[:-1] + config(path)[len("model_config_list {") :],

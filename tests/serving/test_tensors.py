@@ -1,3 +1,5 @@
+import tracemalloc
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import tensorflow as tf  # isort: skip
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from tf_hqgnn.serving.errors import ServingError
-from tf_hqgnn.serving.tensors import MAX_ELEMENTS, decode_tensor, encode_tensor
+from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 TYPES = ["float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool"]
@@ -61,10 +63,32 @@ def _proto(shape, **fields):
         (_proto([1], dtype=types_pb2.DT_RESOURCE), "tensor parsing error: x: "),
         (_proto([], dtype=99), "tensor parsing error: x: "),
         (_proto([-1], dtype=types_pb2.DT_FLOAT), "its shape must be fully known, got \\[-1\\]"),
-        (_proto([2**20, 2**20], dtype=types_pb2.DT_FLOAT, float_val=[0]), f"allowed: {MAX_ELEMENTS}"),
+        (
+            _proto([2**20, 2**20], dtype=types_pb2.DT_FLOAT, float_val=[0]),
+            'rows of input "x": got 1048576, this server',
+        ),
+        (
+            _proto([4096, 4096], dtype=types_pb2.DT_FLOAT, float_val=[0]),
+            'values of input "x": got 16777216, this server',
+        ),
+        (_proto([1] * 33, dtype=types_pb2.DT_FLOAT, float_val=[0]), 'dimensions of input "x": got 33, this server'),
+        (
+            _proto([4096], dtype=types_pb2.DT_STRING, string_val=[b"x" * 8192]),
+            "4096 strings of 8192 bytes are more than",
+        ),
     ],
 )
 def test_malformed_tensors_are_refused(proto, message):
     with pytest.raises(ServingError, match=message) as caught:
         decode_tensor("x", proto)
     assert caught.value.code.name == "INVALID_ARGUMENT"
+
+
+def test_a_small_message_fills_no_memory():
+    """131 bytes with one value and the shape [4096, 4096] took a gigabyte."""
+    proto = _proto([4096, 4096], dtype=types_pb2.DT_STRING, string_val=[b"x" * 80])
+    tracemalloc.start()
+    with pytest.raises(ServingError, match="values of input"):
+        decode_tensor("x", proto)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

@@ -9,7 +9,7 @@ from typing import Iterable, Sequence
 import numpy as np
 
 from tf_hqgnn.export.layout import DEFAULT_MODEL
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Array, InputError
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Recommendation:
 
     user_id: str
     known_user: bool
-    scores: np.ndarray
+    scores: Array
     item_ids: tuple[str, ...]
 
 
@@ -42,7 +42,7 @@ class SimilarItems:
 
     item_id: str
     known_item: bool
-    scores: np.ndarray
+    scores: Array
     item_ids: tuple[str, ...]
 
 
@@ -53,11 +53,11 @@ class Recommender(abc.ABC):
     def predict(
         self,
         signature_name: str,
-        inputs: dict[str, np.ndarray],
+        inputs: dict[str, Array],
         model: str = DEFAULT_MODEL,
         version: int | None = None,
         output_filter: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Array]:
         """Calls any signature with arrays (strings as objects of bytes); returns its outputs as arrays."""
 
     def recommend(
@@ -123,13 +123,13 @@ class Recommender(abc.ABC):
 
     def embed(
         self, user_ids: Sequence[str], model: str = DEFAULT_MODEL, version: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Array, Array]:
         """`(embedding, known_user)`: float32 [n, d] and bool [n]. Arguments as in `recommend`."""
         outputs = self.predict("embed_user", {"user_id": _ids("user_ids", user_ids)}, model, version)
         return outputs["embedding"], outputs["known_user"]
 
 
-def _ids(name: str, ids: Sequence[str]) -> np.ndarray:
+def _ids(name: str, ids: Sequence[str]) -> Array:
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or not all(isinstance(one, str) for one in ids):
         raise InputError(f"{name}: expected a list of strings, got {ids!r}")
     array = np.empty(len(ids), object)
@@ -137,7 +137,7 @@ def _ids(name: str, ids: Sequence[str]) -> np.ndarray:
     return array
 
 
-def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int) -> np.ndarray:
+def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int) -> Array:
     """[num_users, E] ids as bytes, padded with ""."""
     if isinstance(exclude, (str, bytes)):
         raise InputError(f"exclude: expected a list of item ids or one list per user, got {exclude!r}")
@@ -151,7 +151,7 @@ def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int
     return _padded(lists)
 
 
-def _padded(lists: list[np.ndarray]) -> np.ndarray:
+def _padded(lists: list[Array]) -> Array:
     """[len(lists), longest] ids as bytes, at least one column, padded with ""."""
     padded = np.full((len(lists), max(1, *map(len, lists))), b"", object)
     for row, ids in enumerate(lists):
@@ -161,7 +161,7 @@ def _padded(lists: list[np.ndarray]) -> np.ndarray:
 
 def _wishes(
     num_users: int, k: int, exclude: Sequence[str] | Sequence[Sequence[str]], category: str | Sequence[str]
-) -> dict[str, np.ndarray]:
+) -> dict[str, Array]:
     """The inputs that are the same in both ways to recommend."""
     categories = _ids("category", [category] * num_users if isinstance(category, str) else category)
     if len(categories) != num_users:
@@ -169,18 +169,18 @@ def _wishes(
     return {"k": _check_k(k), "exclude_item_id": _exclusions(exclude, num_users), "category": categories}
 
 
-def _recommendations(user_ids: Sequence[str], outputs: dict[str, np.ndarray]) -> list[Recommendation]:
+def _recommendations(user_ids: Sequence[str], outputs: dict[str, Array]) -> list[Recommendation]:
     known, rows = outputs["known_user"], _valid_rows(outputs)
     return [Recommendation(user, bool(known[row]), *rows[row]) for row, user in enumerate(user_ids)]
 
 
-def _check_k(k: int) -> np.ndarray:
+def _check_k(k: int) -> Array:
     if not 1 <= k < 2**31:
         raise InputError(f"k: expected at least 1, got {k}")
     return np.array(k, np.int32)
 
 
-def _valid_rows(outputs: dict[str, np.ndarray]) -> list[tuple[np.ndarray, tuple[str, ...]]]:
+def _valid_rows(outputs: dict[str, Array]) -> list[tuple[Array, tuple[str, ...]]]:
     return [
         (scores[:valid], tuple(item.decode("utf-8") for item in items[:valid]))
         for scores, items, valid in zip(outputs["score"], outputs["item_id"], outputs["num_valid"], strict=True)

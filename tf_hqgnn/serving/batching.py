@@ -7,23 +7,26 @@ Reference: TF Serving, servables/tensorflow/session_bundle_config.proto (the set
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Callable, Hashable, Mapping, Sequence
+from typing import Any, Callable, Hashable, Sequence
 
 import grpc
 import numpy as np
 
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.metrics import Metrics
+from tf_hqgnn.serving.parts import Outputs, Whole
 from tf_hqgnn.serving.signature import Signature
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Array, InputError
 
-Outputs = Mapping[str, np.ndarray]
+# The queue of all parts of large requests: whatever they ask for, they take turns with the others as one.
+_LARGE = "large"
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ class BatchingParameters:
     """TF Serving's settings of the same names.
 
     Args:
-      max_batch_size: Rows of one call at most; a larger request runs alone.
+      max_batch_size: Rows of one call at most; a larger request runs in parts, between those of others.
       batch_timeout_micros: How long a request may wait for others though a worker is free. With 0 none ever does.
-      max_enqueued_batches: Full batches that may wait; a request beyond them is refused.
+      max_enqueued_batches: Full batches that may wait; a request beyond them is refused. Large requests wait apart
+        from the others, and may be as many rows.
       num_batch_threads: Calls of models at once. Half the cores by default: each call uses all of them where it can,
         and protocols need some.
       thread_pool_name: A label of the metrics.
@@ -67,7 +71,7 @@ class _Task:
 
     model: str
     signature: Signature
-    arrays: Sequence[np.ndarray]
+    arrays: Sequence[Array]
     rows: int
     finish: Callable[[Outputs], Any]
     deadline: float | None
@@ -76,6 +80,7 @@ class _Task:
     enqueued: float = field(default_factory=time.monotonic)
     answer: Any = None
     error: Exception | None = None
+    is_answered: bool = True
 
     def is_too_late(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
@@ -88,11 +93,31 @@ class _Task:
 
     def resolve(self) -> None:
         if self.future.done():
-            return  # Cancelled: nobody waits any more.
+            return  # Cancelled: nobody waits any more. Or another part has failed.
         if self.error is not None:
             self.future.set_exception(self.error)
-        else:
+        elif self.is_answered:
             self.future.set_result(self.answer)
+
+    def parts(self, whole: Whole) -> list[_Task]:
+        """The same request, in parts; the last to be done has the answer."""
+        parts: list[_Task] = []
+        for start in whole.starts:
+            inputs = whole.part(start)
+            rows = min(whole.starts.step, self.rows - start)
+            finish = functools.partial(whole.add, start)
+            parts.append(_Part(self.model, self.signature, inputs, rows, finish, self.deadline, self.loop, self.future))
+        return parts
+
+
+@dataclass(eq=False)
+class _Part(_Task):
+    """Some rows of a large request; its `finish` says whether it was the last, and the answer of all then."""
+
+    def run(self, outputs: Outputs) -> None:
+        super().run(outputs)
+        if self.error is None:
+            self.is_answered, self.answer = self.answer
 
 
 class _Queue:
@@ -134,7 +159,8 @@ class Batcher:
         self._max_rows = self._parameters.max_batch_size * self._parameters.max_enqueued_batches
         self._changed = threading.Condition()
         self._queues: dict[Hashable, _Queue] = {}
-        self._rows = 0
+        # Of small requests, and of large ones.
+        self._waiting = {False: 0, True: 0}
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
@@ -147,7 +173,7 @@ class Batcher:
         self,
         model: str,
         signature: Signature,
-        arrays: Sequence[np.ndarray],
+        arrays: Sequence[Array],
         finish: Callable[[Outputs], Any],
         deadline: float | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -173,18 +199,26 @@ class Batcher:
         rows = max([1, *(len(array) for array in arrays if array.ndim)])
         future: Any = Future() if loop is None else loop.create_future()
         task = _Task(model, signature, arrays, rows, finish, deadline, loop, future)
+        is_large = kind is not None and rows > self._parameters.max_batch_size
+        tasks = [task]
+        if is_large:
+            tasks = task.parts(Whole(signature, arrays, rows, self._parameters.max_batch_size, finish))
         with self._changed:
             if self._stopping:
                 raise ServingError(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
-            if self._rows and self._rows + rows > self._max_rows:
+            waiting = self._waiting[is_large]
+            if waiting and waiting + rows > self._max_rows:
                 raise ServingError(
                     grpc.StatusCode.UNAVAILABLE,
                     "The batch scheduling queue to which this task was submitted is full: "
-                    f"{self._rows} rows wait, {self._max_rows} may; try again later",
+                    f"{waiting} rows wait, {self._max_rows} may; try again later",
                 )
-            self._queues.setdefault(task if kind is None else (signature, kind), _Queue()).put(task)
-            self._rows += rows
-            self._changed.notify()
+            key = _LARGE if is_large else task if kind is None else (signature, kind)
+            queue = self._queues.setdefault(key, _Queue())
+            for one in tasks:
+                queue.put(one)
+            self._waiting[is_large] += rows
+            self._changed.notify(len(tasks))
         return future
 
     def stop(self) -> None:
@@ -197,7 +231,7 @@ class Batcher:
 
     def _work(self) -> None:
         while batch := self._take():
-            wanted = [task for task in batch if not task.future.cancelled()]
+            wanted = [task for task in batch if not task.future.done()]
             late = [task for task in wanted if task.is_too_late()]
             for task in late:
                 task.error = deadline_exceeded()
@@ -225,8 +259,9 @@ class Batcher:
                 self._changed.wait(wait)
 
     def _take_from(self, kind: Hashable, queue: _Queue) -> list[_Task]:
-        batch = queue.take(self._parameters.max_batch_size)
-        self._rows -= sum(task.rows for task in batch)
+        # One part at a time: the next may be of another request.
+        batch = queue.take(0 if kind == _LARGE else self._parameters.max_batch_size)
+        self._waiting[kind == _LARGE] -= sum(task.rows for task in batch)
         # The next queue is next, whatever arrives in this one.
         del self._queues[kind]
         if queue.tasks:
@@ -283,7 +318,7 @@ def _resolve(tasks: list[_Task]) -> None:
         task.resolve()
 
 
-def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def _join(arrays: Sequence[Array]) -> Array:
     """One input of many requests: scalars are the same in all; lists get the width of the widest, padded with ""."""
     first = arrays[0]
     if first.ndim == 0:

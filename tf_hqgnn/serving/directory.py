@@ -62,12 +62,12 @@ def fingerprint(directory: Path) -> Fingerprint:
     found = []
     for parent, _, names in os.walk(directory):
         for name in names:
-            path = os.path.join(parent, name)
+            path = Path(parent, name)
             try:
-                status = os.stat(path)
+                status = path.stat()
             except OSError:
                 continue  # Gone between listing and looking: the next look sees the directory without it.
-            found.append((os.path.relpath(path, directory), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+            found.append((str(path.relative_to(directory)), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return tuple(sorted(found))
 
 

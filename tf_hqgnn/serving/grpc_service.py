@@ -6,10 +6,10 @@ import asyncio
 import functools
 import logging
 import time
-from typing import Any, Awaitable, Callable, NoReturn, TypeAlias
+from typing import Any, Awaitable, Callable, NoReturn, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -17,59 +17,64 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
+from tf_hqgnn.export.layout import DEFAULT_SIGNATURE
 from tf_hqgnn.serving import service
-from tf_hqgnn.serving.batching import Outputs, deadline_exceeded
+from tf_hqgnn.serving.batching import deadline_exceeded
 from tf_hqgnn.serving.descriptors import SERVICES
 from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument
-from tf_hqgnn.serving.loader import DEFAULT_SIGNATURE
+from tf_hqgnn.serving.parts import Outputs
 from tf_hqgnn.serving.service import Service
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
+from tf_hqgnn.types import Array
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = grpc.aio.ServicerContext
+T = TypeVar("T")
+# Bytes of a request that are read faster than they are handed to another thread.
+_SMALL = 1 << 16
 
 
 def handlers(name: str, servicer: object) -> grpc.GenericRpcHandler:
     """The methods of a service of `SERVICES`, for `add_generic_rpc_handlers`."""
     methods = {
-        method: grpc.unary_unary_rpc_method_handler(
-            getattr(servicer, method), _reader(request), response.SerializeToString
-        )
+        method: grpc.unary_unary_rpc_method_handler(getattr(servicer, method), _unread, response.SerializeToString)
         for method, (request, response) in SERVICES[name].items()
     }
     return grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", methods)
 
 
-def _reader(kind: type[Message]) -> Callable[[bytes], Message | DecodeError]:
-    """Reads a request; an error is handed on, since gRPC would answer UNKNOWN and print a stack for each."""
-
-    def read(content: bytes) -> Message | DecodeError:
-        try:
-            return kind.FromString(content)
-        except DecodeError as error:
-            return error
-
-    return read
+def _unread(content: bytes) -> bytes:
+    """Leaves a request as it came, since gRPC would read it in the event loop."""
+    return content
 
 
 def _answering(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Turns a method's exceptions into the gRPC status they stand for."""
+    """Has a method read its request, and turns its exceptions into the gRPC status they stand for."""
+    name = method.__name__
+    kind = next(methods[name][0] for methods in SERVICES.values() if name in methods)
 
     @functools.wraps(method)
-    async def wrapper(self: Any, request: Any, context: Context) -> Any:
+    async def wrapper(self: Any, content: bytes, context: Context) -> Any:
         try:
-            if isinstance(request, DecodeError):
-                raise invalid_argument(f"the request is no {method.__name__} request of TF Serving: {request}")
+            request = await _beside_loop(len(content), kind.FromString, content)
+            del content
             return await method(self, request, context)
+        except DecodeError as error:
+            failure = invalid_argument(f"the request is no {name} request of TF Serving: {error}")
         except ServingError as error:
             failure = error
         except Exception as error:  # Whatever it is, the client gets a code and the server goes on.
-            log.exception("%s failed", method.__name__)
+            log.exception("%s failed", name)
             failure = from_exception(error)
         return await context.abort(failure.code, failure.message)
 
     return wrapper
+
+
+async def _beside_loop(size: int, read: Callable[..., T], *arguments: Any) -> T:
+    """What `read` returns; where there is much to read a thread does it, and others are answered meanwhile."""
+    return read(*arguments) if size <= _SMALL else await asyncio.to_thread(read, *arguments)
 
 
 class PredictionService:
@@ -86,33 +91,39 @@ class PredictionService:
         spec = request.model_spec
         with self._service.observed(spec.name, "Predict", "GRPC"), service.lease(self._service.manager, spec) as loaded:
             signature = loaded.existing_signature(spec.signature_name)
-            inputs = {name: decode_tensor(name, proto) for name, proto in request.inputs.items()}
+            # Names first: there is no need to read tensors that nobody asked for.
+            signature.check_names(request.inputs)
+            inputs = await _beside_loop(request.ByteSize(), self._read, request)
             finish = functools.partial(_response, request, loaded.version)
             loop = asyncio.get_running_loop()
             return await self._service.submit(
                 spec.name, signature, inputs, finish, request.output_filter, _deadline(context), loop
             )
 
+    def _read(self, request: predict_pb2.PredictRequest) -> dict[str, Array]:
+        limits = self._service.limits
+        return {name: decode_tensor(name, proto, limits) for name, proto in request.inputs.items()}
+
     @_answering
     async def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Context
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, _context: Context
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """The signatures of a model."""
         with self._service.observed(request.model_spec.name, "GetModelMetadata", "GRPC"):
             return service.model_metadata(self._service.manager, request)
 
     @_answering
-    async def Classify(self, request: Any, context: Context) -> NoReturn:
+    async def Classify(self, _request: Any, _context: Context) -> NoReturn:
         """Not offered."""
         raise _unimplemented("Classify")
 
     @_answering
-    async def Regress(self, request: Any, context: Context) -> NoReturn:
+    async def Regress(self, _request: Any, _context: Context) -> NoReturn:
         """Not offered."""
         raise _unimplemented("Regress")
 
     @_answering
-    async def MultiInference(self, request: Any, context: Context) -> NoReturn:
+    async def MultiInference(self, _request: Any, _context: Context) -> NoReturn:
         """Not offered."""
         raise _unimplemented("MultiInference")
 
@@ -125,7 +136,7 @@ class ModelService:
 
     @_answering
     async def GetModelStatus(
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: Context
+        self, request: get_model_status_pb2.GetModelStatusRequest, _context: Context
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """The state of a model's versions."""
         with self._service.observed(request.model_spec.name, "GetModelStatus", "GRPC"):
@@ -133,9 +144,14 @@ class ModelService:
 
     @_answering
     async def HandleReloadConfigRequest(
-        self, request: model_management_pb2.ReloadConfigRequest, context: Context
+        self, request: model_management_pb2.ReloadConfigRequest, _context: Context
     ) -> model_management_pb2.ReloadConfigResponse:
         """Serves the models of the request, and no others; see `ModelManager.reload`."""
+        if not self._service.may_reload:
+            raise ServingError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "anybody could take models away: start the server with --model_config_file or --allow-reload",
+            )
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import math
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tf_hqgnn.serving.errors import ServingError, invalid_argument
+from tf_hqgnn.serving.limits import MAX_RANK, Limits
+from tf_hqgnn.types import Array
 
 Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
+
+# Values of a document at most. Each takes some 60 bytes once it is read, and reading holds up all threads.
+MAX_VALUES = 1 << 19
+_SHOWN = 200
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
@@ -28,26 +35,49 @@ def parse_body(body: bytes) -> dict[str, Any]:
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
+    _check_size(body)
     try:
-        document = json.loads(body)
+        # Not as bytes, which might be UTF-16 as well.
+        document = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise invalid_argument(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid_argument(f"JSON Value: {_show(document)} Is not object")
-    if not isinstance(document.get("signature_name", ""), str):
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
         raise invalid_argument(
             f"JSON Value: {_show(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
+    _encode_utf8(name)
     return document
 
 
-def decode_inputs(document: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str, np.ndarray], bool]:
+def _check_size(body: bytes) -> None:
+    """Counts values before there are any: each but the first follows a comma, a colon or a bracket."""
+    count = _count_values(body)
+    if count > MAX_VALUES:
+        # What stands in strings doesn't count. A string is a value or a key itself, so there can't be too many.
+        plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+        if plain.count(b'"') <= 4 * MAX_VALUES:
+            count = _count_values(b"".join(plain.split(b'"')[::2]))
+    if count > MAX_VALUES:
+        raise invalid_argument(f"the request has some {count} JSON values, this server reads {MAX_VALUES}: split it")
+
+
+def _count_values(body: bytes) -> int:
+    return sum(map(body.count, (b",", b":", b"[", b"{")))
+
+
+def decode_inputs(
+    document: Mapping[str, Any], inputs: Inputs, limits: Limits | None = None
+) -> tuple[dict[str, Array], bool]:
     """The input arrays in a request.
 
     Args:
       document: Holds `instances` (row format: a list with one value or object per row) or `inputs` (column format: one
         value, or an object of whole tensors).
       inputs: The signature's.
+      limits: What an input may have, asked before arrays are made; None for the defaults.
 
     Returns:
       The arrays by name, and whether the format is by row, since the answer follows it.
@@ -59,14 +89,15 @@ def decode_inputs(document: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str
         raise invalid_argument(
             "JSON Value: Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
         )
+    limits = limits or Limits()
     if "instances" in document:
-        return _from_rows(document["instances"], inputs), True
+        return _from_rows(document["instances"], inputs, limits), True
     if "inputs" in document:
-        return _from_columns(document["inputs"], inputs), False
+        return _from_columns(document["inputs"], inputs, limits), False
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
 
-def _from_rows(rows: Any, inputs: Inputs) -> dict[str, np.ndarray]:
+def _from_rows(rows: Any, inputs: Inputs, limits: Limits) -> dict[str, Array]:
     if not isinstance(rows, list):
         raise invalid_argument(f"JSON Value: {_show(rows)} Expecting 'instances' to be a list/array")
     if not rows:
@@ -77,7 +108,9 @@ def _from_rows(rows: Any, inputs: Inputs) -> dict[str, np.ndarray]:
             f"tensorinfo_map: {','.join(sorted(inputs))}"
         )
     as_objects = _is_named(rows[0])
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in inputs}
+    for name in inputs:
+        limits.check_shape(name, [len(rows)])
+    columns: dict[str, list[Array]] = {name: [] for name in inputs}
     for number, row in enumerate(rows):
         if _is_named(row) != as_objects:
             wanted, got = ("object", "list") if as_objects else ("value/list", "object")
@@ -88,13 +121,17 @@ def _from_rows(rows: Any, inputs: Inputs) -> dict[str, np.ndarray]:
                 f"equal to: {','.join(sorted(inputs))}"
             )
         for name, value in row.items() if as_objects else ((next(iter(inputs)), row),):
-            columns[name].append(_row_value(number, name, value, inputs, columns[name]))
+            before = columns[name]
+            array = _row_value(number, name, value, inputs[name].dtype, before)
+            if not before:
+                limits.check_shape(name, [len(rows), *array.shape])
+            before.append(array)
     return {name: np.stack(values) for name, values in columns.items()}
 
 
-def _row_value(number: int, name: str, value: Any, inputs: Inputs, before: list[np.ndarray]) -> np.ndarray:
+def _row_value(number: int, name: str, value: Any, dtype: int, before: list[Array]) -> Array:
     try:
-        array = _array(value, inputs[name].dtype)
+        array = _array(value, dtype)
     except ServingError as error:
         raise invalid_argument(
             f"Failed to process element: {number} key: {name} of 'instances' list. Error: {error.message}"
@@ -107,7 +144,7 @@ def _row_value(number: int, name: str, value: Any, inputs: Inputs, before: list[
     return array
 
 
-def _from_columns(value: Any, inputs: Inputs) -> dict[str, np.ndarray]:
+def _from_columns(value: Any, inputs: Inputs, limits: Limits) -> dict[str, Array]:
     if not _is_named(value):
         if len(inputs) > 1:
             raise invalid_argument(
@@ -115,22 +152,28 @@ def _from_columns(value: Any, inputs: Inputs) -> dict[str, np.ndarray]:
                 f"tensorinfo_map: {','.join(sorted(inputs))}"
             )
         name = next(iter(inputs))
-        return {name: _array(value, inputs[name].dtype)}
+        return {name: _array(value, inputs[name].dtype, functools.partial(limits.check_shape, name))}
     for name in sorted(inputs):
         if name not in value:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-    return {name: _array(value[name], info.dtype) for name, info in inputs.items()}
+    return {
+        name: _array(value[name], info.dtype, functools.partial(limits.check_shape, name))
+        for name, info in inputs.items()
+    }
 
 
-def _array(value: Any, dtype: int) -> np.ndarray:
+def _array(value: Any, dtype: int, check: Callable[[list[int]], None] = lambda _: None) -> Array:
     """A value or nested lists of one shape, as an array of the TensorFlow type `dtype`."""
     shape = []
     level = value
     while isinstance(level, list):
         shape.append(len(level))
+        if len(shape) > MAX_RANK:
+            raise invalid_argument(f"lists are nested more than {MAX_RANK} deep")
         if not level:
             break
         level = level[0]
+    check(shape)
     flat: list[Any] = []
     _fill(value, 0, shape, tf.as_dtype(dtype), flat)
     array = np.empty(len(flat), object) if dtype == tf.string.as_datatype_enum else None
@@ -192,7 +235,7 @@ def _encode_utf8(value: str) -> bytes:
     try:
         return value.encode("utf-8")
     except UnicodeEncodeError as error:  # A lone surrogate, written as an escape.
-        raise invalid_argument(f"JSON Value: {value!a} is not valid Unicode: {error.reason}") from error
+        raise invalid_argument(f"JSON Value: {_show(value)} is not valid Unicode: {error.reason}") from error
 
 
 def _base64(value: dict[str, Any]) -> bytes:
@@ -218,5 +261,10 @@ def _kind(value: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    """The beginning of a value, as JSON; no more of it is looked at than is shown."""
+    text = ""
+    for piece in json.JSONEncoder().iterencode(value):
+        text += piece
+        if len(text) > _SHOWN:
+            return f"{text[:_SHOWN]}..."
+    return text

@@ -15,13 +15,14 @@ from typing import Any, Callable, Mapping
 import numpy as np
 
 from tf_hqgnn.serving.errors import invalid_argument
+from tf_hqgnn.types import Array
 
 # Strings of an output with this ending are bytes, written in base64.
 _BYTES_SUFFIX = "_bytes"
 _Writer = Callable[[Any], str]
 
 
-def encode_outputs(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
+def encode_outputs(outputs: Mapping[str, Array], by_row: bool) -> str:
     """The body of an answer: {"predictions": [..]} by row, {"outputs": ..} by column; a lone output has no name.
 
     Raises:
@@ -42,7 +43,7 @@ def encode_outputs(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
     return f'{{"predictions": [{", ".join(predictions)}]}}'
 
 
-def _num_rows(outputs: Mapping[str, np.ndarray]) -> int:
+def _num_rows(outputs: Mapping[str, Array]) -> int:
     rows = None
     for name, array in outputs.items():
         if array.ndim == 0:
@@ -67,7 +68,7 @@ def _text(value: Any, write: _Writer) -> str:
     return write(value.item() if isinstance(value, np.ndarray) else value)
 
 
-def _writer(name: str, array: np.ndarray) -> _Writer:
+def _writer(name: str, array: Array) -> _Writer:
     kind = array.dtype.kind
     if kind in "OS":
         return _write_base64 if name.endswith(_BYTES_SUFFIX) else _write_string
@@ -80,7 +81,7 @@ def _writer(name: str, array: np.ndarray) -> _Writer:
     raise invalid_argument(f"Failed to write JSON value for tensor type: {array.dtype}")
 
 
-def format_decimal(value: np.floating) -> str:
+def format_decimal(value: np.floating[Any]) -> str:
     """The shortest of %g and full precision that reads back as the same number, always recognisable as a decimal.
 
     >>> [format_decimal(np.float32(x)) for x in (0.2, 1 / 3, 7, 9e6, float("-inf"))]

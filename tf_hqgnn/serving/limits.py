@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import Mapping
+from typing import Mapping, Sequence
 
-import numpy as np
+from tf_hqgnn.serving.errors import invalid_argument, printable
+from tf_hqgnn.types import Array, InputError
 
-from tf_hqgnn.serving.errors import invalid_argument
-from tf_hqgnn.types import InputError
+# NumPy 1 has arrays of 32 dimensions at most, and the rows of a JSON request are stacked to one more.
+MAX_RANK = 16
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,11 @@ class Limits:
     """The largest request that is answered; each at least 1.
 
     Args:
-      message_bytes: Of a request, in protocol buffers or JSON. Beyond it gRPC answers RESOURCE_EXHAUSTED, REST 400.
+      message_bytes: Of a request, in protocol buffers or JSON, and of an input's strings together. A message beyond it
+        gets RESOURCE_EXHAUSTED over gRPC, 400 over REST.
       rows: The first dimension of an input: users or items asked about.
       list_length: The second dimension of an input: excluded items, or items of a history, of one row.
+      values: All values of an input: rows * list_length.
       k: Answers of one row.
       answers: rows * k.
 
@@ -26,9 +30,10 @@ class Limits:
       InputError: A limit is below 1.
     """
 
-    message_bytes: int = 64 << 20
+    message_bytes: int = 16 << 20
     rows: int = 4096
     list_length: int = 16_384
+    values: int = 1 << 18
     k: int = 16_384
     answers: int = 1 << 20
 
@@ -37,18 +42,27 @@ class Limits:
             if getattr(self, field.name) < 1:
                 raise InputError(f"limit {field.name}: expected at least 1, got {getattr(self, field.name)}")
 
-    def check(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Raises ServingError (INVALID_ARGUMENT) if `inputs` go beyond a limit; `k` is the scalar of that name.
+    def check_shape(self, name: str, shape: Sequence[int]) -> None:
+        """Raises ServingError (INVALID_ARGUMENT) for an input beyond a limit; to be asked before it is filled.
 
+        >>> Limits(rows=100).check_shape("user_id", [50])
+        """
+        quoted = f'input "{printable(name)}"'
+        _check(f"dimensions of {quoted}", len(shape), MAX_RANK)
+        if shape:
+            _check(f"rows of {quoted}", shape[0], self.rows)
+            _check(f"values in a row of {quoted}", math.prod(shape[1:]), self.list_length)
+            _check(f"values of {quoted}", math.prod(shape), self.values)
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """As `check_shape` for each input, and for the answer; `k` is the scalar of that name.
+
+        >>> import numpy as np
         >>> Limits(k=100).check({"k": np.array(50, np.int32)})
         """
-        rows = 1
         for name, array in inputs.items():
-            if array.ndim:
-                _check(f'rows of input "{name}"', len(array), self.rows)
-                rows = max(rows, len(array))
-            if array.ndim > 1:
-                _check(f'values in a row of input "{name}"', array[:1].size, self.list_length)
+            self.check_shape(name, array.shape)
+        rows = max([1, *(len(array) for array in inputs.values() if array.ndim)])
         k = inputs.get("k")
         if k is not None and k.ndim == 0 and k.dtype.kind in "iu":
             _check("k", int(k), self.k)

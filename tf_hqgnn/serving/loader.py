@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
 import grpc
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -16,9 +15,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.export.layout import DEFAULT_SIGNATURE, MAX_WARMUP_RECORDS, SAVED_MODEL_FILE, WARMUP_FILE
 from tf_hqgnn.export.loading import import_scann, uses_scann
-from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument, not_found
+from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument, not_found, printable
 from tf_hqgnn.serving.signature import Signature
 from tf_hqgnn.serving.tensors import decode_tensor
+from tf_hqgnn.types import Array
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ class LoadedVersion:
         return self._signatures.get(name or DEFAULT_SIGNATURE)
 
     def predict(
-        self, signature_name: str, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()
-    ) -> dict[str, np.ndarray]:
+        self, signature_name: str, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
+    ) -> dict[str, Array]:
         """Calls a signature; see `Signature.__call__`, and `existing_signature` for one that isn't there."""
         return self.existing_signature(signature_name)(inputs, output_filter)
 
@@ -67,7 +67,8 @@ class LoadedVersion:
         signature = self.signature(name)
         if signature is None:
             raise ServingError(
-                grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name or DEFAULT_SIGNATURE}" not found.'
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f'Serving signature key "{printable(name or DEFAULT_SIGNATURE)}" not found.',
             )
         return signature
 
@@ -105,7 +106,7 @@ def _read_meta_graph(directory: Path) -> meta_graph_pb2.MetaGraphDef:
     except FileNotFoundError as error:
         raise not_found(f"Could not find SavedModel .pb at supplied export directory path: {directory}") from error
     except OSError as error:
-        raise ServingError(grpc.StatusCode.INTERNAL, f"{path} can't be read: {error.strerror or error}") from error
+        raise ServingError(from_exception(error).code, f"{path} can't be read: {error.strerror or error}") from error
     except DecodeError as error:
         raise ServingError(grpc.StatusCode.DATA_LOSS, f"{path} is damaged or cut short: {error}") from error
     for meta_graph in model.meta_graphs:
@@ -160,8 +161,9 @@ def _replay(loaded: LoadedVersion, record: bytes) -> None:
     loaded.predict(request.model_spec.signature_name, inputs, request.output_filter)
 
 
-def _prepare(
-    session: tf.compat.v1.Session, definition: meta_graph_pb2.SignatureDef
-) -> Callable[..., Sequence[np.ndarray]]:
+def _prepare(session: tf.compat.v1.Session, definition: meta_graph_pb2.SignatureDef) -> Callable[..., Sequence[Array]]:
     fetches = [definition.outputs[name].name for name in sorted(definition.outputs)]
-    return session.make_callable(fetches, [definition.inputs[name].name for name in sorted(definition.inputs)])
+    function: Callable[..., Sequence[Array]] = session.make_callable(
+        fetches, [definition.inputs[name].name for name in sorted(definition.inputs)]
+    )
+    return function

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import logging
+import os
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Mapping, TypeAlias
 
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
 
+from tf_hqgnn.serving.completeness import what_is_missing
 from tf_hqgnn.serving.directory import Fingerprint, find_versions, fingerprint, is_settled
-from tf_hqgnn.serving.errors import ServingError
+from tf_hqgnn.serving.errors import ServingError, from_exception, not_found
 from tf_hqgnn.serving.loader import LoadedVersion, load_version
 from tf_hqgnn.serving.metrics import Metrics
 
@@ -24,6 +28,10 @@ log = logging.getLogger(__name__)
 VersionPolicy: TypeAlias = FileSystemStoragePathSourceConfig.ServableVersionPolicy
 _State = get_model_status_pb2.ModelVersionStatus
 _REMEMBERED = 16
+# An incomplete version has failed when no file of it has changed for so many looks.
+_PATIENCE = 30
+# As TF Serving's load_retry_interval_micros; the first tries come sooner.
+MAX_RETRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,25 @@ class VersionStatus:
     error: ServingError | None = None
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """A load that failed.
+
+    Args:
+      files: What was there then. A version that is at fault itself is tried again when they change.
+      attempts: How many loads have failed one after the other.
+      retry_at: The `time.monotonic()` of the next try, of one that isn't at fault; else None.
+    """
+
+    files: Fingerprint
+    attempts: int
+    retry_at: float | None
+
+    def stands(self, now: Fingerprint) -> bool:
+        """Whether another try would fail as well."""
+        return self.files == now if self.retry_at is None else time.monotonic() < self.retry_at
+
+
 class Lease:
     """A loaded version and the number of requests in it; both guarded by the lock of its model."""
 
@@ -53,8 +80,9 @@ class ServedModel:
     """Serves the versions of a folder that its policy wants and that load.
 
     The policy is TF Serving's: the newest (`latest { num_versions: n }`, one if it says nothing), `all`, or `specific`
-    ones. The rule at every look, newest first: a version that failed is tried again when a file of it changes; one
-    whose files are still being written waits; if a wanted version doesn't load, the next one takes its place. So a
+    ones. The rule at every look, newest first: a version that failed is tried again when a file of it changes, or, if
+    all that lacked was a resource (memory, file descriptors), after a while; one whose files are still being written,
+    or aren't all there, waits; if a wanted version doesn't load, the next one takes its place. So a
     broken new version leaves the old one in place, a deleted version gives way to the one before it, and a start with a
     broken newest version serves the one before it (where TF Serving would serve none). A version goes only when another
     is there: a model that was served stays served even if its folder vanishes. What is overwritten in place while it is
@@ -66,6 +94,9 @@ class ServedModel:
       poll_seconds: Time between two looks.
       policy: Which versions; None is the newest one.
       metrics: Where loads are counted.
+
+    Attributes:
+      labels: Versions by the names that clients may call them.
     """
 
     def __init__(
@@ -78,6 +109,7 @@ class ServedModel:
     ) -> None:
         self.name = name
         self.path = path
+        self.labels: Mapping[str, int] = {}
         self._poll_seconds = poll_seconds
         self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
@@ -85,7 +117,10 @@ class ServedModel:
         self._newest: Lease | None = None
         self._retiring: list[Lease] = []
         self._status: dict[int, VersionStatus] = {}
-        self._failed: dict[int, Fingerprint] = {}
+        self._failed: dict[int, _Failure] = {}
+        self._waits_for: dict[int, str] = {}
+        self._kept: set[int] = set()
+        self._retires = True
         self._seen: dict[int, Fingerprint] = {}
         self._stopping = False
         # What is wanted, and what to set once it is there, or can't be.
@@ -105,11 +140,28 @@ class ServedModel:
             self._thread.join()
         self._wanted[1].set()
 
+    @property
+    def policy(self) -> VersionPolicy:
+        """Which versions are wanted."""
+        return self._wanted[0]
+
     def set_policy(self, policy: VersionPolicy | None) -> None:
-        """Wants other versions from now on; `wait_settled` waits for them."""
+        """Wants other versions from now on; `wait_settled` waits for them. Others stay until `retire_others`."""
+        self._retires = False
         self._wanted[1].set()
         self._wanted = (policy or VersionPolicy(), threading.Event())
         self._wake.set()
+
+    def retire_others(self) -> None:
+        """Lets versions go that aren't wanted any more; `wait_settled` waits until they don't answer."""
+        self._retires = True
+        self._wanted[1].set()
+        self._wanted = (self._wanted[0], threading.Event())
+        self._wake.set()
+
+    def keeps(self, version: int) -> bool:
+        """Whether a loaded version stays after `retire_others`."""
+        return version in self._kept
 
     def wait_settled(self) -> None:
         """Returns once the wanted versions answer, or those that are there have failed."""
@@ -149,10 +201,14 @@ class ServedModel:
     def _run(self) -> None:
         while not self._stopping:
             policy, settled = self._wanted
-            waiting = self._look(policy)
-            if not waiting or self._newest is not None:
+            try:
+                waiting = self._look(policy)
+                if not waiting or self._newest is not None:
+                    settled.set()
+                self._unload_drained()
+            except Exception:  # Whatever it is: without this thread the model would never change again.
+                log.exception("%s: the look for versions failed", self.name)
                 settled.set()
-            self._unload_drained()
             self._wake.wait(self._poll_seconds)
             self._wake.clear()
 
@@ -171,15 +227,16 @@ class ServedModel:
                 chosen.add(version)
                 continue
             now = fingerprint(path)
-            if self._failed.get(version) == now:
+            if (failure := self._failed.get(version)) is not None and failure.stands(now):
                 continue
             before, self._seen[version] = self._seen.get(version), now
-            if not is_settled(now, before, self._poll_seconds):
+            if self._waits(version, path, now, before):
                 self._set_status(version, _State.START)
                 waiting.add(version)
             elif self._load(version, path, now):
                 chosen.add(version)
-        if chosen and not self._stopping:
+        self._kept = chosen or set(self._loaded)
+        if chosen and self._retires and not self._stopping:
             self._retire_all_but(chosen)
         with self._lock:
             # What waited at an earlier look and isn't wanted any more, since a newer one is there.
@@ -188,20 +245,32 @@ class ServedModel:
                     del self._status[version]
         return bool(waiting)
 
+    def _waits(self, version: int, path: Path, now: Fingerprint, before: Fingerprint | None) -> bool:
+        """Whether files of a version are still to come; the log says once which."""
+        missing = what_is_missing(path)
+        if missing is None and not is_settled(now, before, self._poll_seconds):
+            missing = "its files to be written"
+        elif missing is not None and is_settled(now or _folder(path), None, _PATIENCE * self._poll_seconds):
+            missing = None  # Nobody is copying: loading says what is wrong.
+        if missing is None:
+            self._waits_for.pop(version, None)
+        elif self._waits_for.get(version) != missing:
+            self._waits_for[version] = missing
+            log.info("%s version %d: waits for %s", self.name, version, missing)
+        return missing is not None
+
     def _load(self, version: int, path: Path, before: Fingerprint) -> bool:
         self._set_status(version, _State.LOADING)
         log.info("%s version %d: loading", self.name, version)
         start = time.monotonic()
         try:
+            if (missing := what_is_missing(path)) is not None:
+                raise not_found(f"{path} is incomplete: it lacks {missing}")
             loaded = load_version(path, version)
             if fingerprint(path) != before:
                 raise ServingError(grpc.StatusCode.ABORTED, f"{path} changed while it was loaded")
-        except ServingError as error:
-            # Content that changed meanwhile differs from `before`, so it is tried again at the next look.
-            self._failed[version] = before
-            self._metrics.load_attempts.add(str(path), "fail")
-            self._set_status(version, _State.END, error)
-            log.error("%s version %d: not served: %s: %s", self.name, version, error.code.name, error.message)
+        except Exception as error:
+            self._fail(version, path, before, from_exception(error))
             return False
         self._failed.pop(version, None)
         self._metrics.load_attempts.add(str(path), "success")
@@ -212,6 +281,18 @@ class ServedModel:
             self._status[version] = VersionStatus(version, _State.AVAILABLE)
         log.info("%s version %d: available", self.name, version)
         return True
+
+    def _fail(self, version: int, path: Path, before: Fingerprint, error: ServingError) -> None:
+        if not error.is_transient and _lacks_descriptors():
+            error = ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"no file descriptor is left: {error.message}")
+        last = self._failed.get(version)
+        attempts = 1 if last is None else last.attempts + 1
+        delay = min(self._poll_seconds * 2.0 ** min(attempts, 30), MAX_RETRY_SECONDS)
+        self._failed[version] = _Failure(before, attempts, time.monotonic() + delay if error.is_transient else None)
+        self._metrics.load_attempts.add(str(path), "fail")
+        self._set_status(version, _State.END, error)
+        again = f"; tried again in {delay:g} s" if error.is_transient else ""
+        log.error("%s version %d: not served%s: %s: %s", self.name, version, again, error.code.name, error.message)
 
     def _retire_all_but(self, chosen: set[int]) -> None:
         with self._lock:
@@ -243,6 +324,7 @@ class ServedModel:
         for version in set(self._seen) - present:
             self._seen.pop(version)
             self._failed.pop(version, None)
+            self._waits_for.pop(version, None)
         with self._lock:
             ended = sorted(
                 version
@@ -256,3 +338,19 @@ class ServedModel:
 def _number_wanted(policy: VersionPolicy) -> int | None:
     """None is all of those that remain."""
     return None if policy.HasField("all") or policy.HasField("specific") else max(1, policy.latest.num_versions)
+
+
+def _folder(path: Path) -> Fingerprint:
+    """In place of the fingerprint of a folder without files."""
+    with contextlib.suppress(OSError):
+        return (("", 0, 0, path.stat().st_ctime_ns),)
+    return ()
+
+
+def _lacks_descriptors() -> bool:
+    """Whether no file can be opened: many libraries name another reason then."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False

@@ -31,7 +31,7 @@ from tf_hqgnn.export.layout import DEFAULT_SIGNATURE
 from tf_hqgnn.serving.addresses import AllowedHosts
 from tf_hqgnn.serving.batching import deadline_exceeded
 from tf_hqgnn.serving.config_files import PROMETHEUS_PATH
-from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument
+from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument, printable
 from tf_hqgnn.serving.http_message import Head, HttpError, Response
 from tf_hqgnn.serving.json_request import decode_inputs, parse_body
 from tf_hqgnn.serving.json_response import encode_outputs
@@ -166,7 +166,8 @@ class RestApi:
                 document = await self._decode(len(body), parse_body, body)
                 with lease(self._service.manager, spec) as loaded:
                     signature = _signature(loaded.signature, document.get("signature_name", ""))
-                    inputs, by_row = await self._decode(len(body), decode_inputs, document, signature.inputs)
+                    read = functools.partial(decode_inputs, limits=self._service.limits)
+                    inputs, by_row = await self._decode(len(body), read, document, signature.inputs)
                     del document
                     finish = functools.partial(encode_outputs, by_row=by_row)
                     loop = asyncio.get_running_loop()
@@ -192,7 +193,8 @@ def _signature(find: Callable[[str], Signature | None], name: str) -> Signature:
     """The signature called `name`; INVALID_ARGUMENT if there is none: over gRPC TF Serving says FAILED_PRECONDITION."""
     signature = find(name)
     if signature is None:
-        raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
+        shown = printable(name or DEFAULT_SIGNATURE)
+        raise invalid_argument(f'Serving signature name: "{shown}" not found in signature def')
     if not signature.inputs:
         raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
     return signature

@@ -62,6 +62,8 @@ class Server:
       tls_keys: Encrypts gRPC; None is plain text.
       allowed_hosts: The host names by which REST may be called, beside those of the loopback interface. Without any,
         only the latter are allowed if `host` is a loopback address, else every name is.
+      may_reload: Whether clients may change which models are served (HandleReloadConfigRequest): anybody who reaches
+        the port can then take models away. None allows it where `models` are given.
       plain_rest: Open the REST port also where `tls_keys` asks gRPC's clients for certificates.
 
     Raises:
@@ -86,6 +88,7 @@ class Server:
         tls_keys: TlsKeys | None = None,
         allowed_hosts: Collection[str] = (),
         plain_rest: bool = False,
+        may_reload: bool | None = None,
     ) -> None:
         if poll_seconds <= 0 or grace_seconds < 0:
             raise InputError(
@@ -118,6 +121,7 @@ class Server:
             raise InputError(error.message) from error
         self._batching = batching
         self._limits = limits or Limits()
+        self._may_reload = bool(models) if may_reload is None else may_reload
         self._batcher: Batcher | None = None
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
@@ -132,7 +136,7 @@ class Server:
         """
         try:
             self._batcher = Batcher(self._batching, self.metrics)
-            service = Service(self.manager, self._batcher, self._limits, self.metrics)
+            service = Service(self.manager, self._batcher, self._limits, self.metrics, self._may_reload)
             budget = ByteBudget(MAX_BYTES_IN_FLIGHT)
             most = connections_per_port()
             if self.grpc_port is not None:
@@ -207,6 +211,7 @@ def serve(
     allowed_hosts: Collection[str] = (),
     plain_rest: bool = False,
     grace_seconds: float = GRACE_SECONDS,
+    may_reload: bool | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM, then lets requests under way end and returns; a second signal ends at once.
 
@@ -225,6 +230,7 @@ def serve(
       allowed_hosts: See `Server`.
       plain_rest: See `Server`.
       grace_seconds: How long requests under way may go on after the signal.
+      may_reload: See `Server`.
 
     Raises:
       InputError: The directory holds no model, none can be loaded, a file is wrong, or a port is in use.
@@ -249,6 +255,7 @@ def serve(
         tls_keys=None if ssl_config_file is None else read_tls_keys(ssl_config_file),
         allowed_hosts=allowed_hosts,
         plain_rest=plain_rest,
+        may_reload=may_reload,
     )
     # No Event: a handler that comes while wait() holds the Event's lock waits for it for ever. put() is reentrant.
     asked_to_stop: queue.SimpleQueue[int] = queue.SimpleQueue()

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import grpc
-import numpy as np
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
-from tf_hqgnn.serving.batching import Batcher, Outputs
-from tf_hqgnn.serving.errors import from_exception, invalid_argument
+from tf_hqgnn.serving.batching import Batcher
+from tf_hqgnn.serving.errors import from_exception, invalid_argument, printable
 from tf_hqgnn.serving.limits import Limits
 from tf_hqgnn.serving.loader import LoadedVersion
 from tf_hqgnn.serving.manager import ModelManager
 from tf_hqgnn.serving.metrics import Metrics
+from tf_hqgnn.serving.parts import Outputs
 from tf_hqgnn.serving.signature import Signature, select
+from tf_hqgnn.types import Array
 
 SIGNATURE_DEF = "signature_def"
 
@@ -32,18 +33,20 @@ class Service:
       batcher: Runs their signatures.
       limits: What one request may ask for.
       metrics: Where requests are counted.
+      may_reload: Whether clients may change which models are served.
     """
 
     manager: ModelManager
     batcher: Batcher
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=Metrics)
+    may_reload: bool = False
 
     def submit(
         self,
         model: str,
         signature: Signature,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Mapping[str, Array],
         finish: Callable[[Outputs], Any],
         output_filter: Sequence[str] = (),
         deadline: float | None = None,
@@ -98,7 +101,9 @@ def lease(manager: ModelManager, spec: model_pb2.ModelSpec) -> Iterator[LoadedVe
     """
     if not spec.name:
         raise invalid_argument("ModelSpec has no name specified.")
-    with manager.lease(spec.name, requested_version(manager, spec)) as loaded:
+    label = spec.version_label if spec.WhichOneof("version_choice") == "version_label" else None
+    version = requested_version(manager, spec) if label is None else None
+    with manager.lease(spec.name, version, label) as loaded:
         yield loaded
 
 
@@ -113,7 +118,7 @@ def requested_version(manager: ModelManager, spec: model_pb2.ModelSpec) -> int |
         return manager.labelled(spec.name, spec.version_label)
     if choice is None:
         return None
-    version = spec.version.value
+    version = int(spec.version.value)
     if version == 0 and not manager.is_served(spec.name, 0):
         return None
     return version
@@ -147,7 +152,9 @@ def model_metadata(
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
     for name in request.metadata_field:
         if name != SIGNATURE_DEF:
-            raise invalid_argument(f"Metadata field {name} is not supported: the only one is {SIGNATURE_DEF}")
+            raise invalid_argument(
+                f"Metadata field {printable(name)} is not supported: the only one is {SIGNATURE_DEF}"
+            )
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     definitions = get_model_metadata_pb2.SignatureDefMap()
     with lease(manager, request.model_spec) as loaded:

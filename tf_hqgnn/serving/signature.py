@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from tf_hqgnn.serving.errors import from_exception, invalid_argument
+from tf_hqgnn.serving.errors import from_exception, invalid_argument, printable
 from tf_hqgnn.serving.tensors import decode_tensor, dtype_of
+from tf_hqgnn.types import Array
 
 
 class Signature:
@@ -24,7 +25,7 @@ class Signature:
       here with INVALID_ARGUMENT; TF Serving leaves that to whichever op fails on it.
     """
 
-    def __init__(self, definition: meta_graph_pb2.SignatureDef, function: Callable[..., Sequence[np.ndarray]]) -> None:
+    def __init__(self, definition: meta_graph_pb2.SignatureDef, function: Callable[..., Sequence[Array]]) -> None:
         self.inputs: dict[str, meta_graph_pb2.TensorInfo] = dict(definition.inputs)
         self.outputs: dict[str, meta_graph_pb2.TensorInfo] = dict(definition.outputs)
         self._function = function
@@ -41,7 +42,7 @@ class Signature:
             and all(_may_have_rows(tf.TensorShape(info.tensor_shape)) for info in self.outputs.values())
         )
 
-    def check(self, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()) -> list[np.ndarray]:
+    def check(self, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()) -> list[Array]:
         """The arrays for `run`.
 
         Args:
@@ -51,11 +52,11 @@ class Signature:
         Raises:
           ServingError: INVALID_ARGUMENT for a wrong name, type, shape or filter.
         """
-        self._check_names(inputs)
+        self.check_names(inputs)
         self._check_filter(output_filter)
         return [self._feed(position, name, inputs) for position, name in enumerate(self._order)]
 
-    def run(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, arrays: Sequence[Array]) -> dict[str, Array]:
         """The outputs, strings as object arrays of bytes, for what `check` returned.
 
         Raises:
@@ -67,12 +68,12 @@ class Signature:
             raise from_exception(error) from error
         return {name: _array(value) for name, value in zip(self._output_order, results, strict=True)}
 
-    def __call__(self, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    def __call__(self, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()) -> dict[str, Array]:
         """`check`, then `run`; the outputs of `output_filter`, none named means all."""
         outputs = self.run(self.check(inputs, output_filter))
         return select(outputs, output_filter)
 
-    def batch_kind(self, arrays: Sequence[np.ndarray], pad: bool) -> Hashable | None:
+    def batch_kind(self, arrays: Sequence[Array], pad: bool) -> Hashable | None:
         """Requests of the same kind may be joined by their first dimension; None may not be joined with any.
 
         Args:
@@ -92,7 +93,7 @@ class Signature:
                 kind.append(array.shape[1:])
         return tuple(kind)
 
-    def _feed(self, position: int, name: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _feed(self, position: int, name: str, inputs: Mapping[str, Array]) -> Array:
         value = inputs[name] if name in inputs else self._defaults[name]
         expected = self.inputs[name].dtype
         if dtype_of(value) != expected:
@@ -107,7 +108,8 @@ class Signature:
             )
         return value
 
-    def _check_names(self, inputs: Iterable[str]) -> None:
+    def check_names(self, inputs: Iterable[str]) -> None:
+        """Raises ServingError (INVALID_ARGUMENT) unless `inputs` are the names of all inputs without a default."""
         sent = set(inputs)
         known = set(self.inputs)
         if len(sent) > len(known) or (len(sent) < len(known) and not self._defaults):
@@ -117,7 +119,8 @@ class Signature:
             )
         for name in sorted(sent - known):
             raise invalid_argument(
-                f"input tensor alias not found in signature: {name}. Inputs expected to be in the set {_set(known)}."
+                f"input tensor alias not found in signature: {printable(name)}. Inputs expected to be in the set "
+                f"{_set(known)}."
             )
         for name in sorted(known - sent - set(self._defaults)):
             raise invalid_argument(
@@ -131,7 +134,7 @@ class Signature:
         for name in output_filter:
             if name not in self.outputs:
                 raise invalid_argument(
-                    f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
+                    f"output tensor alias not found in signature: {printable(name)} Outputs expected to be in the set "
                     f"{_set(self.outputs)}."
                 )
             if name in seen:
@@ -139,7 +142,7 @@ class Signature:
             seen.add(name)
 
 
-def select(outputs: Mapping[str, np.ndarray], output_filter: Sequence[str]) -> dict[str, np.ndarray]:
+def select(outputs: Mapping[str, Array], output_filter: Sequence[str]) -> dict[str, Array]:
     """The outputs named, in that order; all if none is."""
     return {name: outputs[name] for name in output_filter or outputs}
 
@@ -155,16 +158,16 @@ def _may_have_rows(shape: tf.TensorShape) -> bool:
     return shape.rank is None or (shape.rank > 0 and shape[0] is None)
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: Any) -> Array:
     # A scalar string comes as bytes, of which NumPy's own string type would drop trailing zeros.
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 def _set(names: Iterable[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"
+    return "{" + printable(",".join(printable(name) for name in sorted(names)), 500) + "}"
 
 
-def _dtype_name(value: np.ndarray) -> str:
+def _dtype_name(value: Array) -> str:
     number = dtype_of(value)
     return tf.as_dtype(number).name if number else str(value.dtype)
 

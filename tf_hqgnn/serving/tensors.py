@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from tf_hqgnn.serving.errors import invalid_argument
-
-# A TensorProto may state a shape of billions and hold one value, which then fills it: the size is checked before.
-MAX_ELEMENTS = 1 << 24
+from tf_hqgnn.serving.errors import invalid_argument, printable
+from tf_hqgnn.serving.limits import Limits
+from tf_hqgnn.types import Array
 
 # The typed field of each dtype. TF Serving answers in these (Tensor::AsProtoField), some clients read no other.
 _FIELDS = {
@@ -41,38 +40,44 @@ _PLAIN = {
 }
 
 
-def decode_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+def decode_tensor(name: str, proto: tensor_pb2.TensorProto, limits: Limits | None = None) -> Array:
     """The array in `proto`; strings as an object array of bytes.
+
+    A proto may state a shape of billions and hold one value, which then fills it: the limits come first.
 
     Args:
       name: The input's name, for the error.
       proto: As a client sent it: typed field or tensor_content.
+      limits: What an input may have; None for the defaults.
 
     Raises:
       ServingError: INVALID_ARGUMENT if the values don't fit the shape, the type is unknown or the tensor is too large.
     """
+    limits = limits or Limits()
+    place = f"tensor parsing error: {printable(name)}"
     sizes = [dimension.size for dimension in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
-        raise invalid_argument(f"tensor parsing error: {name}: its shape must be fully known, got {sizes or 'no rank'}")
+        shown = printable(str(sizes)) if sizes else "no rank"
+        raise invalid_argument(f"{place}: its shape must be fully known, got {shown}")
+    limits.check_shape(name, sizes)
     count = math.prod(sizes)
-    if count > MAX_ELEMENTS:
-        raise invalid_argument(
-            f"tensor parsing error: {name}: shape {sizes} has {count} elements, allowed: {MAX_ELEMENTS}"
-        )
+    values = proto.string_val
+    if len(values) < count and len(values) and (count - len(values)) * len(values[-1]) > limits.message_bytes:
+        raise invalid_argument(f"{place}: {count} strings of {len(values[-1])} bytes are more than this server allows")
     plain = _PLAIN.get(proto.dtype)
     if plain is not None:
         values = getattr(proto, _FIELDS[proto.dtype])
         if count == len(values) > 0 and not proto.tensor_content:
-            array = np.empty(count, plain)
+            array: Array = np.empty(count, plain)
             array[:] = values
             return array.reshape(sizes)
     try:
-        return tf.make_ndarray(proto)
+        return cast(Array, tf.make_ndarray(proto))
     except (TypeError, ValueError, KeyError) as error:
-        raise invalid_argument(f"tensor parsing error: {name}: {error}") from error
+        raise invalid_argument(f"{place}: {error}") from error
 
 
-def encode_tensor(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
+def encode_tensor(array: Array, proto: tensor_pb2.TensorProto) -> None:
     """Writes `array` (any shape; strings as bytes objects) into an empty `proto`.
 
     >>> proto = tensor_pb2.TensorProto()
@@ -91,7 +96,7 @@ def encode_tensor(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
     getattr(proto, field).extend(array.ravel().tolist())
 
 
-def dtype_of(array: np.ndarray) -> Any:
+def dtype_of(array: Array) -> Any:
     """The types_pb2 number of an array's type; 0 (DT_INVALID) if TensorFlow has none.
 
     >>> dtype_of(np.array([b"a"], object)) == types_pb2.DT_STRING

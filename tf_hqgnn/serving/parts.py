@@ -1,0 +1,61 @@
+"""A request of more rows than a batch has, cut into parts that take turns with the requests of others."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, Mapping, Sequence
+
+import numpy as np
+
+from tf_hqgnn.serving.signature import Signature
+from tf_hqgnn.types import Array
+
+Outputs = Mapping[str, Array]
+
+
+class Whole:
+    """Puts the outputs of the parts together.
+
+    Args:
+      signature: What is called.
+      arrays: The whole request, from `signature.check`.
+      rows: Of the request.
+      part_rows: Of a part.
+      finish: Makes the answer of the whole's outputs.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        arrays: Sequence[Array],
+        rows: int,
+        part_rows: int,
+        finish: Callable[[Outputs], Any],
+    ) -> None:
+        self._signature = signature
+        self._arrays = arrays
+        self._rows = rows
+        self._finish = finish
+        self._lock = threading.Lock()
+        self._found: dict[int, Outputs] = {}
+        self.starts = range(0, rows, part_rows)
+
+    def part(self, start: int) -> list[Array]:
+        """The inputs of the part that begins at row `start`."""
+        end = start + self.starts.step
+        return [array[start:end] if array.ndim else array for array in self._arrays]
+
+    def add(self, start: int, outputs: Outputs) -> tuple[bool, Any]:
+        """Takes the outputs of a part: whether they were the last, and the answer then."""
+        with self._lock:
+            self._found[start] = outputs
+            if len(self._found) < len(self.starts):
+                return False, None
+        parts = [self._found[start] for start in self.starts]
+        try:
+            joined = {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+            is_whole = all(len(array) == self._rows for array in joined.values())
+        except ValueError:
+            is_whole = False
+        # Outputs that aren't by row, whatever the signature says, come of the request as it is.
+        return True, self._finish(joined if is_whole else self._signature.run(self._arrays))
