@@ -68,7 +68,7 @@ class Disk:
                 self._open[inode] = os.open(path, os.O_RDONLY)
 
     def _sync(self, descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         inode = os.fstat(descriptor).st_ino
         if path.is_dir():
             self._names[inode] = _entries(path)

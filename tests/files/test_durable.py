@@ -29,14 +29,23 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
 
 def test_a_block_that_fails_leaves_what_was_there(tmp_path):
     write_file(tmp_path / "a.npz", b"old")
-    with pytest.raises(KeyboardInterrupt), staged_file(tmp_path / "a.npz") as staged:
-        # NumPy adds .npz to names that lack it.
-        np.savez(staged, x=np.zeros(2))
-        assert staged.exists()
-        raise KeyboardInterrupt
-    with pytest.raises(OSError, match="full"), staged_folder(tmp_path / "folder") as staged:
-        (staged / "half").touch()
-        raise OSError("disk full")
+
+    def interrupted():
+        with staged_file(tmp_path / "a.npz") as staged:
+            # NumPy adds .npz to names that lack it.
+            np.savez(staged, x=np.zeros(2))
+            assert staged.exists()
+            raise KeyboardInterrupt
+
+    def full():
+        with staged_folder(tmp_path / "folder") as staged:
+            (staged / "half").touch()
+            raise OSError("disk full")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(OSError, match="full"):
+        full()
     assert list_files(tmp_path) == {"a.npz": 3}
 
 
@@ -87,11 +96,10 @@ def test_at_every_moment_the_old_or_the_new_file_is_whole(tmp_path, names_are_ke
 
 @pytest.mark.parametrize("names_are_kept", [False, True])
 def test_a_folder_is_whole_or_absent_at_every_moment(tmp_path, names_are_kept):
-    with Disk(tmp_path / "disk") as disk:
-        with staged_folder(disk.root / "7") as staged:
-            (staged / "deep" / "er").mkdir(parents=True)
-            (staged / "deep" / "er" / "file").write_text("content")
-            (staged / "other").write_text("x")
+    with Disk(tmp_path / "disk") as disk, staged_folder(disk.root / "7") as staged:
+        (staged / "deep" / "er").mkdir(parents=True)
+        (staged / "deep" / "er" / "file").write_text("content")
+        (staged / "other").write_text("x")
     for moment in range(disk.moments + 1):
         after = tmp_path / f"after-{moment}"
         disk.cut(after, names_are_kept, moment)
@@ -122,3 +130,28 @@ def test_publish_refuses_a_name_that_is_taken(tmp_path):
     shutil.rmtree(tmp_path / "7")
     publish(tmp_path / "staged", Path(os.path.relpath(tmp_path / "7")))
     assert (tmp_path / "7").is_dir()
+
+
+@pytest.mark.parametrize("names_are_kept", [False, True])
+@pytest.mark.integration
+def test_an_export_survives_a_power_cut_whole_or_not_at_all(tmp_path, names_are_kept):
+    """TensorFlow writes the models; what counts as written is what was synced before the names appeared."""
+    from export_oracle import make_bundle
+
+    from tf_hqgnn.config import ExportConfig, RetrievalConfig
+    from tf_hqgnn.export.bundle import export_bundle
+
+    with Disk(tmp_path / "disk") as disk:
+        export_bundle(make_bundle, disk.root, ExportConfig(), RetrievalConfig())
+    written = {name: list_files(disk.root / name / "1") for name in ("hqgnn", "hqgnn_scann")}
+    appeared = []
+    for moment in range(disk.moments + 1):
+        after = tmp_path / f"after-{moment}"
+        disk.cut(after, names_are_kept, moment)
+        found = {name for name in written if (after / name / "1").exists()}
+        appeared.append(len(found))
+        for name in found:
+            assert list_files(after / name / "1") == written[name]
+        shutil.rmtree(after)
+    assert appeared[0] == 0
+    assert appeared[-1] == 2

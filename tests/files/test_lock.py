@@ -33,7 +33,7 @@ def held_elsewhere(tmp_path):
 @pytest.mark.integration
 def test_a_second_process_is_refused_until_the_first_ends(held_elsewhere):
     path, process = held_elsewhere
-    with pytest.raises(InputError, match="^in use$"), locked(path, "in use"):
+    with pytest.raises(InputError, match=r"^in use$"), locked(path, "in use"):
         pytest.fail("two hold it")
     process.kill()
     process.wait()

@@ -70,7 +70,8 @@ def test_the_state_that_the_next_day_starts_from_is_that_of_the_run(run, tmp_pat
     assert (kept["new_users"], kept["new_items"]) == (missing, missing)
 
 
-def test_beam_makes_the_rows_of_the_run(run, tmp_path, capsys):
+@pytest.mark.usefixtures("capsys")
+def test_beam_makes_the_rows_of_the_run(run, tmp_path):
     main(["--run", str(run.path), "--out", str(tmp_path / "out"), "--block-rows", "150"])
     from pyarrow import parquet
 

@@ -118,7 +118,7 @@ def test_a_model_that_is_gone_can_not_be_compared(world, today, tmp_path):
 
 
 def test_a_model_that_can_not_be_loaded_can_not_be_compared(world, today, tmp_path, monkeypatch):
-    def fail(path):
+    def fail(_path):
         raise ValueError("no signature")
 
     world.write([])

@@ -53,7 +53,7 @@ def model_dirs(tmp_path):
 
 def _finish(monkeypatch, returncode, stdout="", stderr=""):
     monkeypatch.setattr(
-        subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, returncode, stdout, stderr)
+        subprocess, "run", lambda command, **_options: subprocess.CompletedProcess(command, returncode, stdout, stderr)
     )
 
 
@@ -70,7 +70,7 @@ def test_an_exit_is_told_with_its_last_words(model_dirs, monkeypatch):
 
 
 def test_a_model_that_takes_too_long_is_a_problem(model_dirs, monkeypatch):
-    def run(command, timeout, **options):
+    def run(command, timeout, **_):
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -78,8 +78,9 @@ def test_a_model_that_takes_too_long_is_a_problem(model_dirs, monkeypatch):
 
 
 @pytest.mark.parametrize(("error", "blessed"), [(None, 1), ("ValueError: no", 0)])
-def test_the_component_blesses_or_not_as_tfx_does(model_dirs, tmp_path, monkeypatch, error, blessed):
-    monkeypatch.setattr(infra_check, "check_models", lambda paths, timeout: [error] if error else [])
+@pytest.mark.usefixtures("model_dirs")
+def test_the_component_blesses_or_not_as_tfx_does(tmp_path, monkeypatch, error, blessed):
+    monkeypatch.setattr(infra_check, "check_models", lambda _paths, _timeout: [error] if error else [])
     model, index, blessing = Model(), Model(), InfraBlessing()
     model.uri, index.uri, blessing.uri = str(tmp_path), str(tmp_path / "second"), str(tmp_path / "blessing")
     InfraCheck.test_call(model=model, index=index, blessing=blessing)

@@ -63,3 +63,14 @@ def test_the_settings_can_turn_it_off_or_name_another(dataset, store, capsys, wa
 
 def test_no_model_store_is_no_mistake(dataset):
     assert _last_state(dataset, settings(), "") is None
+
+
+@pytest.mark.parametrize("name", ["tables.npz", "data/report.json", "data/users.parquet", "data/train.parquet"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_damaged_state_starts_cold_and_is_named(dataset, store, tmp_path, capsys, name, share):
+    path = state_path(tmp_path, 4) / name
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert _last_state(dataset, settings(), store) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cold start: ")
+    assert path.name in line

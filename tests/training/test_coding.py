@@ -30,7 +30,7 @@ def fine_tuning(*overrides):
 
 
 def history(run_dir):
-    with open(run_dir / "quantization" / "history.csv", encoding="utf-8") as file:
+    with (run_dir / "quantization" / "history.csv").open(encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 

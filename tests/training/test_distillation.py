@@ -118,14 +118,14 @@ def test_the_best_on_validation_is_kept(tables, seen):
 
 def test_post_training_codes_compete(tables, seen):
     scores = iter([1.0] + [0.5] * 10)
-    coded = distill(*tables, seen, settings(), seed=1, validate=lambda users, items: next(scores))
+    coded = distill(*tables, seen, settings(), seed=1, validate=lambda _users, _items: next(scores))
     np.testing.assert_array_equal(coded.items.packed, Codes.quantize(tables[1], 1).packed)
 
 
 def test_reports_epochs(tables, seen):
     logs = []
     config = settings(epochs=5, distillation={"evaluate_every": 2})
-    distill(*tables, seen, config, seed=1, validate=lambda users, items: 0.25, on_epoch=logs.append)
+    distill(*tables, seen, config, seed=1, validate=lambda _users, _items: 0.25, on_epoch=logs.append)
     assert [log["epoch"] for log in logs] == [1, 2, 3, 4, 5]
     assert [log.get("valid") for log in logs] == [None, 0.25, None, 0.25, 0.25]
     assert logs[-1]["loss"] < logs[0]["loss"]
@@ -201,7 +201,7 @@ def test_errors(tables, seen, change, message):
 
 def test_divergence_is_an_error(tables, seen, monkeypatch):
     logs = {"loss": float("nan"), "delta_users": 0.0, "delta_items": 0.0}
-    monkeypatch.setattr(distillation.Trainer, "run_epoch", lambda self, epoch: logs)
+    monkeypatch.setattr(distillation.Trainer, "run_epoch", lambda _self, _epoch: logs)
     with pytest.raises(DivergenceError, match=r"distillation diverged.*epoch 1; lower"):
         distill(*tables, seen, settings(), seed=1)
 

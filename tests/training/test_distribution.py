@@ -99,7 +99,7 @@ def test_only_a_clusters_errors_are_of_lost_workers(monkeypatch):
     error = tf.errors.UnavailableError(None, None, text)
     with pytest.raises(tf.errors.UnavailableError), watch_workers(make_strategy("none")):
         raise error
-    monkeypatch.setattr(distribution, "_is_cluster", lambda strategy: True)
+    monkeypatch.setattr(distribution, "_is_cluster", lambda _strategy: True)
     expected = r"start all of them again with --resume to go on from the last checkpoint \(Connection reset by peer\)$"
     with pytest.raises(WorkerLostError, match=expected), watch_workers(make_strategy("none")):
         raise error
@@ -112,16 +112,16 @@ def wire(monkeypatch):
 
     class Wire:
         def become(self, chief):
-            def tell(strategy, values):
+            def tell(_strategy, values):
                 sent.append(values)
                 return values
 
-            def listen(strategy, values):
+            def listen(_strategy, values):
                 assert (values.shape, values.dtype) == (sent[0].shape, sent[0].dtype)
                 return sent.pop(0)
 
-            monkeypatch.setattr(distribution, "_is_cluster", lambda strategy: True)
-            monkeypatch.setattr(distribution, "is_chief", lambda strategy: chief)
+            monkeypatch.setattr(distribution, "_is_cluster", lambda _strategy: True)
+            monkeypatch.setattr(distribution, "is_chief", lambda _strategy: chief)
             monkeypatch.setattr(distribution, "_of_chief", tell if chief else listen)
 
     return Wire()
@@ -272,7 +272,7 @@ def test_each_device_gets_its_part_of_a_batch(two_devices):
 
 
 def read_history(run):
-    with open(run / "history.csv", newline="") as file:
+    with (run / "history.csv").open(newline="") as file:
         return {name: float(value) for name, value in next(csv.DictReader(file)).items()}
 
 

@@ -63,7 +63,7 @@ def test_everything_is_chosen_by_the_monitor(dataset, smoke_config, tmp_path):
 
 
 def read(path):
-    with open(path, newline="") as file:
+    with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 

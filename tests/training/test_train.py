@@ -90,7 +90,8 @@ training.train(SplitDataset.load(Path(data)), Config.load(config), Path(out), re
 
 
 @pytest.mark.parametrize("die_at", [1, 4])
-def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, smoke_config, finished, tmp_path, die_at):
+@pytest.mark.usefixtures("smoke_config")
+def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, finished, tmp_path, die_at):
     config, whole = finished
     dataset.save(tmp_path / "data")
     (tmp_path / "config.yaml").write_text(config.to_yaml())
@@ -107,7 +108,8 @@ def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, smoke_config, fini
     np.testing.assert_array_equal(a.item_embeddings, b.item_embeddings)
 
 
-def test_what_a_checkpoint_overwrites_is_not_computed(dataset, smoke_config, finished, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("smoke_config")
+def test_what_a_checkpoint_overwrites_is_not_computed(dataset, finished, tmp_path, monkeypatch):
     config, whole = finished
     with pytest.raises(KeyboardInterrupt):
         train(dataset, config, tmp_path / "run", hooks=(stop,))
@@ -118,7 +120,7 @@ def test_what_a_checkpoint_overwrites_is_not_computed(dataset, smoke_config, fin
         train(dataset, config, tmp_path / "another")
 
 
-def stop(*args, **kwargs):
+def stop(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -140,7 +142,7 @@ def test_resume_refuses_other_settings_and_other_data(dataset, smoke_config, tmp
 def test_the_best_propagation_is_found_and_served(finished):
     _, result = finished
     run = RunDirectory.load(result.run_dir)
-    with open(result.run_dir / "propagation.csv", newline="") as file:
+    with (result.run_dir / "propagation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["solver"] for row in rows} == {"none", "euler", "exact"}
     best = max(rows, key=lambda row: float(row["valid_ndcg@20"]))
@@ -292,3 +294,17 @@ def test_the_start_is_served_with_its_lengths_where_nothing_normalizes_it(datase
     users, items = spectral_embeddings(graph, config.model, config.seed)
     np.testing.assert_allclose(run.user_embeddings, users, atol=1e-6)
     np.testing.assert_allclose(run.item_embeddings, items, atol=1e-6)
+
+
+def test_a_second_training_into_the_same_run_is_refused(dataset, smoke_config, tmp_path):
+    refused = []
+
+    def start_another(run):
+        with pytest.raises(InputError) as error:
+            train(dataset, smoke_config, tmp_path / "run", resume=True)
+        refused.append(str(error.value))
+
+    train(dataset, smoke_config, tmp_path / "run", hooks=(start_another,))
+    out = tmp_path / "run"
+    assert refused == [f"another process is training into {out}; wait until it is done, or choose another --out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
-from tf_hqgnn.files.durable import check_files, list_files, remove_staged, staged_name, sync, sync_tree, write_file
+from tf_hqgnn.files.durable import (
+    check_files,
+    list_files,
+    make_folder,
+    remove_staged,
+    staged_name,
+    sync,
+    sync_tree,
+    write_file,
+)
 from tf_hqgnn.files.lock import waited_for
 from tf_hqgnn.types import InputError
 
@@ -97,7 +106,7 @@ def staged_versions(models_dir: Path, names: Sequence[str], version: int | None 
     staged = {name: staged_name(folder / str(number)) for name, folder in model_dirs.items()}
     try:
         for name, folder in model_dirs.items():
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             remove_staged(folder)
             staged[name].mkdir()
         yield StagedVersions(number, staged)

@@ -54,7 +54,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
       OSError: `path` is there, and isn't an empty folder.
     """
     staged = staged_name(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         staged.mkdir()
         yield staged
@@ -62,6 +62,14 @@ def staged_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
+
+
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Makes a folder and those above it, if they aren't there; their names are on the disk when this returns."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True, mode=mode)
+    for folder in made:
+        sync(folder.parent)
 
 
 def staged_name(path: Path) -> Path:

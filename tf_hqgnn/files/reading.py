@@ -44,6 +44,7 @@ def read_arrays(path: Path, *names: str, cure: str) -> dict[str, Array]:
 
     def load() -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as arrays:
+            _check_sizes(path, arrays.zip)
             return {name: arrays[name] for name in names or arrays.files}
 
     return _read(path, load, cure)
@@ -91,6 +92,13 @@ def read_text(path: Path, *, cure: str) -> str:
         return text
 
     return _read(path, load, cure)
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuses an archive whose content is larger than itself: ours aren't compressed, and it could be of any size."""
+    size = sum(member.file_size for member in archive.infolist())
+    if size > path.stat().st_size:
+        raise ValueError(f"it is compressed, and its content has {size:,} bytes")
 
 
 def _read(path: Path, load: Callable[[], T], cure: str) -> T:

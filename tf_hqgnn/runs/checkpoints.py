@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_hqgnn.files.durable import remove_staged, staged_folder
+from tf_hqgnn.files.durable import make_folder, remove_staged, staged_folder
 from tf_hqgnn.files.reading import read_arrays, read_json
 from tf_hqgnn.types import Array, InputError
 
@@ -29,7 +29,7 @@ class CheckpointStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         remove_staged(directory)
 
     def epochs(self) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any
 from tf_hqgnn.data.anomalies import FileProfile
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.export.versions import staged_versions, version_lock, versions
-from tf_hqgnn.files.durable import check_files, list_files, remove_staged, write_file
+from tf_hqgnn.files.durable import check_files, list_files, make_folder, remove_staged, write_file
 from tf_hqgnn.files.lock import waited_for
 from tf_hqgnn.files.reading import read_json
 from tf_hqgnn.tfx.push_origin import PushOrigin
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 @contextmanager
 def store_lock(store_dir: Path, serving_dir: Path) -> Iterator[None]:
     """Keeps other pushes out of a model store, and other writers of versions out of the served folders."""
-    store_dir.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+    make_folder(store_dir, _PRIVATE)
     with suppress(OSError):
         # Not ours where it is the root of a volume.
         store_dir.chmod(_PRIVATE)
@@ -65,7 +65,7 @@ def push(models: Mapping[str, Path], serving_dir: Path, version: int, origin: Pu
 
 def write_pointer(store_dir: Path, record: Mapping[str, Any]) -> None:
     """Replaces `latest_blessed.json`, which is on the disk when this returns."""
-    store_dir.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+    make_folder(store_dir, _PRIVATE)
     write_file(pointer_path(store_dir), json.dumps(record, indent=2, ensure_ascii=False))
 
 

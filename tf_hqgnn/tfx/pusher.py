@@ -19,6 +19,7 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.model_store import push, read_pointer, remove_states, state_path, store_lock, write_pointer
+from tf_hqgnn.tfx.old_versions import remove_old_versions
 from tf_hqgnn.tfx.push_origin import PushOrigin
 from tf_hqgnn.tfx.ranking_evaluator import JUDGED_AGAINST, METRICS_FILE
 from tf_hqgnn.tfx.trainer import run_path
@@ -37,6 +38,8 @@ def Pusher(
     serving_dir: Parameter[str],
     model_store: Parameter[str],
     store_state: Parameter[str] = "",
+    keep: Parameter[int] = 0,
+    model_config_file: Parameter[str] = "",
 ) -> None:
     """Pushes both models under one version number if both blessings are there.
 
@@ -60,6 +63,8 @@ def Pusher(
       serving_dir: holds one folder per model; what a server watches.
       model_store: gets `latest_blessed.json`.
       store_state: kept in the pointer, where the next run looks whether it would repeat this one.
+      keep: how many of the newest versions stay in `serving_dir`; 0 keeps all.
+      model_config_file: of the servers, if they have one: what it loads or labels stays, however old.
     """
     refusals = [
         f"{name}: {artifact.get_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY)}"
@@ -103,6 +108,8 @@ def Pusher(
                 },
             )
             remove_states(store, keep=state_dir)
+            if keep > 0:
+                remove_old_versions(serving, keep, [Path(model_config_file)] if model_config_file else [])
     if earlier is not None:
         logging.warning("version %d holds these models already: it was pushed by an earlier attempt", version)
     for name, artifact in zip(MODEL_NAMES, (pushed_model, pushed_index)):

@@ -10,7 +10,7 @@ from pathlib import Path
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.failures import is_disk_full
-from tf_hqgnn.files.durable import publish, remove_staged, sync_tree, write_file
+from tf_hqgnn.files.durable import make_folder, publish, remove_staged, sync_tree, write_file
 from tf_hqgnn.files.lock import locked
 from tf_hqgnn.runs.manifest import write_manifest
 from tf_hqgnn.runs.run_directory import partial_path
@@ -73,7 +73,7 @@ def prepare(dataset: SplitDataset, config: Config, out: Path, resume: bool) -> P
         return partial
     # Nothing, or a start that was killed before it was complete.
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    make_folder(partial)
     write_file(partial / "given.yaml", config.to_yaml())
     dataset.save(partial / "data")
     sync_tree(partial)
