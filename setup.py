@@ -8,6 +8,6 @@ setup(
     package_data={
         "tf_hqgnn": ["py.typed"],
         "tf_hqgnn.presets": ["*.yaml"],
-        "tf_hqgnn.pipeline_template": ["*.yaml", "*.md", "*.sh", "Dockerfile", "kubernetes/*.yaml"],
+        "tf_hqgnn.pipeline_template": ["*.yaml", "*.md", "*.sh", "Dockerfile*", "kubernetes/*.yaml"],
     },
 )

@@ -63,7 +63,7 @@ _DESCRIPTIONS = {
     "max_epochs": "of the training; 0 for that of the settings",
     "thresholds": "JSON: what a model must show to be pushed; what is left out has tf_hqgnn's default",
     "serving_dir": "gets hqgnn/VERSION and hqgnn_scann/VERSION; a mounted folder",
-    "model_store": "of the pointer to the last blessed model; on the file system of serving_dir, outside its models",
+    "model_store": "of the pointer to the last blessed model and of what training starts from; no server mounts it",
 }
 
 

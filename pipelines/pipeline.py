@@ -53,7 +53,8 @@ def create_pipeline(
       config: all settings; `config.data` names the log.
       thresholds: what a model must show to be pushed.
       serving_dir: gets `hqgnn/<version>` and `hqgnn_scann/<version>`.
-      model_store: gets the pointer to the last blessed model; on the same file system as `serving_dir`.
+      model_store: gets the pointer to the last blessed model and the state that the next training starts from,
+        with the ids of the log: a folder that no server sees.
       input_fingerprint: changes when the files behind `config.data` do.
       store_state: changes when the pointer or the served versions do.
       data_path: in place of `config.data.path`, unless "". This and what else may be a RuntimeParameter is for

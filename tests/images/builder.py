@@ -1,4 +1,4 @@
-"""buildah, a base image made by debootstrap, and containers by the OCI runtime: what `make images` works with.
+"""buildah, a base image made by debootstrap, and processes in the images: what `make images` works with.
 
 The official base images can't be fetched everywhere. A Debian of the same release with its own Python stands in for
 them, so what is shown here are the layers that the Dockerfiles add.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "localhost/tf-hqgnn-base:bookworm"
-TOOLS = ("buildah", "debootstrap", "crun")
+TOOLS = ("buildah", "debootstrap", "unshare", "setpriv")
 # How this machine reaches its package registries; the images themselves get none of it.
 _HOST_SETTINGS = ("/etc/pip.conf", "/etc/apt/apt.conf.d", "/etc/ssl/certs", "/usr/share/ca-certificates")
 
@@ -34,6 +35,12 @@ def run(*command: object, **options: object) -> str:
     done = subprocess.run([str(word) for word in command], check=False, capture_output=True, text=True, **options)
     assert done.returncode == 0, f"{' '.join(map(str, command))[:300]}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done.stdout
+
+
+def make_private(folder: Path) -> None:
+    """Gives files and folders the modes that they have under umask 077."""
+    for path in folder.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 class Buildah:
@@ -92,6 +99,10 @@ class Buildah:
         sizes = {layer["diff-digest"]: layer["diff-size"] for layer in stored if "diff-digest" in layer}
         return {digest: sizes[digest] for digest in digests}
 
+    def clean(self) -> None:
+        """Removes the containers of `mount`; images and layers stay."""
+        self.call("rm", "--all")
+
     def mount(self, image: str) -> Path:
         """The files of an image, in a container that isn't changed by what runs in it read-only."""
         return Path(self.call("mount", self.call("from", "--pull=never", image)))
@@ -99,64 +110,53 @@ class Buildah:
 
 @dataclass
 class Container:
-    """How processes of an image are started: by crun, with no network, no capabilities and a read-only root.
+    """How processes of an image are started: in namespaces of their own, without a network, on a read-only root.
+
+    An OCI runtime would do more, and refuses machines whose control groups are of another kind than it expects.
 
     Args:
       root: the image's files, mounted.
       config: the image's configuration.
-      folder: gets a bundle for each process.
       user: uid and gid; the image's own if None.
       mounts: path in the container -> folder of this machine that it may write to.
+      readonly: whether the image's files can't be written.
     """
 
     root: Path
     config: dict
-    folder: Path
     user: tuple[int, int] | None = None
     mounts: Mapping[str, Path] = field(default_factory=dict)
+    readonly: bool = True
 
     def run(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        bundle = self.folder / f"bundle{len(list(self.folder.iterdir()))}"
-        bundle.mkdir()
-        (bundle / "config.json").write_text(json.dumps(self._spec(command, environment or {}, cwd)))
-        runtime = ["crun", "--cgroup-manager=disabled", "--root", bundle / "state"]
+        config = self.config["config"]
+        uid, gid = self.user or map(int, config["User"].split(":"))
+        given = [*config["Env"], *(f"{name}={value}" for name, value in (environment or {}).items())]
+        inside = ["env", "-i", f"--chdir={cwd or config['WorkingDir'] or '/'}", *given, *command]
+        start = ["setpriv", "--no-new-privs", "chroot", f"--userspec={uid}:{gid}", "--groups=", str(self.root), *inside]
+        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--net"]
         return subprocess.run(
-            [*runtime, "run", "--bundle", bundle, f"hqgnn-{os.getpid()}-{bundle.name}"],
+            [*namespaces, "sh", "-ec", f"{self._mount()}\nexec {shlex.join(start)}"],
             check=False,
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
         )
 
-    def _spec(self, command: Sequence[str], environment: Mapping[str, str], cwd: str | None) -> dict:
-        config = self.config["config"]
-        uid, gid = self.user or map(int, config["User"].split(":"))
-        given = dict(line.split("=", 1) for line in config["Env"]) | dict(environment)
-        mounts = [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755", "nosuid"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["mode=1777", "nosuid"]},
-            {"destination": "/tmp", "type": "tmpfs", "source": "tmp", "options": ["mode=1777", "nosuid"]},
+    def _mount(self) -> str:
+        root = shlex.quote(str(self.root))
+        lines = [
+            f"mount --bind {root} {root}",
+            f"mount -t proc proc {root}/proc",
+            f"mount --rbind /dev {root}/dev",
+            f"mount -t tmpfs -o mode=1777,nosuid tmp {root}/tmp",
         ]
-        mounts += [
-            {"destination": target, "type": "bind", "source": str(source), "options": ["rbind", "rw"]}
-            for target, source in self.mounts.items()
-        ]
-        return {
-            "ociVersion": "1.0.2",
-            "process": {
-                "user": {"uid": uid, "gid": gid},
-                "args": list(command),
-                "env": [f"{name}={value}" for name, value in given.items()],
-                "cwd": cwd or config["WorkingDir"] or "/",
-                "noNewPrivileges": True,
-            },
-            "root": {"path": str(self.root), "readonly": True},
-            "hostname": "step",
-            "mounts": mounts,
-            "linux": {"namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")]},
-        }
+        for target, source in self.mounts.items():
+            place = shlex.quote(f"{self.root}{target}")
+            lines += [f"mkdir -p {place}", f"mount --bind {shlex.quote(str(source))} {place}"]
+        if self.readonly:
+            lines.append(f"mount -o remount,bind,ro {root}")
+        return "\n".join(lines)

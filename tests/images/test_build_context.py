@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,20 +27,10 @@ SHARED_FOLDERS = (
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
+def used(checkout, tmp_path_factory):
     """The repository's files, with keys, logs and models among them."""
-    folder = tmp_path_factory.mktemp("checkout")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith("benchmarks/results"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    folder = tmp_path_factory.mktemp("used")
+    shutil.copytree(checkout, folder, dirs_exist_ok=True)
     for place in (*OWN_FOLDERS, *SHARED_FOLDERS):
         (folder / place).mkdir(parents=True, exist_ok=True)
         for name in SECRETS:
@@ -68,26 +57,26 @@ def copied(dockerfile: str) -> list[str]:
     return [source for line in lines for source in line.split()]
 
 
-def test_nothing_of_the_user_is_sent(checkout):
-    files = sent(checkout)
-    assert not [file for file in files if Path(file).name in SECRETS or (checkout / file).read_bytes() == b"secret"]
+def test_nothing_of_the_user_is_sent(used):
+    files = sent(used)
+    assert not [file for file in files if Path(file).name in SECRETS or (used / file).read_bytes() == b"secret"]
     assert not [file for file in files if file.startswith(OWN_FOLDERS)]
-    assert sum((checkout / file).stat().st_size for file in files) < 5_000_000
+    assert sum((used / file).stat().st_size for file in files) < 5_000_000
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
-def test_what_is_copied_is_sent_whole(checkout, dockerfile):
-    files = sent(checkout)
+def test_what_is_copied_is_sent_whole(used, dockerfile):
+    files = sent(used)
     for source in copied(dockerfile):
         assert [file for file in files if file == source or file.startswith(f"{source}/")], source
     if dockerfile == "pipelines/Dockerfile":
-        package = {file.relative_to(checkout).as_posix() for file in (checkout / "tf_hqgnn").rglob("*.py")}
+        package = {file.relative_to(used).as_posix() for file in (used / "tf_hqgnn").rglob("*.py")}
         assert package <= files, "a folder that .dockerignore doesn't name"
         assert {"tf_hqgnn/py.typed", "pipelines/Dockerfile", "pipelines/kubernetes/volumes.yaml"} <= files
 
 
-def test_the_models_of_an_export_are_sent(checkout):
-    assert {"export/hqgnn/1/saved_model.pb", "export/hqgnn/1/variables/variables.index"} <= sent(checkout)
+def test_the_models_of_an_export_are_sent(used):
+    assert {"export/hqgnn/1/saved_model.pb", "export/hqgnn/1/variables/variables.index"} <= sent(used)
 
 
 @pytest.mark.parametrize(

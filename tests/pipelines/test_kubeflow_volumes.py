@@ -1,17 +1,20 @@
-"""The volumes that the steps mount: claims of their own namespace, on the share of the servers' models."""
+"""The volumes that the steps mount: claims of their own namespace, the models' on the share of the servers."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipelines.kubeflow_steps import DEFAULT_STEPS, read_steps
+from tf_hqgnn.cli.pipeline import compile_
 
 ROOT = Path(__file__).resolve().parents[2]
 VOLUMES = ROOT / "pipelines" / "kubernetes" / "volumes.yaml"
+STEPS = ["RunCheck", "InteractionGen", "Trainer", "IndexGen", "RankingEvaluator"]
 
 
 def documents() -> list[dict]:
@@ -23,9 +26,7 @@ def problems(found: list[dict]) -> list[str]:
     wrong = []
     claims = {item["metadata"]["name"]: item for item in found if item["kind"] == "PersistentVolumeClaim"}
     volumes = {item["metadata"]["name"]: item for item in found if item["kind"] == "PersistentVolume"}
-    for step, settings in read_steps(
-        DEFAULT_STEPS, ["RunCheck", "InteractionGen", "Trainer", "IndexGen", "RankingEvaluator"]
-    ).items():
+    for step, settings in read_steps(DEFAULT_STEPS, STEPS).items():
         wrong += [
             f"{step} mounts {m.constant}, no claim" for m in settings.kubernetes.pvcMount if m.constant not in claims
         ]
@@ -68,13 +69,37 @@ def test_the_volumes_are_those_that_the_steps_mount():
         (1, {"storageClassName": "standard"}, "models isn't static"),
         (0, {"claimRef": {"namespace": "kubeflow", "name": "other"}}, "the volume of models is kept for another claim"),
         (0, {"persistentVolumeReclaimPolicy": "Delete"}, "models would take the share along"),
-        (3, {"accessModes": ["ReadWriteOnce"]}, "data can't be mounted by many nodes"),
+        (5, {"accessModes": ["ReadWriteOnce"]}, "data can't be mounted by many nodes"),
     ],
 )
 def test_broken_volumes_are_found(number, change, message):
     found = copy.deepcopy(documents())
     found[number]["spec"].update(change)
     assert any(problem.startswith(message) for problem in problems(found))
+
+
+def claim_of(path: str) -> str:
+    """The claim that the steps mount at a path or above it."""
+    mounts = read_steps(DEFAULT_STEPS, STEPS)["Trainer"].kubernetes.pvcMount
+    return next(mount.constant for mount in mounts if Path(path).is_relative_to(mount.mountPath))
+
+
+def test_the_model_store_is_on_a_volume_that_no_server_mounts():
+    """It holds the ids of the log."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(compile_).parameters.items()}
+    served, store = claim_of(defaults["serving_dir"]), claim_of(defaults["model_store"])
+    assert (served, store) == ("models", "store")
+    volumes = {item["spec"]["claimRef"]["name"]: item["spec"] for item in documents() if "claimRef" in item["spec"]}
+    assert volumes["store"]["nfs"] != volumes["models"]["nfs"]
+    mounted = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for path in (ROOT / "serving" / "kubernetes").glob("*.yaml")
+        for item in yaml.safe_load_all(path.read_text())
+        if item["kind"] == "Deployment"
+        for volume in item["spec"]["template"]["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    assert mounted == {"models"}
 
 
 def test_the_claim_of_the_servers_is_refused():

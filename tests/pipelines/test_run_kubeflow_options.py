@@ -103,11 +103,11 @@ def test_an_empty_file_leaves_all_to_the_cluster(tmp_path):
     assert (step.cpu, step.memory_gb, step.gpu, step.image, step.kubernetes.to_json()) == (None, None, 0, None, {})
 
 
-def test_the_default_mounts_the_logs_and_the_served_models_in_every_step():
-    """Steps read the model store, which is on the servers' volume, from the first to the last."""
+def test_the_default_mounts_the_logs_the_model_store_and_the_served_models_in_every_step():
+    """Steps read the model store and the served models from the first to the last."""
     for step in read_steps(DEFAULT_STEPS, NAMES).values():
         mounts = {mount.mountPath: mount.constant for mount in step.kubernetes.pvcMount}
-        assert mounts == {"/mnt/models": "models", "/mnt/data": "data"}
+        assert mounts == {"/mnt/models": "models", "/mnt/store": "store", "/mnt/data": "data"}
         assert step.cpu_request < step.cpu
         assert step.memory_request_gb < step.memory_gb
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from tf_hqgnn import __version__
 from tf_hqgnn.cli.terminal import replace_unprintable
 from tf_hqgnn.config.presets import carried_folder
 from tf_hqgnn.extras import require
@@ -33,8 +34,12 @@ app = typer.Typer(
 # typer brings a copy of click in some releases, and needs click itself in others.
 _UsageError: Any = typer.BadParameter.__base__
 _RUNNERS = ("pipeline.py", "run_local.py", "run_kubeflow.py")
-# What of the template is the repository's own: its demo, and an image that is built from its lock.
-_NOT_COPIED = ("demo.py", "Dockerfile", "build_image.sh", "__pycache__")
+# What of the template is the repository's own: its demo, and an image that is built from its lock. A new folder gets a
+# Dockerfile that installs the released package.
+_IMAGE = "Dockerfile.new"
+_NOT_COPIED = ("demo.py", "Dockerfile*", "build_image.sh", "__pycache__")
+# What of a folder is sent to the builder of its image: no logs and no keys.
+_SENT = "# A folder that your steps import needs a line of its own: !features\n**\n!*.py\n!*.yaml\n!wheels\n"
 _DEFAULT_FOLDER = "pipelines"
 
 
@@ -94,6 +99,7 @@ def new(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder t
     template = carried_folder("pipeline_template", _DEFAULT_FOLDER)
     try:
         shutil.copytree(template, folder, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+        _write_image(template, folder)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise InputError(f"{folder}: {error.strerror or error}; expected a place that can be written") from error
@@ -101,6 +107,18 @@ def new(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder t
         f"{folder}: pipeline.py is the composition, steps.yaml what each step gets on Kubeflow; edit both as you like"
     )
     print(f"run it here:  tf-hqgnn pipeline run --dir {folder} --data log.csv --out DIR")
+    print(f"its image:    docker build -t HOST/{folder.name}:1 {folder}")
+
+
+def _write_image(template: Path, folder: Path) -> None:
+    """Writes the Dockerfile of a new folder's image, and what it needs beside it."""
+    text = (template / _IMAGE).read_text(encoding="utf-8")
+    text = text.replace("@FOLDER@", folder.name).replace("@VERSION@", __version__)
+    (folder / "Dockerfile").write_text(text, encoding="utf-8")
+    (folder / ".dockerignore").write_text(_SENT, encoding="utf-8")
+    (folder / "wheels").mkdir()
+    # Version control keeps no empty folders, and the Dockerfile copies this one.
+    (folder / "wheels" / ".keep").touch()
 
 
 @app.command()
@@ -141,7 +159,7 @@ def compile_(
         str | None, typer.Option(metavar="PATH", help="Default of items_path: titles and categories.")
     ] = None,
     serving_dir: Annotated[str, typer.Option(metavar="PATH", help="Default of serving_dir.")] = "/mnt/models",
-    model_store: Annotated[str, typer.Option(metavar="PATH", help="Default of model_store.")] = "/mnt/models/store",
+    model_store: Annotated[str, typer.Option(metavar="PATH", help="Default of model_store.")] = "/mnt/store",
     pipeline_root: Annotated[
         str | None,
         typer.Option(
