@@ -98,8 +98,9 @@ class Server:
     """`tf-hqgnn serve` as a process of its own, stopped on the way out."""
 
     def __init__(self, folder: Path) -> None:
-        ports = ["--grpc-port", "0", "--rest-port", "0"]
-        self._command = [sys.executable, "-m", "tf_hqgnn.cli", "serve", str(folder), *ports]
+        # The command's port 0 is off; Python's is any that is free.
+        code = "import sys; from tf_hqgnn.serving.server import serve; serve(sys.argv[1], grpc_port=0, rest_port=None)"
+        self._command = [sys.executable, "-c", code, str(folder)]
 
     def __enter__(self) -> str:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)

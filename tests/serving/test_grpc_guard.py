@@ -152,22 +152,24 @@ def test_bytes_in_flight_are_limited_in_total(export_dir, monkeypatch):
         return run(signature, arrays)
 
     content = predict_request(b"a" * 60_000)
-    with Server(export_dir, grpc_port=0, rest_port=None) as server:
-        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            predict = channel.unary_unary(PREDICT)
-            monkeypatch.setattr(Signature, "run", held)
-            first = predict.future(content, timeout=60)
-            assert begun.wait(60)
-            with pytest.raises(grpc.RpcError, match="holds as many bytes of requests as it may") as refused:
-                predict(content, timeout=60)
-            assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-            small = predict.future(predict_request(), timeout=60)
-            gate.set()
-            assert first.result(60)
-            assert small.result(60)
-            # All of it is given back.
-            for _ in range(5):
-                assert predict(content, timeout=60)
+    with (
+        Server(export_dir, grpc_port=0, rest_port=None) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        predict = channel.unary_unary(PREDICT)
+        monkeypatch.setattr(Signature, "run", held)
+        first = predict.future(content, timeout=60)
+        assert begun.wait(60)
+        with pytest.raises(grpc.RpcError, match="holds as many bytes of requests as it may") as refused:
+            predict(content, timeout=60)
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        small = predict.future(predict_request(), timeout=60)
+        gate.set()
+        assert first.result(60)
+        assert small.result(60)
+        # All of it is given back.
+        for _ in range(5):
+            assert predict(content, timeout=60)
 
 
 def test_stop_ends_watchers_and_half_sent_calls_and_lets_calls_end(export_dir, monkeypatch, eventually):

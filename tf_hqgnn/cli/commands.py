@@ -202,8 +202,8 @@ def serve(
         Path | None, typer.Argument(metavar="[EXPORT_DIR]", help="Folder with one folder per model.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
-    rest_port: Annotated[int, typer.Option(min=0, max=65535)] = 8501,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of gRPC; 0 opens none.")] = 8500,
+    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of REST; 0 opens none.")] = 8501,
     model_config_file: Annotated[
         Path | None, typer.Option("--model_config_file", help="TF Serving's ModelServerConfig, in place of EXPORT_DIR.")
     ] = None,
@@ -220,6 +220,19 @@ def serve(
         bool | None,
         typer.Option(help="Let clients change which models are served; by default only with --model_config_file."),
     ] = None,
+    plain_rest: Annotated[
+        bool, typer.Option("--plain-rest", help="Open REST, which has no TLS, even if gRPC asks for certificates.")
+    ] = False,
+    allowed_hosts: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,..",
+            help="Host names by which REST may be called. By default every name, but only loopback names on loopback.",
+        ),
+    ] = "",
+    grace_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds that requests under way may take after SIGTERM or Ctrl-C.")
+    ] = 8.0,
 ) -> None:
     """Serve models over TF Serving's gRPC and REST until Ctrl-C. Files are as TF Serving's of the same option."""
     require("serving", "serve")
@@ -228,13 +241,17 @@ def serve(
     serve(
         export_dir,
         host=host,
-        grpc_port=grpc_port,
-        rest_port=rest_port,
+        # As in TF Serving, port 0 is off; Python's callers get a free port for it.
+        grpc_port=grpc_port or None,
+        rest_port=rest_port or None,
         model_config_file=model_config_file,
         batching_parameters_file=batching_parameters_file,
         monitoring_config_file=monitoring_config_file,
         ssl_config_file=ssl_config_file,
         may_reload=allow_reload,
+        plain_rest=plain_rest,
+        allowed_hosts=[name for name in allowed_hosts.split(",") if name],
+        grace_seconds=grace_seconds,
     )
 
 
@@ -252,6 +269,16 @@ def recommend(
         list[str] | None, typer.Option(metavar="ID", help="Instead of --user: an item that was taken; repeatable.")
     ] = None,
     items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="For titles.")] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Call --server over TLS, and trust this authority.")
+    ] = None,
+    cert_file: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Certificate to show to --server (mutual TLS).")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(metavar="PEM", help="Private key of --cert-file.")] = None,
+    server_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name in the server's certificate, if not that of the address.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend items to a user."""
@@ -259,10 +286,13 @@ def recommend(
         raise InputError("say whom to ask: either --server HOST:PORT or --model SAVED_MODEL")
     if (user is None) == (not history):
         raise InputError("say whom for: either --user ID or --history ID, once for each item that was taken")
-    from tf_hqgnn.serving.client import Client, LocalModel
+    from tf_hqgnn.serving.client import Client, ClientTls, LocalModel
 
     excluded = tuple(exclude or ())
-    with Client(server) if server is not None else LocalModel(Path(str(model))) as source:
+    tls = None
+    if ca_file is not None or cert_file is not None or key_file is not None or server_name is not None:
+        tls = ClientTls(ca_file, cert_file, key_file, server_name)
+    with Client(server, tls=tls) if server is not None else LocalModel(Path(str(model))) as source:
         if user is None:
             (answer,) = source.recommend_for_history([history or []], k=k, exclude=excluded, category=category)
         else:

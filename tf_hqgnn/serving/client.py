@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Sequence
@@ -21,13 +22,14 @@ from tensorflow_serving.apis import (
 )
 
 from tf_hqgnn.export.layout import DEFAULT_MODEL
+from tf_hqgnn.serving.addresses import is_loopback_host
 from tf_hqgnn.serving.answers import Recommendation, Recommender, SimilarItems
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.loader import load_version
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
 from tf_hqgnn.types import InputError
 
-__all__ = ["Client", "LocalModel", "Recommendation", "ServerUnavailable", "SimilarItems"]
+__all__ = ["Client", "ClientTls", "LocalModel", "Recommendation", "ServerUnavailable", "SimilarItems"]
 
 _MISTAKES = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -35,6 +37,40 @@ _MISTAKES = (
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.OUT_OF_RANGE,
 )
+
+
+@dataclass(frozen=True)
+class ClientTls:
+    """How a client proves who the server is, and who it is itself.
+
+    Args:
+      ca_file: PEM of the authority whose certificates the server may have; None for those that gRPC brings.
+      cert_file: PEM of the client's certificate chain, for a server that asks for it (mutual TLS).
+      key_file: PEM of the client's private key, together with `cert_file`.
+      server_name: The name in the server's certificate where it isn't that of the address.
+
+    Raises:
+      InputError: Only one of `cert_file` and `key_file` is given.
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise InputError("a client's certificate and its private key go together: give --cert-file and --key-file")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """What gRPC makes of the files.
+
+        Raises:
+          InputError: A file can't be read.
+        """
+        return grpc.ssl_channel_credentials(
+            _read_pem(self.ca_file), _read_pem(self.key_file), _read_pem(self.cert_file)
+        )
 
 
 class ServerUnavailable(ConnectionError):
@@ -47,22 +83,32 @@ class Client(Recommender):
     Args:
       address: "host:port" of the gRPC port.
       timeout: Seconds that one call may take, > 0.
+      tls: Encrypts the calls; None is plain text.
+
+    Raises:
+      InputError: The address has no port, the timeout isn't positive, or a file of `tls` can't be read.
 
     `with Client("127.0.0.1:8500") as client: client.recommend(["user 7"], k=5)`
     """
 
-    def __init__(self, address: str = "127.0.0.1:8500", timeout: float = 10.0) -> None:
+    def __init__(self, address: str = "127.0.0.1:8500", timeout: float = 10.0, tls: ClientTls | None = None) -> None:
         if timeout <= 0:
             raise InputError(f"expected a timeout > 0 seconds, got {timeout}")
         if not address.rpartition(":")[2].isdigit():
             raise InputError(f"expected the server's address as HOST:PORT, got {address!r}")
         self._address = address
         self._timeout = timeout
-        options = [("grpc.max_receive_message_length", -1)]
+        self._is_plain = tls is None
+        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1)]
         if is_loopback(address):
             # No proxy has this machine's own ports, whatever http_proxy, https_proxy and grpc_proxy say.
             options.append(("grpc.enable_http_proxy", 0))
-        self._channel = grpc.insecure_channel(address, options=options)
+        if tls is not None and tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", tls.server_name))
+        if tls is None:
+            self._channel = grpc.insecure_channel(address, options=options)
+        else:
+            self._channel = grpc.secure_channel(address, tls.credentials(), options=options)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -135,7 +181,8 @@ class Client(Recommender):
         if code == grpc.StatusCode.UNAVAILABLE:
             return ServerUnavailable(
                 f"nothing answers at {self._address}: start a server with `tf-hqgnn serve EXPORT_DIR`, or check the "
-                f"address (gRPC port, not REST) ({details}){self._proxy()}"
+                f"address (gRPC port, not REST{'; with TLS give --ca-file' if self._is_plain else ''}) ({details})"
+                f"{self._proxy()}"
             )
         if code in _MISTAKES:
             return InputError(f"{self._address}: {details}")
@@ -149,16 +196,26 @@ def is_loopback(address: str) -> bool:
     [True, True, True, False]
     """
     host = address.rpartition("/")[2].rpartition(":")[0]
-    host = host.removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:").strip("[]").rstrip(".").lower()
-    if host == "localhost" or host.endswith(".localhost"):
+    host = host.removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:").strip("[]")
+    if is_loopback_host(host):
         return True
     try:
-        parsed = ipaddress.ip_address(host.partition("%")[0])
+        # 0.0.0.0 and :: are what a server listens on; a client that is sent there comes to this machine.
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
-    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-    # 0.0.0.0 and :: are what a server listens on; a client that is sent there comes to this machine.
-    return bool(mapped.is_loopback or mapped.is_unspecified)
+
+
+def _read_pem(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}") from error
+    if b"-----BEGIN " not in content:
+        raise InputError(f"{path}: expected a PEM file (-----BEGIN ..)")
+    return content
 
 
 def _spec(model: str, version: int | None) -> model_pb2.ModelSpec:
