@@ -3,6 +3,7 @@
 import http.client
 import json
 import math
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -122,6 +123,147 @@ def test_metadata(call):
     assert recommend["inputs"]["k"]["dtype"] == "DT_INT32"
     assert recommend["inputs"]["user_id"]["tensor_shape"]["dim"] == [{"size": "-1", "name": ""}]
     assert call("GET", "/v1/models/x/metadata")[0] == 404
+
+
+def wire(server, request):
+    """[(status, headers, body)] of what is sent as it is and answered until the server or the client ends."""
+    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=60) as client:
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        content = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    answers = []
+    while content:
+        head, _, content = content.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        length = 0 if request.startswith(b"HEAD") else int(headers["Content-Length"])
+        answers.append((int(first.split()[1]), headers, content[:length]))
+        content = content[length:]
+    return answers
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PUT", "PATCH", "DELETE", "CONNECT", "BREW", "get"])
+@pytest.mark.parametrize("path", ["/v1/models/hqgnn:predict", "/v1", "/v1/", "/v1/models/", "/", "*", "//", "/metrics"])
+def test_errors_are_always_json_of_one_form(shared_server, method, path):
+    [(status, headers, body)] = wire(shared_server, f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert status == (400 if path.startswith("/v1") else 404)
+    assert headers["Content-Type"] == "application/json"
+    if method == "HEAD":
+        assert body == b""
+        assert int(headers["Content-Length"]) > 0
+    else:
+        assert list(json.loads(body)) == ["error"]
+
+
+def test_head_is_get_without_its_body(shared_server):
+    for path in ("/v1/models/hqgnn", "/monitoring/prometheus/metrics"):
+        [(status, headers, body)] = wire(shared_server, f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert (status, body) == (200, b"")
+        assert int(headers["Content-Length"]) > 100
+
+
+@pytest.mark.parametrize("prefix", ["http://localhost:1", "http://localhost", "HTTPS://LOCALHOST"])
+def test_absolute_uris_are_taken_and_their_host_counts(shared_server, prefix):
+    [(status, _, body)] = wire(
+        shared_server, f"GET {prefix}/v1/models/hqgnn?a=b HTTP/1.1\r\nHost: evil.example\r\n\r\n".encode()
+    )
+    assert status == 200
+    assert b"AVAILABLE" in body
+    [(status, _, _)] = wire(
+        shared_server, b"GET http://evil.example/v1/models/hqgnn HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )
+    assert status == 403
+
+
+def test_http_1_0_with_keep_alive_as_apache_bench_sends_it(shared_server):
+    request = b"GET /v1/models/hqgnn HTTP/1.0\r\nConnection: Keep-Alive\r\nHost: localhost\r\n\r\n"
+    answers = wire(shared_server, request * 3)
+    assert [(status, headers["Connection"]) for status, headers, _ in answers] == [(200, "keep-alive")] * 3
+
+
+def post(server, *headers, host="localhost"):
+    body = b'{"instances": ["a"]}'
+    lines = ["POST /v1/models/hqgnn:predict HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}", *headers]
+    [(status, _, answer)] = wire(server, "\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+    return status, json.loads(answer)
+
+
+JSON = "Content-Type: application/json"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:8501", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:1", "a.localhost."]
+)
+def test_on_loopback_its_names_are_served(shared_server, host):
+    assert post(shared_server, JSON, host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8501",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "0.0.0.0",
+        "10.0.0.1",
+        "[::2]",
+        "localhost:8501:1",
+        "[::1",
+        "localhost@evil.example",
+        "",
+    ],
+)
+def test_on_loopback_other_names_are_not_which_a_web_page_could_have_lead_here(shared_server, host):
+    status, answer = post(shared_server, JSON, host=host)
+    assert status == 403
+    assert "isn't served here" in answer["error"]
+    for path in ("/v1/models/hqgnn", "/monitoring/prometheus/metrics"):
+        [(status, _, _)] = wire(shared_server, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert status == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([JSON], 200),
+        (["content-type: Application/JSON; charset=utf-8"], 200),
+        (["Content-Type: application/vnd.api+json"], 200),
+        ([], 200),
+        (["Origin: http://evil.example"], 415),
+        (["Content-Type: text/plain"], 415),
+        (["Content-Type: text/plain;application/json"], 415),
+        (["Content-Type: application/x-www-form-urlencoded"], 415),
+        (["Content-Type: multipart/form-data; boundary=application/json"], 415),
+        (["Content-Type: "], 415),
+        (["Content-Type: application/json", "Content-Type: text/plain"], 415),
+    ],
+)
+def test_bodies_must_be_said_to_be_json(shared_server, headers, status):
+    """What a web page can send without asking the server first is exactly what isn't JSON."""
+    found, answer = post(shared_server, *headers)
+    assert found == status
+    if status == 415:
+        assert answer["error"].startswith("expected the header Content-Type: application/json, got ")
+
+
+def test_allowed_hosts_are_served_beside_loopback(export_dir):
+    with Server(export_dir, grpc_port=None, rest_port=0, allowed_hosts=["Recommend.Example"]) as server:
+        for host, status in (("recommend.example:80", 200), ("localhost", 200), ("evil.example", 403)):
+            assert post(server, JSON, host=host)[0] == status
+
+
+def test_elsewhere_than_on_loopback_every_name_is_served_unless_some_are_named(export_dir):
+    for names, status in (((), 200), (("recommend.example",), 403)):
+        with Server(export_dir, host="0.0.0.0", grpc_port=None, rest_port=0, allowed_hosts=names) as server:
+            assert post(server, JSON, host="any.example")[0] == status
+
+
+def test_a_wrong_name_of_a_host_is_explained(export_dir):
+    with pytest.raises(
+        InputError, match=r"--allowed-hosts: expected host names without scheme and port, got 'http://a'"
+    ):
+        Server(export_dir, allowed_hosts=["http://a"])
 
 
 def samples(server, path="/monitoring/prometheus/metrics"):
