@@ -1,6 +1,7 @@
 """What the exported models answer, against an oracle in NumPy."""
 
 import base64
+import dataclasses
 import json
 import urllib.error
 import urllib.request
@@ -24,6 +25,7 @@ from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.rows import Float32Rows
 from tf_hqgnn.serving.server import Server
+from tf_hqgnn.types import InputError
 
 DEFAULT_K = 4
 CONFIG = ExportConfig(default_k=DEFAULT_K)
@@ -280,3 +282,9 @@ def test_metadata(export_dir):
         "reorder": 1,
         "recall@100": 1.0,
     }
+
+
+def test_scores_that_float32_can_not_hold_are_refused():
+    large = dataclasses.replace(BUNDLE, users=np.full_like(BUNDLE.users, 1e20))
+    with pytest.raises(InputError, match=r"scores may be as large as \de\+\d+, and float32 ends at 3e\+38: divide"):
+        dataclasses.replace(large, items=np.full_like(BUNDLE.items, 1e20))

@@ -40,7 +40,8 @@ def half():
     ESTIMATORS.remove("half")
 
 
-def test_a_new_estimator_needs_nothing_but_its_class(half):
+@pytest.mark.usefixtures("half")
+def test_a_new_estimator_needs_nothing_but_its_class():
     config = Config.from_yaml("quantization: {bits: 1, estimator: half}").quantization
     _, items = make_quantizers(config)
     rows = tf.constant([[1.0, -1.0]])  # its range is -1 .. 1, so the trace counts four times on the scale 0 .. 1
@@ -49,7 +50,8 @@ def test_a_new_estimator_needs_nothing_but_its_class(half):
     assert LowBitQuantizer.from_config(items.get_config()).estimator == "half"
 
 
-def test_a_new_estimator_is_held_to_what_it_says_it_needs(half):
+@pytest.mark.usefixtures("half")
+def test_a_new_estimator_is_held_to_what_it_says_it_needs():
     with pytest.raises(InputError, match=r"delta must be above 0 with the estimator ewgs, .* got 0\.5 with half"):
         Config.from_yaml("quantization: {estimator: half, delta: 0.5}")
     with pytest.raises(InputError, match="loss softmax has no exact Hessian trace here"):

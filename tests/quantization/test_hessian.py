@@ -142,7 +142,7 @@ def test_stops_by_the_absolute_value_of_a_negative_trace():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("constant", [lambda x: tf.reduce_sum(2.0 * x), lambda x: tf.constant(1.0)])
+@pytest.mark.parametrize("constant", [lambda x: tf.reduce_sum(2.0 * x), lambda _x: tf.constant(1.0)])
 def test_no_curvature(constant, compiled):
     got = tf.function(lambda x: hutchinson_trace(constant, x), jit_compile=compiled)(tf.ones([3, 2]))
     assert [float(part) for part in got] == [0.0, 0.0, 2.0]

@@ -24,7 +24,7 @@ from tf_hqgnn.retrieval.choose import Device, check_index, choose_index
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
-from tf_hqgnn.types import BoolArray, Float32Array, Int32Array, Int64Array, IntArray, ObjectArray
+from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int32Array, Int64Array, IntArray, ObjectArray
 
 if TYPE_CHECKING:
     from tf_hqgnn.runs.run_directory import RunDirectory
@@ -51,6 +51,7 @@ class ServingBundle:
 
     Raises:
       ValueError: The parts don't fit together; the message says which.
+      InputError: Scores may be too large for float32.
     """
 
     user_ids: ObjectArray
@@ -79,6 +80,12 @@ class ServingBundle:
             values = getattr(self, name)
             if values is not None and values.shape != self.item_ids.shape:
                 raise ValueError(f"{name} must have {len(self.item_ids)} entries, one an item, got {values.shape}")
+        largest = _largest(self.users) * _largest(self.items) * item_dim
+        if largest > np.finfo(np.float32).max:
+            raise InputError(
+                f"scores may be as large as {largest:.0e}, and float32 ends at {np.finfo(np.float32).max:.0e}: divide "
+                "the rows of users or items by one number, the ranking stays the same"
+            )
         _check_seen(*self.seen, len(self.user_ids), len(self.item_ids))
         if self.hop_map is not None and (self.hop_map.shape != (item_dim,) * 2 or not np.isfinite(self.hop_map).all()):
             raise ValueError(f"hop_map must be finite and {[item_dim, item_dim]}, got shape {self.hop_map.shape}")
@@ -304,6 +311,13 @@ def _check_ids(name: str, ids: ObjectArray) -> None:
         raise ValueError(f"{name} must be non-empty strings, got {bad!r}")
     if len(set(ids)) != len(ids):
         raise ValueError(f"{name} must be distinct, but of {len(ids)} only {len(set(ids))} are")
+
+
+def _largest(rows: Codes | Float32Array) -> float:
+    """The largest magnitude of a value, at most."""
+    if not isinstance(rows, Codes):
+        return float(np.abs(rows).max())
+    return float(rows.scale.max()) + (0.0 if rows.offset is None else float(np.abs(rows.offset).max()))
 
 
 def _check_rows(name: str, rows: Codes | Float32Array, num_rows: int) -> int:

@@ -15,6 +15,7 @@ from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.models.factory import make_model, make_quantizers
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
+from tf_hqgnn.quantization.float16 import fit_float16
 from tf_hqgnn.training.distillation import distill
 from tf_hqgnn.training.fitting import fit, loss_batches
 from tf_hqgnn.training.judge import agreement_judge
@@ -51,6 +52,8 @@ def make_codes(
     """
     method, user_bits = config.quantization.method, config.quantization.user_bits or 32
     log.info("codes: %s, %s bits for items, %s for users", method, config.quantization.bits, user_bits)
+    if method != "fine_tuning":
+        users, items = fit_float16(users, "users"), fit_float16(items, "items")
     if method == "post_training":
         return post_training_codes(users, items, config.quantization)
     folder.mkdir(exist_ok=True)
