@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-install images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean
+.PHONY: help setup demo check test test-install images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean fuzz soak
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 # Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
@@ -24,7 +24,7 @@ help:
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and all tests; make test-install: the wheel in clean environments (10 minutes)"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, 10 minutes)"
-	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, bench-small (minutes), bench (hours), clean"
+	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, fuzz, soak, bench-small (minutes), bench (hours), clean"
 
 setup: .venv/.installed
 
@@ -72,7 +72,7 @@ setup: .venv/.installed
 
 # What `kubectl apply -k` makes of serving/, where there is a Go to build it with; go.sum has the hashes.
 .kustomize/kustomize: supply_chain/kustomize/go.mod supply_chain/kustomize/go.sum
-	@(cd supply_chain/kustomize && GOFLAGS=-mod=readonly GOTOOLCHAIN=local go build -o $(CURDIR)/$@ sigs.k8s.io/kustomize/kustomize/v5) \
+	@(command -v go > /dev/null && cd supply_chain/kustomize && GOFLAGS=-mod=readonly GOTOOLCHAIN=local go build -o $(CURDIR)/$@ sigs.k8s.io/kustomize/kustomize/v5) \
 		|| echo "kustomize isn't built, for want of Go 1.24 or of its modules: the test that needs it is skipped"
 
 # The peer of benchmarks/lightgcn.py. pip's own settings may name a place that has torch's CPU build; PyPI's needs CUDA's
@@ -108,10 +108,10 @@ demo: .venv/.installed
 
 # In a minute and a half: what to run after every change.
 check: lint .venv-serving/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m unit
 
 test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed .venv-audit/.installed .kustomize/kustomize
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20 -rs
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
 test-install: .venv/.installed
@@ -164,6 +164,17 @@ lock: .venv/.installed
 		tests/clients/min-tfs-client.in -o tests/clients/min-tfs-client.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		serving/requirements-tools.in -o serving/requirements-tools.lock
+
+INPUTS ?= 100000
+SECONDS ?= 3600
+
+# Random protocol buffers, JSON and bytes against a server (an hour); `make test` sends a sample.
+fuzz: .venv/.installed
+	$(BIN)/python -m benchmarks.fuzz --inputs $(INPUTS)
+
+# 64 clients, new versions, dying clients; `make test` runs a minute of it.
+soak: .venv/.installed
+	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
 
 WORK ?= bench-results
 PROGRAMS ?= gpu-programs

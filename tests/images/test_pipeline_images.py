@@ -44,16 +44,16 @@ class Pods:
         for name in ("data", "models", "store"):
             (self.volumes / name).mkdir(parents=True)
         self._folder, self._user = folder, user
-        self._container = Container(builder.mount(image), builder.inspect(image), user, {"/mnt": self.volumes})
+        self.container = Container(builder.mount(image), builder.inspect(image), user, {"/mnt": self.volumes})
 
     def run_in(self, folder: Path, log: Path, command: list[str], environment: dict[str, str]) -> int:
         """One step: `folder` is in a pod, which the step sees under the same name."""
         pod = folder.parent
         for place in (pod, self.volumes):
             run("chown", "-R", "{}:{}".format(*self._user), place)
-        self._container.mounts = {"/mnt": self.volumes, str(pod): pod}
+        self.container.mounts = {"/mnt": self.volumes, str(pod): pod}
         told = {name: environment[name] for name in TOLD if name in environment}
-        done = self._container.run(command, told, cwd=str(folder))
+        done = self.container.run(command, told, cwd=str(folder))
         log.write_text(done.stdout + done.stderr)
         return done.returncode
 
@@ -132,7 +132,7 @@ def test_kubeflow_s_folders_can_be_written(builder, image, user):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_new_folder_s_own_image_runs_its_steps(builder, spec, tmp_path):
+def test_a_new_folder_s_own_image_runs_its_steps(builder, checkout, spec, tmp_path):
     """What `tf-hqgnn pipeline new` wrote, with a wheel of this checkout in place of the released one."""
     command = "from tf_hqgnn.cli.commands import main; main()"
     run(
@@ -149,12 +149,15 @@ def test_a_new_folder_s_own_image_runs_its_steps(builder, spec, tmp_path):
     (shop / "mine.py").write_text("ANSWER = 42\n")
     (shop / ".env").write_text("secret")
     build = [ROOT / ".venv" / "bin" / "uv", "build", "--quiet", "--wheel", "--no-build-isolation"]
-    run(*build, "--python", sys.executable, "--out-dir", shop / "wheels", ROOT)
+    run(*build, "--python", sys.executable, "--out-dir", shop / "wheels", checkout)
     builder.build(shop / "Dockerfile", OWN, "--build-arg", f"BASE_IMAGE={BASE}", context=shop)
     found, pods = cluster(builder, OWN, spec, tmp_path, UNKNOWN)
-    inside = pods._container.run(["python", "-c", "import shop.mine, shop.pipeline, scann; print(shop.mine.ANSWER)"])
+    inside = pods.container.run(["python", "-c", "import shop.mine, shop.pipeline, scann; print(shop.mine.ANSWER)"])
     assert inside.stdout.strip() == "42", inside.stderr
-    assert not pods._container.run(["find", "/opt/app/shop", "-name", ".env*"]).stdout
+    # The wheel carries all of the template.
+    again = pods.container.run(["sh", "-c", "cd /tmp && tf-hqgnn pipeline new other && cat other/Dockerfile"])
+    assert "COPY . /opt/app/other" in again.stdout, again.stderr
+    assert not pods.container.run(["find", "/opt/app/shop", "-name", ".env*"]).stdout
     values = {name: given["defaultValue"] for name, given in spec["root"]["inputDefinitions"]["parameters"].items()}
     for task in ("RunCheck", "InteractionGen"):
         found.run_task(task, values)
