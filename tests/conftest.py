@@ -26,15 +26,23 @@ TIERS = {
     "pipelines": "pipeline",
     "tfx": "pipeline",
 }
+# Those whose files take the longest come first: workers take files in this order, and end at about the same time.
+TIERS_BY_LENGTH = ("install", "images", "pipeline", "integration", "unit")
 _ROOT = Path(__file__).resolve().parent
 
 
-def pytest_collection_modifyitems(items):
-    """Marks each test with its tier, unless it says another one itself."""
+def pytest_collection_modifyitems(config, items):
+    """Marks each test with its tier, unless it says another one itself; sorts them by it where there are workers."""
     for item in items:
-        if not any(item.get_closest_marker(tier) for tier in ("unit", "integration", "pipeline", "install", "images")):
+        if not any(item.get_closest_marker(tier) for tier in TIERS_BY_LENGTH):
             folder = item.path.relative_to(_ROOT).parts[0]
             item.add_marker(getattr(pytest.mark, TIERS.get(folder, "integration")))
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place)
+
+
+def _place(item):
+    return next(place for place, tier in enumerate(TIERS_BY_LENGTH) if item.get_closest_marker(tier))
 
 
 REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

@@ -46,7 +46,7 @@ def run(folder, out, *arguments, python=PYTHON):
 
 
 def rows_of(path):
-    with open(path, newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return {row["program"]: row for row in csv.DictReader(file)}
 
 
@@ -351,11 +351,11 @@ class Answers:
         return {"output_0": scores, "output_1": items}
 
 
-def _leave_out(scores, items, listed):
+def _leave_out(scores, items, _listed):
     return scores[:, 3:], items[:, 3:]
 
 
-def _misjudge(scores, items, listed):
+def _misjudge(scores, items, _listed):
     return scores * np.float32(1.001), items
 
 
@@ -365,7 +365,7 @@ def _return_excluded(scores, items, listed):
     return scores, items
 
 
-def _repeat(scores, items, listed):
+def _repeat(scores, items, _listed):
     items[:, 1] = items[:, 0]
     return scores, items
 
@@ -377,13 +377,13 @@ def _repeat(scores, items, listed):
         (_misjudge, "scores of query"),
         (_return_excluded, "an excluded item came back"),
         (_repeat, "an item came back twice"),
-        (lambda scores, items, listed: (scores[:, ::-1], items), "descending"),
-        (lambda scores, items, listed: (scores, items - 10**6), "out of range"),
+        (lambda scores, items, _listed: (scores[:, ::-1], items), "descending"),
+        (lambda scores, items, _listed: (scores, items - 10**6), "out of range"),
     ],
 )
 def test_a_search_that_is_wrong_is_found_out(programs, spoil, message):
     program = next(p for p in read_manifest(programs).programs if p.name.startswith("search 8 x 8") and not p.expected)
-    assert "NumPy" in check_search.check(Answers(program, lambda scores, items, listed: (scores, items)))
+    assert "NumPy" in check_search.check(Answers(program, lambda scores, items, _listed: (scores, items)))
     with pytest.raises(WrongAnswer, match=message):
         check_search.check(Answers(program, spoil))
 

@@ -61,7 +61,8 @@ def test_a_training_without_matplotlib_is_complete_but_for_the_report(run):
     assert json.loads((run.path / "metrics.json").read_text())["epochs"] == 3
 
 
-def test_an_index_of_scann_is_refused_before_anything_is_made(run, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("run")
+def test_an_index_of_scann_is_refused_before_anything_is_made(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "scann", None)
 
     def make():

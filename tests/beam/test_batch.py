@@ -3,8 +3,8 @@
 import contextlib
 import io
 import json
-import os
 import sys
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -179,7 +179,7 @@ def test_a_crash_leaves_no_output_and_the_same_call_goes_on(models, tmp_path, mo
     monkeypatch.setattr("tf_hqgnn.beam.sinks.write_bytes", fail_at_shard_2)
     with pytest.raises(PipelineFailed, match=r"OSError: disk full \[while running"):
         batch(model, "all", out, say=quiet, num_shards=4)
-    assert [name for name in os.listdir(tmp_path) if name.startswith("out")] == ["out.parquet.partial"]
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.parquet.partial"]
     done = Plan.load(out + ".partial").done()
     assert 2 not in done
     before = {shard: (tmp_path / f"out.parquet.partial/shard-{shard:05d}.parquet").stat() for shard in done}
@@ -205,7 +205,7 @@ def test_a_crash_leaves_no_output_and_the_same_call_goes_on(models, tmp_path, mo
     assert said[0] == "batch: 4 of 4 shards are done already"
     assert rows_of(report) == expected
     for shard, stat in before.items():
-        after = os.stat(report.files[shard])
+        after = Path(report.files[shard]).stat()
         assert (after.st_ino, after.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
     assert not (tmp_path / "out.parquet.partial").exists()
 
@@ -272,7 +272,8 @@ def test_without_beam_it_says_what_to_install(models, tmp_path, monkeypatch):
     assert stderr == "tf-hqgnn: batch needs the package apache_beam: pip install 'tf_hqgnn[beam]'\n"
 
 
-def test_a_model_without_what_is_needed(models, waiting_model, tmp_path):
+@pytest.mark.usefixtures("models")
+def test_a_model_without_what_is_needed(waiting_model, tmp_path):
     path, _ = waiting_model
     with pytest.raises(InputError, match="waiting doesn't say who its users are; name a file of ids instead"):
         batch(str(path), "all", str(tmp_path / "out.parquet"), say=quiet)

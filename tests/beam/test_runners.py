@@ -146,7 +146,7 @@ def test_a_killed_worker_costs_nothing_but_time(waiting_model, users, tmp_path):
         assert status == 0, command.said
     assert json.loads(stdout)["users_in"] == json.loads(stdout)["rows"] == 200
     assert rows_of(tmp_path) == expected_rows(users.read_text().split("\n"))
-    assert not any(os.path.exists(f"/proc/{process}") for process in (*jobs, *workers))
+    assert not any(Path(f"/proc/{process}").exists() for process in (*jobs, *workers))
 
 
 def test_a_killed_run_is_finished_by_the_next_one(waiting_model, users, tmp_path):
@@ -176,7 +176,7 @@ def test_ctrl_c_ends_it_with_one_line_and_leaves_no_process(waiting_model, users
         command.wait_for_line("interrupted")
         assert command.end() == (130, "")
     assert command.said == ["tf-hqgnn: interrupted; the same command goes on\n"]
-    eventually(lambda: not any(os.path.exists(f"/proc/{process}") for process in (*jobs, *workers)))
+    eventually(lambda: not any(Path(f"/proc/{process}").exists() for process in (*jobs, *workers)))
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_recommend_to_an_unknown_user(folder):
         (["generate", "--out", "x.txt"], "x.txt"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, message):
     result = run(*arguments)
     assert result.returncode == 2
     lines = [line for line in result.stderr.splitlines() if line.strip()]

@@ -33,7 +33,8 @@ def events(tmp_path):
     INPUT_FORMATS.remove("events")
 
 
-def test_it_is_a_setting(events):
+@pytest.mark.usefixtures("events")
+def test_it_is_a_setting():
     assert Config().with_values({"data.format": "events"}).data.format == "events"
     with pytest.raises(InputError, match="expected one of auto, adjacency, csv, events, inter, parquet, tfrecord"):
         Config().with_values({"data.format": "excel"})

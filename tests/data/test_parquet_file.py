@@ -160,7 +160,7 @@ def test_the_guard_is_there_before_any_module_can_touch_pyarrow(module):
 
 
 def test_without_the_hotfix_an_old_pyarrow_is_refused(monkeypatch):
-    monkeypatch.setattr(startup.metadata, "version", lambda name: "12.0.0")
+    monkeypatch.setattr(startup.metadata, "version", lambda _name: "12.0.0")
     monkeypatch.setitem(sys.modules, "pyarrow_hotfix", None)
     with pytest.raises(ImportError, match=r"^pyarrow 12.0.0 runs code that it finds in Parquet files .*pyarrow 14.0.1"):
         startup.forbid_pickled_types()
@@ -168,7 +168,7 @@ def test_without_the_hotfix_an_old_pyarrow_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("version", ["14.0.1", "21.0.0"])
 def test_a_new_pyarrow_needs_no_hotfix(monkeypatch, version):
-    monkeypatch.setattr(startup.metadata, "version", lambda name: version)
+    monkeypatch.setattr(startup.metadata, "version", lambda _name: version)
     monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail(f"imports {name}"))
     startup.forbid_pickled_types()
 

@@ -62,7 +62,7 @@ RUN = Run(
 )
 
 
-def fail(*args):
+def fail(*_):
     raise OSError("No space left on device")
 
 

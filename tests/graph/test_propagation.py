@@ -75,7 +75,7 @@ def test_captured_by_loops_and_nested_functions(adjacency, dense, h):
 
     @tf.function
     def three_times(x):
-        return tf.while_loop(lambda n, x: n < 3, lambda n, x: (n + 1, inner(x)), (0, x))[1]
+        return tf.while_loop(lambda n, _x: n < 3, lambda n, x: (n + 1, inner(x)), (0, x))[1]
 
     np.testing.assert_allclose(three_times(h), dense @ dense @ dense @ h, rtol=1e-10, atol=1e-14)
 

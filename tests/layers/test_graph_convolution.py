@@ -23,7 +23,7 @@ def graph():
 
 
 @pytest.fixture(scope="module")
-def a(graph):
+def a():
     """The dense adjacency, from the degrees by hand."""
     pairs = np.zeros((4, 4))
     pairs[[0, 0, 1, 3, 3], [0, 1, 1, 2, 0]] = 1

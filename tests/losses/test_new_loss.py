@@ -47,7 +47,8 @@ def hinge():
 
 
 @pytest.mark.integration
-def test_it_trains(hinge, dataset, smoke_config, tmp_path):
+@pytest.mark.usefixtures("hinge")
+def test_it_trains(dataset, smoke_config, tmp_path):
     config = smoke_config.with_values({"loss": {"name": "hinge", "margin": 0.5}, "training.max_epochs": 1})
     Hinge.seen_shapes.clear()
     result = train(dataset, config, tmp_path / "run")
@@ -58,7 +59,8 @@ def test_it_trains(hinge, dataset, smoke_config, tmp_path):
     assert np.isfinite(list(result.valid.values())).all()
 
 
-def test_its_settings_are_settings(hinge):
+@pytest.mark.usefixtures("hinge")
+def test_its_settings_are_settings():
     config = Config.from_yaml("loss: {name: hinge}", ("loss.margin=0.25",))
     assert (config.loss.make().margin, config.loss.make().num_negatives) == (0.25, 2)
     assert Config.from_yaml(config.to_yaml()) == config
@@ -73,12 +75,14 @@ def test_its_settings_are_settings(hinge):
         )
 
 
-def test_it_leaves_no_trace_in_the_settings_of_others(hinge):
+@pytest.mark.usefixtures("hinge")
+def test_it_leaves_no_trace_in_the_settings_of_others():
     assert "margin" not in LossConfig().model_dump()
     assert LossConfig(name="bpr").model_dump()["num_negatives"] == 1
 
 
-def test_it_says_what_to_tune_and_to_report(hinge):
+@pytest.mark.usefixtures("hinge")
+def test_it_says_what_to_tune_and_to_report():
     config = Config.from_yaml("loss: {name: hinge}")
     assert next(iter(search_space(config))) == "loss.margin"
     assert "hinge, margin 1.0, num negatives 2, weight decay 0" in settings(config)

@@ -166,7 +166,7 @@ def test_delta_follows_the_trace_of_the_touched_rows():
 def test_probes_agree_with_the_closed_form():
     exact = quantized_model().refresh_deltas(BATCH, QuantizationConfig(bits=1))
     probed = quantized_model().refresh_deltas(
-        BATCH, QuantizationConfig(bits=1, trace="hutchinson", trace_probes=2000, trace_tolerance=0.01)
+        BATCH, QuantizationConfig(bits=1, trace="hutchinson", trace_probes=2000, trace_tolerance=0.03)
     )
     for name, value in exact.items():
         np.testing.assert_allclose(probed[name], value, rtol=0.1)

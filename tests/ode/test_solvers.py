@@ -129,7 +129,7 @@ def test_settings_are_checked(settings, message):
 
 def test_integrate_checks_too():
     with pytest.raises(ValueError, match="num_steps must be at least 1"):
-        integrate(lambda t, h: h, tf.ones([1]), 1.0, Euler(), 0)
+        integrate(lambda _t, h: h, tf.ones([1]), 1.0, Euler(), 0)
 
 
 @pytest.mark.parametrize("name", SOLVERS.names())

@@ -43,7 +43,7 @@ def odd_log(tmp_path_factory):
         "rating": np.arange(len(log.user_index)) % 10 + 1.0,
     }
     pq.write_table(pa.table(columns), folder / "log.parquet")
-    with open(folder / "items.csv", "w", newline="", encoding="utf-8") as file:
+    with (folder / "items.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("item_id", "title"), *((item, f"about {item}") for item in items)])
     (folder / "config.yaml").write_text(SETTINGS)
     return SimpleNamespace(data=folder / "log.parquet", items=folder / "items.csv", config=folder / "config.yaml")

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,7 +19,7 @@ from pipelines import run_local
 from pipelines.progress import quieten_tfx
 
 
-def die(*arguments, **options):
+def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -29,7 +30,7 @@ def arm(kill):
 
         def rename_once(source, destination):
             # A version: MODEL/.tmp-... becomes MODEL/<number>.
-            if os.path.basename(destination).isdecimal():
+            if Path(destination).name.isdecimal():
                 if pushed:
                     die()
                 pushed.append(destination)

@@ -235,7 +235,7 @@ class Cluster:
         # Nothing else of this process's environment reaches a step.
         if not cold:
             return self._python.run_in(pod / "work", pod / "log", command, environment)
-        with open(pod / "log", "w") as log:
+        with (pod / "log").open("w") as log:
             return subprocess.run(
                 command, env=environment, cwd=pod / "work", stdout=log, stderr=log, timeout=PATIENCE_SECONDS
             ).returncode

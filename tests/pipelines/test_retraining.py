@@ -81,7 +81,7 @@ def first(days):
 
 
 @pytest.fixture(scope="module")
-def third(days, first):
+def third(days, first):  # noqa: ARG001  It comes after it.
     """The run of day 3, whose window of two days has lost day 1; day 2 repeats some of day 1."""
     days.write(2, slice(2400, 4000))
     days.write(3, slice(4000, 6000))
@@ -89,7 +89,7 @@ def third(days, first):
 
 
 @pytest.fixture(scope="module")
-def refused(days, third):
+def refused(days, third):  # noqa: ARG001  It comes after it.
     """A model that has hardly been trained."""
     before = days.state()
     worse = ("training.warm_start=null", "model.initializer=random", "training.max_epochs=1")
@@ -168,7 +168,8 @@ def _rename(row):
     ],
     ids=["empty", "tiny", "missing column", "missing id", "other ids"],
 )
-def test_an_anomaly_stops_the_day_in_words_and_nothing_is_pushed(days, refused, rows, edit, header, message):
+@pytest.mark.usefixtures("refused")
+def test_an_anomaly_stops_the_day_in_words_and_nothing_is_pushed(days, rows, edit, header, message):
     before = days.state()
     days.write(4, rows, edit, header)
     result = days.run()
@@ -180,7 +181,8 @@ def test_an_anomaly_stops_the_day_in_words_and_nothing_is_pushed(days, refused, 
     assert days.state() == before
 
 
-def test_a_log_without_spans_is_held_to_that_of_the_last_model(days, refused):
+@pytest.mark.usefixtures("refused")
+def test_a_log_without_spans_is_held_to_that_of_the_last_model(days):
     before = days.state()
     days.write(5, slice(4000, 6000), _rename)
     result = days.run("--data", str(days.folder / "day-5.csv"), "--set", "data.num_spans=null")
@@ -191,7 +193,8 @@ def test_a_log_without_spans_is_held_to_that_of_the_last_model(days, refused):
     assert days.state() == before
 
 
-def test_a_curated_schema_stops_what_is_not_like_it(days, refused):
+@pytest.mark.usefixtures("refused")
+def test_a_curated_schema_stops_what_is_not_like_it(days):
     before = days.state()
     schema = days.folder / "schema.pbtxt"
     ids = "".join(

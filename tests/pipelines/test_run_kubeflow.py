@@ -69,7 +69,7 @@ def spec(documents):
 
 
 @pytest.fixture(scope="module")
-def vertex(documents, folder):
+def vertex(documents, folder):  # noqa: ARG001  Compiling writes it.
     return json.loads((folder / "pipeline.vertex.json").read_text())
 
 
@@ -100,7 +100,8 @@ def test_both_forms_are_pipeline_specs_of_schema_2_1(spec, vertex):
     )
 
 
-def test_kfp_loads_it(documents, folder):
+@pytest.mark.usefixtures("documents")
+def test_kfp_loads_it(folder):
     component = components.load_component_from_file(str(folder / "pipeline.yaml"))
     assert component.name == "tf-hqgnn"
     inputs = component.component_spec.inputs
@@ -279,9 +280,9 @@ class TestLint:
     @pytest.mark.parametrize(
         ("mutate", "message"),
         [
-            (lambda s, t: s.update(schemaVersion="2.0.0"), "schemaVersion is 2.0.0, Kubeflow takes 2.1.0"),
-            (lambda s, t: s["pipelineInfo"].update(name="tf_hqgnn"), "pipelineInfo.name is 'tf_hqgnn'"),
-            (lambda s, t: s.update(defaultPipelineRoot="/mnt/root"), "launcher knows gs://, s3:// and minio:// only"),
+            (lambda s, _t: s.update(schemaVersion="2.0.0"), "schemaVersion is 2.0.0, Kubeflow takes 2.1.0"),
+            (lambda s, _t: s["pipelineInfo"].update(name="tf_hqgnn"), "pipelineInfo.name is 'tf_hqgnn'"),
+            (lambda s, _t: s.update(defaultPipelineRoot="/mnt/root"), "launcher knows gs://, s3:// and minio:// only"),
             (
                 lambda s, t: t.executor(s).update(resolver=t.executor(s).pop("container")),
                 "Trainer: executor is resolver; Kubeflow runs containers and importers only",
@@ -328,33 +329,33 @@ class TestLint:
                 "Trainer: importer: type acme.Log is unknown",
             ),
             (
-                lambda s, t: s["components"]["Trainer"]["outputDefinitions"]["artifacts"]["model"].update(
+                lambda s, _t: s["components"]["Trainer"]["outputDefinitions"]["artifacts"]["model"].update(
                     artifactType={"schemaUri": "example/schema.yaml"}
                 ),
                 "Trainer: artifact model: schemaUri isn't supported",
             ),
             (
-                lambda s, t: s["components"]["Trainer"]["outputDefinitions"]["artifacts"]["model"].update(
+                lambda s, _t: s["components"]["Trainer"]["outputDefinitions"]["artifacts"]["model"].update(
                     artifactType={"instanceSchema": "type: object\n"}
                 ),
                 "its type has no title",
             ),
             (
-                lambda s, t: s["components"]["Trainer"]["inputDefinitions"]["parameters"]["run_fn"].update(
+                lambda s, _t: s["components"]["Trainer"]["inputDefinitions"]["parameters"]["run_fn"].update(
                     parameterType="PARAMETER_TYPE_ENUM_UNSPECIFIED"
                 ),
                 "Trainer: parameter run_fn: parameterType is PARAMETER_TYPE_ENUM_UNSPECIFIED",
             ),
             (
-                lambda s, t: s["root"]["inputDefinitions"]["parameters"]["max_epochs"].update(defaultValue="10"),
+                lambda s, _t: s["root"]["inputDefinitions"]["parameters"]["max_epochs"].update(defaultValue="10"),
                 "root: parameter max_epochs: defaultValue '10' is no NUMBER_INTEGER",
             ),
             (
-                lambda s, t: s["root"]["inputDefinitions"]["parameters"]["max_epochs"].update(defaultValue=True),
+                lambda s, _t: s["root"]["inputDefinitions"]["parameters"]["max_epochs"].update(defaultValue=True),
                 "defaultValue True is no NUMBER_INTEGER",
             ),
             (
-                lambda s, t: s["root"]["inputDefinitions"]["parameters"].pop("data_path"),
+                lambda s, _t: s["root"]["inputDefinitions"]["parameters"].pop("data_path"),
                 "InteractionGen: parameter data_path: the pipeline has no parameter data_path",
             ),
             (
@@ -394,13 +395,13 @@ class TestLint:
             (lambda s, t: t.task(s)["dependentTasks"].append("Pusher"), "tasks wait for each other: "),
             (lambda s, t: t.task(s)["dependentTasks"].append("Nobody"), "Trainer: waits for Nobody, which isn't there"),
             (lambda s, t: t.task(s)["componentRef"].update(name="Tuner"), "Trainer: no component is called Tuner"),
-            (lambda s, t: s["components"]["Trainer"].update(executorLabel="x"), "Trainer: no executor is called x"),
-            (lambda s, t: s["components"].update(root=s["components"]["Trainer"]), "a component is called root"),
+            (lambda s, _t: s["components"]["Trainer"].update(executorLabel="x"), "Trainer: no executor is called x"),
+            (lambda s, _t: s["components"].update(root=s["components"]["Trainer"]), "a component is called root"),
             (
                 lambda s, t: s["root"]["dag"]["tasks"].update({"Train it": t.task(s)}),
                 "task 'Train it': expected letters, digits and hyphens",
             ),
-            (lambda s, t: s["root"]["dag"]["tasks"].clear(), "root has no tasks"),
+            (lambda s, _t: s["root"]["dag"]["tasks"].clear(), "root has no tasks"),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )

@@ -59,7 +59,7 @@ def test_a_mistake_is_told_in_one_line(arguments, message, log_path, tmp_path, c
 
 
 def test_a_folder_in_use_is_refused(log_path, tmp_path, capsys):
-    with open(tmp_path / ".lock", "w") as file:
+    with (tmp_path / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert run_local.main(["--data", str(log_path), "--out", str(tmp_path)]) == 2
     assert "another run is using it; wait for it, or choose another folder" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def world(tmp_path, monkeypatch):
     answers, learnt, asked = {}, {}, []
 
     def load(path):
-        def recommend(user_id, k, exclude_item_id, category):
+        def recommend(user_id, k, exclude_item_id, category):  # noqa: ARG001  The signature's.
             rows = []
             for user, excluded in zip(user_id.numpy(), exclude_item_id.numpy()):
                 wishes = {item.decode() for item in excluded} - {""}

@@ -29,7 +29,7 @@ def state(dataset, monkeypatch):
 
 
 @pytest.fixture
-def push(tmp_path, state):
+def push(tmp_path, state):  # noqa: ARG001  Patches what it pushes.
     """Runs the component on two candidates; returns its outputs.
 
     `training` stands for the artifacts of a training, `verdict` for those of a run's evaluation.

@@ -299,7 +299,7 @@ def test_the_start_is_served_with_its_lengths_where_nothing_normalizes_it(datase
 def test_a_second_training_into_the_same_run_is_refused(dataset, smoke_config, tmp_path):
     refused = []
 
-    def start_another(run):
+    def start_another(_run):
         with pytest.raises(InputError) as error:
             train(dataset, smoke_config, tmp_path / "run", resume=True)
         refused.append(str(error.value))

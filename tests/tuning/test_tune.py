@@ -171,11 +171,11 @@ def test_a_training_that_diverges_is_a_failed_trial(config, dataset, tmp_path, c
 
 def trials_of(monkeypatch, run):
     """Trials that take no training: `run(config)` is their outcome."""
-    monkeypatch.setattr("tf_hqgnn.tuning.trials.run_trial", lambda dataset, config, folder: run(config))
+    monkeypatch.setattr("tf_hqgnn.tuning.trials.run_trial", lambda _dataset, config, _folder: run(config))
 
 
 def test_all_trials_failed(config, dataset, tmp_path, monkeypatch):
-    trials_of(monkeypatch, lambda config: Outcome(None, "the loss became NaN", 1.0))
+    trials_of(monkeypatch, lambda _config: Outcome(None, "the loss became NaN", 1.0))
     with pytest.raises(DivergenceError, match="all 3 trials failed; the first: the loss became NaN"):
         tune(dataset, config, tmp_path / "study", trials=3)
     assert not (tmp_path / "study" / "best.yaml").exists()
@@ -187,7 +187,7 @@ def test_settings_that_are_refused_together_are_a_failed_trial(config, dataset, 
             raise InputError("trial: these don't go together")
         return choose(config, settings, *source)
 
-    trials_of(monkeypatch, lambda config: Outcome(0.5, None, 1.0))
+    trials_of(monkeypatch, lambda _config: Outcome(0.5, None, 1.0))
     monkeypatch.setattr(search, "choose", refuse)
     result = tune(dataset, config, tmp_path / "study", trials=8)
     refused = [trial for trial in result.trials if trial.outcome.reason]
@@ -219,7 +219,7 @@ def test_ctrl_c_keeps_the_finished_trials_and_nothing_of_the_running_one(
 
 
 def test_two_searches_in_one_directory(config, dataset, tmp_path, monkeypatch):
-    def run_another(trial):
+    def run_another(_trial):
         with pytest.raises(InputError, match="another search is at work in"):
             tune(dataset, config, tmp_path / "study", resume=True)
         return Outcome(0.5, None, 1.0)
