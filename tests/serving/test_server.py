@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -12,6 +13,8 @@ import grpc
 import numpy as np
 import pytest
 
+from tf_hqgnn.cli.commands import main
+from tf_hqgnn.serving.addresses import has_ipv6
 from tf_hqgnn.serving.client import Client
 from tf_hqgnn.serving.server import Server, serve
 from tf_hqgnn.types import InputError
@@ -83,6 +86,69 @@ def test_a_port_in_use_is_explained(export_dir, kind):
         ports = {"grpc_port": 0, "rest_port": 0, f"{kind}_port": taken.getsockname()[1]}
         with pytest.raises(InputError, match=f"choose another port with --{kind}-port"):
             Server(export_dir, **ports).start()
+
+
+def answers_of(server):
+    """Which addresses of this machine answer over which protocol."""
+    found = set()
+    for address in ("127.0.0.1", "::1"):
+        for port in (server.grpc_port, server.rest_port):
+            try:
+                socket.create_connection((address, port), timeout=60).close()
+            except OSError:
+                continue
+            found.add((address, port))
+    return found
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "0.0.0.0", "::"])
+def test_both_ports_are_open_on_the_same_addresses(export_dir, monkeypatch, host):
+    """The hosts file of most machines has localhost stand for ::1 and 127.0.0.1."""
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    original = socket.getaddrinfo
+
+    def both(name, *arguments, **options):
+        if name != "localhost":
+            return original(name, *arguments, **options)
+        return [entry for one in ("::1", "127.0.0.1") for entry in original(one, *arguments, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with Server(export_dir, host=host, grpc_port=0, rest_port=0) as server:
+        found = answers_of(server)
+        ports = {server.grpc_port, server.rest_port}
+    # Beyond the loopback interface gRPC listens on both families, whichever is named.
+    wanted = {"127.0.0.1": ["127.0.0.1"], "::1": ["::1"]}.get(host, ["127.0.0.1", "::1"])
+    assert found == {(address, port) for address in wanted for port in ports}
+
+
+@pytest.mark.parametrize("off", ["grpc_port", "rest_port"])
+def test_a_port_can_be_off(export_dir, off):
+    on = "rest_port" if off == "grpc_port" else "grpc_port"
+    with Server(export_dir, **{off: None, on: 0}) as server:
+        assert getattr(server, off) is None
+        assert ("REST" if off == "rest_port" else "gRPC") not in str(server)
+        socket.create_connection(("127.0.0.1", getattr(server, on)), timeout=60).close()
+
+
+def test_on_the_command_line_port_0_is_off_as_in_tf_serving(export_dir, monkeypatch, capsys):
+    served = []
+    monkeypatch.setattr("tf_hqgnn.serving.server.Server.start", lambda server: served.append(server) or stop())
+    stop = functools.partial(signal.raise_signal, signal.SIGTERM)
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["tf-hqgnn", "serve", str(export_dir), *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0
+
+    assert run("--grpc-port", "0", "--allowed-hosts", "a,b", "--grace-seconds", "3") == 0
+    assert run("--rest-port", "0") == 0
+    assert [(server.grpc_port, server.rest_port) for server in served] == [(None, 8501), (8500, None)]
+    assert served[0]._hosts.names == {"a", "b"}
+    assert [server._grace_seconds for server in served] == [3, 8]
+    assert run("--grpc-port", "0", "--rest-port", "0") == 2
+    assert "both ports are off (0)" in capsys.readouterr().err
 
 
 def test_an_unknown_host_is_explained(export_dir):

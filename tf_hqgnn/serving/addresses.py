@@ -32,9 +32,9 @@ def resolve(host: str) -> list[str]:
         raise InputError(f"--host {host}: {error}") from error
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     if any(address in _WILDCARDS for address in addresses):
-        return ["::" if _has_ipv6() else "0.0.0.0"]
+        return ["::" if has_ipv6() else "0.0.0.0"]
     # localhost stands for ::1 in many hosts files although IPv6 is off.
-    return [address for address in addresses if ":" not in address or _has_ipv6()] or addresses
+    return [address for address in addresses if ":" not in address or has_ipv6()] or addresses
 
 
 def listen(addresses: Iterable[str], port: int) -> list[socket.socket]:
@@ -147,7 +147,8 @@ def _scope(address: str) -> int:
     return int(name) if name.isdigit() else socket.if_nametoindex(name) if name else 0
 
 
-def _has_ipv6() -> bool:
+def has_ipv6() -> bool:
+    """Whether this machine's loopback interface speaks IPv6."""
     if not socket.has_ipv6:
         return False
     try:
