@@ -21,7 +21,7 @@ from pathlib import Path
 
 # The file lies beside this one: `python serving/label.py` finds its neighbours.
 from label_config import LabelError, ModelServerConfig, entry, load, previous_path, save, steps, with_entry
-from label_servers import ModelServer, forwarded, kubectl, running_pods
+from label_servers import ModelServer, Tls, forwarded, kubectl, running_pods
 
 GRPC_PORT = 8500
 
@@ -116,6 +116,12 @@ def keep(path: Path, old: ModelServerConfig, new: ModelServerConfig, model: str)
     save(path, new)
 
 
+def tls(flags: argparse.Namespace) -> Tls | None:
+    """What the flags say of TLS; None for plain text."""
+    given = Tls(flags.ca_file, flags.cert_file, flags.key_file, flags.server_name)
+    return None if given == Tls() else given
+
+
 def run(flags: argparse.Namespace) -> str:
     """Does what the flags say; the line to print."""
     config = load(flags.config)
@@ -125,7 +131,7 @@ def run(flags: argparse.Namespace) -> str:
         if flags.namespace:
             pods = running_pods(flags.namespace, flags.selector)
             addresses = stack.enter_context(forwarded(flags.namespace, pods, GRPC_PORT))
-        servers = [ModelServer(address, flags.timeout, flags.ca_file) for address in addresses]
+        servers = [ModelServer(address, flags.timeout, tls(flags)) for address in addresses]
         for server in servers:
             stack.callback(server.close)
         if not flags.offline:
@@ -164,11 +170,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", type=int)
     parser.add_argument("--rollback", action="store_true", help="the labels from before the last change")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for a call and for loading (300)")
-    parser.add_argument("--ca-file", type=Path, help="PEM of the CA, where gRPC has TLS")
+    parser.add_argument("--ca-file", type=Path, help="PEM of the authority that signed the servers' certificates: TLS")
+    parser.add_argument("--cert-file", type=Path, help="PEM of a certificate to show to the servers (mutual TLS)")
+    parser.add_argument("--key-file", type=Path, help="PEM of its private key")
+    parser.add_argument("--server-name", help="name in the servers' certificate, where it isn't that of the address")
     flags = parser.parse_args(argv)
     named = flags.label is not None and flags.version is not None
     if flags.rollback == named or (flags.rollback and (flags.label or flags.version is not None)):
         parser.error("expected either --label and --version, or --rollback")
+    if (flags.cert_file is None) != (flags.key_file is None):
+        parser.error("a certificate and its private key go together: give --cert-file and --key-file")
     if named and flags.version < 1:
         parser.error(f"--version {flags.version}: expected a positive number, the name of a folder under base_path")
     return flags

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,23 +20,55 @@ from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, 
 State = get_model_status_pb2.ModelVersionStatus.State
 
 
+@dataclass(frozen=True)
+class Tls:
+    """How to prove who a server is, and who this program is.
+
+    Args:
+      ca_file: PEM of the authority whose certificates servers may have; None for those that gRPC brings.
+      cert_file: PEM of the certificate to show to a server that asks for one (mutual TLS).
+      key_file: PEM of its private key.
+      server_name: The name in the servers' certificate, where addresses aren't names: of forwarded ports, for one.
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str | None = None
+
+    def channel(self, address: str) -> grpc.Channel:
+        """An encrypted connection to `address`, made at the first call.
+
+        Raises:
+          LabelError: A file can't be read.
+        """
+        try:
+            ca, key, cert = (
+                None if path is None else path.read_bytes() for path in (self.ca_file, self.key_file, self.cert_file)
+            )
+        except OSError as error:
+            raise LabelError(f"{error.filename}: {error.strerror}; name the PEM files of TLS") from error
+        name = [] if self.server_name is None else [("grpc.ssl_target_name_override", self.server_name)]
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), name)
+
+
 class ModelServer:
     """ModelService of one TF Serving."""
 
-    def __init__(self, address: str, timeout: float, ca_file: Path | None = None) -> None:
+    def __init__(self, address: str, timeout: float, tls: Tls | None = None) -> None:
         """Connects at the first call.
 
         Args:
           address: host:port of gRPC.
           timeout: seconds for each call. A reload waits for models that are new in the list.
-          ca_file: PEM of the CA of the server's certificate; plain text without.
+          tls: encrypts; plain text without.
+
+        Raises:
+          LabelError: A file of `tls` can't be read.
         """
         self.address = address
         self._timeout = timeout
-        if ca_file is None:
-            self._channel = grpc.insecure_channel(address)
-        else:
-            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca_file.read_bytes()))
+        self._channel = grpc.insecure_channel(address) if tls is None else tls.channel(address)
         self._stub = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def close(self) -> None:
