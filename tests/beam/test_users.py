@@ -10,14 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tf_hqgnn.beam import users as users_module
 from tf_hqgnn.beam.plan import read_ids
 from tf_hqgnn.beam.running import run_to_end
-from tf_hqgnn.beam.shards import MAX_ID_BYTES, ToShards, shard_of, sort_out
+from tf_hqgnn.beam.shards import ToShards, shard_of, sort_out
 from tf_hqgnn.beam.users import ROWS, ReadUsers, find_files, find_sources
+from tf_hqgnn.data.ids import MAX_ID_BYTES
 from tf_hqgnn.types import InputError
 
 
@@ -131,10 +133,12 @@ def test_every_row_is_answered_or_rejected_once_whatever_the_shards(ids, num_sha
         )
     expected, seen = {}, set()
     for row, value in enumerate(ids, 1):
-        if not value:
+        if not (value or b"").strip():
             expected[row] = "empty id"
         elif len(value) > MAX_ID_BYTES:
             expected[row] = "too long"
+        elif b"\0" in value:
+            expected[row] = "NUL character"
         elif value.decode("utf-8", "replace").encode() != value:
             expected[row] = "undecodable"
         else:
@@ -229,7 +233,7 @@ def test_a_parquet_file_of_another_name(tmp_path):
 REFUSED = {
     "u.txt": (
         b"196\t242\t3\n186\t302\t3\n",
-        r"u\.txt: the first line has tabs and no column user_id; expected ids one",
+        r"u\.txt: the lines are separated by tabs and no column is named user_id, the first is .*; expected ids one",
     ),
     "u.tsv": (b"user\titem\na\tb\n", r"u\.tsv: expected one column user_id in the header, found user, item"),
     "u.csv.gz": (gzip.compress(b"user_id\n" + b"a\n" * 9999)[:-20], r"u\.csv\.gz: the gzip data ends too early"),
@@ -291,3 +295,64 @@ def test_excluded_items_of_parquet_and_none_at_all(tmp_path):
     (tmp_path / "other.csv").write_text("item\na\n")
     with pytest.raises(InputError, match=r"other\.csv: expected one column item_id in the header, found item"):
         read_ids(tmp_path / "other.csv")
+
+
+FOREIGN = {
+    "commas": b"uid,country\nu1,DE\n",
+    "semicolons": b"u1;DE\nu2;FR\n",
+    "bars": b"u1|DE\nu2|FR\n",
+    "double colons": b"1::F::1\n2::M::56\n",
+    "lists": b"0 1 2\n1 3\n2\n",
+    "another header": b"User_ID\nu1\nu2\n",
+    "a word": b"user\nu1\nu2\n",
+    "JSON": b"[1,2,3]\n",
+    "JSON of lists": b"[[1, 2], [3]]\n",
+    "HTML": b"<!DOCTYPE html>\n<html>\n<body>Not found</body>\n</html>\n",
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "npy": b"\x93NUMPY\x01\x00v\x00{'descr': '<i8', }\n\x01\x00\x00\x00",
+    "pickle": b"\x80\x04\x95\x0b\x00\x00\x00]\x94(K\x01K\x02e.",
+    "PNG": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_nothing_but_a_list_of_ids_is_taken_for_one(tmp_path, content):
+    path = tmp_path / "u.txt"
+    path.write_bytes(content)
+    for ask in (lambda: read(path), lambda: read_ids(path)):
+        with pytest.raises(InputError, match=r"^--(users|exclude) .*u\.txt: .*[;(]") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_tfrecord_file_of_another_name_is_no_list(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "u.txt")) as writer:
+        writer.write(b"a" * 40)
+    with pytest.raises(InputError, match=r"u\.txt: the content isn't text; expected ids one a line"):
+        read(tmp_path / "u.txt")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_ids_may_look_odd_and_end_in_any_way(tmp_path, monkeypatch, end):
+    ids = ["Smith, John", "user 17", "a|b", "7", "Ünal", "user", "id"]
+    (tmp_path / "u.txt").write_bytes((end.join(ids) + end).encode())
+    expected = [(0, row, user.encode(), None) for row, user in enumerate(ids, 1)]
+    assert read(tmp_path / "u.txt") == expected
+    monkeypatch.setattr(users_module, "_BATCH_BYTES", 7)
+    assert read(tmp_path / "u.txt") == expected
+    assert read_ids(tmp_path / "u.txt") == tuple(ids)
+
+
+def test_headers_of_joined_files_are_no_users(tmp_path):
+    (tmp_path / "u.csv").write_text("user_id,n\na,1\nuser_id,n\nb,2\n\ufeffuser_id,n\nc,3\n")
+    faults = [None, "repeated header", None, "repeated header", None]
+    assert [row[3] for row in read(tmp_path / "u.csv")] == faults
+    (tmp_path / "x.csv").write_text("item_id\na\nitem_id\nb\n")
+    with pytest.raises(InputError, match=r"x\.csv line 3: the header is repeated; expected it once"):
+        read_ids(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "no.txt"])
+def test_a_name_that_cannot_be_is_one_line(tmp_path, name):
+    with pytest.raises(InputError, match=r"(no such file|file name too long); expected a file"):
+        read_ids(tmp_path / name)

@@ -153,8 +153,7 @@ def test_a_compressed_tfrecord_file_that_is_cut_between_records_is_refused(tmp_p
     with pytest.raises(InputError, match="gzip data ends too early"):
         read_interactions(path)
     path.write_bytes(bz2.compress(gzip.decompress(whole)))
-    with pytest.raises(InputError, match="TFRecord compressed with bzip2; expected gzip or none"):
-        read_interactions(path)
+    assert len(read_interactions(path)) == 50
 
 
 @pytest.mark.parametrize(("program", "extension"), [("gzip", "gz"), ("bzip2", "bz2"), ("xz", "xz"), ("zstd", "zst")])

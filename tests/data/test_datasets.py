@@ -76,9 +76,9 @@ def test_negatives_are_uniform_over_items_that_the_user_has_not_seen():
     assert counts.min() > 0.5 * counts.mean()
 
 
-@pytest.mark.parametrize("table_bytes", [datasets._TABLE_BYTES, 0], ids=["table", "histories"])
+@pytest.mark.parametrize("table_bytes", [datasets.TABLE_BYTES, 0], ids=["table", "histories"])
 def test_positives_are_what_a_user_has_seen(table_bytes, monkeypatch):
-    monkeypatch.setattr(datasets, "_TABLE_BYTES", table_bytes)
+    monkeypatch.setattr(datasets, "TABLE_BYTES", table_bytes)
     train = interactions()
     seen = set(zip(train.user_index.tolist(), train.item_index.tolist()))
     for batch in take(training_batches(train, 11, 40, 5, seen=train.to_csr(30)), 3):

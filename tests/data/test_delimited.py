@@ -223,6 +223,27 @@ def test_the_earliest_of_a_repeated_pair_is_kept(tmp_path):
     assert (table.interactions.timestamp.tolist(), table.report.filtered, table.report.duplicate) == ([9], 4, 0)
 
 
+JOINED = {
+    "ids alone": ("user_id,item_id\n", "u{},i{}\n"),
+    "with numbers": ("user_id,item_id,rating\n", "u{},i{},5\n"),
+    "other order": ("title,item_id,user_id\n", "t,i{1},u{0}\n"),
+    "RecBole": ("user_id:token\titem_id:token\n", "u{}\ti{}\n"),
+}
+
+
+@pytest.mark.parametrize(("header", "row"), JOINED.values(), ids=JOINED)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_headers_of_joined_files_are_bad_rows(tmp_path, header, row, mark):
+    text = header + row.format(1, 1) + mark + header + row.format(2, 2)
+    path = write(tmp_path / ("a.inter" if "token" in header else "a.csv"), text)
+    with pytest.raises(InputError, match=r"1 bad row, 0 allowed: repeated header 1 \(line 3\)"):
+        read_interactions(path)
+    assert pairs_of(read_interactions(path, max_bad_rows=1)) == [("u1", "i1"), ("u2", "i2")]
+    # An id may be called like a column.
+    path = write(path, header + row.format(1, 1).replace("u1", "user_id").replace("i1", "i"))
+    assert pairs_of(read_interactions(path)) == [("user_id", "i")]
+
+
 def test_inter_and_other_delimiters(tmp_path):
     inter = write(tmp_path / "a.inter", "user_id:token\titem_id:token\trating:float\nu 1\ti,1\t4\nu2\ti2\t5\n")
     table = read_interactions(inter)

@@ -1,15 +1,20 @@
 """Parquet, TFRecord, adjacency lists, and how a format is told."""
 
+import bz2
 import datetime
 import decimal
+import gzip
 import json
+import lzma
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tf_hqgnn.data.input_file import open_input
 from tf_hqgnn.data.interactions import detect_format, read_interactions
+from tf_hqgnn.data.tfrecord_file import record_batches
 from tf_hqgnn.types import InputError
 
 
@@ -188,7 +193,7 @@ def test_unusable_tfrecords(tmp_path):
     import tensorflow as tf
 
     (tmp_path / "a.tfrecord").write_bytes(b"user_id,item_id\n1,2\n")
-    with pytest.raises(InputError, match="not a TFRecord file, or damaged"):
+    with pytest.raises(InputError, match="not a TFRecord file; expected records of tf"):
         read_interactions(tmp_path / "a.tfrecord")
     with tf.io.TFRecordWriter(str(tmp_path / "b.tfrecord")) as writer:
         writer.write(b"\x0a\xff")
@@ -248,3 +253,68 @@ def test_min_rating(tmp_path):
     assert (pairs_of(table), table.report.filtered) == ([("b", "y")], 1)
     assert table.user_ids.tolist() == ["b"]
     assert json.loads(json.dumps(table.report.to_json()))["rows_read"] == 2
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"])
+def test_every_part_of_a_compressed_tfrecord_file_is_read(tmp_path, compress):
+    def records(name):
+        rows = [{"user_id": b"%s%d" % (name, n), "item_id": b"i"} for n in range(5)]
+        return write_tfrecord(tmp_path / "plain.tfrecord", rows).read_bytes()
+
+    first, second = records(b"a"), records(b"b")
+    expected = sorted(f"{name}{n}" for name in "ab" for n in range(5))
+    path = tmp_path / "log.tfrecord.gz"
+    for parts in (
+        [first, b"", second],
+        [b"", first + second],
+        [first, b"", b"", second, b""],
+        # A record goes on in the next member.
+        [first[:20], first[20:] + second],
+    ):
+        path.write_bytes(b"".join(map(compress, parts)) + b"\0" * 512)
+        assert read_interactions(path).user_ids.tolist() == expected
+
+
+def test_a_tfrecord_file_is_never_half_read(tmp_path):
+    whole = write_tfrecord(tmp_path / "whole", [{"user_id": b"u%d" % n, "item_id": b"i" * n} for n in range(1, 4)])
+    data = whole.read_bytes()
+    path = tmp_path / "part.tfrecord"
+    ends = {0, *np.cumsum([16 + len(record) for record in read_records(whole)]).tolist()}
+    for size in range(1, len(data)):
+        if size in ends:
+            continue
+        path.write_bytes(data[:size])
+        with pytest.raises(InputError, match=r"part\.tfrecord: (cut off in record|damaged or cut off|not a TFRecord)"):
+            read_interactions(path)
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        with pytest.raises(InputError, match=r"part\.tfrecord: (cut off|damaged|not a TFRecord|record \d is damaged)"):
+            read_interactions(path)
+
+
+def read_records(path):
+    import tensorflow as tf
+
+    return list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+
+
+def test_records_are_those_of_tensorflow(tmp_path):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(1)
+    records = [rng.bytes(int(size)) for size in [0, 1, *rng.integers(0, 200, 9000), 1024, 1025, 300_000]]
+    with tf.io.TFRecordWriter(str(tmp_path / "a")) as writer:
+        for record in records:
+            writer.write(record)
+    with open_input(tmp_path / "a") as stream:
+        batches = list(record_batches(stream, "a"))
+    assert len(batches) > 2
+    assert [record for batch in batches for record in batch] == records == read_records(tmp_path / "a")
+    assert detect_format(tmp_path / "a") == "tfrecord"
+
+
+def test_integer_ids_of_tfrecords_are_those_of_csv(tmp_path):
+    table = read_interactions(write_tfrecord(tmp_path / "a.tfrecord", [{"user_id": 7, "item_id": -1}]))
+    assert (table.user_ids.tolist(), table.item_ids.tolist()) == (["7"], ["-1"])
+    with pytest.raises(InputError, match=r"user_id is of type float; expected bytes or int64, write the ids as text"):
+        read_interactions(write_tfrecord(tmp_path / "b.tfrecord", [{"user_id": 7.5, "item_id": b"i"}]))

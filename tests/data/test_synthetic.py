@@ -73,7 +73,7 @@ def test_the_log_does_not_depend_on_how_many_draws_are_made_at_once(users, items
     interactions = users + int(density * (users * items - users))
     whole = generate_log(users, items, interactions, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "_DRAWS_AT_ONCE", draws_at_once)
+        patch.setattr(synthetic, "DRAWS_AT_ONCE", draws_at_once)
         parts = generate_log(users, items, interactions, seed)
     np.testing.assert_array_equal(parts.user_index, whole.user_index)
     np.testing.assert_array_equal(parts.item_index, whole.item_index)
@@ -83,7 +83,7 @@ def test_the_log_does_not_depend_on_how_many_draws_are_made_at_once(users, items
 def test_logs_of_several_batches(tmp_path, monkeypatch, extension):
     log = generate_log(30, 40, 300, seed=3)
     write_log(log, tmp_path / f"whole.{extension}")
-    monkeypatch.setattr(synthetic, "_ROWS_PER_BATCH", 70)
+    monkeypatch.setattr(synthetic, "ROWS_PER_BATCH", 70)
     write_log(log, tmp_path / f"parts.{extension}")
     whole, parts = (read_interactions(tmp_path / f"{name}.{extension}") for name in ("whole", "parts"))
     np.testing.assert_array_equal(parts.user_ids, whole.user_ids)
@@ -92,7 +92,7 @@ def test_logs_of_several_batches(tmp_path, monkeypatch, extension):
 
 
 def test_memory_of_a_log_is_a_few_numbers_an_interaction(monkeypatch):
-    monkeypatch.setattr(synthetic, "_DRAWS_AT_ONCE", 1 << 12)
+    monkeypatch.setattr(synthetic, "DRAWS_AT_ONCE", 1 << 12)
     tracemalloc.start()
     generate_log(4_000, 1_000, 200_000, seed=1)
     peak = tracemalloc.get_traced_memory()[1]

@@ -9,19 +9,15 @@ from dataclasses import dataclass
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tf_hqgnn.beam.users import COLUMN, ROWS
+from tf_hqgnn.data.ids import MISSING, id_faults
 from tf_hqgnn.types import BoolArray, Int64Array
 
 EMPTY = "empty id"
 UNDECODABLE = "undecodable"
-TOO_LONG = "too long"
 DUPLICATE = "duplicate"
 UNKNOWN = "unknown user"
-
-# An id beyond it is a file that was taken for something else.
-MAX_ID_BYTES = 4096
 
 # Why a row has no answer. `user_id` is text, at most 200 characters, with \x.. for what isn't UTF-8.
 REJECTED = pa.schema([("file", pa.int32()), ("row", pa.int64()), ("reason", pa.string()), (COLUMN, pa.string())])
@@ -105,8 +101,8 @@ def sort_out(number: int, rows: pa.Table) -> ShardOfUsers:
     ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     faults = rows.column("fault").to_numpy()
     good = rows.column("fault").is_null().to_numpy()
-    lengths = pc.binary_length(ids).fill_null(0).to_numpy(zero_copy_only=False)
-    for reason, wrong in ((EMPTY, lengths == 0), (TOO_LONG, lengths > MAX_ID_BYTES), (UNDECODABLE, ~_is_utf8(ids))):
+    for fault, wrong in (*id_faults(ids).items(), (UNDECODABLE, ~_is_utf8(ids))):
+        reason = EMPTY if fault == MISSING else fault
         faults[wrong & good] = reason
         good &= ~wrong
     candidates = np.flatnonzero(good)

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from tf_hqgnn.data.arrow_text import read_columns
-from tf_hqgnn.data.chunks import BROKEN_QUOTING
+from tf_hqgnn.data.chunks import BROKEN_QUOTING, REPEATED_HEADER
 from tf_hqgnn.data.compression import SUFFIXES
+from tf_hqgnn.data.id_lines import check_id_lines
 from tf_hqgnn.data.input_file import check_regular, input_parts, readable, text_of
+from tf_hqgnn.data.lines import line_blocks
 from tf_hqgnn.data.parquet_columns import check_type, to_bytes
 from tf_hqgnn.data.parquet_file import open_parquet, read_row_group
 from tf_hqgnn.data.records import records
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 ALL = "all"
 COLUMN = "user_id"
 WRONG_COLUMN_COUNT = "wrong number of columns"
+# The header once more, in the middle of joined files.
+_HEADERS = (COLUMN.encode(), f"\ufeff{COLUMN}".encode(), f"{COLUMN}:token".encode())
 
 # One row read: its number in the file from 1, its id as it was found, and what is wrong with it, if that is known.
 ROWS = pa.schema([("file", pa.int32()), ("row", pa.int64()), (COLUMN, pa.binary()), ("fault", pa.string())])
@@ -149,11 +154,7 @@ def _kind(path: str, suffix: str, head: bytes) -> str:
         table = TextTable(io.BufferedReader(io.BytesIO(head)), f"--users {path}", COLUMN)
         _column(path, table.names)
         return "table"
-    if b"\t" in head.partition(b"\n")[0]:
-        raise InputError(
-            f"--users {path}: the first line has tabs and no column {COLUMN}; expected ids one a line, or a header "
-            f"with {COLUMN}"
-        )
+    check_id_lines(head, f"--users {path}", COLUMN)
     return "text"
 
 
@@ -200,15 +201,10 @@ def _batch(source: Source, first_row: int, ids: Any, faults: list[str | None] | 
 
 def _read_text(source: Source) -> Iterator[pa.RecordBatch]:
     row = source.first_row
-    rest = b""
     with _open_text(source.path) as file:
-        while block := file.read(_BATCH_BYTES):
-            text = rest + block
-            *lines, rest = text.split(b"\n")
-            yield _batch(source, row, [line.removesuffix(b"\r") for line in lines] if b"\r" in text else lines)
+        for lines in line_blocks(file, _BATCH_BYTES):
+            yield _batch(source, row, lines)
             row += len(lines)
-    if rest:
-        yield _batch(source, row, [rest.removesuffix(b"\r")])
 
 
 def _read_table(source: Source) -> Iterator[pa.RecordBatch]:
@@ -232,13 +228,18 @@ def _column_of(
         return [], None
     regular = read_columns(block, delimiter, width, {column: pa.binary()})
     if regular is not None:
-        return pa.concat_arrays(regular.column(0).chunks), None
+        found = pa.concat_arrays(regular.column(0).chunks)
+        if not any(pc.any(pc.equal(found, name)).as_py() for name in _HEADERS):
+            return found, None
     ids: list[bytes] = []
     faults: list[str | None] = []
     for record in records(block, delimiter, line):
-        good = record.fields is not None and len(record.fields) == width
-        ids.append(record.fields[column] if record.fields is not None and good else record.text)
-        faults.append(None if good else BROKEN_QUOTING if record.fields is None else WRONG_COLUMN_COUNT)
+        if record.fields is None or len(record.fields) != width:
+            ids.append(record.text)
+            faults.append(BROKEN_QUOTING if record.fields is None else WRONG_COLUMN_COUNT)
+        else:
+            ids.append(record.fields[column])
+            faults.append(REPEATED_HEADER if ids[-1] in _HEADERS else None)
     return ids, faults
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from tf_hqgnn.data.ids import MAX_ID_BYTES, MISSING, TOO_LONG, WITH_NUL
 from tf_hqgnn.data.timestamps import ACCEPTED
 from tf_hqgnn.types import Float64Array, InputError
 
@@ -20,6 +21,8 @@ NUMBER_COLUMNS = ("timestamp", "rating", "weight")
 UNDECODABLE = "undecodable bytes"
 BROKEN_QUOTING = "broken quoting"
 WRONG_COLUMN_COUNT = "wrong column count"
+# Of files that were joined without taking their headers off.
+REPEATED_HEADER = "repeated header"
 
 
 # What a good value of each column is, for messages.
@@ -30,9 +33,20 @@ _VALUES = {
 }
 
 
-def missing(column: str) -> str:
-    """The kind of a row without this id."""
-    return f"missing {column}"
+_FAULTS_OF_IDS = {
+    MISSING: ("missing {}", "an id in every row"),
+    TOO_LONG: ("{} too long", f"ids of at most {MAX_ID_BYTES:,} bytes"),
+    WITH_NUL: ("NUL character in {}", "ids without NUL characters"),
+}
+
+
+def bad_id(column: str, fault: str) -> str:
+    """The kind of a row whose id has one of the faults of `tf_hqgnn.data.ids`.
+
+    >>> bad_id("user_id", MISSING), bad_id("item_id", TOO_LONG)
+    ('missing user_id', 'item_id too long')
+    """
+    return _FAULTS_OF_IDS[fault][0].format(column)
 
 
 def not_finite(column: str) -> str:
@@ -46,8 +60,9 @@ def expectation(kind: str) -> str:
     >>> expectation("missing user_id")
     'an id in every row'
     """
-    if kind.startswith("missing "):
-        return "an id in every row"
+    for fault, (_, expected) in _FAULTS_OF_IDS.items():
+        if kind in [bad_id(column, fault) for column in ID_COLUMNS]:
+            return expected
     for column, value in _VALUES.items():
         if kind == not_finite(column):
             return f"{column} to be {value}"
@@ -55,6 +70,7 @@ def expectation(kind: str) -> str:
         UNDECODABLE: "UTF-8 text",
         BROKEN_QUOTING: 'fields such as title or "title"',
         WRONG_COLUMN_COUNT: "as many columns as the header has",
+        REPEATED_HEADER: "the header once, before the first row",
     }[kind]
 
 
@@ -91,6 +107,15 @@ def chunk_from_lists(
 def dictionary(strings: pa.Array) -> pa.DictionaryArray:
     """Strings as dictionary<int32, string>."""
     return strings.dictionary_encode()
+
+
+def is_header(user: str, item: str) -> bool:
+    r"""Whether a row names the id columns, as the header does; a byte order mark may be before it.
+
+    >>> is_header("\ufeffuser_id", "item_id"), is_header("user_id:token", "item_id:token"), is_header("user_id", "i")
+    (True, True, False)
+    """
+    return tuple(name.removeprefix("\ufeff").partition(":")[0] for name in (user, item)) == ID_COLUMNS
 
 
 def check_columns(path: Path, names: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ _NEGATIVE_DRAWS = 4
 
 # Of a table of all users and items. Where it is that small, looking pairs up is faster than going through histories,
 # which are long in a log of few items.
-_TABLE_BYTES = 2**25
+TABLE_BYTES = 2**25
 
 
 def steps_per_epoch(num_interactions: int, batch_size: int) -> int:
@@ -110,7 +110,7 @@ def _is_positive(seen: CSR, num_items: int) -> Callable[[tf.Tensor, tf.Tensor], 
     """
     indptr, indices = seen
     num_users = len(indptr) - 1
-    if num_users * num_items > _TABLE_BYTES:
+    if num_users * num_items > TABLE_BYTES:
         histories = tf.constant(indptr), tf.constant(indices)
         return lambda user_index, item_index: _positives(user_index, item_index, *histories, num_items)
     is_seen = np.zeros([num_users, num_items], bool)

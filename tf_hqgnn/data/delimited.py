@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tf_hqgnn.data.arrow_text import read_columns
 from tf_hqgnn.data.chunks import (
@@ -23,15 +24,18 @@ from tf_hqgnn.data.chunks import (
     ID_COLUMNS,
     LARGEST,
     NUMBER_COLUMNS,
+    REPEATED_HEADER,
     UNDECODABLE,
     WRONG_COLUMN_COUNT,
     Chunk,
     Chunks,
+    bad_id,
     check_columns,
     chunk_from_lists,
-    missing,
+    is_header,
     not_finite,
 )
+from tf_hqgnn.data.ids import id_fault, id_faults
 from tf_hqgnn.data.input_file import open_text
 from tf_hqgnn.data.records import count_lines, record_ends, records
 from tf_hqgnn.data.report import BadRowLog
@@ -48,9 +52,9 @@ _COMMA_NUMBER = re.compile(NUMBER.replace(r"\.", "[.,]").encode())
 def read_delimited(path: Path, log: BadRowLog, *, inter: bool = False, block_bytes: int = _BLOCK_BYTES) -> Chunks:
     """Yields the good rows of a file with a header, and notes the others in `log`.
 
-    See `TextTable` for delimiters, quotes and line ends; other columns are ignored. Nothing but the empty string is a
-    missing id, and an empty number is bad: a column is filled or left out. Where `;` separates, numbers may have a
-    decimal comma. A timestamp is a number or ISO 8601.
+    See `TextTable` for delimiters, quotes and line ends; other columns are ignored. An id is taken as it is, blanks
+    around it included; see `tf_hqgnn.data.ids` for what is none. An empty number is bad: a column is filled or left
+    out. Where `;` separates, numbers may have a decimal comma. A timestamp is a number or ISO 8601.
 
     Args:
       path: the file.
@@ -146,8 +150,12 @@ class _Reader:
             }
             if not all((np.abs(values) <= LARGEST[name]).all() for name, values in numbers.items()):
                 return None
-            if any(columns[name].dictionary.index("").as_py() >= 0 for name in ID_COLUMNS):
-                return None
+            for name in ID_COLUMNS:
+                ids = columns[name].dictionary
+                # The header may have been read once more, if the column's own name is an id.
+                named = pc.match_substring_regex(ids, pattern=f"^(\ufeff)?{name}(:|$)")
+                if pc.any(named).as_py() or any(mask.any() for mask in id_faults(ids).values()):
+                    return None
             chunks.append(
                 Chunk(columns["user_id"], columns["item_id"], *(numbers.get(name) for name in NUMBER_COLUMNS))
             )
@@ -179,9 +187,11 @@ class _Reader:
             user, item = (fields[self._position[name]].decode() for name in ID_COLUMNS)
         except UnicodeDecodeError:
             return UNDECODABLE
+        if is_header(user, item):
+            return REPEATED_HEADER
         for name, value in zip(ID_COLUMNS, (user, item)):
-            if not value:
-                return missing(name)
+            if fault := id_fault(value):
+                return bad_id(name, fault)
         values = []
         for name in self._numbers:
             number = self._number_of(name, fields[self._position[name]])

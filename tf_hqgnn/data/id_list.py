@@ -7,7 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_hqgnn.data.input_file import input_parts, open_input, open_text
+from tf_hqgnn.data.chunks import bad_id, expectation
+from tf_hqgnn.data.id_lines import check_id_lines
+from tf_hqgnn.data.ids import MISSING, id_fault
+from tf_hqgnn.data.input_file import input_parts, is_empty_file, open_input, text_of
+from tf_hqgnn.data.lines import text_lines
 from tf_hqgnn.data.parquet_columns import check_type, to_strings
 from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.records import records
@@ -15,6 +19,7 @@ from tf_hqgnn.data.text_table import TABLE_SUFFIXES, TextTable, names_column
 from tf_hqgnn.types import InputError
 
 _HEAD_BYTES = 4096
+_BOM = "\ufeff".encode()
 _BATCH_ROWS = 1 << 16
 
 
@@ -27,10 +32,10 @@ def read_id_list(path: Path, column: str, setting: str) -> tuple[str, ...]:
       setting: names the path in messages.
 
     Raises:
-      InputError: It can't be read, has no such column, or isn't UTF-8.
+      InputError: It can't be read, has no such column, or holds something else than ids.
     """
     ids: list[str] = []
-    if path.is_file() and path.stat().st_size == 0:
+    if is_empty_file(path, "ids", setting):
         return ()
     for part in input_parts(path, "ids", setting):
         name = f"{setting} {part}"
@@ -39,14 +44,21 @@ def read_id_list(path: Path, column: str, setting: str) -> tuple[str, ...]:
         if is_parquet:
             ids += _parquet_ids(part, name, column)
             continue
-        with open_text(part) as stream:
-            is_table = part.suffix.lower() in TABLE_SUFFIXES or names_column(stream.peek(_HEAD_BYTES), column)
-            lines = _table_ids(TextTable(stream, name, column), name, column) if is_table else stream
+        with text_of(open_input(part), name) as stream:
+            head = stream.peek(_HEAD_BYTES)
+            is_table = part.suffix.lower() in TABLE_SUFFIXES or names_column(head, column)
+            if not is_table:
+                check_id_lines(head, name, column)
+            lines = _table_ids(TextTable(stream, name, column), name, column) if is_table else text_lines(stream)
             for number, line in enumerate(lines, 1):
                 try:
-                    ids.append(line.rstrip(b"\r\n").decode())
+                    value = line.decode()
                 except UnicodeDecodeError as error:
                     raise InputError(f"{name}: id {number} isn't UTF-8 text; expected ids one a line") from error
+                fault = id_fault(value)
+                if fault not in (None, MISSING):
+                    raise InputError(f"{name}: id {number}: {fault}; expected {expectation(bad_id(column, fault))}")
+                ids.append("" if fault else value)
     return tuple(filter(None, ids))
 
 
@@ -57,7 +69,10 @@ def _table_ids(table: TextTable, name: str, column: str) -> Iterator[bytes]:
         for record in records(block, table.delimiter, first_line):
             if record.fields is None or len(record.fields) != len(table.names):
                 raise InputError(f"{name} line {record.line}: expected {len(table.names)} columns, as in the header")
-            yield record.fields[place]
+            value = record.fields[place]
+            if value.removeprefix(_BOM) == column.encode():
+                raise InputError(f"{name} line {record.line}: the header is repeated; expected it once")
+            yield value
 
 
 def _parquet_ids(path: Path, name: str, column: str) -> list[str]:

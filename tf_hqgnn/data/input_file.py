@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import stat
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -19,6 +20,9 @@ _BOM = b"\xef\xbb\xbf"
 _PARTITION = re.compile(r"([^=]+)=.*")
 _KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
 
+_COMPRESS = "compress it with gzip, bzip2, xz or zstd instead"
+_AGAIN = "download the file itself (a page may be what a server says instead of it), or write it as CSV"
+
 # What isn't text, by how it begins, and what to do about it.
 _OTHERS = (
     (
@@ -29,15 +33,26 @@ _OTHERS = (
     (re.compile(rb"PK\x03\x04"), "a ZIP archive or an Excel workbook", "unpack it, or save the table as CSV"),
     (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive", "unpack it"),
     (re.compile(rb"7z\xbc\xaf\x27\x1c"), "a 7-Zip archive", "unpack it"),
-    (re.compile(rb"\x04\x22\x4d\x18"), "compressed with LZ4", "compress it with gzip, bzip2, xz or zstd instead"),
-    (re.compile(rb"\x1f\x9d"), "compressed with compress (.Z)", "compress it with gzip, bzip2, xz or zstd instead"),
-    (re.compile(rb"\xff\x06\0\0sNaPpY"), "compressed with Snappy", "compress it with gzip, bzip2, xz or zstd instead"),
+    (re.compile(rb"\x04\x22\x4d\x18"), "compressed with LZ4", _COMPRESS),
+    (re.compile(rb"\x1f\x9d"), "compressed with compress (.Z)", _COMPRESS),
+    (re.compile(rb"\xff\x06\0\0sNaPpY"), "compressed with Snappy", _COMPRESS),
     (re.compile(rb"ARROW1\0"), "an Arrow (Feather) file", "write it as CSV or Parquet"),
     (re.compile(rb"ORC[^ -~\t\r\n]"), "an ORC file", "write it as CSV or Parquet"),
     (re.compile(rb"Obj\x01"), "an Avro file", "write it as CSV or Parquet"),
     (re.compile(rb"SQLite format 3"), "a SQLite database", "export the table as CSV"),
     (re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]"), "UTF-16", "expected UTF-8, save it as UTF-8"),
-    (re.compile(rb"[\[{]\s*[\"{]"), "JSON", "write it as CSV or Parquet"),
+    (re.compile(rb"\{\s*[\"}]|\[\s*([\"{\[]|-?[0-9.]+\s*[,\]])"), "JSON", "write it as CSV or Parquet"),
+    (re.compile(rb"\s*<(!DOCTYPE|!--|\?xml|[A-Za-z][A-Za-z0-9:]*[\s>/])", re.IGNORECASE), "HTML or XML", _AGAIN),
+    (re.compile(rb"version https://git-lfs\."), "a pointer of Git LFS", "fetch the file itself with git lfs pull"),
+    (re.compile(rb"%PDF-"), "a PDF document", "export the table as CSV"),
+    (re.compile(rb"\{\\rtf"), "an RTF document", "save the table as CSV"),
+    (re.compile(rb"\xd0\xcf\x11\xe0"), "an old Excel workbook (.xls) or another Office file", "save the table as CSV"),
+    (re.compile(rb"%%MatrixMarket"), "a sparse matrix (Matrix Market)", "write its entries as CSV with a header"),
+    (re.compile(rb"\x93NUMPY"), "an array of NumPy (.npy)", "write it as CSV or Parquet"),
+    (re.compile(rb"\x80[\x02-\x05]"), "a pickle of Python", "write it as CSV or Parquet"),
+    (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8"), "an image", "name the file with the table"),
+    (re.compile(rb"\x89HDF\r\n"), "an HDF5 file", "write it as CSV or Parquet"),
+    (re.compile(rb"\x5d\0\0[\0-\xff]{2}"), "compressed with LZMA (.lzma)", _COMPRESS),
 )
 
 
@@ -73,6 +88,12 @@ def input_parts(path: Path, holds: str = "interactions", setting: str = "data.pa
     return parts
 
 
+def is_empty_file(path: Path, holds: str, setting: str) -> bool:
+    """Whether a path is a file of no bytes; raises InputError if it isn't there."""
+    mode, size = _stat(path, holds, setting)
+    return stat.S_ISREG(mode) and size == 0
+
+
 def check_regular(path: Path) -> None:
     """Raises InputError unless a path is a regular file, or leads to one."""
     mode, _ = _stat(path, "data", "the path")
@@ -85,7 +106,10 @@ def open_input(path: Path) -> io.BufferedReader:
     Raises:
       InputError: It can't be opened. Reading from it raises InputError where it is damaged or cut off.
     """
-    return readable(open_raw(path), str(path))
+    with ExitStack() as until_it_is_whole:
+        stream = readable(until_it_is_whole.enter_context(open_raw(path)), str(path))
+        until_it_is_whole.pop_all()
+    return stream
 
 
 def open_raw(path: Path) -> io.BufferedReader:
@@ -129,7 +153,10 @@ def open_text(path: Path) -> io.BufferedReader:
     Raises:
       InputError: It can't be opened, or isn't text in UTF-8 but of another kind that can be told.
     """
-    return text_of(open_input(path), str(path))
+    with ExitStack() as until_it_is_whole:
+        stream = text_of(until_it_is_whole.enter_context(open_input(path)), str(path))
+        until_it_is_whole.pop_all()
+    return stream
 
 
 def text_of(stream: io.BufferedReader, name: str) -> io.BufferedReader:

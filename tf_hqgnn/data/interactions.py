@@ -94,12 +94,12 @@ def read_interactions(
         file's extension, else by its content.
       min_rating: the lowest rating that counts as an interaction.
       max_bad_rows: how many bad rows are tolerated.
-      quarantine_path: where bad rows are written; any number is tolerated then.
+      quarantine_path: where bad rows are written (see `Quarantine`); any number is tolerated then.
 
     Raises:
       InputError: The file is missing or empty, lacks a column, has too many bad rows, or nothing is left of it.
     """
-    with BadRowLog(max_bad_rows, quarantine_path) as log:
+    with BadRowLog(max_bad_rows, quarantine_path, [Path(path)]) as log:
         return read_table(path, format, log, min_rating)
 
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from tf_hqgnn.data.chunks import bad_id, expectation
+from tf_hqgnn.data.ids import id_fault
 from tf_hqgnn.data.input_file import input_parts, open_input, open_text
 from tf_hqgnn.data.parquet_columns import check_type, to_strings
 from tf_hqgnn.data.parquet_file import open_parquet, read_batches
@@ -98,8 +100,11 @@ def read_items(path: str | Path) -> ItemCatalogue:
                 )
             for where, values in rows:
                 item_id = values["item_id"]
-                if not item_id:
-                    raise InputError(f"{where}: missing item_id; expected one in every row")
+                if fault := id_fault(item_id):
+                    kind = bad_id("item_id", fault)
+                    raise InputError(f"{where}: {kind}; expected {expectation(kind)}")
+                if item_id.removeprefix("\ufeff") == "item_id":
+                    raise InputError(f"{where}: the header is repeated; expected it once, before the first row")
                 if item_id in places:
                     before = places[item_id].removeprefix(f"{part} ")
                     raise InputError(f"{where}: item_id {item_id!r} came before in {before}; expected it once")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -42,9 +43,11 @@ def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
     Raises:
       InputError: The input or the settings can't be used; one line says what, where and how to mend it.
     """
-    with BadRowLog(config.max_bad_rows, config.quarantine_path) as log:
-        if config.path is not None:
-            spans = resolve_spans(config.path, config.num_spans)
+    spans = () if config.path is None else resolve_spans(config.path, config.num_spans)
+    others = (config.train_path, config.valid_path, config.test_path, config.items_path)
+    inputs = [span.path for span in spans] + [Path(path) for path in others if path is not None]
+    with BadRowLog(config.max_bad_rows, config.quarantine_path, inputs) as log:
+        if spans:
             limits = config.max_growth, config.max_id_drift
             table = read_spans(spans, config.format, log, config.min_rating, *limits)
             table = k_core(table, config.k_core)

@@ -15,11 +15,12 @@ from tf_hqgnn.data.chunks import (
     UNDECODABLE,
     Chunk,
     Chunks,
+    bad_id,
     check_columns,
     dictionary,
-    missing,
     not_finite,
 )
+from tf_hqgnn.data.ids import id_faults
 from tf_hqgnn.data.parquet_columns import check_type, is_text, to_strings, value_type
 from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.report import BadRowLog
@@ -33,8 +34,8 @@ def read_parquet(path: Path, log: BadRowLog) -> Chunks:
     """Yields the good rows of a Parquet file, and notes the others in `log`; "line" is the row's number from 1.
 
     Ids are strings, binary (UTF-8), integers or dictionaries of these; numbers are of any numeric type, and `timestamp`
-    also of Parquet's timestamp and date types (then seconds since 1970), or text as in CSV. A null or empty id is
-    missing, a null number is bad.
+    also of Parquet's timestamp and date types (then seconds since 1970), or text as in CSV. A null or blank id
+    is missing, a null number is bad.
 
     Args:
       path: the file.
@@ -73,9 +74,9 @@ def _chunk(path: Path, batch: pa.RecordBatch, numbers: list[str], line: int, log
         ids[name], undecodable = to_strings(columns[name])
         fault[undecodable] = 0
     for name in ID_COLUMNS:
-        kinds.append(missing(name))
-        absent = np.asarray(pa.compute.equal(ids[name], "").fill_null(True))
-        fault[absent & (fault < 0)] = len(kinds) - 1
+        for what, mask in id_faults(ids[name]).items():
+            kinds.append(bad_id(name, what))
+            fault[mask & (fault < 0)] = len(kinds) - 1
     values = {}
     for name in numbers:
         kinds.append(not_finite(name))

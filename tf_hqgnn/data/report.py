@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import Any
 
 from tf_hqgnn.data.anomalies import FileProfile
 from tf_hqgnn.data.chunks import expectation
+from tf_hqgnn.data.quarantine import Quarantine
 from tf_hqgnn.types import InputError
 
 _SHOWN_LINES = 5
@@ -133,45 +134,35 @@ def describe_bad(bad: Mapping[str, BadRows]) -> str:
 class BadRowLog:
     """Collects bad rows while files are read, and writes them to the quarantine file if there is one.
 
-    The quarantine is a CSV file with the columns `file,line,kind,row`; `row` holds the row's bytes unchanged. It is
-    written even when it stays empty, so that one from an earlier run can't be taken for this run's.
+    It is written even when it stays empty, so that one from an earlier run can't be taken for this run's.
 
     Args:
       max_bad_rows: how many bad rows `check` lets pass, all files together.
-      quarantine_path: where the bad rows go; then `check` lets any number pass.
+      quarantine_path: where the bad rows go, see `Quarantine`; then `check` lets any number pass.
+      inputs: every file and folder that is read, which the quarantine must spare.
     """
 
-    def __init__(self, max_bad_rows: int = 0, quarantine_path: str | Path | None = None) -> None:
+    def __init__(
+        self, max_bad_rows: int = 0, quarantine_path: str | Path | None = None, inputs: Iterable[Path] = ()
+    ) -> None:
         self._max_bad_rows = max_bad_rows
         self._path = None if quarantine_path is None else Path(quarantine_path)
-        self._partial = Path(f"{quarantine_path}.partial")
+        self._inputs = tuple(inputs)
         self._counts: dict[tuple[str, str], int] = {}
         self._lines: dict[tuple[str, str], list[int]] = {}
         self._examples: dict[tuple[str, str], str] = {}
-        self._file: IO[str] | None = None
-        self._writer: Any = None
+        self._quarantine: Quarantine | None = None
 
     def __enter__(self) -> BadRowLog:
         if self._path is not None:
-            try:
-                # surrogateescape lets undecodable bytes through unchanged.
-                self._file = self._partial.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-            except OSError as error:
-                raise InputError(
-                    f"data.quarantine_path {self._path}: {error.strerror}; expected a file in a folder that exists"
-                ) from error
-            self._writer = csv.writer(self._file, lineterminator="\n")
-            self._writer.writerow(["file", "line", "kind", "row"])
+            self._quarantine = Quarantine(self._path, self._inputs)
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._file is not None and self._path is not None:
-            self._file.close()
-            self._file = None
-            if kind is None:
-                self._partial.replace(self._path)
-            else:
-                self._partial.unlink()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._quarantine is not None:
+            self._quarantine.close(kind, error, trace)
 
     def add(self, source: str, kind: str, line: int, row: bytes) -> None:
         """Notes one bad row: `row` is what the file holds, without its line end."""
@@ -182,8 +173,8 @@ class BadRowLog:
             lines.append(line)
         if key not in self._examples:
             self._examples[key] = repr(row[:_EXAMPLE_BYTES].decode("utf-8", "backslashreplace"))
-        if self._writer is not None:
-            self._writer.writerow([source, line, kind, row.decode("utf-8", "surrogateescape")])
+        if self._quarantine is not None:
+            self._quarantine.add(source, line, kind, row)
 
     def bad(self, source: str | None = None) -> dict[str, BadRows]:
         """The bad rows by kind: of one file, or of all with the file's name in front where there are several."""

@@ -29,8 +29,8 @@ _TASTE_SHARE, _COMMUNITY_SHARE = 0.5, 0.35
 _TASTES_PER_USER = 2
 _ROUNDS = 8
 _START, _SECONDS = 1_577_836_800, 2 * 365 * 86_400  # two years from 2020-01-01
-_ROWS_PER_BATCH = 1 << 20
-_DRAWS_AT_ONCE = 1 << 21
+ROWS_PER_BATCH = 1 << 20
+DRAWS_AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -230,9 +230,9 @@ def _draw_pairs(
 
 
 def _groups(draws: Int64Array) -> Iterator[tuple[slice, slice]]:
-    """Users with about `_DRAWS_AT_ONCE` draws together, and the rows of these among all: bounds temporary arrays."""
+    """Users with about `DRAWS_AT_ONCE` draws together, and the rows of these among all: bounds temporary arrays."""
     ends = np.concatenate([[0], np.cumsum(draws)])
-    wanted = np.arange(_DRAWS_AT_ONCE, ends[-1], _DRAWS_AT_ONCE)
+    wanted = np.arange(DRAWS_AT_ONCE, ends[-1], DRAWS_AT_ONCE)
     edges = np.unique(np.concatenate([[0], np.searchsorted(ends, wanted), [len(draws)]]))
     for first, last in itertools.pairwise(edges):
         yield slice(int(first), int(last)), slice(int(ends[first]), int(ends[last]))
@@ -302,8 +302,8 @@ def _write(writer: Callable[[GeneratedLog, Path], None], log: GeneratedLog, path
 def _tables(log: GeneratedLog) -> Iterator[pa.Table]:
     """The log in parts, with ids spelt out."""
     user_ids, item_ids = pa.array(log.user_ids, pa.utf8()), pa.array(log.item_ids, pa.utf8())
-    for start in range(0, len(log.user_index), _ROWS_PER_BATCH):
-        rows = slice(start, start + _ROWS_PER_BATCH)
+    for start in range(0, len(log.user_index), ROWS_PER_BATCH):
+        rows = slice(start, start + ROWS_PER_BATCH)
         columns = {
             "user_id": user_ids.take(pa.array(log.user_index[rows])),
             "item_id": item_ids.take(pa.array(log.item_index[rows])),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,24 @@ from tf_hqgnn.data.chunks import (
     UNDECODABLE,
     WRONG_COLUMN_COUNT,
     Chunks,
+    bad_id,
     check_columns,
     chunk_from_lists,
-    missing,
     not_finite,
 )
-from tf_hqgnn.data.compression import compression_of
+from tf_hqgnn.data.ids import id_fault
 from tf_hqgnn.data.input_file import open_input
 from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.data.tfrecord_file import record_batches
 from tf_hqgnn.data.timestamps import to_seconds
-from tf_hqgnn.types import InputError, ObjectArray
-
-_BATCH_ROWS = 4096
-_CHECKED_BYTES = 1 << 20
+from tf_hqgnn.types import InputError
 
 
 def read_tfrecord(path: Path, log: BadRowLog) -> Chunks:
-    """Yields the good rows of a TFRecord file (plain or GZIP), one tf.Example a row; "line" is its number from 1.
+    """Yields the good rows of a TFRecord file, plain or compressed, one tf.Example a row; "line" is its number from 1.
 
-    `user_id` and `item_id` are bytes features with one value, `timestamp`, `rating` and `weight` float or int64 ones;
-    `timestamp` may also be text, as in CSV.
+    `user_id` and `item_id` are bytes or int64 features with one value, `timestamp`, `rating` and `weight` float or
+    int64 ones; `timestamp` may also be text, as in CSV.
     The first record says which of these the file has.
 
     Args:
@@ -41,53 +38,31 @@ def read_tfrecord(path: Path, log: BadRowLog) -> Chunks:
       log: collects bad rows.
 
     Raises:
-      InputError: The file isn't TFRecord, or its first record lacks an id.
+      InputError: The file isn't TFRecord, is damaged or cut off, or its first record lacks an id.
     """
     numbers: list[str] | None = None
     line = 1
-    for batch in _batches(path):
-        users: list[str] = []
-        items: list[str] = []
-        values: dict[str, list[float]] = {name: [] for name in NUMBER_COLUMNS}
-        for record in batch:
-            features = _features(path, record, line)
-            if numbers is None:
-                check_columns(path, list(features))
-                numbers = [name for name in NUMBER_COLUMNS if name in features]
-            row = _row(features, numbers)
-            if isinstance(row, str):
-                log.add(str(path), row, line, record)
-            else:
-                users.append(row[0])
-                items.append(row[1])
-                for name, value in zip(numbers, row[2]):
-                    values[name].append(value)
-            line += 1
-        yield chunk_from_lists(users, items, values, numbers or ())
-
-
-def _batches(path: Path) -> Iterator[ObjectArray]:
-    """The serialized records, as arrays of bytes."""
-    # TensorFlow takes seconds to import, and no other reader needs it.
-    import tensorflow as tf
-
-    compression = _check_complete(path)
-    try:
-        yield from tf.data.TFRecordDataset(str(path), compression).batch(_BATCH_ROWS).as_numpy_iterator()
-    except tf.errors.DataLossError as error:
-        raise InputError(f"{path}: not a TFRecord file, or damaged; expected records of tf.Example") from error
-
-
-def _check_complete(path: Path) -> str:
-    """TensorFlow's word for the compression. It takes a gzip file that is cut off between two records for whole."""
-    with path.open("rb") as file:
-        kind = compression_of(file.read(16))
-    if kind not in (None, "gzip"):
-        raise InputError(f"{path}: TFRecord compressed with {kind}; expected gzip or none, compress it anew")
     with open_input(path) as stream:
-        while kind is not None and stream.read(_CHECKED_BYTES):
-            pass
-    return "" if kind is None else "GZIP"
+        for batch in record_batches(stream, str(path)):
+            users: list[str] = []
+            items: list[str] = []
+            values: dict[str, list[float]] = {name: [] for name in NUMBER_COLUMNS}
+            for record in batch:
+                features = _features(path, record, line)
+                if numbers is None:
+                    check_columns(path, list(features))
+                    _check_ids(path, features)
+                    numbers = [name for name in NUMBER_COLUMNS if name in features]
+                row = _row(features, numbers)
+                if isinstance(row, str):
+                    log.add(str(path), row, line, record)
+                else:
+                    users.append(row[0])
+                    items.append(row[1])
+                    for name, value in zip(numbers, row[2]):
+                        values[name].append(value)
+                line += 1
+            yield chunk_from_lists(users, items, values, numbers or ())
 
 
 def _features(path: Path, record: bytes, line: int) -> Any:
@@ -100,18 +75,34 @@ def _features(path: Path, record: bytes, line: int) -> Any:
         raise InputError(f"{path}: record {line} isn't a tf.Example; expected one with user_id and item_id") from error
 
 
+def _check_ids(path: Path, features: Any) -> None:
+    """Refuses ids of numbers with a fraction, which the first record tells."""
+    for name in ID_COLUMNS:
+        if features[name].WhichOneof("kind") == "float_list":
+            raise InputError(f"{path}: {name} is of type float; expected bytes or int64, write the ids as text")
+
+
+def _id(feature: Any) -> list[str]:
+    """The values of an id's feature as text; integers as they are in CSV.
+
+    Raises:
+      UnicodeDecodeError: One isn't UTF-8.
+    """
+    return [value.decode() for value in feature.bytes_list.value] + [str(value) for value in feature.int64_list.value]
+
+
 def _row(features: Any, numbers: list[str]) -> str | tuple[str, str, list[float]]:
     """The values of a good row, or what is wrong with it."""
-    ids = [list(features[name].bytes_list.value) if name in features else [] for name in ID_COLUMNS]
-    if any(len(value) > 1 for value in ids):
-        return WRONG_COLUMN_COUNT
     try:
-        user, item = ("".join(part.decode() for part in value) for value in ids)
+        ids = [_id(features[name]) if name in features else [] for name in ID_COLUMNS]
     except UnicodeDecodeError:
         return UNDECODABLE
+    if any(len(value) > 1 for value in ids):
+        return WRONG_COLUMN_COUNT
+    user, item = ("".join(value) for value in ids)
     for name, value in zip(ID_COLUMNS, (user, item)):
-        if not value:
-            return missing(name)
+        if fault := id_fault(value):
+            return bad_id(name, fault)
     values = []
     for name in numbers:
         given = _numbers(name, features[name]) if name in features else []

@@ -9,6 +9,7 @@ from tf_hqgnn.data.chunks import Chunks
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS, InputFormat
 from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.data.tfrecord import read_tfrecord
+from tf_hqgnn.data.tfrecord_file import is_record_header
 
 
 @INPUT_FORMATS.register("tfrecord")
@@ -26,3 +27,7 @@ class TfRecord(InputFormat):
     def read(self, path: Path, log: BadRowLog) -> Chunks:
         """See `InputFormat`."""
         return read_tfrecord(path, log)
+
+    def recognizes(self, lines: list[bytes]) -> bool:
+        """See `InputFormat`."""
+        return is_record_header(lines[0])
