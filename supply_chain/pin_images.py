@@ -80,7 +80,7 @@ def _token(challenge: str) -> str:
     query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
     _, body = _get(urllib.request.Request(f"{fields['realm']}?{query}"))
     answer = json.loads(body)
-    return answer.get("token") or answer["access_token"]
+    return str(answer.get("token") or answer["access_token"])
 
 
 def pin(paths: Sequence[Path], registries: dict[str, str]) -> list[str]:
@@ -95,7 +95,8 @@ def pin(paths: Sequence[Path], registries: dict[str, str]) -> list[str]:
     """
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
     images = {match.group("host", "name", "tag") for text in texts.values() for match in IMAGE.finditer(text)}
-    digests, problems = {}, []
+    digests: dict[tuple[str, ...], str] = {}
+    problems = []
     for host, name, tag in sorted(images):
         try:
             digests[host, name, tag] = find_digest(registries[host], name, tag)
