@@ -145,7 +145,9 @@ def test_the_wheel_carries_presets_and_pipeline_and_nothing_else(wheel):
     presets = {name.rpartition("/")[2] for name in names if name.startswith("tf_hqgnn/presets/")}
     assert presets == {path.name for path in (ROOT / "configs").glob("*.yaml")}
     template = {name for name in names if name.startswith("tf_hqgnn/pipeline_template/")}
-    assert {f"tf_hqgnn/pipeline_template/{name}" for name in ("pipeline.py", "steps.yaml", "Dockerfile")} <= template
+    assert {
+        f"tf_hqgnn/pipeline_template/{name}" for name in ("pipeline.py", "steps.yaml", "Dockerfile", "Dockerfile.new")
+    } <= template
     assert {name.partition("/")[0] for name in names} == {"tf_hqgnn", f"tf_hqgnn-{version()}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
