@@ -185,7 +185,10 @@ def add_items(
     interactions: Annotated[Path, typer.Option(metavar="FILE", help="A log with the first interactions of new items.")],
     items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="Their categories and availability.")] = None,
 ) -> None:
-    """Add new items to an exported model without training, as a new version."""
+    """Add new items to an exported model without training, as a new version.
+
+    A model is a program: add items only to one that you trust.
+    """
     from tf_hqgnn.export.new_items import add_items
 
     added = add_items(export, interactions, items)
@@ -234,7 +237,10 @@ def serve(
         float, typer.Option(min=0, help="Seconds that requests under way may take after SIGTERM or Ctrl-C.")
     ] = 8.0,
 ) -> None:
-    """Serve models over TF Serving's gRPC and REST until Ctrl-C. Files are as TF Serving's of the same option."""
+    """Serve models over TF Serving's gRPC and REST until Ctrl-C. Files are as TF Serving's of the same option.
+
+    A model is a program: serve only models that you trust.
+    """
     require("serving", "serve")
     from tf_hqgnn.serving.server import serve
 
@@ -281,7 +287,10 @@ def recommend(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend items to a user."""
+    """Recommend items to a user.
+
+    A model is a program: load only one that you trust.
+    """
     if (server is None) == (model is None):
         raise InputError("say whom to ask: either --server HOST:PORT or --model SAVED_MODEL")
     if (user is None) == (not history):
@@ -318,7 +327,10 @@ def batch(
     tf_threads: Annotated[int | None, typer.Option(min=1, help="Of TensorFlow in a worker; all cores.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend to all users at once, on Apache Beam. Options not named here are Beam's, such as --runner."""
+    """Recommend to all users at once, on Apache Beam. Options not named here are Beam's, such as --runner.
+
+    A model is a program: load only one that you trust.
+    """
     require("beam", "batch")
     quieten_beam()
     from tf_hqgnn.beam.batch import batch, say_on_stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import types
 from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin
@@ -85,11 +86,19 @@ def explain(error: ValidationError, settings: type[BaseModel]) -> str:
             if problem["type"] == "string_type":
                 message += " (in YAML, put it in quotes)"
             problems.append(
-                f"{where}: {message}, got {problem['input']!r}"
+                f"{where}: {message}, got {_shown(problem['input'])}"
                 if where and "dict" not in type(problem["input"]).__name__
                 else f"{where}: {message}".removeprefix(": ")
             )
     return "; ".join(problems)
+
+
+def _shown(value: Any) -> str:
+    """A value in some 60 characters: YAML's aliases can make one that is larger than the memory when it is written."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 60
+    shown.maxlevel, shown.maxlist, shown.maxtuple, shown.maxdict = 2, 4, 4, 4
+    return shown.repr(value)
 
 
 def _fields(settings: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
