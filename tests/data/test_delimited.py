@@ -278,7 +278,7 @@ def test_in_tab_separated_files_a_line_is_a_row_whatever_its_quotes(tmp_path, ro
 
 
 def test_quotes_around_the_names_of_tab_separated_columns_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"a\.tsv: the header .* has quotes, which are text in a tab-separated file"):
+    with pytest.raises(InputError, match=r"a\.tsv: the header .* has quotes, which are text where tabs separate"):
         read_interactions(write(tmp_path / "a.tsv", '"user_id"\t"item_id"\n"u"\t"i"\n'))
 
 

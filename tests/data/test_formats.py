@@ -122,12 +122,12 @@ def test_not_parquet(tmp_path):
 def test_adjacency(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes(b"u1 i1 i2\nu2\n\nu3 i2 i2 \xc3\xa9\r\nu4 \xff i1\n\xfe i1 i2\n")
-    table = read_interactions(path, max_bad_rows=3)
+    table = read_interactions(path, "adjacency", max_bad_rows=3)
     assert pairs_of(table) == [("u1", "i1"), ("u1", "i2"), ("u3", "i2"), ("u3", "é"), ("u4", "i1")]
     assert (table.report.rows_read, table.report.duplicate) == (9, 1)
     assert bad_of(table) == {"undecodable bytes": (3, (5, 6, 6))}
     with pytest.raises(InputError, match="3 bad rows, 2 allowed"):
-        read_interactions(path, max_bad_rows=2)
+        read_interactions(path, "adjacency", max_bad_rows=2)
 
 
 def test_adjacency_of_users_without_items(tmp_path):
@@ -210,7 +210,7 @@ def test_unusable_tfrecords(tmp_path):
         ("a.pq", b"", "parquet"),
         ("a.inter", b"", "inter"),
         ("a.tfrecord.gz", b"", "tfrecord"),
-        ("a.txt", b"0 1 2 3\n", "adjacency"),
+        ("a.txt", b"0 1 2 3\n1 2\n", "adjacency"),
         ("a.txt", b"\xef\xbb\xbfuser_id,item_id\n", "csv"),
         ("a", b"user_id:token\titem_id:token\n", "inter"),
         ("a", b"PAR1....", "parquet"),

@@ -133,6 +133,69 @@ def test_folders_that_are_no_logs(tmp_path):
         read_interactions(tmp_path / "empty")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "log.csv.bak",
+        "log.csv~",
+        "#log.csv#",
+        "log.csv.tmp",
+        "log.csv.partial",
+        "log2.csv._COPYING_",
+        "b.csv.crdownload",
+    ],
+)
+def test_backups_and_halves_of_files_are_refused(tmp_path, name):
+    (tmp_path / "log.csv").write_text(lines(SHARES["a"]))
+    (tmp_path / name).write_text(lines(SHARES["b"]))
+    with pytest.raises(
+        InputError, match=r"looks like a backup or a file that is still being written; expected"
+    ):
+        read_interactions(tmp_path)
+    (tmp_path / name).rename(tmp_path / f"_{name}")
+    assert len(read_interactions(tmp_path)) == 2
+    # Whoever names such a file means it.
+    assert len(read_interactions(tmp_path / f"_{name}", "csv")) == 1
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        ("_temporary/0/task/part-1.csv", "Spark is still writing there"),
+        ("_delta_log/0.json", "makes it a Delta table"),
+        (".hoodie/x", "makes it a Hudi table"),
+        ("_spark_metadata/0", "makes it a streaming output of Spark"),
+    ],
+)
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_folders_that_something_else_knows_the_files_of(tmp_path, inside, message, is_finished):
+    spark_csv(tmp_path / "log")
+    if not is_finished:
+        (tmp_path / "log" / "_SUCCESS").unlink()
+    (tmp_path / "log" / inside).parent.mkdir(parents=True)
+    (tmp_path / "log" / inside).touch()
+    with pytest.raises(InputError, match=rf"log: .*{message}"):
+        read_interactions(tmp_path / "log")
+
+
+@pytest.mark.parametrize("name", ["category=Drama", "available=0", "title=", "Item_ID=1", "item%5Fid=1"])
+def test_a_column_in_the_name_of_a_folder_of_items_is_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "p0.csv").write_text("item_id\ni1\n")
+    with pytest.raises(InputError, match=r"the column .* is in the folder's name, where it isn't read"):
+        read_items(tmp_path)
+    (tmp_path / name).rename(tmp_path / "day=1")
+    assert read_items(tmp_path).item_ids.tolist() == ["i1"]
+
+
+@pytest.mark.parametrize("name", ["Rating=1", "rating=1", "user%5Fid=7", "timestamp=3"])
+def test_a_column_in_the_name_of_a_folder_of_a_log_is_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "p0.csv").write_text(lines(SHARES["a"]))
+    with pytest.raises(InputError, match=r"the column .* is in the folder's name, where it isn't read"):
+        read_interactions(tmp_path)
+
+
 def test_items_from_a_folder(tmp_path):
     spark_csv(tmp_path / "log")
     (tmp_path / "items").mkdir()
@@ -238,8 +301,8 @@ def test_columns_may_be_called_as_other_kinds_begin(tmp_path, name):
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
-    (tmp_path / "log.txt").write_bytes("\ufeffu1 i1 i2\nu2 i1\n".encode())
-    assert pairs_of(read_interactions(tmp_path / "log.txt")) == [("u1", "i1"), ("u1", "i2"), ("u2", "i1")]
+    (tmp_path / "log.txt").write_bytes("\ufeff1 1 2\n2 1\n".encode())
+    assert pairs_of(read_interactions(tmp_path / "log.txt")) == [("1", "1"), ("1", "2"), ("2", "1")]
 
 
 def test_the_literal_name_comes_before_the_notation_of_spans(tmp_path):

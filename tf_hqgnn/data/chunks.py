@@ -16,6 +16,7 @@ from tf_hqgnn.types import Float64Array, InputError
 
 ID_COLUMNS = ("user_id", "item_id")
 NUMBER_COLUMNS = ("timestamp", "rating", "weight")
+ITEM_COLUMNS = ("item_id", "title", "category", "available")
 
 # The kinds of bad rows, in the order in which they are looked for: a row with several faults counts once.
 UNDECODABLE = "undecodable bytes"
@@ -118,6 +119,17 @@ def is_header(user: str, item: str) -> bool:
     return tuple(name.removeprefix("\ufeff").partition(":")[0] for name in (user, item)) == ID_COLUMNS
 
 
+def _cure(name: str, absent: Sequence[str]) -> str:
+    """What to do about a name that isn't the one that was expected, but may hold it; empty if it doesn't."""
+    if name.startswith(("#", "%", "//")):
+        return "a comment isn't read as a header: take the comment, or its sign, out"
+    if name.strip() in absent:
+        return "blanks belong to names and ids: take them out around the separators"
+    if any(re.search(rf"(^|[^A-Za-z]){column}([^A-Za-z]|$)", name) for column in absent):
+        return "expected a column for each name, separated by commas, tabs, semicolons or bars (.inter: tabs)"
+    return ""
+
+
 def check_columns(path: Path, names: Sequence[str]) -> None:
     """Refuses a file without the id columns, or with one of the known columns twice.
 
@@ -132,6 +144,9 @@ def check_columns(path: Path, names: Sequence[str]) -> None:
                 f"{path}: the first line ({shown}) is data, and not a header; put a line with the names of the columns "
                 "before it, such as user_id,item_id,rating,timestamp"
             )
+        for name in names:
+            if cure := _cure(name, absent):
+                raise InputError(f"{path}: the header has {name[:80]!r}; {cure}")
         raise InputError(
             f"{path}: no column {' and no column '.join(absent)}; expected at least user_id and item_id "
             f"(optional: {', '.join(NUMBER_COLUMNS)}), found: {shown}; rename the columns in the header, or add a "

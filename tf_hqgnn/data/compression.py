@@ -80,6 +80,11 @@ class _Source(io.RawIOBase):
                     raise InputError(f"{self._name}: {error.strerror or error}; expected a readable file") from error
                 if "Truncated" in str(error):
                     raise self._truncated() from error
+                if "too much memory" in str(error):
+                    raise InputError(
+                        f"{self._name}: the zstd data needs a window that is larger than what is read (128 MiB); "
+                        "compress it without --long and below --ultra -22"
+                    ) from error
                 reason = " ".join(str(error).split())[:100]
                 raise InputError(
                     f"{self._name}: the {self._kind} data is damaged ({reason}); copy or download the file again"

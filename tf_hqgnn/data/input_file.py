@@ -8,59 +8,44 @@ import stat
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
+from urllib.parse import unquote
 
-from tf_hqgnn.data.chunks import ID_COLUMNS, NUMBER_COLUMNS
+from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS, NUMBER_COLUMNS
 from tf_hqgnn.data.compression import SUFFIXES, compression_of, decompressed
+from tf_hqgnn.data.foreign import check_is_text
 from tf_hqgnn.types import InputError
 
 _HEAD_BYTES = 512
 _SMALL_BYTES = 4096
 _BUFFER_BYTES = 64 << 10
 _BOM = b"\xef\xbb\xbf"
+# Which columns are read, by what a file holds. In the name of a folder they aren't.
+_COLUMNS = {
+    "interactions": (*ID_COLUMNS, *NUMBER_COLUMNS),
+    "items": ITEM_COLUMNS,
+    "users": ("user_id",),
+    "ids": ID_COLUMNS,
+}
+_TABLE_LOGS = {
+    "_delta_log": "Delta table",
+    "_spark_metadata": "streaming output of Spark",
+    ".hoodie": "Hudi table",
+}
+# What editors, browsers and programs that copy leave beside a file.
+_LEFT_OVER = re.compile(
+    r"(?i)#.*#|.*(~|\.(bak|backup|old|orig|save|swp|swo|tmp|temp|partial|part|crdownload|download|filepart|inprogress|"
+    r"incomplete|writing|lock|rej)|\._COPYING_|\.tmp-[0-9a-z-]+)|(copy of|kopie von) .*"
+)
 _PARTITION = re.compile(r"([^=]+)=.*")
 _KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
-
-_COMPRESS = "compress it with gzip, bzip2, xz or zstd instead"
-_AGAIN = "download the file itself (a page may be what a server says instead of it), or write it as CSV"
-
-# What isn't text, by how it begins, and what to do about it.
-_OTHERS = (
-    (
-        re.compile(rb"PAR1[^ -~\t\r\n]"),
-        "a Parquet file",
-        "give it the extension .parquet, uncompressed, or set data.format=parquet",
-    ),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive or an Excel workbook", "unpack it, or save the table as CSV"),
-    (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive", "unpack it"),
-    (re.compile(rb"7z\xbc\xaf\x27\x1c"), "a 7-Zip archive", "unpack it"),
-    (re.compile(rb"\x04\x22\x4d\x18"), "compressed with LZ4", _COMPRESS),
-    (re.compile(rb"\x1f\x9d"), "compressed with compress (.Z)", _COMPRESS),
-    (re.compile(rb"\xff\x06\0\0sNaPpY"), "compressed with Snappy", _COMPRESS),
-    (re.compile(rb"ARROW1\0"), "an Arrow (Feather) file", "write it as CSV or Parquet"),
-    (re.compile(rb"ORC[^ -~\t\r\n]"), "an ORC file", "write it as CSV or Parquet"),
-    (re.compile(rb"Obj\x01"), "an Avro file", "write it as CSV or Parquet"),
-    (re.compile(rb"SQLite format 3"), "a SQLite database", "export the table as CSV"),
-    (re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]"), "UTF-16", "expected UTF-8, save it as UTF-8"),
-    (re.compile(rb"\{\s*[\"}]|\[\s*([\"{\[]|-?[0-9.]+\s*[,\]])"), "JSON", "write it as CSV or Parquet"),
-    (re.compile(rb"\s*<(!DOCTYPE|!--|\?xml|[A-Za-z][A-Za-z0-9:]*[\s>/])", re.IGNORECASE), "HTML or XML", _AGAIN),
-    (re.compile(rb"version https://git-lfs\."), "a pointer of Git LFS", "fetch the file itself with git lfs pull"),
-    (re.compile(rb"%PDF-"), "a PDF document", "export the table as CSV"),
-    (re.compile(rb"\{\\rtf"), "an RTF document", "save the table as CSV"),
-    (re.compile(rb"\xd0\xcf\x11\xe0"), "an old Excel workbook (.xls) or another Office file", "save the table as CSV"),
-    (re.compile(rb"%%MatrixMarket"), "a sparse matrix (Matrix Market)", "write its entries as CSV with a header"),
-    (re.compile(rb"\x93NUMPY"), "an array of NumPy (.npy)", "write it as CSV or Parquet"),
-    (re.compile(rb"\x80[\x02-\x05]"), "a pickle of Python", "write it as CSV or Parquet"),
-    (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8"), "an image", "name the file with the table"),
-    (re.compile(rb"\x89HDF\r\n"), "an HDF5 file", "write it as CSV or Parquet"),
-    (re.compile(rb"\x5d\0\0[\0-\xff]{2}"), "compressed with LZMA (.lzma)", _COMPRESS),
-)
 
 
 def input_parts(path: Path, holds: str = "interactions", setting: str = "data.path") -> list[Path]:
     """The files to read for a path: itself, or the parts of a folder as Spark writes it, sorted by name.
 
     In a folder, names that begin with `_` or `.` (`_SUCCESS`, checksums) and empty files are passed over. Folders
-    within it must be named `column=value`.
+    within it must be named `column=value`, of a column that isn't read. Backups and files that are still being written
+    are refused.
 
     Args:
       path: a file or a folder.
@@ -165,9 +150,7 @@ def text_of(stream: io.BufferedReader, name: str) -> io.BufferedReader:
     kind = compression_of(head)
     if kind is not None:
         raise InputError(f"{name}: the content is compressed twice, the second time with {kind}; decompress it once")
-    for beginning, what, cure in _OTHERS:
-        if beginning.match(head):
-            raise InputError(f"{name}: the content is {what}; {cure}")
+    check_is_text(head, name)
     if head.startswith(_BOM):
         stream.read(len(_BOM))
     return stream
@@ -222,9 +205,27 @@ def _check_regular(path: Path, mode: int) -> None:
 
 def _visible_files(folder: Path, holds: str, setting: str) -> list[Path]:
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(("_", ".")))
+        found = sorted(folder.iterdir())
+        is_written = any(entry.name == "_temporary" and any(entry.iterdir()) for entry in found)
     except OSError as error:
         raise _unreadable(folder, error) from error
+    if is_written or ((folder / "_temporary").is_dir() and not (folder / "_SUCCESS").exists()):
+        raise InputError(
+            f"{folder}: Spark is still writing there, or was stopped while it did (the folder _temporary); wait for "
+            "_SUCCESS, or write it anew"
+        )
+    for entry in found:
+        if entry.name in _TABLE_LOGS:
+            raise InputError(
+                f"{folder}: the folder {entry.name} makes it a {_TABLE_LOGS[entry.name]}, whose own log says which "
+                "files count; write the table as plain Parquet or CSV into another folder"
+            )
+        if not entry.name.startswith(("_", ".")) and _LEFT_OVER.fullmatch(entry.name):
+            raise InputError(
+                f"{entry}: looks like a backup or a file that is still being written; expected nothing but part files "
+                "in a folder, take it away, or let its name begin with _ to have it passed over"
+            )
+    entries = [entry for entry in found if not entry.name.startswith(("_", "."))]
     files = []
     for entry in entries:
         mode, _ = _stat(entry, holds, setting)
@@ -238,7 +239,7 @@ def _visible_files(folder: Path, holds: str, setting: str) -> list[Path]:
                 f"{folder}: is a directory that holds the folder {entry.name}; expected part files of {holds}, or "
                 f"folders named column=value: name the folder with the files in {setting}"
             )
-        if partition[1] in (*ID_COLUMNS, *NUMBER_COLUMNS):
+        if unquote(partition[1]).strip().lower() in _COLUMNS[holds]:
             raise InputError(
                 f"{entry}: the column {partition[1]} is in the folder's name, where it isn't read; write it into the "
                 "files"

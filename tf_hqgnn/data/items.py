@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,20 +12,21 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tf_hqgnn.data.chunks import bad_id, expectation
+from tf_hqgnn.data.chunks import ITEM_COLUMNS, bad_id, expectation
 from tf_hqgnn.data.ids import id_fault
 from tf_hqgnn.data.input_file import input_parts, open_input, open_text
 from tf_hqgnn.data.parquet_columns import check_type, to_strings
 from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.records import records
 from tf_hqgnn.data.text_table import TextTable
+from tf_hqgnn.data.timestamps import NUMBER
 from tf_hqgnn.types import BoolArray, InputError, Int64Array, ObjectArray
 
-_COLUMNS = ("item_id", "title", "category", "available")
 _EXPECTED = "item_id and any of title, category, available"
 # An item of which nothing is said is available.
 _AVAILABLE = {"true": True, "t": True, "yes": True, "y": True, "false": False, "f": False, "no": False, "n": False}
-_AVAILABLE |= {"": True}
+# As programs write that nothing is said.
+_AVAILABLE |= dict.fromkeys(("", "nan", "none", "null", "na", "n/a"), True)
 _BATCH_ROWS = 1 << 16
 
 
@@ -82,7 +84,8 @@ def read_items(path: str | Path) -> ItemCatalogue:
 
     Args:
       path: text in the dialects and compressions of a log, Parquet, or a folder of such files. `available` is true,
-        false, yes, no, a number that is 1 or 0, or empty, in any case; an item without it is available.
+        false, yes, no, a number that is 1 or 0, or empty (also nan, none, null, na, n/a), in any case; an item
+        without it is available.
 
     Raises:
       InputError: The file is missing or empty, or a row has no id, an id that came before, another number of columns
@@ -153,7 +156,8 @@ def _text_rows(path: Path, table: TextTable) -> Iterator[_Row]:
                     f"fields that contain {table.delimiter.decode()!r}"
                 )
             try:
-                values = {name: value.decode() for name, value in zip(table.names, record.fields) if name in _COLUMNS}
+                fields = zip(table.names, record.fields)
+                values = {name: value.decode() for name, value in fields if name in ITEM_COLUMNS}
             except UnicodeDecodeError as error:
                 raise InputError(f"{where}: undecodable bytes; expected UTF-8 text") from error
             if table.delimiter == b";" and "available" in values:
@@ -171,9 +175,7 @@ def _parquet_rows(path: Path, columns: list[str], batches: Iterator[pa.RecordBat
                 place = first + int(np.flatnonzero(undecodable)[0])
                 raise InputError(f"{path} row {place}: undecodable bytes in {name}; expected UTF-8 text")
             values = strings.fill_null("").to_pylist()
-            # pandas writes a missing boolean as NaN.
-            is_float = pa.types.is_floating(batch.schema.field(name).type)
-            texts.append(["" if value == "nan" else value for value in values] if is_float else values)
+            texts.append(values)
         for number, row in enumerate(zip(*texts), first):
             yield _Row(f"{path} row {number}", dict(zip(columns, row)))
         first += len(batch)
@@ -183,25 +185,25 @@ def _is_available(text: str, where: str) -> bool:
     plain = text.strip().lower()
     if plain in _AVAILABLE:
         return _AVAILABLE[plain]
-    try:
-        number = float(plain)
-    except ValueError:
-        number = -1.0
+    number = float(plain) if re.fullmatch(NUMBER, plain, re.ASCII) else -1.0
     if number not in (0.0, 1.0):
         raise InputError(f"{where}: available is {text!r}; expected true, false, 1, 0, yes, no or nothing")
     return bool(number)
 
 
 def _known_names(path: Path, names: list[str]) -> list[str]:
-    """Those of `_COLUMNS` that a file has."""
-    for column in _COLUMNS:
+    """Those of `ITEM_COLUMNS` that a file has."""
+    for column in ITEM_COLUMNS:
         if names.count(column) > 1:
             raise InputError(
                 f"{path}: column {column} appears more than once; expected it once, found: {_shown(names)}"
             )
     if "item_id" not in names:
-        raise InputError(f"{path}: no column item_id; expected {_EXPECTED}, found: {_shown(names)}; mend the header")
-    return [column for column in _COLUMNS if column in names]
+        raise InputError(
+            f"{path}: no column item_id; expected {_EXPECTED}, found: {_shown(names)}; rename the "
+            "column in the header, or put a header before the first row"
+        )
+    return [column for column in ITEM_COLUMNS if column in names]
 
 
 def _shown(names: list[str]) -> str:

@@ -11,7 +11,7 @@ from tf_hqgnn.types import Int64Array
 
 _LF, _CR, _QUOTE = b'\n\r"'
 # Where a quote is a character like any other, and a line is a row.
-QUOTELESS = (b"\t",)
+QUOTELESS = (b"\t", b"|")
 # A quoted field that goes on for longer than this was never closed: only its first line is given up.
 _MAX_RECORD_BYTES = 1 << 20
 
@@ -36,7 +36,7 @@ def record_ends(block: bytes, delimiter: bytes) -> Int64Array | None:
     Counting quotes tells whether a line end is inside a quoted field, provided that every quote opens or closes a field
     or is doubled within one. That is checked, without a loop over the bytes.
 
-    Where the delimiter is a tab, quotes mean nothing.
+    Where tabs or bars separate, quotes mean nothing.
 
     Returns:
       The offsets, or None if some quote is none of these.

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterator
 
+from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS, NUMBER_COLUMNS
 from tf_hqgnn.data.records import QUOTELESS, count_lines, last_record_end, records
 from tf_hqgnn.types import InputError
 
@@ -17,7 +18,11 @@ DELIMITERS = (b",", b"\t", b";", b"|")
 # Names of files that are tables, RecBole's three kinds among them.
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".psv", ".inter", ".user", ".item")
 _BLOCK_BYTES = 16 << 20
-_EXCEL_HINT = re.compile(rb'"?sep=(.)"?')
+_SHOWN = {b"\t": "tabs", b"|": "bars"}
+_KNOWN = {*ID_COLUMNS, *NUMBER_COLUMNS, *ITEM_COLUMNS}
+_EXCEL_HINT = re.compile(rb'("?)sep=([^\w"])\1 *', re.IGNORECASE)
+# A name in quotes may contain what elsewhere separates.
+_QUOTED = re.compile(rb'"[^"]*"')
 # RecBole's headers: `user_id:token`.
 _TYPED = re.compile(r"(.+):(token|float)(_seq)?")
 
@@ -25,9 +30,9 @@ _TYPED = re.compile(r"(.+):(token|float)(_seq)?")
 class TextTable:
     r"""The header of a text file, and its rows.
 
-    Lines end in LF, CRLF or CR; blank ones are skipped. Quoting is RFC 4180's, except in tab-separated files, where a
-    quote is a character like any other and a line is a row. A first line `sep=;`, as Excel writes it, is a hint and no
-    header.
+    Lines end in LF, CRLF or CR; blank ones are skipped. Quoting is RFC 4180's, except where tabs or bars separate:
+    there a quote is a character like any other and a line is a row. Names are taken as they are, blanks included. A
+    first line `sep=;`, as Excel writes it, is a hint and no header.
 
     Args:
       stream: text behind its byte order mark.
@@ -61,10 +66,10 @@ class TextTable:
         self._block_bytes = block_bytes
         self._buffer, self._more, self._line = b"", stream.read(block_bytes), 1
         header = self._next_line()
-        if hint := _EXCEL_HINT.fullmatch(header):
-            delimiter = hint[1]
+        if (hint := hint_of(header)) is not None:
+            delimiter = hint
             header = self._next_line()
-        self.delimiter = delimiter or max(DELIMITERS, key=header.count)
+        self.delimiter = delimiter or max(DELIMITERS, key=_QUOTED.sub(b"", header).count)
         self.names = _names(header, self.delimiter, name, expected)
 
     def blocks(self) -> Iterator[tuple[bytes, int]]:
@@ -91,6 +96,16 @@ class TextTable:
         self._line += count_lines(self._buffer[:end])
         self._buffer = self._buffer[end:]
         return text
+
+
+def hint_of(line: bytes) -> bytes | None:
+    r"""The delimiter that Excel's hint in the place of a header names, or None if the line is none.
+
+    >>> hint_of(b"sep=;"), hint_of(b"user_id;item_id")
+    (b';', None)
+    """
+    match = _EXCEL_HINT.fullmatch(line)
+    return None if match is None else match[2]
 
 
 def names_column(head: bytes, column: str) -> bool:
@@ -125,11 +140,16 @@ def _names(header: bytes, delimiter: bytes, name: str, expected: str) -> list[st
     fields = [] if record is None else record.fields
     if fields is None:
         raise InputError(f"{name}: the header {text[:80]!r} is not properly quoted; expected {expected}")
-    names = [field.decode().strip() for field in fields]
+    names = [field.decode() for field in fields]
+    for field in names:
+        if field != field.strip() and field.strip() in _KNOWN:
+            raise InputError(
+                f"{name}: the header has {field!r}; blanks belong to names and ids, take them out around the separators"
+            )
     if delimiter in QUOTELESS and any(field.startswith('"') for field in names):
         raise InputError(
-            f"{name}: the header {text[:80]!r} has quotes, which are text in a tab-separated file; write the file "
-            "without quotes, or separated by commas"
+            f"{name}: the header {text[:80]!r} has quotes, which are text where {_SHOWN[delimiter]} separate; write "
+            "the file without quotes, or separated by commas"
         )
     typed = [_TYPED.fullmatch(field) for field in names]
     return [match[1] if match else field for match, field in zip(typed, names)] if all(typed) else names

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from pathlib import Path
 
 from tf_hqgnn.data.adjacency import read_adjacency
@@ -10,8 +12,13 @@ from tf_hqgnn.data.chunks import Chunks
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS, InputFormat
 from tf_hqgnn.data.report import BadRowLog
 
-# What separates columns, and doesn't occur in lists.
-_SEPARATORS = re.compile(rb"[\t,;|]|::")
+# Published lists hold numbers from 0 on, separated by one blank. Nine digits are a time rather than an item.
+_LINE = re.compile(rb"[0-9]{1,8}( [0-9]{1,8})*[ \t]*")
+# A single line of so many numbers is no row of a table.
+_WIDE = 16
+# Rows of so many columns are a table's if they are this share of all.
+_TABLE_COLUMNS = range(3, 9)
+_TABLE_SHARE = 0.6
 
 
 @INPUT_FORMATS.register("adjacency")
@@ -19,7 +26,7 @@ class Adjacency(InputFormat):
     """Lines of a user and the items that it took, separated by blanks, without a header.
 
     Example:
-      >>> Adjacency().recognizes([b"0 11 12 13", b"1 12"])
+      >>> Adjacency().recognizes([b"0 11 12 13", b"1 12", b"2"])
       True
     """
 
@@ -30,14 +37,20 @@ class Adjacency(InputFormat):
     def recognizes(self, lines: list[bytes]) -> bool:
         """See `InputFormat`.
 
-        Lines of a table have the same number of columns, lists as a rule don't. Lines of two words are pairs either
-        way, unless the first is a header.
+        A table whose columns are separated by blanks looks much like lists, so in doubt it isn't taken for lists:
+        these must consist of small numbers, their users count up, and their lines differ in length.
         """
-        if any(_SEPARATORS.search(line) or b"\0" in line for line in lines):
+        if not all(_LINE.fullmatch(line) for line in lines):
             return False
         rows = [line.split() for line in lines]
-        widths = {len(row) for row in rows}
-        if widths == {2}:
-            first_is_words = not any(word.isdigit() for word in rows[0])
-            return not (first_is_words and len(rows) > 1 and all(word.isdigit() for row in rows[1:] for word in row))
-        return max(widths, default=0) > 1 and (len(rows) == 1 or len(widths) > 1)
+        if len(rows) == 1:
+            return len(rows[0]) >= _WIDE
+        widths = Counter(map(len, rows))
+        width, count = widths.most_common(1)[0]
+        # A line of a user alone is seen in lists, and hardly in tables.
+        if set(widths) == {1} or (1 not in widths and width in _TABLE_COLUMNS and count >= _TABLE_SHARE * len(rows)):
+            return False
+        users = [int(row[0]) for row in rows]
+        steps = [after - before for before, after in itertools.pairwise(users)]
+        # Users without items may be left out.
+        return min(steps) > 0 and 2 * steps.count(1) >= len(steps)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from tf_hqgnn.data.chunks import Chunks
+from tf_hqgnn.data.chunks import ID_COLUMNS, Chunks
 from tf_hqgnn.data.delimited import read_delimited
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS, InputFormat
 from tf_hqgnn.data.formats.inter import Inter
 from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.data.text_table import hint_of, names_column
 
 
 @INPUT_FORMATS.register("csv")
@@ -29,4 +30,6 @@ class Csv(InputFormat):
 
     def recognizes(self, lines: list[bytes]) -> bool:
         """See `InputFormat`."""
-        return any(name in lines[0] for name in (b"user_id", b"item_id")) and not Inter().recognizes(lines)
+        header = lines[1] if hint_of(lines[0]) is not None and len(lines) > 1 else lines[0]
+        names = any(names_column(header, name) for name in ID_COLUMNS)
+        return names and b"::" not in header and not Inter().recognizes(lines)

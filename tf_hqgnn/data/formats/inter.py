@@ -28,4 +28,4 @@ class Inter(InputFormat):
 
     def recognizes(self, lines: list[bytes]) -> bool:
         """See `InputFormat`."""
-        return any(name in lines[0] for name in (b"user_id:", b"item_id:"))
+        return any(name in lines[0] for name in (b"user_id:", b"item_id:")) and b"::" not in lines[0]
