@@ -104,7 +104,7 @@ def test_rank_by_blocks_against_brute_force_with_ties(data):
 
 @pytest.mark.parametrize(("num_items", "k", "size"), [(100, 20, 1), (12_101, 50, 4), (12_101, 20, 8), (40_981, 20, 16)])
 def test_block_size(num_items, k, size):
-    assert ranking._block_size(num_items, k) == size
+    assert ranking.items_per_block(num_items, k) == size
 
 
 def test_rank_against_brute_force_at_size():
@@ -119,8 +119,8 @@ def test_rank_against_brute_force_at_size():
 @pytest.mark.parametrize("chunk_size", [3, 7, 11])
 def test_rank_in_steps_against_brute_force_with_ties(monkeypatch, num_items, chunk_size):
     """Steps of 2 users, in chunks of several steps, the last one filled up; some users have seen nothing."""
-    monkeypatch.setattr(ranking, "_SCORE_BYTES", 1)
-    monkeypatch.setattr(ranking, "_MIN_USERS", 2)
+    monkeypatch.setattr(ranking, "SCORE_BYTES", 1)
+    monkeypatch.setattr(ranking, "MIN_USERS", 2)
     rng = np.random.default_rng(chunk_size)
     users, items = (
         rng.integers(-2, 3, (23, 2)).astype(np.float32),
@@ -153,13 +153,13 @@ def test_chunks_are_traced_once_and_bounded(monkeypatch):
         heights.append(len(chunk))
         return function(chunk, *arguments)
 
-    function = ranking._top_items
+    function = ranking.best_items
     traces = function.experimental_get_tracing_count()
-    monkeypatch.setattr(ranking, "_top_items", spy)
-    monkeypatch.setattr(ranking, "_MAX_SCORE_BYTES", 4 * 40 * 6 + 1)
+    monkeypatch.setattr(ranking, "best_items", spy)
+    monkeypatch.setattr(ranking, "MAX_SCORE_BYTES", 4 * 40 * 6 + 1)
     np.testing.assert_array_equal(rank(users, items, np.arange(23), seen, 7, chunk_size=10), expected)
     assert heights == [6] * 4
-    monkeypatch.setattr(ranking, "_MAX_SCORE_BYTES", 1)
+    monkeypatch.setattr(ranking, "MAX_SCORE_BYTES", 1)
     np.testing.assert_array_equal(rank(users, items, np.arange(23), seen, 7), expected)
     assert set(heights[4:]) == {1}
     assert function.experimental_get_tracing_count() == traces
@@ -191,7 +191,7 @@ def test_metrics_in_blocks_are_the_same(monkeypatch):
     top = np.stack([rng.permutation(20)[:10] for _ in range(17)])
     relevant = csr([rng.integers(0, 20, 4).tolist() for _ in range(17)])
     whole = ranking_metrics(top, relevant, [3, 10], 20, np.arange(20))
-    monkeypatch.setattr(metrics, "_METRIC_ROWS", 5)
+    monkeypatch.setattr(metrics, "METRIC_ROWS", 5)
     assert ranking_metrics(top, relevant, [3, 10], 20, np.arange(20)).values == pytest.approx(whole.values, rel=1e-12)
 
 

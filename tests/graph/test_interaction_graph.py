@@ -175,7 +175,7 @@ def test_memory_is_what_the_docstring_says(monkeypatch):
     graph = InteractionGraph.from_interactions(log, 5_000, 3_000)
     held = sum(array.nbytes for array in (graph.indptr, graph.indices, graph.user_degree, graph.item_degree))
     assert held == 4 * graph.num_edges + 12 * 5_000 + 4 * 3_000 + 8
-    monkeypatch.setattr(interaction_graph, "_EDGES_AT_ONCE", 1 << 10)
+    monkeypatch.setattr(interaction_graph, "EDGES_AT_ONCE", 1 << 10)
     graph.normalized_adjacency()
     tracemalloc.start()
     graph.normalized_adjacency()
@@ -189,7 +189,7 @@ def test_memory_is_what_the_docstring_says(monkeypatch):
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
 def test_adjacency_does_not_depend_on_how_many_edges_are_filled_in_at_once(graph, monkeypatch, edges_at_once, dtype):
     whole = graph.normalized_adjacency(0.3, dtype).to_sparse_tensor()
-    monkeypatch.setattr(interaction_graph, "_EDGES_AT_ONCE", edges_at_once)
+    monkeypatch.setattr(interaction_graph, "EDGES_AT_ONCE", edges_at_once)
     parts = graph.normalized_adjacency(0.3, dtype).to_sparse_tensor()
     np.testing.assert_array_equal(parts.indices, whole.indices)
     np.testing.assert_array_equal(parts.values, whole.values)

@@ -47,8 +47,8 @@ def test_pieces_and_tiles_change_nothing_but_rounding(monkeypatch):
     matrix = sparse(500, 300, 0.1)
     whole = truncated_svd(matrix, 8, 4, seed=0)
     # Rows of 18 columns take 72 bytes: pieces of 7 rows, tiles of 41.
-    monkeypatch.setattr(module, "_PIECE_BYTES", 7 * 72)
-    monkeypatch.setattr(module, "_TILE_BYTES", 41 * 72)
+    monkeypatch.setattr(module, "PIECE_BYTES", 7 * 72)
+    monkeypatch.setattr(module, "TILE_BYTES", 41 * 72)
     cut = truncated_svd(matrix, 8, 4, seed=0)
     for found, expected in zip(cut, whole):
         np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
@@ -56,7 +56,7 @@ def test_pieces_and_tiles_change_nothing_but_rounding(monkeypatch):
 
 def test_the_same_seed_gives_the_same_bits_on_any_number_of_processors(monkeypatch):
     matrix = sparse(500, 300, 0.1)
-    monkeypatch.setattr(module, "_PIECE_BYTES", 7 * 72)
+    monkeypatch.setattr(module, "PIECE_BYTES", 7 * 72)
     first = truncated_svd(matrix, 8, 4, seed=3)
     for found, expected in zip(truncated_svd(matrix, 8, 4, seed=3), first):
         np.testing.assert_array_equal(found, expected)

@@ -60,15 +60,15 @@ def test_fit_moves_the_rows_of_the_batch_and_no_others(name):
 def test_the_softmax_is_told_of_positives_popularity_and_the_users_weights():
     user_count, item_count = np.array([4, 1, 1, 2]), np.array([1, 0, 5, 0, 2])
     m = HQGNN(4, 5, 3, Softmax(user_balance=0.5), user_count=user_count, item_count=item_count)
-    context = m._context(BATCH)
+    context = m.batch_context(BATCH)
     same = [[True, False, False, True], [False, True, False, False], [False, False, True, False]]
     np.testing.assert_array_equal(context.is_positive, [*same, same[0]])
     np.testing.assert_allclose(context.log_popularity, np.log(np.array([5, 1, 2, 5]) / 8), rtol=1e-6)
     weight = user_count**-0.5 / np.mean(np.repeat(user_count**-0.5, user_count))
     np.testing.assert_allclose(context.weight, weight[[0, 3, 3, 1]], rtol=1e-6)
     given = tf.constant(np.ones((4, 4), bool))
-    assert m._context(BATCH | {"is_positive": given}).is_positive is given
-    assert model("bpr")._context(BATCH) is None
+    assert m.batch_context(BATCH | {"is_positive": given}).is_positive is given
+    assert model("bpr").batch_context(BATCH) is None
 
 
 def test_weight_decay_is_half_the_mean_squared_norm_of_the_batch():

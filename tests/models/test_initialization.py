@@ -97,6 +97,6 @@ def test_a_long_factorisation_is_announced(graph, caplog, monkeypatch):
     caplog.set_level("INFO")
     spectral_embeddings(graph, ModelConfig(embedding_dim=5), seed=1)
     assert caplog.messages == []
-    monkeypatch.setattr(initialization, "_LONG", 0)
+    monkeypatch.setattr(initialization, "LONG_FACTORISATION", 0)
     spectral_embeddings(graph, ModelConfig(embedding_dim=5), seed=1)
     assert caplog.messages == [f"spectral: 5 singular vectors of {graph.num_edges} interactions"]

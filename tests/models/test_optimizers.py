@@ -47,7 +47,9 @@ def test_a_sparse_step_neither_reads_nor_writes_a_whole_table():
 
     graph = step.get_concrete_function(tf.TensorSpec([2, 2])).graph
     tables = {handle.ref() for variable, handle in graph.captures if variable is table.handle}
-    tables |= {handle.ref() for moment, handle in graph.captures for m in optimizer._moments[0] if moment is m.handle}
+    tables |= {
+        handle.ref() for moment, handle in graph.captures for m in optimizer.moments_of(table) if moment is m.handle
+    }
     assert len(tables) == 3
     touching = {op.type for op in graph.get_operations() if any(value.ref() in tables for value in op.inputs)}
     assert touching == {"ResourceGather", "ResourceScatterUpdate", "ResourceScatterSub"}

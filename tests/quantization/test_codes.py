@@ -117,7 +117,7 @@ def test_parts_of_the_rows(rows):
 
 def test_chunks_are_coded_alike(rows, monkeypatch):
     whole = Codes.quantize(rows, 4, symmetric=False)
-    monkeypatch.setattr(module, "_CHUNK_ROWS", 128)
+    monkeypatch.setattr(module, "CHUNK_ROWS", 128)
     np.testing.assert_array_equal(Codes.quantize(rows, 4, symmetric=False).packed, whole.packed)
 
 

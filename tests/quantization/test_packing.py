@@ -55,7 +55,7 @@ def test_planes_by_their_definition():
 def test_rows_come_in_chunks(monkeypatch):
     codes = np.random.default_rng(0).integers(0, 8, size=(11, 5)).astype(np.uint8)
     whole = pack(codes, 3)
-    monkeypatch.setattr(packing, "_CHUNK_ROWS", 4)
+    monkeypatch.setattr(packing, "CHUNK_ROWS", 4)
     np.testing.assert_array_equal(pack(codes, 3), whole)
     np.testing.assert_array_equal(unpack(whole, 3, 5), codes)
 

@@ -276,7 +276,7 @@ def test_discrepancy_without_tables_or_with_too_many_edges(tmp_path, monkeypatch
     (run.path / "tables.npz").unlink()
     assert "the run has no trained tables" in discrepancy.discrepancy(run, None)
     assert discrepancy.discrepancy(run, trained) == whole
-    monkeypatch.setattr(discrepancy, "_MAX_EDGES", 10)
+    monkeypatch.setattr(discrepancy, "MAX_EDGES", 10)
     assert "more than 10 interactions" in discrepancy.discrepancy(run, trained)
 
 
@@ -366,7 +366,7 @@ def test_the_history_shows_the_latest_items_of_a_log_with_times(run):
 
 
 def test_many_users_are_sampled(run, monkeypatch):
-    monkeypatch.setattr(validation_sample, "_MAX_USERS", 15)
+    monkeypatch.setattr(validation_sample, "MAX_USERS", 15)
     sample = ValidationSample.draw(run)
     assert len(set(sample.users.tolist())) == 15
     assert (np.diff(sample.users) > 0).all()
@@ -375,8 +375,8 @@ def test_many_users_are_sampled(run, monkeypatch):
     brute = top_of(run, run.user_embeddings, run.item_embeddings)
     assert sample.ndcg(top) == pytest.approx(np.mean([ndcg_of(run, brute, u) for u in sample.users]))
     # A large catalogue has fewer users ranked.
-    monkeypatch.setattr(validation_sample, "_MIN_USERS", 2)
-    monkeypatch.setattr(validation_sample, "_MAX_SCORES", 30 * 7)
+    monkeypatch.setattr(validation_sample, "MIN_USERS", 2)
+    monkeypatch.setattr(validation_sample, "MAX_SCORES", 30 * 7)
     assert len(ValidationSample.draw(run).users) == 7
 
 

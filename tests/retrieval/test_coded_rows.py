@@ -165,8 +165,8 @@ def test_blocks_cover_every_row_once(num_rows, block_rows, batch):
 
 def test_blocks_of_a_graph(monkeypatch):
     """Rows of several blocks, in both ways, for batches of any size, by one trace."""
-    monkeypatch.setattr(coded_rows, "_PLANE_BLOCK", 100)
-    monkeypatch.setattr(coded_rows, "_CODE_BLOCK", 100)
+    monkeypatch.setattr(coded_rows, "PLANE_BLOCK", 100)
+    monkeypatch.setattr(coded_rows, "CODE_BLOCK", 100)
     rng = np.random.default_rng(0)
     users, items = Codes.quantize(rng.normal(size=(9, 16)), 4), Codes.quantize(rng.normal(size=(57, 16)), 2)
     queries, table = CodedRows(users), CodedRows(items)

@@ -98,7 +98,7 @@ def test_blocked_is_optional():
 
 def test_scann_pads_with_item_0_and_the_index_masks_it():
     top_k = ScannTopK(Float32Rows(VALUES), FEW_LEAVES)
-    distances, raw = top_k._searcher.search(ASKED.rows, tf.constant(100), 2)
+    distances, raw = top_k.searcher.search(ASKED.rows, tf.constant(100), 2)
     padding = np.isnan(distances.numpy())
     assert padding.any(), "the trap isn't there: give the index fewer leaves to search"
     assert (raw.numpy()[padding] == 0).all()

@@ -7,7 +7,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.logs import progress_on_stderr
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.model_store import state_path, write_pointer
-from tf_hqgnn.tfx.trainer import _last_state
+from tf_hqgnn.tfx.trainer import last_state
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def settings(embedding_dim=2, **training):
 
 
 def test_the_last_blessed_model_is_started_from_and_named(dataset, store, capsys):
-    state = _last_state(dataset, settings(), store)
+    state = last_state(dataset, settings(), store)
     assert state.dataset.fingerprint() == dataset.fingerprint()
     assert capsys.readouterr().err == (
         f"warm start from version 4: {dataset.num_users} users and {dataset.num_items} items keep their rows, "
@@ -41,7 +41,7 @@ def test_the_last_blessed_model_is_started_from_and_named(dataset, store, capsys
 
 
 def test_another_dimension_starts_cold_and_says_why(dataset, store, capsys):
-    assert _last_state(dataset, settings(embedding_dim=8), store) is None
+    assert last_state(dataset, settings(embedding_dim=8), store) is None
     assert capsys.readouterr().err.startswith(
         "cold start: the model to start from has model.embedding_dim=2, the settings ask for 8; set"
     )
@@ -51,18 +51,18 @@ def test_another_dimension_starts_cold_and_says_why(dataset, store, capsys):
 def test_without_a_blessed_model_or_its_state_training_starts_cold(dataset, tmp_path, capsys, pointer):
     if pointer:
         write_pointer(tmp_path, pointer)
-    assert _last_state(dataset, settings(), str(tmp_path)) is None
+    assert last_state(dataset, settings(), str(tmp_path)) is None
     assert capsys.readouterr().err == "cold start: no model was blessed before\n"
 
 
 @pytest.mark.parametrize("warm_start", [None, "runs/monday"])
 def test_the_settings_can_turn_it_off_or_name_another(dataset, store, capsys, warm_start):
-    assert _last_state(dataset, settings(warm_start=warm_start), store) is None
+    assert last_state(dataset, settings(warm_start=warm_start), store) is None
     assert capsys.readouterr().err == ""
 
 
 def test_no_model_store_is_no_mistake(dataset):
-    assert _last_state(dataset, settings(), "") is None
+    assert last_state(dataset, settings(), "") is None
 
 
 @pytest.mark.parametrize("name", ["tables.npz", "data/report.json", "data/users.parquet", "data/train.parquet"])
@@ -70,7 +70,7 @@ def test_no_model_store_is_no_mistake(dataset):
 def test_a_damaged_state_starts_cold_and_is_named(dataset, store, tmp_path, capsys, name, share):
     path = state_path(tmp_path, 4) / name
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    assert _last_state(dataset, settings(), store) is None
+    assert last_state(dataset, settings(), store) is None
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("cold start: ")
     assert path.name in line

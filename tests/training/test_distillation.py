@@ -157,7 +157,7 @@ def trainer(tables, seen, num_items):
 
 def test_a_sample_holds_the_best_items_and_stands_for_the_catalogue(tables, seen):
     users = np.array([4, 7], np.int32)
-    item_index, log_weights = trainer(tables, seen, num_items=20)._sample(users)
+    item_index, log_weights = trainer(tables, seen, num_items=20).sample(users)
     assert len(np.unique(item_index)) == len(item_index) == 20
     assert set(rank(*tables, users, seen, 5).ravel()) <= set(item_index[log_weights == 0])
     np.testing.assert_allclose(np.exp(log_weights).sum(), NUM_ITEMS, rtol=1e-5)
@@ -165,7 +165,7 @@ def test_a_sample_holds_the_best_items_and_stands_for_the_catalogue(tables, seen
 
 def test_seen_pairs_are_masked_and_others_scored(tables, seen):
     users, items = np.array([3, 0], np.int32), np.arange(NUM_ITEMS - 1, -1, -2, dtype=np.int32)
-    logits = trainer(tables, seen, num_items=None)._teacher_logits(users, items, np.array([0.5, 2.0], np.float32))
+    logits = trainer(tables, seen, num_items=None).teacher_logits(users, items, np.array([0.5, 2.0], np.float32))
     for row, (user, temperature) in enumerate([(3, 0.5), (0, 2.0)]):
         hidden = np.isin(items, seen[1][3 * user : 3 * user + 3])
         assert hidden.any()

@@ -99,7 +99,7 @@ def test_only_a_clusters_errors_are_of_lost_workers(monkeypatch):
     error = tf.errors.UnavailableError(None, None, text)
     with pytest.raises(tf.errors.UnavailableError), watch_workers(make_strategy("none")):
         raise error
-    monkeypatch.setattr(distribution, "_is_cluster", lambda _strategy: True)
+    monkeypatch.setattr(distribution, "is_cluster", lambda _strategy: True)
     expected = r"start all of them again with --resume to go on from the last checkpoint \(Connection reset by peer\)$"
     with pytest.raises(WorkerLostError, match=expected), watch_workers(make_strategy("none")):
         raise error
@@ -120,9 +120,9 @@ def wire(monkeypatch):
                 assert (values.shape, values.dtype) == (sent[0].shape, sent[0].dtype)
                 return sent.pop(0)
 
-            monkeypatch.setattr(distribution, "_is_cluster", lambda _strategy: True)
+            monkeypatch.setattr(distribution, "is_cluster", lambda _strategy: True)
             monkeypatch.setattr(distribution, "is_chief", lambda _strategy: chief)
-            monkeypatch.setattr(distribution, "_of_chief", tell if chief else listen)
+            monkeypatch.setattr(distribution, "array_of_chief", tell if chief else listen)
 
     return Wire()
 

@@ -12,7 +12,7 @@ from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.types import Array, BoolArray, Float32Array, Float64Array, IntArray, Interactions
 
 # Users whose metrics are worked out at once: bounds the temporary arrays of ranking_metrics.
-_METRIC_ROWS = 1 << 16
+METRIC_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def ranking_metrics(
     totals = {f"{name}@{k}": 0.0 for k in ks for name in ("recall", "ndcg", "mrr", "hit", "precision")}
     first_rank = np.full(num_items, ks[-1], np.int64)  # the best rank at which an item is recommended to anyone
     recommended, popular = np.zeros(ks[-1]), np.zeros(ks[-1])  # by rank: how many items, and their popularity
-    for start in range(0, len(evaluated), _METRIC_ROWS):
-        rows = evaluated[start : start + _METRIC_ROWS]
+    for start in range(0, len(evaluated), METRIC_ROWS):
+        rows = evaluated[start : start + METRIC_ROWS]
         items = top_items[rows]
         for name, value in _sums(*_relevance(items, relevant, rows, num_items), ks):
             totals[name] += value

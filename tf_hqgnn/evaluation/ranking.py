@@ -13,11 +13,11 @@ from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.types import Array, Float32Array, Int32Array, IntArray
 
 # Scores of one step: arrays that are much larger get new pages every time, which takes half as long as all the rest.
-_SCORE_BYTES = 24 * 2**20
+SCORE_BYTES = 24 * 2**20
 # Fewer users than these read the catalogue more often than that saves.
-_MIN_USERS = 64
+MIN_USERS = 64
 # Scores of a chunk, were it one step: whatever the catalogue, the peak stays well below 1 GiB, and places fit int32.
-_MAX_SCORE_BYTES = 256 * 2**20
+MAX_SCORE_BYTES = 256 * 2**20
 # Below this a block's maximum saves less than it costs.
 _MIN_BLOCK_SIZE = 4
 
@@ -65,14 +65,14 @@ def rank(
     step_size, steps = _steps(min(chunk_size, len(user_index)), 4 * len(items))
     chunk_size = step_size * steps
     width = min(k, len(items))
-    block_size = _block_size(len(items), width)
+    block_size = items_per_block(len(items), width)
     padding = np.arange(len(items), -(-len(items) // block_size) * block_size)
     items = np.pad(items, ((0, len(padding)), (0, 0)))
     stripes = Stripes(len(items), block_size)
     # Scoring against [d, num_items] lets the product read the items in order.
     catalogue = tf.constant(np.ascontiguousarray(stripes.store(items).T))
     place_of_item = stripes.place(tf.range(len(items))).numpy()
-    top_items, settings = _top_items, [tf.constant(step_size), tf.constant(width)]
+    top_items, settings = best_items, [tf.constant(step_size), tf.constant(width)]
     if block_size > 1:
         # What only fills up the last block is nobody's.
         top_items, unwanted = _top_by_blocks, stripes.place(tf.constant(padding, tf.int32))
@@ -138,14 +138,14 @@ def _steps(num_users: int, row_bytes: int) -> tuple[int, int]:
       >>> _steps(1000, row_bytes=4 * 40_000), _steps(1000, row_bytes=4 * 500_000)
       ((143, 7), (64, 2))
     """
-    most = max(_MIN_USERS, _SCORE_BYTES // row_bytes)
-    limit = _MAX_SCORE_BYTES // row_bytes
+    most = max(MIN_USERS, SCORE_BYTES // row_bytes)
+    limit = MAX_SCORE_BYTES // row_bytes
     num_users = min(num_users, limit // most * most or max(1, limit))
     steps = -(-num_users // most)
     return -(-num_users // steps), steps
 
 
-def _block_size(num_items: int, k: int) -> int:
+def items_per_block(num_items: int, k: int) -> int:
     """Items of a block: a power of two for which the best blocks cost about as much to find as their best items.
 
     1, which is without blocks, where the catalogue is too small for a gain.
@@ -164,10 +164,10 @@ _SIGNATURE = (
 
 
 @tf.function(input_signature=_SIGNATURE, autograph=False)
-def _top_items(
+def best_items(
     users: tf.Tensor, catalogue: tf.Tensor, masked: tf.Tensor, step_size: tf.Tensor, k: tf.Tensor
 ) -> tf.Tensor:
-    """int32 [B, k], the best columns of users @ catalogue without the `masked` entries; -1 where none is left.
+    """Returns int32 [B, k], the best columns of users @ catalogue without the `masked` entries; -1 where none is left.
 
     `masked` [n, 2] is in the order of the users, of whom `step_size` are scored at a time: it divides B.
     """
@@ -191,7 +191,7 @@ def _top_by_blocks(
     block_size: tf.Tensor,
     unwanted: tf.Tensor,
 ) -> tf.Tensor:
-    """As `_top_items`, of columns that are stored by `Stripes` of whole blocks, numbered as before that.
+    """As `best_items`, of columns that are stored by `Stripes` of whole blocks, numbered as before that.
 
     The columns at `unwanted` are nobody's. The k best items lie in the k blocks with the highest maxima, of equal ones
     the first.

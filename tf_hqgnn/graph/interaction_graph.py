@@ -18,7 +18,7 @@ from tf_hqgnn.graph.propagation import NormalizedAdjacency
 from tf_hqgnn.types import Array, InputError, Int32Array, Int64Array, IntArray, Interactions
 
 # Filled into the matrix together: bounds the temporary arrays.
-_EDGES_AT_ONCE = 1 << 20
+EDGES_AT_ONCE = 1 << 20
 _ALIGNMENT = 64
 _CURE = "train again, or name another graph"
 _ARRAYS = ("num_users", "num_items", "num_repeated", "indptr", "indices")
@@ -167,7 +167,7 @@ class InteractionGraph:
             values[rows] = user_factor[users] * item_factor[items]
 
         users = np.repeat(np.arange(self.num_users), self.user_degree)
-        parts = [slice(start, start + _EDGES_AT_ONCE) for start in range(0, self.num_edges, _EDGES_AT_ONCE)]
+        parts = [slice(start, start + EDGES_AT_ONCE) for start in range(0, self.num_edges, EDGES_AT_ONCE)]
         for part in parts:
             fill(part.start, users[part], self.indices[part], 0)
         # The other half in its row-major order: by item, then user.

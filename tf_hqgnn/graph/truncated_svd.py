@@ -14,9 +14,9 @@ from tf_hqgnn.types import Float32Array, Float64Array, FloatArray
 # More vectors than are wanted, so that the last of these are found as well (Halko et al. advise 5 to 10).
 _OVERSAMPLING = 10
 # Of what a piece of a product writes: the allocator gives it the same memory again instead of new pages.
-_PIECE_BYTES = 1 << 22
+PIECE_BYTES = 1 << 22
 # Of the rows that a tile reads in any order: as many as stay in the last level of the processor's cache.
-_TILE_BYTES = 1 << 24
+TILE_BYTES = 1 << 24
 # Below this share of the largest eigenvalue, those of a product of float32 columns are rounding.
 _ROUNDING = 1e-6
 
@@ -85,7 +85,7 @@ class _Products:
         row_bytes = 4 * max(num_columns, 1)
         self._threads = threads
         self._shape = matrix.shape
-        piece_rows, tile_rows = _PIECE_BYTES // row_bytes, _TILE_BYTES // row_bytes
+        piece_rows, tile_rows = PIECE_BYTES // row_bytes, TILE_BYTES // row_bytes
         self._pieces = _pieces(matrix, _shared(matrix.shape[0], piece_rows))
         self._tiles = [
             (rows, _pieces(tile.T.tocsr(), _shared(matrix.shape[1], piece_rows)))

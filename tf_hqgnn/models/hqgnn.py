@@ -159,7 +159,7 @@ class HQGNN(tf_keras.Model):
         other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
         if other_rows and self.weight_decay:
             decayed = [tf.gather(self.user_table, features["user_index"]), tf.gather(self.item_table, wanted)]
-        loss = self._loss_of_rows(users, items[:, 0], negatives, self._context(features), decayed)
+        loss = self._loss_of_rows(users, items[:, 0], negatives, self.batch_context(features), decayed)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return loss / replicas if training and replicas > 1 else loss
 
@@ -181,7 +181,12 @@ class HQGNN(tf_keras.Model):
             value += self.weight_decay * half_squares / tf.cast(tf.shape(users)[0], users.dtype)
         return value
 
-    def _context(self, features: dict[str, tf.Tensor]) -> BatchContext | None:
+    def batch_context(self, features: dict[str, tf.Tensor]) -> BatchContext | None:
+        """Returns what the loss is told of a batch besides its rows; None if it needs nothing.
+
+        Args:
+          features: of the batch, as `call` gets them; `is_positive` is taken as it is where it is there.
+        """
         if not self.batch_loss.needs_context:
             return None
         item_index = features["item_index"]
@@ -253,7 +258,7 @@ class HQGNN(tf_keras.Model):
         Returns:
           The new deltas by name, to be logged.
         """
-        context, wanted = self._context(features), _wanted_items(features)
+        context, wanted = self.batch_context(features), _wanted_items(features)
         # Rows left over beside the distinct ones are touched by no loss, and count for nothing.
         touched_users, user_place, _ = unique_rows(features["user_index"])
         touched_items, item_place, _ = unique_rows(tf.reshape(wanted, [-1]))

@@ -14,7 +14,7 @@ from tf_hqgnn.graph.unit_rows import unit_rows
 from tf_hqgnn.types import Float32Array
 
 # Interactions times dimensions from which on a factorisation takes minutes.
-_LONG = 10**9
+LONG_FACTORISATION = 10**9
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
       [[0.0, 1.0], [1.0, 0.0]]
     """
     dim, shape = config.embedding_dim, (graph.num_users, graph.num_items)
-    if graph.num_edges * dim > _LONG:
+    if graph.num_edges * dim > LONG_FACTORISATION:
         log.info("spectral: %d singular vectors of %s interactions", dim, f"{graph.num_edges:,}")
     user_degree, item_degree = (
         np.maximum(degree, 1).astype(np.float32) for degree in (graph.user_degree, graph.item_degree)

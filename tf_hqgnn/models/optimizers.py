@@ -69,9 +69,14 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
             for variable in var_list
         ]
 
+    def moments_of(self, variable: tf.Variable) -> tuple[tf.Variable, tf.Variable]:
+        """Returns the first and the second moment of a variable that the optimizer was built for."""
+        m, v = self._moments[self._index_dict[self._var_key(variable)]]
+        return m, v
+
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Applies one step to `variable`; repeated rows of a sparse gradient have been summed."""
-        m, v = self._moments[self._index_dict[self._var_key(variable)]]
+        m, v = self.moments_of(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         correction = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
         factor = self.factors.get(variable.name.split(":")[0].rsplit("/", 1)[-1], 1.0)

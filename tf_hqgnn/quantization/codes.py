@@ -14,7 +14,7 @@ from tf_hqgnn.quantization.packing import check_num_bits, check_packed, pack, to
 from tf_hqgnn.quantization.ranges import MIN_WIDTH, row_ranges
 from tf_hqgnn.types import Array, Float32Array, FloatArray, InputError, IntArray, UInt8Array
 
-_CHUNK_ROWS = 65536
+CHUNK_ROWS = 65536
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,8 @@ class Codes:
         scale = _to_float16("scale", upper / 2 - lower / 2)
         offset = None if symmetric else _to_float16("offset", upper / 2 + lower / 2)
         codes = np.empty(rows.shape, np.uint8)
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            part = slice(start, start + _CHUNK_ROWS)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
             low, width = _stored_range(scale, offset, part)
             unit = np.clip((rows[part] - low) / np.maximum(width, np.float32(MIN_WIDTH)), 0, 1)
             codes[part] = np.floor(unit * np.float32(2**num_bits - 1) + np.float32(0.5))

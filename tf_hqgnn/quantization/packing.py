@@ -7,7 +7,7 @@ import numpy as np
 from tf_hqgnn.types import UInt8Array
 
 # Bits are spread to a byte each on the way: a part of the rows at a time, so that this takes some MB, not GB.
-_CHUNK_ROWS = 65536
+CHUNK_ROWS = 65536
 
 
 def check_num_bits(num_bits: int) -> None:
@@ -40,10 +40,10 @@ def pack(codes: UInt8Array, num_bits: int) -> UInt8Array:
         return codes.copy()
     n, dim = codes.shape
     packed = np.empty((n, _packed_width(dim, num_bits)), np.uint8)
-    for start in range(0, n, _CHUNK_ROWS):
-        chunk = codes[start : start + _CHUNK_ROWS]
+    for start in range(0, n, CHUNK_ROWS):
+        chunk = codes[start : start + CHUNK_ROWS]
         bits = np.unpackbits(chunk[:, :, np.newaxis], axis=2, count=num_bits, bitorder="little")
-        packed[start : start + _CHUNK_ROWS] = np.packbits(bits.reshape(len(chunk), -1), axis=1, bitorder="little")
+        packed[start : start + CHUNK_ROWS] = np.packbits(bits.reshape(len(chunk), -1), axis=1, bitorder="little")
     return packed
 
 
@@ -69,10 +69,10 @@ def unpack(packed: UInt8Array, num_bits: int, dim: int) -> UInt8Array:
     if num_bits == 8:
         return packed.copy()
     codes = np.empty((len(packed), dim), np.uint8)
-    for start in range(0, len(packed), _CHUNK_ROWS):
-        chunk = packed[start : start + _CHUNK_ROWS]
+    for start in range(0, len(packed), CHUNK_ROWS):
+        chunk = packed[start : start + CHUNK_ROWS]
         bits = np.unpackbits(chunk, axis=1, count=dim * num_bits, bitorder="little").reshape(len(chunk), dim, num_bits)
-        codes[start : start + _CHUNK_ROWS] = np.packbits(bits, axis=2, bitorder="little")[:, :, 0]
+        codes[start : start + CHUNK_ROWS] = np.packbits(bits, axis=2, bitorder="little")[:, :, 0]
     return codes
 
 

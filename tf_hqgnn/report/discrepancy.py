@@ -20,7 +20,7 @@ _LONGEST_TIME = 8.0
 _TOLERANCE = 1e-4
 _SAMPLED_NODES = 2000  # of the users and of the items
 # The adjacency takes 100 bytes an edge while it is made: beyond this the diagnostics cost more than they tell.
-_MAX_EDGES = 20_000_000
+MAX_EDGES = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def discrepancy(run: RunDirectory, trained: tuple[Float32Array, Float32Array] | 
     if run.config.model.encoder_choice().mixes_dimensions:
         # Such as NGCF: A^k e isn't what it computes, nor is a distance to e defined.
         return ""
-    if run.graph.num_edges > _MAX_EDGES:
-        return section(title, paragraph(f"Left out: the graph has more than {_MAX_EDGES:,} interactions."))
+    if run.graph.num_edges > MAX_EDGES:
+        return section(title, paragraph(f"Left out: the graph has more than {MAX_EDGES:,} interactions."))
     if trained is None:
         try:
             trained = run.tables().filled()

@@ -13,9 +13,9 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.types import BoolArray, Float32Array, Int32Array, Int64Array, IntArray
 
 K = 20  # the cut-off that training watches
-_MAX_USERS, _MIN_USERS = 5000, 200
+MAX_USERS, MIN_USERS = 5000, 200
 # Bounds what one ranking costs: 5,000 users over catalogues of up to 50,000 items, fewer beyond.
-_MAX_SCORES = 250_000_000
+MAX_SCORES = 250_000_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ValidationSample:
             return None
         indptr, indices = run.dataset.valid.to_csr(run.dataset.num_users)
         judged = np.flatnonzero(np.diff(indptr))
-        size = min(_MAX_USERS, max(_MIN_USERS, _MAX_SCORES // run.dataset.num_items))
+        size = min(MAX_USERS, max(MIN_USERS, MAX_SCORES // run.dataset.num_items))
         users = judged
         if len(judged) > size:
             users = np.sort(np.random.default_rng(run.config.seed).choice(judged, size, replace=False))

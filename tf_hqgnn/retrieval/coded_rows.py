@@ -24,8 +24,8 @@ _MOST_WORDS = 64
 # The work of bit planes grows with the planes of all queries, that of unpacked codes hardly; the answers are the same.
 _MOST_QUERY_PLANES = 16
 # Numbers that a block works on at once: few enough for a cache, many enough to be worth the block's overhead.
-_PLANE_BLOCK = 2**19
-_CODE_BLOCK = 2**18
+PLANE_BLOCK = 2**19
+CODE_BLOCK = 2**18
 # Products of planes that XLA is given at once: more take longer to compile, and the pass is no faster.
 _FUSED_PRODUCTS = 16
 
@@ -202,11 +202,11 @@ class CodedRows(RowTable):
     ) -> tf.Tensor:
         """The result of one of them, given how many rows to work on at once."""
         codes = queries.codes
-        code_rows = tf.constant(_CODE_BLOCK // self.embedding_dim + 1)
+        code_rows = tf.constant(CODE_BLOCK // self.embedding_dim + 1)
         if codes is None or not self._has_planes():
             return by_codes(code_rows)
         num_planes = tf.shape(queries.rows)[0] * codes.num_bits
-        plane_rows = _PLANE_BLOCK // tf.maximum(num_planes, 1) + 1
+        plane_rows = PLANE_BLOCK // tf.maximum(num_planes, 1) + 1
         if self._bits * codes.num_bits == 1:
             return by_planes(plane_rows)
         if queries.rows.shape[0] is not None:

@@ -17,6 +17,7 @@ from tf_hqgnn.retrieval.filters import Blocked, ItemFilter
 from tf_hqgnn.retrieval.indices.scann import BRUTE_FORCE_BELOW
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.retrieval.slices import Answer, candidate_bytes, in_slices
 from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
 from tf_hqgnn.types import Float32Array, InputError
@@ -120,18 +121,26 @@ class ScannTopK(TopK):
         self.sizing = ScannSizing.choose(self._num_indexed, config)
         values = rows.to_numpy() if indexed is None else rows.to_numpy()[indexed]
         self._rows_of = None if indexed is None else tf.Variable(indexed, trainable=False, name="rows_of")
-        self._searcher = _Searcher(values, self.sizing)
+        self.searcher = _Searcher(values, self.sizing)
         lengths = np.linalg.norm(values, axis=1, keepdims=True)
         values = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
-        self._cosine_searcher = _Searcher(values, self.sizing)
+        self.cosine_searcher = _Searcher(values, self.sizing)
         if sample is not None:
             self._reach_recall(sample, config, item_filter)
 
     def call(
         self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `TopK`."""
-        searcher = self._cosine_searcher if cosine else self._searcher
+        """See `TopK`; a slice of the batch at a time."""
+
+        def answer(part: tf.Tensor) -> Answer:
+            return self._search(queries.at(part), k, None if blocked is None else blocked.at(part), cosine)
+
+        bytes_per_row = tf.cast(self._depth(k, blocked), tf.int64) * candidate_bytes(self.rows.embedding_dim)
+        return in_slices(answer, tf.range(tf.shape(queries.rows)[0]), tf.minimum(k, self.rows.num_rows), bytes_per_row)
+
+    def _search(self, queries: Queries, k: tf.Tensor, blocked: Blocked | None, cosine: bool) -> Answer:
+        searcher = self.cosine_searcher if cosine else self.searcher
         item_index, found = self._candidates(searcher, queries.rows, self._depth(k, blocked))
         scores = self.rows.score_at(queries, item_index, cosine)
         allowed = found if blocked is None else found & ~blocked.contains(item_index)
@@ -154,7 +163,7 @@ class ScannTopK(TopK):
         depth = tf.cast(k, tf.int64) * _CANDIDATES_PER_ANSWER
         depth = tf.maximum(depth, self.sizing.reorder)
         if blocked is not None:
-            depth += tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], blocked.counts], axis=0))
+            depth += blocked.deepest
         return tf.cast(tf.clip_by_value(depth, 1, self._num_indexed), tf.int32)
 
     def _candidates(self, searcher: _Searcher, queries: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -186,7 +195,7 @@ class ScannTopK(TopK):
             self.sizing = sizing
             # Without the rows' own scores: what is among the candidates is found, since those are scored exactly.
             depth = tf.constant(max(sizing.reorder, int(k)))
-            found, valid = (values.numpy() for values in self._candidates(self._searcher, sample.rows, depth))
+            found, valid = (values.numpy() for values in self._candidates(self.searcher, sample.rows, depth))
             hits = [len(np.intersect1d(a[b], c)) for a, b, c in zip(found, valid, exact)]
             recall = float(np.mean(hits)) / int(k)
             if recall > best_recall:

@@ -52,7 +52,7 @@ def run_fn(fn_args: FnArgs) -> None:
     strategy = make_strategy(config.training.strategy)
     run_dir = run_path(fn_args.model_run_dir)
     dataset = rebuild_dataset(fn_args)
-    state = _last_state(dataset, config, custom["model_store"])
+    state = last_state(dataset, config, custom["model_store"])
     train(dataset, config, run_dir, hooks=(report_hook,), state=state, strategy=strategy)
     if not is_chief(strategy):
         return
@@ -60,8 +60,8 @@ def run_fn(fn_args: FnArgs) -> None:
     export_model(bundle, EXACT_MODEL, ModelSettings(config.export, RetrievalConfig()), Path(fn_args.serving_model_dir))
 
 
-def _last_state(dataset: SplitDataset, config: Config, model_store: str) -> TrainedState | None:
-    """Of the model that was blessed last; None if there is none that this training can start from."""
+def last_state(dataset: SplitDataset, config: Config, model_store: str) -> TrainedState | None:
+    """Returns the state of the model that was blessed last; None if this training can't start from it."""
     if config.training.warm_start != "auto" or not model_store:
         return None
     pointer = read_pointer(Path(model_store))

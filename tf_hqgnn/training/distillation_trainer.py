@@ -142,7 +142,7 @@ class Trainer:
         order = np.resize(self.random.permutation(self.num_users), self.num_steps * self.batch_size)
         total = 0.0
         for step, user_index in enumerate(order.reshape(self.num_steps, -1).astype(np.int32)):
-            batch = [tf.constant(array) for array in (user_index, *self._sample(user_index))]
+            batch = [tf.constant(array) for array in (user_index, *self.sample(user_index))]
             if step == 0:
                 self._start_epoch(epoch, *self._batch(*batch))
             self._set_learning_rates((epoch - 1 + step / self.num_steps) / self.config.distillation.max_epochs)
@@ -161,8 +161,8 @@ class Trainer:
             optimizer.learning_rate.assign(decay * rate)
         self.range_optimizer.learning_rate.assign(decay * self.config.range_learning_rate * self.rates[1])
 
-    def _sample(self, user_index: IntArray) -> tuple[Int32Array, Float32Array]:
-        """The items of a step, int32 [S], and the logarithm of how many items each one stands for, float32 [S].
+    def sample(self, user_index: IntArray) -> tuple[Int32Array, Float32Array]:
+        """Returns the items of a step, int32 [S], and the logarithm of how many items each one stands for, float32 [S].
 
         All items; or the best items of the batch's users, best first until three quarters of the sample are filled, and
         others at random, which stand for all that are left out.
@@ -180,8 +180,8 @@ class Trainer:
         log_weights[len(best) :] = np.log((self.num_items - len(best)) / num_others)
         return np.concatenate([best, drawn]).astype(np.int32), log_weights
 
-    def _teacher_logits(self, user_index: tf.Tensor, item_index: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
-        """float32 [B, S], `MASKED` at the pairs that were seen."""
+    def teacher_logits(self, user_index: tf.Tensor, item_index: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        """Returns the teacher's logits, float32 [B, S], `MASKED` at the pairs that were seen."""
         users = tf.gather(self.teacher_users, user_index) / temperature[:, tf.newaxis]
         logits = tf.matmul(users, tf.gather(self.teacher_items, item_index), transpose_b=True)
         places = tf.fill([self.num_items], -1)
@@ -213,7 +213,7 @@ class Trainer:
     def _batch(self, user_index: tf.Tensor, item_index: tf.Tensor, log_weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The arguments of `ranking_divergence`, with rows that aren't quantized yet."""
         temperature = tf.gather(self.temperature, user_index)
-        teacher_logits = self._teacher_logits(user_index, item_index, temperature)
+        teacher_logits = self.teacher_logits(user_index, item_index, temperature)
         users, items = tf.gather(self.student.users, user_index), tf.gather(self.student.items, item_index)
         return users, items, teacher_logits, temperature, log_weights
 

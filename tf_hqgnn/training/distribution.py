@@ -155,10 +155,11 @@ def _is_address(value: Any) -> bool:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes; outside of a cluster every process is."""
-    return not _is_cluster(strategy) or strategy.extended.should_checkpoint
+    return not is_cluster(strategy) or strategy.extended.should_checkpoint
 
 
-def _is_cluster(strategy: tf.distribute.Strategy) -> bool:
+def is_cluster(strategy: tf.distribute.Strategy) -> bool:
+    """Whether other machines train, too."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
@@ -168,7 +169,7 @@ def watch_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         yield
     except _LOST as error:
-        if not _is_cluster(strategy):
+        if not is_cluster(strategy):
             raise
         raise WorkerLostError(
             "another worker of the cluster is gone, and this one ends, too; start all of them again with --resume to "
@@ -193,7 +194,7 @@ def from_chief(strategy: tf.distribute.Strategy, make: Callable[[], Any]) -> Any
     Raises:
       InputError: `make` raised it, on all workers.
     """
-    if not _is_cluster(strategy):
+    if not is_cluster(strategy):
         return make()
     message = b""
     if is_chief(strategy):
@@ -202,9 +203,9 @@ def from_chief(strategy: tf.distribute.Strategy, make: Callable[[], Any]) -> Any
         except InputError as error:
             answer = {"error": str(error)}
         message = json.dumps(answer, default=float).encode()
-    size = int(_of_chief(strategy, np.array(len(message))))
+    size = int(array_of_chief(strategy, np.array(len(message))))
     padded = np.frombuffer(message, np.uint8) if message else np.zeros(size)
-    told = json.loads(_of_chief(strategy, padded.astype(np.int32)).astype(np.uint8).tobytes())
+    told = json.loads(array_of_chief(strategy, padded.astype(np.int32)).astype(np.uint8).tobytes())
     if "error" in told:
         raise InputError(told["error"])
     return told["value"]
@@ -212,7 +213,7 @@ def from_chief(strategy: tf.distribute.Strategy, make: Callable[[], Any]) -> Any
 
 def check_agreement(strategy: tf.distribute.Strategy, describe: Callable[[], str], what: str) -> None:
     """Raises InputError on a worker whose `what` isn't the chief's."""
-    if _is_cluster(strategy):
+    if is_cluster(strategy):
         mine = describe()
         if from_chief(strategy, lambda: mine) != mine:
             raise InputError(f"this worker has other {what} than the chief; give all workers the same")
@@ -220,13 +221,13 @@ def check_agreement(strategy: tf.distribute.Strategy, describe: Callable[[], str
 
 def share_variables(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:
     """Gives every worker the chief's values."""
-    if _is_cluster(strategy):
+    if is_cluster(strategy):
         for variable in variables:
-            variable.assign(_of_chief(strategy, variable.numpy()))
+            variable.assign(array_of_chief(strategy, variable.numpy()))
 
 
-def _of_chief(strategy: tf.distribute.Strategy, values: Array) -> Array:
-    """The chief's array; those of the others have its shape."""
+def array_of_chief(strategy: tf.distribute.Strategy, values: Array) -> Array:
+    """Returns the chief's array to every worker; the arrays of the others must have its shape."""
     told = _telling(strategy, values.dtype.name)(tf.constant(values.ravel()))
     chiefs: Array = strategy.experimental_local_results(told)[0].numpy()
     return chiefs.reshape(values.shape)
@@ -263,7 +264,7 @@ def divide(batches: tf.data.Dataset, strategy: tf.distribute.Strategy, batch_siz
       InputError: The batch can't be divided into equal parts of at least two pairs.
     """
     replicas = strategy.num_replicas_in_sync
-    if replicas == 1 and not _is_cluster(strategy):
+    if replicas == 1 and not is_cluster(strategy):
         return batches
     size, rest = divmod(batch_size, replicas)
     if rest or size < 2:
