@@ -6,7 +6,8 @@
 
 Loads the version on every server, waits until it is AVAILABLE on all of them, moves the label, unloads what no label
 needs, and rewrites the config file: what a server that restarts will read. If loading or labelling fails anywhere, the
-old labels are put back everywhere. Needs grpcio and tensorflow-serving-api, and nothing of tf_hqgnn.
+old labels are put back everywhere; so they are after Ctrl-C and SIGTERM, and by the next call after a kill. Two at
+once exclude each other. Needs grpcio and tensorflow-serving-api, and nothing of tf_hqgnn.
 """
 
 from __future__ import annotations
@@ -15,15 +16,24 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 # The file lies beside this one: `python serving/label.py` finds its neighbours.
 from label_config import LabelError, ModelServerConfig, entry, load, previous_path, save, steps, with_entry
+from label_guard import (
+    Interrupted,
+    alone,
+    alone_in_namespace,
+    ended_by_signals,
+    journal_path,
+    unmoved_by_signals,
+)
 from label_servers import ModelServer, Tls, forwarded, kubectl, running_pods
 
 GRPC_PORT = 8500
+NOTHING_MOVED = "no label was moved"
 
 
 def move(
@@ -82,7 +92,40 @@ def put_back(servers: Sequence[ModelServer], config: ModelServerConfig) -> str:
             failed.append(str(error))
     if failed:
         return "the old labels could NOT be put back everywhere: " + "; ".join(failed)
-    return "no label was moved"
+    return NOTHING_MOVED
+
+
+@contextmanager
+def put_back_unless_kept(servers: Sequence[ModelServer], config: ModelServerConfig, path: Path) -> Iterator[None]:
+    """Leaves all servers with the labels of the file, however the block ends.
+
+    A signal in the block puts the old labels back. A process that is killed leaves a note, and the next one puts them
+    back before anything else.
+
+    Args:
+      servers: all that share the config.
+      config: what the file holds.
+      path: of the file, which the block replaces at its end.
+    """
+    journal = journal_path(path)
+    if journal.exists() and servers:
+        print(f"an earlier label.py was killed: the labels of {path} are put back first", file=sys.stderr)
+        message = put_back(servers, config)
+        if message != NOTHING_MOVED:
+            raise LabelError(message)
+    journal.touch()
+    try:
+        yield
+    except Interrupted as error:
+        with unmoved_by_signals():
+            message = put_back(servers, load(path))
+            journal.unlink()
+        ended = f"all servers have the labels of {path}" if message == NOTHING_MOVED else message
+        raise LabelError(f"interrupted by {error}: {ended}") from error
+    except BaseException:
+        journal.unlink()
+        raise
+    journal.unlink()
 
 
 def new_labels(config: ModelServerConfig, flags: argparse.Namespace) -> dict[str, int]:
@@ -124,21 +167,26 @@ def tls(flags: argparse.Namespace) -> Tls | None:
 
 def run(flags: argparse.Namespace) -> str:
     """Does what the flags say; the line to print."""
-    config = load(flags.config)
-    labels = new_labels(config, flags)
     with ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
+        load(flags.config)  # A file that isn't there needs no lock beside it.
+        stack.enter_context(alone(flags.config))
+        config = load(flags.config)
+        labels = new_labels(config, flags)
         addresses, pods = flags.server, []
         if flags.namespace:
             pods = running_pods(flags.namespace, flags.selector)
+            stack.enter_context(alone_in_namespace(flags.namespace, f"{flags.configmap}-label-lock"))
             addresses = stack.enter_context(forwarded(flags.namespace, pods, GRPC_PORT))
         servers = [ModelServer(address, flags.timeout, tls(flags)) for address in addresses]
         for server in servers:
             stack.callback(server.close)
-        if not flags.offline:
-            move(servers, config, flags.model, labels, flags.timeout)
-        # From here on the labels are the new ones: what restarts must have them, too.
         _, relabelled, final = steps(config, flags.model, labels)
-        keep(flags.config, config, final, flags.model)
+        with put_back_unless_kept(servers, config, flags.config):
+            if not flags.offline:
+                move(servers, config, flags.model, labels, flags.timeout)
+            # From here on the labels are the new ones: what restarts must have them, too.
+            keep(flags.config, config, final, flags.model)
         if flags.namespace:
             # Pods that start from now on read this; those that run have it already.
             patch = json.dumps({"data": {flags.config.name: flags.config.read_text(encoding="utf-8")}})

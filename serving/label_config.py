@@ -51,6 +51,11 @@ def save(path: Path, config: ModelServerConfig) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def previous_path(path: Path) -> Path:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
+import time
 
 import label
 import pytest
@@ -268,6 +271,13 @@ elif verb == "port-forward":
         sys.exit("error: pod not found")
     print(f"Forwarding from 127.0.0.1:{{port}} -> 8500", flush=True)
     sys.stdin.read()
+elif verb == "create":
+    try:
+        (here / "lock").touch(exist_ok=False)
+    except FileExistsError:
+        sys.exit(f'Error from server (AlreadyExists): configmaps "{{rest[1]}}" already exists')
+elif verb == "delete":
+    (here / "lock").unlink()
 elif verb == "patch":
     if (here / "pods-after").exists():
         (here / "pods-after").rename(here / "pods")
@@ -301,7 +311,8 @@ def test_all_pods_of_a_deployment_and_its_config_map(kubectl, servers, config, c
     assert patch == {"data": {"models.config": config.read_text()}}
     calls = (kubectl / "calls").read_text().splitlines()
     assert calls[0] == ("shop get pods --selector=app.kubernetes.io/name=hqgnn --field-selector=status.phase=Running")
-    assert calls[-2].startswith("shop patch configmap tf-serving")
+    assert calls[-3].startswith("shop patch configmap tf-serving")
+    assert calls[-1] == "shop delete configmap tf-serving-label-lock"
 
 
 def test_a_pod_that_started_meanwhile(kubectl, servers, config, capsys):
@@ -337,3 +348,71 @@ def test_a_kubectl_that_fails_or_is_not_there(kubectl, config, capsys, monkeypat
     monkeypatch.setenv("PATH", str(kubectl))
     assert in_namespace(config, *move("canary", 7)) == 1
     assert "kubectl isn't on the PATH; --namespace needs it" in capsys.readouterr().err
+
+
+def test_two_at_once_in_a_namespace_exclude_each_other(kubectl, servers, config, capsys):
+    (kubectl / "lock").touch()
+    assert in_namespace(config, *move("canary", 7)) == 1
+    assert capsys.readouterr().err == (
+        "another label.py is at work in namespace shop: wait until it is done, or, if it was killed: "
+        "kubectl -n shop delete configmap tf-serving-label-lock\n"
+    )
+    nothing_moved(servers, config)
+    (kubectl / "lock").unlink()
+    assert in_namespace(config, *move("canary", 7)) == 0
+    assert not (kubectl / "lock").exists()
+
+
+@pytest.fixture
+def started(config, servers):
+    """A function that starts label.py as a process, and waits until it has changed the first server."""
+    processes = []
+
+    def start(*arguments):
+        addresses = [part for server in servers for part in ("--server", server.address)]
+        command = [sys.executable, label.__file__, *addresses, "--config", str(config), "--model", "hqgnn", *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        while not servers[0].reloads:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_puts_all_back(started, servers, config, number):
+    servers[1].folders["hqgnn"].discard(7)  # It waits for this version.
+    process = started(*move("canary", 7))
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (1, "")
+    assert err.splitlines()[-1] == f"interrupted by {number.name}: all servers have the labels of {config}"
+    nothing_moved(servers, config)
+    assert all(server.available("hqgnn") == {6} for server in servers)
+
+
+def test_a_second_one_is_refused_while_the_first_is_at_work(started, run, servers):
+    servers[1].folders["hqgnn"].discard(7)
+    started(*move("canary", 7))
+    code, _, err = run(*move("canary", 8))
+    assert code == 1
+    assert "another label.py is at work with this file; wait until it is done" in err
+
+
+def test_after_a_kill_the_next_one_puts_the_labels_back_first(started, run, servers, config):
+    servers[1].folders["hqgnn"].discard(7)
+    process = started(*move("canary", 7))
+    process.kill()
+    process.wait()
+    assert servers[0].available("hqgnn") == {6, 7}
+    code, out, err = run(*move("canary", 8))
+    assert (code, out) == (0, "hqgnn: canary 8, stable 6 (2 servers)\n")
+    assert err == f"an earlier label.py was killed: the labels of {config} are put back first\n"
+    assert all(server.available("hqgnn") == {6, 8} for server in servers)
+    assert {path.name for path in config.parent.iterdir()} >= {"models.config", "models.config.previous"}
+    assert not list(config.parent.glob(".*.moving"))
