@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Sequence
 
 import grpc
-import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -27,7 +26,7 @@ from tf_hqgnn.serving.answers import Recommendation, Recommender, SimilarItems
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.loader import load_version
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Array, InputError
 
 __all__ = ["Client", "ClientTls", "LocalModel", "Recommendation", "ServerUnavailable", "SimilarItems"]
 
@@ -115,11 +114,11 @@ class Client(Recommender):
     def predict(
         self,
         signature_name: str,
-        inputs: dict[str, np.ndarray],
+        inputs: dict[str, Array],
         model: str = DEFAULT_MODEL,
         version: int | None = None,
         output_filter: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Array]:
         """Calls any signature with arrays (strings as objects of bytes); returns its outputs as arrays."""
         request = predict_pb2.PredictRequest(model_spec=_spec(model, version), output_filter=output_filter)
         request.model_spec.signature_name = signature_name
@@ -247,12 +246,13 @@ class LocalModel(Recommender):
     def predict(
         self,
         signature_name: str,
-        inputs: dict[str, np.ndarray],
+        inputs: dict[str, Array],
         model: str = DEFAULT_MODEL,
         version: int | None = None,
         output_filter: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Array]:
         """Calls any signature with arrays (strings as objects of bytes); returns its outputs as arrays."""
+        del model, version  # One version of one model is all there is.
         try:
             return self._loaded.predict(signature_name, inputs, output_filter)
         except ServingError as error:

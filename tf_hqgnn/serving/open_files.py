@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from pathlib import Path
 
@@ -17,12 +16,12 @@ def connections_per_port(ports: int = 2) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST
-    return max(_LEAST, min(_MOST, (soft - open_files() - _RESERVE) // ports))
+    return max(_LEAST, min(_MOST, (soft - len(descriptors()) - _RESERVE) // ports))
 
 
-def open_files() -> int:
-    """The descriptors that this process has open; a guess where there is no /proc."""
+def descriptors() -> list[int]:
+    """The file descriptors that this process has open; none where there is no /proc."""
     try:
-        return len(os.listdir(Path("/proc/self/fd")))
+        return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     except OSError:
-        return _RESERVE
+        return []

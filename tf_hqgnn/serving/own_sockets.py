@@ -12,8 +12,9 @@ import os
 import socket
 import stat
 import struct
-from pathlib import Path
 from typing import Iterator
+
+from tf_hqgnn.serving.open_files import descriptors
 
 _SO_ATTACH_FILTER = 26
 # One instruction of the classic Berkeley Packet Filter: return 0, which is to drop the packet.
@@ -44,11 +45,7 @@ def close_connections(port: int) -> None:
 
 
 def _sockets(port: int) -> Iterator[socket.socket]:
-    try:
-        numbers = [int(name) for name in os.listdir(Path("/proc/self/fd"))]
-    except OSError:
-        return
-    for number in numbers:
+    for number in descriptors():
         try:
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
                 continue
