@@ -20,19 +20,19 @@ USERS, ITEMS, DIM = 200, 2000, 16
 CATEGORIES = ("film", "book", "game")
 
 
-def write_version(export: Path, version: int, seed: int) -> Path:
-    """Writes hqgnn/<version>; equal seeds give equal answers."""
+def write_version(export: Path, version: int, seed: int, items: int = ITEMS, dim: int = DIM) -> Path:
+    """Writes hqgnn/<version>, of `items` items of `dim` numbers; equal seeds give equal answers."""
     rng = np.random.default_rng(seed)
     indptr = np.arange(USERS + 1, dtype=np.int64) * 5
-    indices = np.concatenate([np.sort(rng.choice(ITEMS, 5, replace=False)) for _ in range(USERS)]).astype(np.int32)
+    indices = np.concatenate([np.sort(rng.choice(items, 5, replace=False)) for _ in range(USERS)]).astype(np.int32)
     bundle = ServingBundle(
         user_ids=np.array([f"u{number}" for number in range(USERS)], object),
-        item_ids=np.array([f"i{number}" for number in range(ITEMS)], object),
-        users=Codes.quantize(rng.normal(size=(USERS, DIM)).astype(np.float32), 8),
-        items=Codes.quantize(rng.normal(size=(ITEMS, DIM)).astype(np.float32), 8),
+        item_ids=np.array([f"i{number}" for number in range(items)], object),
+        users=Codes.quantize(rng.normal(size=(USERS, dim)).astype(np.float32), 8),
+        items=Codes.quantize(rng.normal(size=(items, dim)).astype(np.float32), 8),
         seen=(indptr, indices),
-        item_popularity=rng.permutation(ITEMS).astype(np.float32),
-        item_categories=np.array(CATEGORIES, object)[rng.integers(0, len(CATEGORIES), ITEMS)],
+        item_popularity=rng.permutation(items).astype(np.float32),
+        item_categories=np.array(CATEGORIES, object)[rng.integers(0, len(CATEGORIES), items)],
     )
     return export_exact(bundle, export, ExportConfig(), version)
 
@@ -91,6 +91,11 @@ class ServerProcess:
         status = dict(line.split(":", 1) for line in (base / "status").read_text().splitlines())
         memory = int(status["VmRSS"].split()[0]) / 1024
         return Usage(memory, int(status["Threads"]), sum(1 for _ in (base / "fd").iterdir()))
+
+    def peak_memory(self) -> float:
+        """The most resident memory there ever was, MiB."""
+        status = (Path(f"/proc/{self.process.pid}") / "status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
     def settled_usage(self, before: Usage, seconds: float = 30.0) -> Usage:
         """As `usage`, once threads and files are no more than `before`, or after some seconds."""

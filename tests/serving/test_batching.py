@@ -153,6 +153,17 @@ def test_batches_keep_to_their_size_and_a_larger_request_runs_in_parts_between_o
     assert [len(users) for _, _, users in server.model.calls[1:]] == [3, 4, 3, 4, 1]
 
 
+def test_rows_that_ask_for_much_share_a_call_with_few(busy):
+    """A call of 64 rows that want 4,096 answers each would hold up everybody for seconds."""
+    server = busy()
+    waiting = [server.ask(["a"] * 5, k=4000), *(server.ask([user], k=4000) for user in "bcd"), server.ask(["e"], k=1)]
+    server.go_on()
+    assert [len(one.result(60)) for one in waiting] == [5, 1, 1, 1, 1]
+    calls = [(len(users), k) for k, _, users in server.model.calls[1:]]
+    assert sorted(calls) == [(1, 1), (1, 4000), (1, 4000), (2, 4000), (2, 4000), (2, 4000)]
+    assert calls.index((1, 1)) < 3
+
+
 def test_large_requests_leave_the_queue_to_small_ones(busy):
     server = busy(max_batch_size=2, max_enqueued_batches=2)
     large = server.ask(["a"] * 50)

@@ -11,7 +11,7 @@ from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.filters import Blocked
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
-from tf_hqgnn.retrieval.slices import Answer, in_slices
+from tf_hqgnn.retrieval.slices import Answer, candidate_bytes, in_slices
 from tf_hqgnn.retrieval.top_k import TopK, best
 
 Search = Callable[[Queries, tf.Tensor, "Blocked | None", bool], Answer]
@@ -19,8 +19,8 @@ Search = Callable[[Queries, tf.Tensor, "Blocked | None", bool], Answer]
 # Blocks of at most this part of the catalogue; above, scoring candidates costs more than it saves.
 _SMALL_PART = 8
 # About what the numbers of a query take, in bytes: its score of every item, with the copies that masking and sorting
-# make; the best of every block; whether an item is of the category; a candidate's row; an item that has been seen.
-_SCORE, _BLOCK, _ALLOWED, _ROW_VALUE, _SEEN = 24, 48, 4, 12, 48
+# make; the best of every block; whether an item is of the category; an item that has been seen.
+_SCORE, _BLOCK, _ALLOWED, _SEEN = 24, 48, 4, 48
 
 
 class ExactTopK(TopK):
@@ -98,7 +98,7 @@ class ExactTopK(TopK):
             part_blocked = None if blocked is None else blocked.at(part)
             return self._of_blocks(queries.at(part), k, tf.gather(chosen, part), part_blocked, cosine)
 
-        bytes_per_row = depth * BLOCK_SIZE * (_ROW_VALUE * self.rows.embedding_dim + _SEEN)
+        bytes_per_row = depth * BLOCK_SIZE * candidate_bytes(self.rows.embedding_dim)
         return in_slices(candidates, tf.range(tf.shape(chosen)[0]), k, bytes_per_row)
 
     def _best_blocks(self, queries: Queries, depth: tf.Tensor, blocked: Blocked | None, cosine: bool) -> tf.Tensor:

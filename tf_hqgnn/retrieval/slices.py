@@ -15,6 +15,11 @@ SLICE_BYTES = 64 << 20
 Answer = tuple[tf.Tensor, tf.Tensor]
 
 
+def candidate_bytes(embedding_dim: int) -> int:
+    """About what a candidate takes whose row is scored: its numbers as codes, levels and products, and its key."""
+    return 12 * embedding_dim + 48
+
+
 def in_slices(
     answer: Callable[[tf.Tensor], Answer], rows: tf.Tensor, width: tf.Tensor, bytes_per_row: tf.Tensor | int
 ) -> Answer:

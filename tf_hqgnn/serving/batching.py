@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Hashable, Sequence
 
 import grpc
-import numpy as np
 
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.metrics import Metrics
-from tf_hqgnn.serving.parts import Outputs, Whole
+from tf_hqgnn.serving.parts import CALL_VALUES, Outputs, Whole, join, values_per_row
 from tf_hqgnn.serving.signature import Signature
 from tf_hqgnn.types import Array, InputError
 
@@ -34,7 +33,8 @@ class BatchingParameters:
     """TF Serving's settings of the same names.
 
     Args:
-      max_batch_size: Rows of one call at most; a larger request runs in parts, between those of others.
+      max_batch_size: Rows of one call at most, and fewer if they ask for many answers or exclude much; a larger
+        request runs in parts, between those of others.
       batch_timeout_micros: How long a request may wait for others though a worker is free. With 0 none ever does.
       max_enqueued_batches: Full batches that may wait; a request beyond them is refused. Large requests wait apart
         from the others, and may be as many rows.
@@ -81,6 +81,11 @@ class _Task:
     answer: Any = None
     error: Exception | None = None
     is_answered: bool = True
+
+    @functools.cached_property
+    def values_per_row(self) -> int:
+        """See `parts.values_per_row`."""
+        return values_per_row(self.signature, self.arrays)
 
     def is_too_late(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
@@ -134,8 +139,12 @@ class _Queue:
     def take(self, max_rows: int) -> list[_Task]:
         """The oldest tasks that fit into a batch, at least one."""
         taken = [self.tasks.popleft()]
-        rows = taken[0].rows
+        rows, widest = taken[0].rows, taken[0].values_per_row
         while self.tasks and rows + self.tasks[0].rows <= max_rows:
+            # Lists are padded to the widest.
+            widest = max(widest, self.tasks[0].values_per_row)
+            if (rows + self.tasks[0].rows) * widest > CALL_VALUES:
+                break
             taken.append(self.tasks.popleft())
             rows += taken[-1].rows
         self.rows -= rows
@@ -169,6 +178,11 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def waiting_rows(self) -> int:
+        """Rows of all requests that wait."""
+        return sum(self._waiting.values())
+
     def submit(
         self,
         model: str,
@@ -199,10 +213,9 @@ class Batcher:
         rows = max([1, *(len(array) for array in arrays if array.ndim)])
         future: Any = Future() if loop is None else loop.create_future()
         task = _Task(model, signature, arrays, rows, finish, deadline, loop, future)
-        is_large = kind is not None and rows > self._parameters.max_batch_size
-        tasks = [task]
-        if is_large:
-            tasks = task.parts(Whole(signature, arrays, rows, self._parameters.max_batch_size, finish))
+        part_rows = min(self._parameters.max_batch_size, max(1, CALL_VALUES // task.values_per_row))
+        is_large = kind is not None and rows > part_rows
+        tasks = task.parts(Whole(signature, arrays, rows, part_rows, finish)) if is_large else [task]
         with self._changed:
             if self._stopping:
                 raise ServingError(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
@@ -279,7 +292,7 @@ class Batcher:
             if len(tasks) == 1:
                 outputs = signature.run(tasks[0].arrays)
             else:
-                outputs = signature.run([_join(arrays) for arrays in zip(*(task.arrays for task in tasks))])
+                outputs = signature.run([join(arrays) for arrays in zip(*(task.arrays for task in tasks))])
                 _check_rows(outputs, rows)
         except Exception as error:  # A joined call may fail for the sake of one request.
             if len(tasks) == 1:
@@ -316,22 +329,6 @@ def _resolve_all(tasks: list[_Task]) -> None:
 def _resolve(tasks: list[_Task]) -> None:
     for task in tasks:
         task.resolve()
-
-
-def _join(arrays: Sequence[Array]) -> Array:
-    """One input of many requests: scalars are the same in all; lists get the width of the widest, padded with ""."""
-    first = arrays[0]
-    if first.ndim == 0:
-        return first
-    if all(array.shape[1:] == first.shape[1:] for array in arrays):
-        return np.concatenate(arrays)
-    widths = np.max([array.shape[1:] for array in arrays], axis=0)
-    joined = np.full((sum(map(len, arrays)), *widths), b"", object)
-    end = 0
-    for array in arrays:
-        begin, end = end, end + len(array)
-        joined[(slice(begin, end), *map(slice, array.shape[1:]))] = array
-    return joined
 
 
 def _check_rows(outputs: Outputs, rows: int) -> None:

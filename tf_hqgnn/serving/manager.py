@@ -176,6 +176,7 @@ class ModelManager:
             if model is before.get(name):
                 model.set_policy(policies[name])
                 model.retire_others()
+                model.wait_settled()
             else:
                 model.stop()
 

@@ -1,7 +1,8 @@
-"""A request of more rows than a batch has, cut into parts that take turns with the requests of others."""
+"""Joins small requests to one call, and cuts large ones into parts that take turns with the requests of others."""
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any, Callable, Mapping, Sequence
 
@@ -11,6 +12,37 @@ from tf_hqgnn.serving.signature import Signature
 from tf_hqgnn.types import Array
 
 Outputs = Mapping[str, Array]
+
+
+# Values that the rows of a call ask for and exclude: a call holds up the next, whoever asks.
+CALL_VALUES = 8192
+
+
+def values_per_row(signature: Signature, arrays: Sequence[Array]) -> int:
+    """What a row of a request takes, about: its answers, by the scalar `k`, and the values of its lists."""
+    values = 1
+    for name, array in zip(sorted(signature.inputs), arrays, strict=True):
+        if array.ndim > 1:
+            values += math.prod(array.shape[1:])
+        elif name == "k" and array.ndim == 0 and array.dtype.kind in "iu":
+            values += max(0, int(array))
+    return values
+
+
+def join(arrays: Sequence[Array]) -> Array:
+    """One input of many requests: scalars are the same in all; lists get the width of the widest, padded with ""."""
+    first = arrays[0]
+    if first.ndim == 0:
+        return first
+    if all(array.shape[1:] == first.shape[1:] for array in arrays):
+        return np.concatenate(arrays)
+    widths = np.max([array.shape[1:] for array in arrays], axis=0)
+    joined = np.full((sum(map(len, arrays)), *widths), b"", object)
+    end = 0
+    for array in arrays:
+        begin, end = end, end + len(array)
+        joined[(slice(begin, end), *map(slice, array.shape[1:]))] = array
+    return joined
 
 
 class Whole:
