@@ -117,7 +117,7 @@ test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-servin
 test-install: .venv/.installed
 	$(BIN)/python -m pytest -m install tests/install --durations=20
 
-# The images by buildah, on a Debian of its own making in place of the official bases, and the ten steps of the pipeline
+# The images by buildah, on a Debian of its own making in place of the official bases, and the steps of the pipeline
 # in them: root, 10 minutes, 8 GB in .images. Without root, buildah, debootstrap or crun the tests are skipped by name.
 images: .venv/.installed
 	$(BIN)/python -m pytest -m images tests/images --durations=10 -rs
