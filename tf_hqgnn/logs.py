@@ -10,7 +10,19 @@ from contextlib import contextmanager
 from typing import Iterator
 
 # The parts of the package whose progress a program shows; the server writes a log of its own.
-_SHOWN = ("data", "export", "files", "models", "quantization", "report", "retrieval", "runs", "tfx", "training", "tuning")
+_SHOWN = (
+    "data",
+    "export",
+    "files",
+    "models",
+    "quantization",
+    "report",
+    "retrieval",
+    "runs",
+    "tfx",
+    "training",
+    "tuning",
+)
 
 
 class _Lines(logging.Handler):

@@ -148,9 +148,7 @@ def test_folders_that_are_no_logs(tmp_path):
 def test_backups_and_halves_of_files_are_refused(tmp_path, name):
     (tmp_path / "log.csv").write_text(lines(SHARES["a"]))
     (tmp_path / name).write_text(lines(SHARES["b"]))
-    with pytest.raises(
-        InputError, match=r"looks like a backup or a file that is still being written; expected"
-    ):
+    with pytest.raises(InputError, match=r"looks like a backup or a file that is still being written; expected"):
         read_interactions(tmp_path)
     (tmp_path / name).rename(tmp_path / f"_{name}")
     assert len(read_interactions(tmp_path)) == 2
