@@ -35,7 +35,7 @@ def test_import_chooses_keras_2():
 
 
 def test_training_needs_neither_tfx_nor_beam_nor_scann():
-    blocked = "import sys\nfor name in ('tfx', 'apache_beam', 'scann', 'grpc', 'fastapi'): sys.modules[name] = None\n"
+    blocked = "import sys\nfor name in ('tfx', 'apache_beam', 'scann', 'grpc', 'h11'): sys.modules[name] = None\n"
     result = run(
         f"{blocked}import tf_hqgnn.training.train, tf_hqgnn.cli.commands, tf_hqgnn.runs.run_directory\n"
         "import tf_hqgnn.data.loading\n"
