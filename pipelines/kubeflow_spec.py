@@ -67,13 +67,17 @@ _DESCRIPTIONS = {
 }
 
 
-def make_pipeline(config: Config, parameters: RunParameters, root: str) -> Pipeline:
+def make_pipeline(
+    config: Config, parameters: RunParameters, root: str, keep: int = 0, model_config_file: str = ""
+) -> Pipeline:
     """The pipeline with RuntimeParameters in place of values.
 
     Args:
       config: settings, fixed at compile time but for `parameters`.
       parameters: their defaults.
       root: of the artifacts; "" for that of the installation.
+      keep: as in `create_pipeline`.
+      model_config_file: as in `create_pipeline`, as the steps see it.
     """
     run_time: dict[str, Any] = {
         name: RuntimeParameter(name, type(default), default) for name, default in parameters.values().items()
@@ -87,6 +91,8 @@ def make_pipeline(config: Config, parameters: RunParameters, root: str) -> Pipel
         config=config,
         enable_cache=False,
         check_first=True,
+        keep=keep,
+        model_config_file=model_config_file,
         **run_time,
     )
 

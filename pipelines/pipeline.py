@@ -44,6 +44,8 @@ def create_pipeline(
     beam_pipeline_args: list[str] | None = None,
     enable_cache: bool = True,
     check_first: bool = False,
+    keep: int = 0,
+    model_config_file: str = "",
 ) -> Pipeline:
     """Composes the components; every path is an argument, runners own them.
 
@@ -67,6 +69,8 @@ def create_pipeline(
       enable_cache: reuse the outputs of a component that has run with the same inputs.
       check_first: begin with a RunCheck, for orchestrators whose operators choose values when they start a run; a
         runner that checks them itself needs none.
+      keep: how many of the newest versions stay in `serving_dir` after a push; 0 keeps all.
+      model_config_file: of the servers; what it loads or labels is never removed.
     """
     everything = config.to_yaml()
     limits = thresholds if isinstance(thresholds, RuntimeParameter) else thresholds.model_dump_json()
@@ -151,6 +155,8 @@ def create_pipeline(
         serving_dir=serving_dir,
         model_store=model_store,
         store_state=store_state,
+        keep=keep,
+        model_config_file=model_config_file,
     )
     return Pipeline(
         pipeline_name=pipeline_name,

@@ -55,7 +55,9 @@ def execute(options: argparse.Namespace) -> int:
     )
     platforms = get_args(kubeflow_spec.Platform) if options.platform == "both" else (options.platform,)
     for platform in platforms:
-        pipeline = kubeflow_spec.make_pipeline(config, parameters, options.pipeline_root or "")
+        pipeline = kubeflow_spec.make_pipeline(
+            config, parameters, options.pipeline_root or "", options.keep, options.model_config_file
+        )
         steps = read_steps(Path(options.steps), [component.id for component in pipeline.components])
         _check_steps(steps, platform, options)
         job = kubeflow_spec.compile_pipeline(pipeline, parameters, steps, options.image, platform)
@@ -114,6 +116,7 @@ def _check_paths(options: argparse.Namespace, config: Config) -> Config:
         raise InputError("no log to read; give --data PATH, as the steps see it, or data.path in the config")
     paths = {name: getattr(data, name) for name in type(data).model_fields if name.endswith("path")}
     folders = {"--serving-dir": options.serving_dir, "--model-store": options.model_store}
+    folders["--model-config-file"] = options.model_config_file
     for name, path in {**{f"data.{key}": path for key, path in paths.items()}, **folders}.items():
         if path and not path.startswith("/"):
             raise InputError(f"{name} {path}: expected an absolute path, as the steps see it: on a mounted volume")

@@ -7,7 +7,6 @@ Exit codes: 0 the model was pushed, 1 it was not, or something failed, 2 wrong u
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.named_inputs import fingerprint as fingerprint_inputs
 from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
+from tf_hqgnn.files.lock import locked
 from tf_hqgnn.logs import progress_on_stderr, start_xla
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import lift
@@ -129,6 +129,8 @@ def run(options: argparse.Namespace) -> int:
             metadata_connection_config=sqlite_config(layout.metadata),
             beam_pipeline_args=BEAM_ARGS,
             enable_cache=not options.no_cache,
+            keep=options.keep,
+            model_config_file=str(Path(options.model_config_file).absolute()) if options.model_config_file else "",
         )
         with show_progress(ProgressHandler(len(pipeline.components))), _no_arguments():
             LocalDagRunner().run(pipeline)
@@ -196,16 +198,14 @@ def _keep_schema(path: str, layout: Layout) -> str:
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Keeps a second run out of the folder; the lock goes with the process, however it ends."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror or error}; expected a folder that can be written") from error
-    with file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"--out {out}: another run is using it; wait for it, or choose another folder") from error
+            held.enter_context(
+                locked(out / ".lock", f"--out {out}: another run is using it; wait for it, or choose another folder")
+            )
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"--out {out}: {reason}; expected a folder that can be written") from error
         yield
 
 

@@ -70,7 +70,7 @@ def test_a_broken_pointer_is_told(log_path, tmp_path, capsys, broken):
     (tmp_path / "model_store").mkdir()
     (tmp_path / "model_store" / "latest_blessed.json").write_text(broken)
     assert run_local.main(["--data", str(log_path), "--out", str(tmp_path)]) == 2
-    assert "latest_blessed.json: not valid JSON" in capsys.readouterr().err
+    assert "latest_blessed.json: the file is damaged" in capsys.readouterr().err
 
 
 def test_bad_rows_stop_the_run_with_the_line_that_the_reader_gives(tmp_path, capsys):

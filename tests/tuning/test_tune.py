@@ -94,7 +94,14 @@ def test_best_yaml_is_the_best_trials_settings_with_the_users_quantization(finis
 
 def test_a_trial_leaves_little_behind_and_made_no_codes(finished):
     out, result = finished
-    assert {path.name for path in out.iterdir()} == {"best.yaml", "config.yaml", "data.sha256", "study.db", "trials"}
+    assert {path.name for path in out.iterdir()} == {
+        ".lock",
+        "best.yaml",
+        "config.yaml",
+        "data.sha256",
+        "study.db",
+        "trials",
+    }
     for trial in result.trials:
         folder = out / "trials" / str(trial.index)
         assert {path.name for path in folder.iterdir()} == {"metrics.json", "history.csv"}

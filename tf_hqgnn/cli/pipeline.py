@@ -56,6 +56,17 @@ Folder = Annotated[
     typer.Option("--dir", metavar="DIR", help="Folder that `new` wrote. Default: this folder, or pipelines/ in it."),
 ]
 Config = Annotated[str | None, typer.Option(metavar="PRESET|CONFIG.yaml", help="Settings; without it, the defaults.")]
+Keep = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Remove all but the N newest versions after a push; 0 keeps all.")
+]
+ModelConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--model-config-file",
+        metavar="FILE",
+        help="The servers' model config file: --keep never removes a version that it loads or labels.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
 ]
@@ -138,11 +149,14 @@ def run(
         str | None, typer.Option(metavar="FILE", help="TFDV's schema as text, which the log must keep to.")
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every component, whatever ran before.")] = False,
+    keep: Keep = 0,
+    model_config_file: ModelConfigFile = None,
     *,
     thresholds: dict[str, float],
 ) -> None:
     """Run the pipeline on this machine: from a log to two served models."""
     options = Namespace(out=out, data=data, items=items, config=config, schema=schema, no_cache=no_cache)
+    options.keep, options.model_config_file = keep, model_config_file or ""
     _call(folder, "run_local", options, overrides, thresholds)
 
 
@@ -174,6 +188,8 @@ def compile_(
     folder: Folder = None,
     config: Config = None,
     overrides: Overrides = None,
+    keep: Keep = 0,
+    model_config_file: ModelConfigFile = None,
     *,
     thresholds: dict[str, float],
 ) -> None:
@@ -189,6 +205,8 @@ def compile_(
         pipeline_root=pipeline_root,
         steps=steps,
         config=config,
+        keep=keep,
+        model_config_file=model_config_file or "",
     )
     _call(folder, "run_kubeflow", options, overrides, thresholds)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tf_hqgnn.config import Config, TuneConfig
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.files.durable import staged_folder, write_file
+from tf_hqgnn.files.lock import locked
 from tf_hqgnn.tuning.ranges import choose, current, search_space, trial_config
 from tf_hqgnn.tuning.study import Study, Trial, create_study, quiet_optuna
 from tf_hqgnn.tuning.trials import Outcome, Runner, make_runner, remove_trial
@@ -84,7 +81,7 @@ def tune(
         sizes = f"{dataset.num_users} users, {dataset.num_items} items, {len(dataset.valid)} validation interactions"
         source = config.data.path or config.data.train_path or "given"
         head = f"{command}\ndata: {source}: {sizes}\nseed: {config.seed}\n"
-        with _locked(out):
+        with locked(out / ".lock", f"another search is at work in {out}; wait for it, or choose another --out"):
             space = search_space(config)
             study = Study(out / "study.db", space, {name: current(config, name) for name in space}, config.seed)
             try:
@@ -183,29 +180,15 @@ def _write_best(study: Study, config: Config, out: Path, head: str) -> TuneResul
     monitor, value = config.evaluation.monitor, best.outcome.value
     found = f"valid {monitor} {value:.6f}, trial {best.index} of {len(study.trials)} ({failed} failed)"
     comment = "".join(f"# {line}\n" for line in f"{head}{found}".splitlines())
-    path, staged = out / "best.yaml", out / "best.yaml.partial"
-    staged.write_text(comment + chosen.to_yaml(), encoding="utf-8")
-    staged.replace(path)
+    path = out / "best.yaml"
+    write_file(path, comment + chosen.to_yaml())
     return TuneResult(path, chosen, best, tuple(sorted(study.trials, key=lambda trial: trial.index)))
 
 
 def _begin(dataset: SplitDataset, config: Config, out: Path) -> None:
     """Makes DIR under another name first, so that it is either there with all that --resume needs, or not at all."""
-    staged = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(staged, ignore_errors=True)
-    (staged / "trials").mkdir(parents=True)
-    (staged / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
-    (staged / "data.sha256").write_text(dataset.fingerprint(), encoding="utf-8")
-    create_study(staged / "study.db")
-    staged.rename(out)
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """The system lets go of the lock when the process ends, however it ends."""
-    with (out / "config.yaml").open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another search is at work in {out}; wait for it, or choose another --out") from error
-        yield
+    with staged_folder(out) as staged:
+        (staged / "trials").mkdir()
+        (staged / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        (staged / "data.sha256").write_text(dataset.fingerprint(), encoding="utf-8")
+        create_study(staged / "study.db")
