@@ -23,7 +23,7 @@ help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv OUT=demo)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and all tests; make test-install: the wheel in clean environments (10 minutes)"
-	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, 10 minutes)"
+	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, fuzz, soak, bench-small (minutes), bench (hours), clean"
 
 setup: .venv/.installed
@@ -118,7 +118,7 @@ test-install: .venv/.installed
 	$(BIN)/python -m pytest -m install tests/install --durations=20
 
 # The images by buildah, on a Debian of its own making in place of the official bases, and the steps of the pipeline
-# in them: root, 10 minutes, 8 GB in .images. Without root, buildah, debootstrap or crun the tests are skipped by name.
+# in them: root, half an hour and 12 GB in .images the first time. Without root, buildah, debootstrap or crun the tests are skipped by name.
 images: .venv/.installed
 	$(BIN)/python -m pytest -m images tests/images --durations=10 -rs
 
