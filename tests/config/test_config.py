@@ -6,6 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.losses.bpr import BPR
+from tf_hqgnn.losses.loss import LOSSES
 from tf_hqgnn.types import InputError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
@@ -103,6 +105,47 @@ def test_a_text_setting_takes_the_text_as_it_is(setting, text):
     config = Config.from_yaml("", (f"{setting}={text}",))
     assert getattr(getattr(config, section), name) == text
     assert Config.from_yaml(config.to_yaml()) == config
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_setting_of_a_loss_takes_the_text_as_it_is(text):
+    class Kernel(BPR):
+        kernel: str = "a"
+        window: int = 3
+
+    LOSSES.register("kernel")(Kernel)
+    try:
+        for overrides in (("loss.name=kernel", f"loss.kernel={text}"), (f"loss.kernel={text}", "loss.name=kernel")):
+            config = Config.from_yaml("", (*overrides, "loss.window=5"))
+            assert (config.loss.make().kernel, config.loss.make().window) == (text, 5)
+            assert Config.from_yaml(config.to_yaml()) == config
+    finally:
+        LOSSES.remove("kernel")
+
+
+BOOLEANS = ["seed", "training.batch_size", "data.min_rating", "model.embedding_dim", "loss.weight_decay"]
+
+
+@pytest.mark.parametrize("setting", [*BOOLEANS, "loss.temperature", "quantization.bits", "data.max_growth"])
+@pytest.mark.parametrize("text", ["yes", "no", "true", "off"])
+def test_true_and_false_are_no_numbers(setting, text):
+    came = "true" if text in ("yes", "true") else "false"
+    with pytest.raises(InputError, match=rf"{setting.split('.')[-1]} came as {came} \(in YAML also yes") as caught:
+        Config.from_yaml("", (f"{setting}={text}",))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=f"came as {came}"):
+        Config.from_yaml("", (f"evaluation.k=[5, {text}]",))
+
+
+@pytest.mark.parametrize("value", ["[" * 2000, "{a: " * 2000, "2024-99-99", "[x", "&a [*a"])
+def test_what_yaml_cannot_read_is_one_short_line(value):
+    with pytest.raises(
+        InputError, match=r"^--set training\.batch_size=.*: the value isn't valid YAML; put it"
+    ) as caught:
+        Config.from_yaml("", (f"training.batch_size={value}",))
+    assert len(str(caught.value)) < 200
+    with pytest.raises(InputError, match=r"^config: not valid YAML: [^\n]*$"):
+        Config.from_yaml(f"seed: {value}")
 
 
 @pytest.mark.parametrize("text", ["null", "Null", "NULL", ""])

@@ -155,8 +155,8 @@ def test_default_ranges_are_of_the_losss_own_settings(name):
     ("name", "settings", "message"),
     [
         ("hinge", {}, "unknown loss 'hinge': expected one of alignment_uniformity, bpr, softmax"),
-        ("softmax", {"temperature": 0}, "temperature\n.*greater than 0"),
-        ("bpr", {"temperature": 1}, "temperature\n.*not permitted"),
+        ("softmax", {"temperature": 0}, "^loss softmax: temperature: Input should be greater than 0, got 0$"),
+        ("bpr", {"temperature": 1}, "^loss bpr: temperature: Extra inputs are not permitted, got 1$"),
     ],
 )
 def test_an_unknown_loss_or_setting_is_refused(name, settings, message):

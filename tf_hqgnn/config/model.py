@@ -58,7 +58,7 @@ class LossConfig(Section):
         # The chosen loss comes last: where two losses have a setting of one name, its rules and its default count.
         names = sorted(LOSSES.names(), key=lambda name: name == chosen)
         fields = {key: (field.annotation, field) for name in names for key, field in LOSSES[name].model_fields.items()}
-        settings = create_model("LossSettings", __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload]
+        settings = create_model("LossSettings", __base__=Section, **fields)  # type: ignore[call-overload]
         filled = {
             key
             for name in names
@@ -73,6 +73,15 @@ class LossConfig(Section):
         """All settings, those of the losses included."""
         of_losses = [key for name in LOSSES.names() for key in LOSSES[name].model_fields]
         return list(dict.fromkeys(["name", *of_losses, *cls.model_fields]))
+
+    @classmethod
+    def setting_types(cls) -> dict[str, Any]:
+        """See `Section`; where losses differ in the type of a setting of one name, it may be any of theirs."""
+        types = super().setting_types()
+        for name in LOSSES.names():
+            for key, field in LOSSES[name].model_fields.items():
+                types[key] = types[key] | field.annotation if key in types else field.annotation
+        return types
 
     def make(self) -> Loss:
         """The loss that these settings name."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from tf_hqgnn.types import Registry
 
@@ -13,6 +14,35 @@ class Section(BaseModel):
     """Settings that can't be changed, and know no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_booleans_as_numbers(cls, values: Any) -> Any:
+        """`yes` is true in YAML, which pydantic takes for 1."""
+        if isinstance(values, Mapping):
+            for name, field in cls.model_fields.items():
+                found = _booleans(values.get(name))
+                if found and not allows(field.annotation, bool):
+                    came = str(found[0]).lower()
+                    raise ValueError(f"{name} came as {came} (in YAML also yes, no, on, off); expected another value")
+        return values
+
+    @classmethod
+    def setting_types(cls) -> dict[str, Any]:
+        """The type of each setting."""
+        return {name: field.annotation for name, field in cls.model_fields.items()}
+
+
+def _booleans(value: Any) -> list[bool]:
+    """The booleans that a value is, or has in a list."""
+    if isinstance(value, bool):
+        return [value]
+    return [one for part in value for one in _booleans(part)] if isinstance(value, list | tuple) else []
+
+
+def allows(annotation: Any, kind: type) -> bool:
+    """Whether a type is `kind`, or a union with it."""
+    return annotation in (kind, Any) or any(allows(part, kind) for part in get_args(annotation))
 
 
 def registered(registry: Registry[Any], *others: str) -> AfterValidator:

@@ -14,6 +14,7 @@ from tf_hqgnn.types import InputError
 
 # As a setting that is text or nothing is set to nothing.
 _NOTHING = ("null", "Null", "NULL", "")
+_SHOWN = 80
 
 
 def parse_settings(text: str, overrides: tuple[str, ...], source: str, settings: type[BaseModel]) -> dict[str, Any]:
@@ -33,8 +34,10 @@ def parse_settings(text: str, overrides: tuple[str, ...], source: str, settings:
     """
     try:
         values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise InputError(f"{source}: not valid YAML: brackets within brackets, too many of them") from error
     if not isinstance(values, dict):
         raise InputError(f"{source}: expected settings as `section: {{key: value}}`, got {type(values).__name__}")
     for override in overrides:
@@ -117,18 +120,17 @@ def _override_value(override: str, key: str, text: str, settings: type[BaseModel
         return None if text in _NOTHING else text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value isn't valid YAML") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        shown = override if len(override) <= _SHOWN else f"{override[:_SHOWN]}..."
+        raise InputError(f"--set {shown}: the value isn't valid YAML; put it in quotes, or mend it") from error
 
 
 def _annotation(settings: type[BaseModel], names: list[str]) -> Any:
     """The type of the setting with these names, None if there is none."""
     section: Any = settings
     for name in names:
-        field = getattr(section, "model_fields", {}).get(name)
-        if field is None:
-            return None
-        section = field.annotation
+        types_of: Callable[[], dict[str, Any]] = getattr(section, "setting_types", dict)
+        section = types_of().get(name)
     return section
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tf_hqgnn.types import Float64Array, Registry
 
@@ -145,4 +145,9 @@ def make_loss(name: str, **settings: Any) -> Loss:
       >>> make_loss("softmax", temperature=0.2).needs_positives
       True
     """
-    return LOSSES[name](**settings)
+    try:
+        return LOSSES[name](**settings)
+    except ValidationError as error:
+        # pydantic's own message has several lines for each fault.
+        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}, got {one['input']!r}" for one in error.errors()]
+        raise ValueError(f"loss {name}: {'; '.join(faults)}") from error
