@@ -283,3 +283,32 @@ def test_a_model_without_what_is_needed(waiting_model, tmp_path):
     (tmp_path / "users.txt").write_text("u1\n")
     with pytest.raises(InputError, match="has no signature recommend, only half: expected one of `tf-hqgnn export`"):
         batch(str(tmp_path / "half"), str(tmp_path / "users.txt"), str(tmp_path / "out.parquet"), say=quiet)
+
+
+def test_a_second_run_into_the_same_output_is_refused(models, tmp_path):
+    refused = []
+
+    def start_another(_line):
+        if not refused:
+            refused.append("started")
+            with pytest.raises(InputError) as error:
+                batch(path_of(models), "all", str(tmp_path / "out.parquet"), num_shards=2, say=quiet)
+            refused.append(str(error.value))
+
+    out = tmp_path / "out.parquet"
+    with mock.patch.object(batch_module, "_POLL_SECONDS", 0.01):
+        batch(path_of(models), "all", str(out), num_shards=2, say=start_another)
+    assert refused[1:] == [f"--out {out}: another run is writing it; wait until it is done, or choose another name"]
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("content", ["", '{"model": '])
+def test_a_damaged_plan_is_named(models, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(batch_module, "run_pipeline", mock.Mock(side_effect=PipelineFailed("stopped")))
+    out = str(tmp_path / "out.parquet")
+    with pytest.raises(PipelineFailed):
+        batch(path_of(models), "all", out, num_shards=2, say=quiet)
+    (plan,) = tmp_path.rglob("plan.json")
+    plan.write_text(content)
+    with pytest.raises(InputError, match=rf"^{plan}: the file is damaged \(.*\); delete {plan.parent}, and run"):
+        batch(path_of(models), "all", out, num_shards=2, say=quiet)

@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -22,9 +24,10 @@ from tf_hqgnn.beam.model_handler import RecommendHandler
 from tf_hqgnn.beam.plan import Plan, make_plan
 from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.beam.shards import GatherShard, ToShards
-from tf_hqgnn.beam.sinks import WriteShard, delete_folder, read_json, shard_path, write_bytes
+from tf_hqgnn.beam.sinks import WriteShard, delete_folder, read_json, shard_path, sync_local, write_bytes
 from tf_hqgnn.beam.supervisor import run_supervised
 from tf_hqgnn.beam.users import ReadUsers, find_sources
+from tf_hqgnn.files.lock import locked
 
 _READ = "read.json"
 _POLL_SECONDS = 2.0
@@ -73,18 +76,35 @@ def batch(
     """
     start = time.monotonic()
     options = parse_flags(flags)
-    plan = make_plan(model, users, out, **settings)
-    plan.save()
-    done = plan.done()
-    if done:
-        say(f"batch: {len(done)} of {plan.num_shards} shards are done already")
-    with _Progress(plan, say):
-        if len(done) < plan.num_shards or not FileSystems.exists(FileSystems.join(plan.folder, _READ)):
-            if has_worker_processes(options):
-                run_supervised(plan, flags, say)
-            else:
-                run_pipeline(plan, options)
-    return commit(plan, time.monotonic() - start)
+    with _alone(out):
+        plan = make_plan(model, users, out, **settings)
+        plan.save()
+        done = plan.done()
+        if done:
+            say(f"batch: {len(done)} of {plan.num_shards} shards are done already")
+        with _Progress(plan, say):
+            if len(done) < plan.num_shards or not FileSystems.exists(FileSystems.join(plan.folder, _READ)):
+                if has_worker_processes(options):
+                    run_supervised(plan, flags, say)
+                else:
+                    run_pipeline(plan, options)
+        return commit(plan, time.monotonic() - start)
+
+
+@contextmanager
+def _alone(out: str) -> Iterator[None]:
+    """Keeps a second run from the same output on this machine, or on what mounts its folder; buckets have no locks."""
+    path = Path(out)
+    if "://" in out or not path.absolute().parent.is_dir():
+        yield
+        return
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, f"--out {out}: another run is writing it; wait until it is done, or choose another name"):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
 
 
 def run_pipeline(plan: Plan, options: PipelineOptions) -> None:
@@ -156,6 +176,7 @@ def commit(plan: Plan, seconds: float) -> BatchReport:
         if FileSystems.exists(waiting):
             FileSystems.rename([waiting], [path])
     settings = {"model": plan.model, "users": plan.users, "k": plan.k, "model_sha256": plan.model_hash}
+    sync_local([*report.files, *([plan.rejected_path] if with_rejected else [])])
     write_bytes(plan.report_path, json.dumps({**settings, **vars(report)}, indent=1).encode())
     delete_folder(plan.folder)
     return report

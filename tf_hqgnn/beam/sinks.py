@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import posixpath
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from apache_beam.io.filesystems import FileSystems
 from tf_hqgnn.beam.model_handler import ShardOfAnswers
 from tf_hqgnn.beam.shards import UNKNOWN, reject
 from tf_hqgnn.beam.tf_examples import serialize_examples
+from tf_hqgnn.files.durable import sync
 from tf_hqgnn.types import InputError
 
 FORMATS = {".parquet": "parquet", ".tfrecord": "tfrecord"}
@@ -38,7 +40,9 @@ def _created(path: str) -> Iterator[Any]:
     try:
         with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             yield file
+        sync_local([temporary])
         FileSystems.rename([temporary], [path])
+        sync_local([path])
     except BaseException:
         with suppress(BeamIOError, OSError):
             FileSystems.delete([temporary])
@@ -60,9 +64,28 @@ def check_name(name: str, path: str) -> None:
 
 
 def read_json(path: str) -> Any:
-    """What a file holds, as `write_bytes` wrote it."""
+    """What a file holds, as `write_bytes` wrote it.
+
+    Raises:
+      InputError: It is damaged.
+    """
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        return json.loads(file.read())
+        content = file.read()
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: the file is damaged ({error}); delete {posixpath.dirname(path)}, and run the command again"
+        ) from error
+
+
+def sync_local(paths: Sequence[str]) -> None:
+    """Waits until local files and their names are on the disk; what lies elsewhere is kept by its own store."""
+    local = [Path(path) for path in paths if "://" not in path]
+    for path in local:
+        sync(path)
+    for folder in {path.parent for path in local}:
+        sync(folder)
 
 
 class WriteShard(beam.DoFn):
