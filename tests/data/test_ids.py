@@ -1,5 +1,7 @@
 """One limit of ids, whichever file they come from."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +12,7 @@ from tf_hqgnn.beam.users import ReadUsers, find_sources
 from tf_hqgnn.data.ids import MAX_ID_BYTES, id_fault, id_faults
 from tf_hqgnn.data.interactions import read_interactions
 from tf_hqgnn.data.items import read_items
+from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.types import InputError
 
 # What follows in a column of ids, and which fault it has.
@@ -131,3 +134,15 @@ def test_users_of_a_batch_are_rejected_by_the_same_rule(tmp_path):
     assert shard.rows.column("user_id").to_pylist() == good
     reasons = {"missing {}": "empty id", "{} too long": "too long", "NUL character in {}": "NUL character"}
     assert shard.rejected.column("reason").to_pylist() == [reasons[kind] for kind in IDS.values() if kind]
+
+
+def test_what_is_odd_about_ids_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text('user_id,item_id\n u,i\nu,"i\nj"\nv,k \n')
+    report = read_interactions(tmp_path / "a.csv").report
+    assert report.kept == 3
+    assert report.notes == (
+        "values of user_id with blanks around them: 1, such as ' u'; ids are taken as they are",
+        "values of item_id with blanks around them: 1, such as 'k '; ids are taken as they are",
+        "values of item_id with line breaks: 1, such as 'i\\nj'; check the quotes: one that isn't closed joins lines",
+    )
+    assert ReadReport.from_json(json.loads(json.dumps(report.to_json()))) == report

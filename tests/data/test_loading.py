@@ -298,6 +298,11 @@ AVAILABLE = {
     "0": False,
     "No": False,
     "f": False,
+    # As programs write what isn't known.
+    "NaN": True,
+    "None": True,
+    "NA": True,
+    "null": True,
 }
 
 
@@ -307,7 +312,7 @@ def test_availability(tmp_path, text, expected):
     assert read_items(tmp_path / "items.csv").available.tolist() == [expected]
 
 
-@pytest.mark.parametrize("text", ["maybe", "2", "-1", "0.5", "nan", "inf", "1,0"])
+@pytest.mark.parametrize("text", ["maybe", "2", "-1", "0.5", "inf", "1,0", "\u0661", "1_0"])
 def test_no_availability(tmp_path, text):
     (tmp_path / "items.csv").write_text(f'item_id,available\na,"{text}"\n')
     with pytest.raises(InputError, match=r"items\.csv line 2: available is .*; expected true, false, 1, 0, yes, no or"):

@@ -4,6 +4,7 @@ import base64
 import datetime
 import gzip
 import json
+import re
 import zlib
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tf_hqgnn.beam.plan import read_ids
+from tf_hqgnn.beam.users import ReadUsers, Source
 from tf_hqgnn.data.interactions import read_interactions
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.parquet_file import open_parquet, read_parquet_table
@@ -117,6 +120,14 @@ def test_a_footer_of_any_bytes_raises_nothing(noise, start, length):
     assert readable_footer(footer).hidden == {"rating": "float16", "unused": "float16"}
 
 
+READERS = {
+    "log": read_interactions,
+    "items": read_items,
+    "exclude": read_ids,
+    "users": lambda path: list(ReadUsers().process(Source("parquet", 0, str(path)))),
+}
+
+
 class TestDamage:
     def _damaged(self, path, **columns):
         """A file of three row groups; the first page of the second one's first column is overwritten."""
@@ -138,6 +149,43 @@ class TestDamage:
         with pytest.raises(InputError, match=rf"^{path}: row group 2 of 3 is damaged \(.*\); copy the file") as caught:
             read(path)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+    def test_an_index_beyond_its_dictionary_is_damage(self, tmp_path, read):
+        ids = pa.array(["a", "b", "c", "b", "b"]).dictionary_encode()
+        path = tmp_path / "x.parquet"
+        pq.write_table(pa.table({"user_id": ids, "item_id": ids}), path, compression="none")
+        metadata = pq.ParquetFile(path).metadata.row_group(0)
+        data = bytearray(path.read_bytes())
+        for column in (0, 1):
+            chunk = metadata.column(column)
+            # The page ends with the indices: the number of their bits, of their groups, and two bits for each.
+            end = chunk.dictionary_page_offset + chunk.total_compressed_size
+            assert data[end - 4 : end] == bytes([2, 3, 0b01_10_01_00, 0b01])
+            data[end - 2] = 0b01_11_01_00
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"x\.parquet: row group 1 of 1 is damaged \(.*\); copy the file again"):
+            read(path)
+
+    def test_columns_of_different_lengths_are_damage(self, tmp_path):
+        """Pyarrow 10 crashes when it makes a batch of them, here if one of the first bytes changes."""
+        path = tmp_path / "x.parquet"
+        ids = [f"id {n}" for n in range(4000)]
+        columns = {"user_id": ids, "item_id": ids[::-1], "rating": np.arange(4000) // 1000 * 0.5}
+        pq.write_table(pa.table(columns), path, compression="zstd", use_dictionary=False, row_group_size=2000)
+        whole = path.read_bytes()
+        chunk = pq.ParquetFile(path).metadata.row_group(1).column(2)
+        messages = set()
+        for place in range(chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size):
+            for bit in (1, 4, 128):
+                path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+                try:
+                    assert read_interactions(path, max_bad_rows=4000).report.rows_read == 4000
+                except InputError as error:
+                    messages.add(re.sub(r"\(.*\)", "", str(error)))
+                    found = str(error)
+                    assert re.search(r"x\.parquet: row group 2 of 2 (is damaged|can't be read)", found), found
+        assert any("is damaged" in message for message in messages)
 
     def test_damaged_items_are_one_line(self, tmp_path):
         ids = [f"id {n}" for n in range(3000)]
@@ -283,3 +331,28 @@ def test_the_schema_of_an_ordinary_file_is_untouched(tmp_path):
     pq.write_table(pa.table({"user_id": ["a"], "x": np.array([1], np.int8)}), tmp_path / "a.parquet")
     file = open_parquet(tmp_path / "a.parquet", "a")
     assert (file.unreadable, file.schema_arrow.field("x").type) == ({}, pa.int8())
+
+
+@pytest.mark.parametrize("name", [b"\xe9title", b"rat\xe9"])
+def test_names_that_are_not_utf8_matter_only_where_they_are_read(tmp_path, name):
+    path = tmp_path / "log.parquet"
+    plain = "x" * len(name)
+    pq.write_table(pa.table({"user_id": ["u"], "item_id": ["i"], plain: [1.0]}), path)
+    path.write_bytes(path.read_bytes().replace(plain.encode(), name))
+    assert len(read_interactions(path)) == 1
+    assert read_items(path).item_ids.tolist() == ["i"]
+    assert read_ids(path) == ("i",)
+    for column in ("user_id", "item_id"):
+        pq.write_table(pa.table({"user_id": ["u"], "item_id": ["i"]}), path)
+        path.write_bytes(path.read_bytes().replace(column.encode(), column.replace("i", "\xe9", 1).encode("latin-1")))
+        found = column.replace("i", r"\?", 1)
+        with pytest.raises(InputError, match=rf"no column {column}; expected .*, found: .*{found}"):
+            read_interactions(path)
+
+
+def test_an_encrypted_file_is_named(tmp_path):
+    pq.write_table(pa.table({"user_id": ["u"]}), tmp_path / "x.parquet")
+    content = (tmp_path / "x.parquet").read_bytes()
+    (tmp_path / "x.parquet").write_bytes(b"PARE" + content[4:-4] + b"PARE")
+    with pytest.raises(InputError, match="the Parquet file is encrypted; write it anew without encryption"):
+        read_interactions(tmp_path / "x.parquet")

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tf_hqgnn.config import DataConfig
 from tf_hqgnn.data.interactions import read_interactions
+from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.timestamps import column_to_seconds, to_seconds
 from tf_hqgnn.types import InputError
 
@@ -109,3 +111,65 @@ def test_where_every_row_fails_the_accepted_forms_are_named(tmp_path, allowed):
         "number 2 (lines 2, 3), such as 'a,x,02/01/2024'; expected timestamp to be seconds since 1970, or ISO 8601 "
         "such as 2024-01-31, 2024-01-31 17:05:00 or 2024-01-31T17:05:00.5+01:00"
     )
+
+
+def write_log(path, *times):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("user_id,item_id,timestamp\n" + "".join(f"u{n},i{n},{time}\n" for n, time in enumerate(times)))
+    return path
+
+
+SECONDS, MILLISECONDS = 1704164645, 1704164645000
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        (SECONDS, MILLISECONDS),
+        (MILLISECONDS, "2024-01-02T03:04:05Z"),
+        (MILLISECONDS, MILLISECONDS * 1000),
+        (SECONDS, SECONDS * 10**9, 5),
+    ],
+)
+def test_units_are_not_mixed_in_a_file(tmp_path, times):
+    with pytest.raises(InputError, match=r"a\.csv: timestamps in \w*seconds .* and in .*; expected one unit, seconds"):
+        read_interactions(write_log(tmp_path / "a.csv", *times))
+
+
+def test_units_are_not_mixed_in_a_log(tmp_path):
+    write_log(tmp_path / "log" / "a.csv", 0)
+    write_log(tmp_path / "log" / "b.csv", SECONDS)
+    write_log(tmp_path / "log" / "c.csv", MILLISECONDS)
+    message = r"c\.csv: timestamps in milliseconds, but in seconds in .*b\.csv; expected one unit in all files"
+    with pytest.raises(InputError, match=message):
+        read_interactions(tmp_path / "log")
+    spans = DataConfig(path=str(tmp_path / "day-{SPAN}.csv"))
+    write_log(tmp_path / "day-1.csv", SECONDS)
+    write_log(tmp_path / "day-2.csv", MILLISECONDS)
+    with pytest.raises(InputError, match=r"day-2\.csv: timestamps in milliseconds, but in seconds in .*day-1\.csv"):
+        load_dataset(spans, 1)
+    given = DataConfig(train_path=str(tmp_path / "day-1.csv"), test_path=str(tmp_path / "day-2.csv"))
+    with pytest.raises(InputError, match=r"day-2\.csv: timestamps in milliseconds, but in seconds in .*day-1\.csv"):
+        load_dataset(given, 1)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        (0, 1, 2),
+        (0, SECONDS),
+        (MILLISECONDS, MILLISECONDS + 5),
+        # A day that stands for never.
+        ("1970-01-01", "2024-01-02", "9999-12-31"),
+        (-SECONDS, SECONDS),
+        (20240102, 20249999),
+    ],
+)
+def test_one_unit_whichever_is_read(tmp_path, times):
+    assert len(read_interactions(write_log(tmp_path / "a.csv", *times))) == len(times)
+
+
+@pytest.mark.parametrize("times", [(20240102,), (20240102, 20231231), (20240102030405, 20231231235959)])
+def test_dates_written_as_numbers_are_no_seconds(tmp_path, times):
+    with pytest.raises(InputError, match=r"timestamps such as \d+ are dates written as numbers, .*; write 2024-01-31"):
+        read_interactions(write_log(tmp_path / "a.csv", *times))

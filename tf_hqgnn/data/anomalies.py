@@ -31,6 +31,7 @@ class FileProfile:
       columns: which of the known columns it has.
       types: `strings` or `integers`, by id column.
       kinds: by id column, the share of each kind of characters that its distinct ids are made of.
+      time_unit: of the timestamps; None where it can't be told.
     """
 
     name: str
@@ -39,6 +40,7 @@ class FileProfile:
     columns: tuple[str, ...]
     types: Mapping[str, str]
     kinds: Mapping[str, Mapping[str, float]]
+    time_unit: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
@@ -114,6 +116,7 @@ def check_files(
                 f"{last.name}: {column} holds {kind}, but {first.types[column]} in {first.name}; the same id must be "
                 "of the same type, cast the column"
             )
+    check_time_units([*before, last])
     for column, kinds in last.kinds.items():
         usual_kinds = first.kinds[column]
         moved = sum(max(0.0, share - usual_kinds.get(kind, 0.0)) for kind, share in kinds.items())
@@ -133,6 +136,17 @@ def check_files(
                 f"{last.name}: {last.rows:,} rows, {size / max(than, 1):.1f} times {word} than the {usual:,.0f} of the "
                 f"files before it; less than {max_growth:g} times is allowed: mend the export, or let it pass with "
                 "--set data.max_growth=null"
+            )
+
+
+def check_time_units(files: Sequence[FileProfile]) -> None:
+    """Raises InputError where the timestamps of two files are in different units."""
+    known = [file for file in files if file.time_unit is not None]
+    for file in known[1:]:
+        if file.time_unit != known[0].time_unit:
+            raise InputError(
+                f"{file.name}: timestamps in {file.time_unit}, but in {known[0].time_unit} in {known[0].name}; "
+                "expected one unit in all files of a log, seconds since 1970 or ISO 8601"
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tf_hqgnn.types import BoolArray
+from tf_hqgnn.types import BoolArray, ObjectArray
 
 # An id beyond it is a file that was taken for something else.
 MAX_ID_BYTES = 4096
@@ -15,6 +15,10 @@ TOO_LONG = "too long"
 WITH_NUL = "NUL character"
 
 _BLANKS = " \t\r\n\v\f"
+_ODD = (
+    (r"^[ \t]|[ \t]$", "blanks around them", "ids are taken as they are"),
+    (r"[\r\n]", "line breaks", "check the quotes: one that isn't closed joins lines"),
+)
 
 
 def id_fault(value: str) -> str | None:
@@ -42,3 +46,18 @@ def id_faults(ids: pa.Array) -> dict[str, BoolArray]:
         WITH_NUL: pc.match_substring(ids, pattern="\0").fill_null(False),
     }
     return {fault: mask.to_numpy(zero_copy_only=False) for fault, mask in masks.items()}
+
+
+def odd_ids(column: str, ids: ObjectArray) -> tuple[str, ...]:
+    r"""What is odd about distinct ids and yet allowed, a sentence for each oddity.
+
+    >>> odd_ids("user_id", np.array(["u", " u"], object))
+    ("values of user_id with blanks around them: 1, such as ' u'; ids are taken as they are",)
+    """
+    strings = pa.array(ids, pa.utf8())
+    notes = []
+    for pattern, what, advice in _ODD:
+        found = strings.filter(pc.match_substring_regex(strings, pattern=pattern))
+        if len(found):
+            notes.append(f"values of {column} with {what}: {len(found):,}, such as {found[0].as_py()[:60]!r}; {advice}")
+    return tuple(notes)

@@ -11,14 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tf_hqgnn.data.anomalies import FileProfile, check_files, id_kinds, id_types
+from tf_hqgnn.data.anomalies import FileProfile, check_files, check_time_units, id_kinds, id_types
 from tf_hqgnn.data.chunks import ID_COLUMNS, Chunk
 from tf_hqgnn.data.detect import detect_format
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
+from tf_hqgnn.data.ids import odd_ids
 from tf_hqgnn.data.input_file import input_parts, open_input
 from tf_hqgnn.data.report import BadRowLog, BadRows, ReadReport
 from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.data.spans import Span
+from tf_hqgnn.data.time_units import time_unit
 from tf_hqgnn.types import (
     BoolArray,
     Float32Array,
@@ -168,7 +170,8 @@ def read_spans(
     rows = _distinct(user_index, item_index, timestamp, rating, weight)
     num_bad = sum(count.count for count in bad.values())
     repeated = rows_read - filtered - len(rows)
-    report = ReadReport(rows_read + num_bad, len(rows), repeated, filtered, bad, tuple(files), ratings)
+    odd = odd_ids("user_id", user_ids) + odd_ids("item_id", item_ids)
+    report = ReadReport(rows_read + num_bad, len(rows), repeated, filtered, bad, tuple(files), ratings, odd)
     return InteractionTable(
         user_ids,
         item_ids,
@@ -199,6 +202,7 @@ def _read_span(span: Span, parts: Sequence[Path], format: str, log: BadRowLog) -
             check_files(profiles[-1], profiles[:1] if len(profiles) > 1 else ())
             chunks += read
     log.check()
+    check_time_units(profiles)
     if not chunks:
         raise InputError(
             f"{span.path}: no interactions in 0 rows (read as {', '.join(kinds)}); expected at least one good row"
@@ -207,7 +211,8 @@ def _read_span(span: Span, parts: Sequence[Path], format: str, log: BadRowLog) -
     if len(profiles) == 1 and len(parts) == 1:
         return chunks, first
     rows = sum(profile.rows for profile in profiles)
-    return chunks, replace(first, name=str(span.path), rows=rows, kinds=_kinds(chunks))
+    unit = next((profile.time_unit for profile in profiles if profile.time_unit is not None), None)
+    return chunks, replace(first, name=str(span.path), rows=rows, kinds=_kinds(chunks), time_unit=unit)
 
 
 def _read_file(path: Path, kind: str, log: BadRowLog) -> list[Chunk]:
@@ -231,7 +236,8 @@ def _profile(path: Path, number: int | None, chunks: list[Chunk], format: str, n
     """What the file looks like, for `check_files`."""
     columns = tuple(name for name in chunks[0]._fields if getattr(chunks[0], name) is not None)
     rows = num_bad + sum(len(chunk.user_id) for chunk in chunks)
-    return FileProfile(str(path), number, rows, columns, id_types(path, format), _kinds(chunks))
+    unit = time_unit(str(path), [chunk.timestamp for chunk in chunks])
+    return FileProfile(str(path), number, rows, columns, id_types(path, format), _kinds(chunks), unit)
 
 
 def _kinds(chunks: list[Chunk]) -> dict[str, dict[str, float]]:

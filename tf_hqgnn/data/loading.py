@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data.anomalies import check_time_units
 from tf_hqgnn.data.interactions import InteractionTable, read_spans, read_table
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.report import BadRowLog, ReadReport
@@ -96,6 +97,7 @@ def _read_given(
 
 def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> tuple[InteractionTable, IntArray]:
     """The pairs of both tables, and the row in `train` of each, -1 where it is of `test` alone."""
+    check_time_units(train.report.files + test.report.files)
     user_ids = np.unique(np.concatenate([train.user_ids, test.user_ids]))
     item_ids = np.unique(np.concatenate([train.item_ids, test.item_ids]))
     user_index, item_index = (
@@ -121,6 +123,7 @@ def _union(train: InteractionTable, test: InteractionTable, log: BadRowLog) -> t
         log.bad(),
         train.report.files + test.report.files,
         _range(train.report.ratings, test.report.ratings),
+        tuple(dict.fromkeys(train.report.odd_ids + test.report.odd_ids)),
     )
     table = InteractionTable(
         user_ids,

@@ -23,7 +23,7 @@ if "page_checksum_verification" in inspect.signature(pq.ParquetFile.__init__).pa
     _OPTIONS["page_checksum_verification"] = True
 # Damage shows in many ways: wrong lengths, unknown encodings, text that isn't, too much memory asked for.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
-_MAGIC = b"PAR1"
+_MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
 
 
 class ParquetFile(pq.ParquetFile):
@@ -57,7 +57,8 @@ def open_parquet(source: Path | Any, name: str, cure: str = "expected one") -> P
                 "(Parquet compresses within)"
             )
         file = ParquetFile(source, **_OPTIONS)
-        _ = file.schema_arrow
+        # A name that isn't UTF-8 shows only when it is asked for.
+        _ = file.schema_arrow.names
     except RuntimeError as error:
         # The hotfix's refusal is a page of disassembled pickle.
         if "py_extension_type" not in str(error):
@@ -66,7 +67,11 @@ def open_parquet(source: Path | Any, name: str, cure: str = "expected one") -> P
             f"{name}: a column is of a pickled Python type, which can run any code of the file's author when it is "
             "read; write that column as plain numbers or strings, or leave it out"
         ) from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, InputError):
+            raise
+        if _tail(source) == _ENCRYPTED or "encrypt" in str(error) or "decrypt" in str(error):
+            raise InputError(f"{name}: the Parquet file is encrypted; write it anew without encryption") from error
         newer = _open_newer(source)
         if newer is None:
             raise InputError(f"{name}: not a Parquet file ({_reason(error)}); {cure}") from error
@@ -75,7 +80,7 @@ def open_parquet(source: Path | Any, name: str, cure: str = "expected one") -> P
 
 
 def read_batches(file: ParquetFile, name: str, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Yields batches of some columns.
+    """Yields batches of some columns, dictionaries decoded.
 
     Args:
       file: of `open_parquet`.
@@ -89,7 +94,7 @@ def read_batches(file: ParquetFile, name: str, columns: Sequence[str], batch_row
     _check_readable(file, name, columns)
     for group in range(file.num_row_groups):
         rows = 0
-        batches = file.iter_batches(batch_rows, row_groups=[group], columns=list(columns))
+        batches = _aligned_batches(file, group, columns, batch_rows)
         while (batch := _guarded(file, name, group, partial(next, batches, None))) is not None:
             rows += len(batch)
             yield batch
@@ -99,7 +104,7 @@ def read_batches(file: ParquetFile, name: str, columns: Sequence[str], batch_row
 def read_row_group(file: ParquetFile, name: str, group: int, columns: Sequence[str] | None = None) -> pa.Table:
     """One row group, of all columns if `columns` is None; raises as `read_batches` does."""
     _check_readable(file, name, columns)
-    table = _guarded(file, name, group, lambda: file.read_row_group(group, columns))
+    table = _guarded(file, name, group, lambda: _checked(file.read_row_group(group, columns)))
     _check_rows(file, name, group, len(table))
     return table
 
@@ -124,6 +129,18 @@ def _head(source: Path | Any) -> bytes:
     return head
 
 
+def _tail(source: Path | Any) -> bytes:
+    """The last four bytes."""
+    try:
+        with source.open("rb") if isinstance(source, Path) else _Borrowed(source) as file:
+            file.seek(-4, io.SEEK_END)
+            tail = bytes(file.read(4))
+            file.seek(0)
+    except (OSError, ValueError):
+        return b""
+    return tail
+
+
 def _open_newer(source: Path | Any) -> ParquetFile | None:
     """A file that names types newer than this pyarrow, without these; None if that isn't what is wrong with it."""
     try:
@@ -140,7 +157,7 @@ def _open_newer(source: Path | Any) -> ParquetFile | None:
         end = length.to_bytes(4, "little") + _MAGIC
         metadata = pq.read_metadata(pa.BufferReader(_MAGIC + footer.metadata + end))
         opened = ParquetFile(source, metadata=metadata, unreadable=footer.hidden, **_OPTIONS)
-        _ = opened.schema_arrow
+        _ = opened.schema_arrow.names
     except (pa.ArrowException, OSError, ValueError):
         return None
     return opened
@@ -166,6 +183,39 @@ def _check_readable(file: ParquetFile, name: str, columns: Sequence[str] | None)
                 f"{name}: column {column} is of type {kind}, which pyarrow {pa.__version__} can't read; write it as "
                 "float or string, or install a newer pyarrow"
             )
+
+
+def _aligned_batches(
+    file: ParquetFile, group: int, columns: Sequence[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Batches of a row group, dictionaries decoded; raises ValueError where a column ends before another.
+
+    Every column is read by itself: pyarrow 10 crashes where damage makes them differ in length.
+    """
+    readers = [file.iter_batches(batch_rows, row_groups=[group], columns=[name]) for name in columns]
+    rest = [pa.nulls(0)] * len(columns)
+    while True:
+        for place, reader in enumerate(readers):
+            while not len(rest[place]) and (batch := next(reader, None)) is not None:
+                # An index beyond its dictionary is damage, too, and shows here.
+                values = batch.column(0)
+                rest[place] = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+        size = min(map(len, rest))
+        if size == 0:
+            if any(map(len, rest)):
+                raise ValueError("its columns have different numbers of rows")
+            return
+        yield pa.record_batch([values.slice(0, size) for values in rest], names=list(columns))
+        rest = [values.slice(size) for values in rest]
+
+
+def _checked(table: pa.Table) -> pa.Table:
+    """The table, unless an index is beyond its dictionary."""
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            for chunk in column.chunks:
+                chunk.dictionary_decode()
+    return table
 
 
 def _check_rows(file: ParquetFile, name: str, group: int, rows: int) -> None:

@@ -2,7 +2,8 @@
 
 pyarrow refuses a whole file when its footer names one type that it doesn't know, even of a column nobody asks for. Two
 places do so: the Arrow schema, which is only a hint and can be left out, and the logical type of a column (Thrift's
-union `LogicalType`), which can be replaced by `UNKNOWN`. Both are done without changing the length of anything.
+union `LogicalType`), which can be replaced by `UNKNOWN`. It fails as well where the name of such a column isn't UTF-8;
+what isn't is replaced by question marks. All is done without changing the length of anything.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def readable_footer(metadata: bytes) -> Footer | None:
     changed = bytearray(metadata)
     hidden = {}
     try:
-        for name, identifier, start, stop in _logical_types(metadata):
+        for name, place, identifier, start, stop in _columns(metadata):
+            if not _is_utf8(metadata[place]):
+                changed[place] = bytes(byte if byte < 128 else ord("?") for byte in metadata[place])
             if identifier in _LOGICAL_TYPES:
                 hidden[name] = _LOGICAL_TYPES[identifier]
                 short = bytes([_UNKNOWN << 4 | _STRUCT])
@@ -46,8 +49,16 @@ def readable_footer(metadata: bytes) -> Footer | None:
     return Footer(bytes(changed).replace(_ARROW_SCHEMA, b"ARROW:absent"), hidden)
 
 
-def _logical_types(data: bytes) -> Iterator[tuple[str, int, int, int]]:
-    """`(column, number of its logical type, start and stop of the field's header)` of every column that has one."""
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _columns(data: bytes) -> Iterator[tuple[str, slice, int, int, int]]:
+    """Of each column: name, its place, number of the logical type (-1: none), start and stop of that field's header."""
     reader = _Thrift(data)
     for field, kind in reader.fields():
         # FileMetaData: 2 is the list of the schema's elements.
@@ -55,19 +66,19 @@ def _logical_types(data: bytes) -> Iterator[tuple[str, int, int, int]]:
             reader.skip(kind)
             continue
         for _ in range(reader.list_header()[1]):
-            name, found = "", None
+            name, place, found = "", slice(0, 0), (-1, 0, 0)
             for inner, inner_kind in reader.fields():
                 # SchemaElement: 4 is the name, 10 the logical type.
                 if inner == 4:
-                    name = reader.binary().decode("utf-8", "replace")
+                    text = reader.binary()
+                    name, place = text.decode("utf-8", "replace"), slice(reader.position - len(text), reader.position)
                 elif inner == 10:
                     for identifier, union_kind in reader.fields():
                         found = identifier, reader.header_start, reader.position
                         reader.skip(union_kind)
                 else:
                     reader.skip(inner_kind)
-            if found is not None:
-                yield name, *found
+            yield name, place, *found
 
 
 class _Thrift:

@@ -47,6 +47,7 @@ class ReadReport:
       bad: what couldn't be used, by kind.
       files: what each file looks like, oldest first, for the comparison with those of another day.
       ratings: the lowest and the highest rating, where all of them count as positive; else None.
+      odd_ids: what is odd about the ids, a sentence each.
 
     Raises:
       ValueError: The parts don't add up to the rows read.
@@ -63,6 +64,7 @@ class ReadReport:
     bad: Mapping[str, BadRows] = field(default_factory=dict)
     files: tuple[FileProfile, ...] = ()
     ratings: tuple[float, float] | None = None
+    odd_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rows_read != self.kept + self.duplicate + self.filtered + self.num_bad:
@@ -76,7 +78,7 @@ class ReadReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user may not expect of how the log was understood, a sentence each."""
-        notes = []
+        notes = list(self.odd_ids)
         if self.ratings is not None:
             low, high = self.ratings
             notes.append(
@@ -107,6 +109,7 @@ class ReadReport:
             "bad": bad,
             "files": [file.to_json() for file in self.files],
             "ratings": None if self.ratings is None else list(self.ratings),
+            "odd_ids": list(self.odd_ids),
         }
 
     @staticmethod
@@ -123,6 +126,7 @@ class ReadReport:
             bad,
             files,
             None if ratings is None else (ratings[0], ratings[1]),
+            tuple(values.get("odd_ids", ())),
         )
 
 
