@@ -43,7 +43,8 @@ def read_arrays(path: Path, *names: str, cure: str) -> dict[str, Array]:
     """
 
     def load() -> dict[str, Array]:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: NumPy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             _check_sizes(path, arrays.zip)
             return {name: arrays[name] for name in names or arrays.files}
 
@@ -54,7 +55,8 @@ def read_array(path: Path, *, cure: str) -> Array:
     """The array of an .npy file; see `read_arrays`."""
 
     def load() -> Array:
-        array: Array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array: Array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("it holds several arrays, expected one")
         return array
