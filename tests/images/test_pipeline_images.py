@@ -151,7 +151,9 @@ def test_a_new_folder_s_own_image_runs_its_steps(builder, checkout, spec, tmp_pa
     run(*build, "--python", sys.executable, "--out-dir", shop / "wheels", checkout)
     builder.build(shop / "Dockerfile", OWN, "--build-arg", f"BASE_IMAGE={BASE}", context=shop)
     found, pods = cluster(builder, OWN, spec, tmp_path, UNKNOWN)
-    inside = pods.container.run(["python", "-c", "import shop.mine, shop.pipeline, scann; print(shop.mine.ANSWER)"])
+    inside = pods.container.run(
+        ["python", "-c", "import shop.mine, shop.pipeline, scann, tensorflow_probability; print(shop.mine.ANSWER)"]
+    )
     assert inside.stdout.strip() == "42", inside.stderr
     # The wheel carries all of the template.
     again = pods.container.run(["sh", "-c", "cd /tmp && tf-hqgnn pipeline new other && cat other/Dockerfile"])
