@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from tf_hqgnn.serving.addresses import url_host
 from tf_hqgnn.serving.byte_budget import ByteBudget
@@ -62,10 +62,11 @@ class GrpcServer:
     ) -> None:
         self._service = service
         self._health = health_aio.HealthServicer()
-        self._guard = CallGuard(budget, lambda code: service.count("", code))
         self._thread: EventLoopThread | None = EventLoopThread("grpc")
         try:
-            self._server = self._thread.run(self._make(max_connections))
+            self._server = self._thread.run(_make(max_connections, service.limits.message_bytes))
+            self._guard = CallGuard(self._server, budget, lambda code: service.count("", code))
+            self._thread.run(self._add_services())
             self.port = self._thread.run(self._bind(addresses, port, keys))
         except BaseException:
             self._thread.end()
@@ -83,31 +84,16 @@ class GrpcServer:
             self._thread.end()
             self._thread = None
 
-    async def _make(self, max_connections: int) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            interceptors=[self._guard],
-            options=[
-                # Without this Linux lets a second server share the port, and each gets half of the requests.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", self._service.limits.message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.server.max_pending_requests", _MAX_PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
-                ("grpc.max_allowed_incoming_connections", max_connections),
-                # Connections that say nothing make room for others; a client that calls again connects again by itself.
-                ("grpc.server_handshake_timeout_ms", 10_000),
-                ("grpc.max_connection_idle_ms", 60_000),
-                ("grpc.keepalive_time_ms", 60_000),
-            ],
-        )
+    async def _add_services(self) -> None:
         for servicer in (PredictionService(self._service), ModelService(self._service)):
-            server.add_generic_rpc_handlers((handlers(type(servicer).__name__, servicer),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            self._guard.add_generic_rpc_handlers((handlers(type(servicer).__name__, servicer),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._guard)
         names = declare_services()
-        reflection.enable_server_reflection((*names, SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer((*names, SERVICE_NAME, reflection.SERVICE_NAME)), self._guard
+        )
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        return server
 
     async def _bind(self, addresses: Sequence[str], port: int, keys: TlsKeys | None) -> int:
         for address in addresses:
@@ -142,6 +128,24 @@ class GrpcServer:
         """Whether somebody may be sending a call who can't know yet that the server stops."""
         end = min(self._guard.last_call, begin) + DRAIN_SECONDS
         return time.monotonic() < end and count_connections(self.port) > 0
+
+
+async def _make(max_connections: int, message_bytes: int) -> grpc.aio.Server:
+    return grpc.aio.server(
+        options=[
+            # Without this Linux lets a second server share the port, and each gets half of the requests.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.server.max_pending_requests", _MAX_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+            ("grpc.max_allowed_incoming_connections", max_connections),
+            # Connections that say nothing make room for others; a client that calls again connects again by itself.
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.max_connection_idle_ms", 60_000),
+            ("grpc.keepalive_time_ms", 60_000),
+        ]
+    )
 
 
 def _credentials(keys: TlsKeys) -> grpc.ServerCredentials:
