@@ -91,10 +91,7 @@ def open_input(path: Path) -> io.BufferedReader:
     Raises:
       InputError: It can't be opened. Reading from it raises InputError where it is damaged or cut off.
     """
-    with ExitStack() as until_it_is_whole:
-        stream = readable(until_it_is_whole.enter_context(open_raw(path)), str(path))
-        until_it_is_whole.pop_all()
-    return stream
+    return readable(open_raw(path), str(path))
 
 
 def open_raw(path: Path) -> io.BufferedReader:
@@ -107,7 +104,9 @@ def open_raw(path: Path) -> io.BufferedReader:
 
 
 def readable(file: BinaryIO, name: str) -> io.BufferedReader:
-    """The content of an open file, decompressed if it is compressed; closing the one closes the other.
+    """The content of an open file, decompressed if it is compressed.
+
+    Closing the one closes the other, and so does an error.
 
     Args:
       file: at its start, and seekable.
@@ -116,20 +115,23 @@ def readable(file: BinaryIO, name: str) -> io.BufferedReader:
     Raises:
       InputError: The name ends in .gz or the like, and the content isn't compressed.
     """
-    try:
-        head = file.read(_HEAD_BYTES)
-        file.seek(0)
-    except OSError as error:
-        raise _unreadable(name, error) from error
-    kind = compression_of(head)
-    promised = SUFFIXES.get(PurePosixPath(name).suffix.lower())
-    if promised is not None and kind is None:
-        raise InputError(
-            f"{name}: the content isn't compressed with {promised}, as the name says; rename it if it is plain, or "
-            "copy it again if it is damaged"
-        )
-    raw = _Plain(file, name) if kind is None else decompressed(file, kind, name)
-    return io.BufferedReader(raw, _BUFFER_BYTES)
+    with ExitStack() as refused:
+        refused.callback(file.close)
+        try:
+            head = file.read(_HEAD_BYTES)
+            file.seek(0)
+        except OSError as error:
+            raise _unreadable(name, error) from error
+        kind = compression_of(head)
+        promised = SUFFIXES.get(PurePosixPath(name).suffix.lower())
+        if promised is not None and kind is None:
+            raise InputError(
+                f"{name}: the content isn't compressed with {promised}, as the name says; rename it if it is plain, or "
+                "copy it again if it is damaged"
+            )
+        raw = _Plain(file, name) if kind is None else decompressed(file, kind, name)
+        refused.pop_all()
+        return io.BufferedReader(raw, _BUFFER_BYTES)
 
 
 def open_text(path: Path) -> io.BufferedReader:
@@ -138,22 +140,24 @@ def open_text(path: Path) -> io.BufferedReader:
     Raises:
       InputError: It can't be opened, or isn't text in UTF-8 but of another kind that can be told.
     """
-    with ExitStack() as until_it_is_whole:
-        stream = text_of(until_it_is_whole.enter_context(open_input(path)), str(path))
-        until_it_is_whole.pop_all()
-    return stream
+    return text_of(open_input(path), str(path))
 
 
 def text_of(stream: io.BufferedReader, name: str) -> io.BufferedReader:
-    """A stream of UTF-8 text, behind its byte order mark; see `open_text`."""
-    head = stream.peek(_HEAD_BYTES)
-    kind = compression_of(head)
-    if kind is not None:
-        raise InputError(f"{name}: the content is compressed twice, the second time with {kind}; decompress it once")
-    check_is_text(head, name)
-    if head.startswith(_BOM):
-        stream.read(len(_BOM))
-    return stream
+    """A stream of UTF-8 text, behind its byte order mark; see `open_text`. An error closes it."""
+    with ExitStack() as refused:
+        refused.callback(stream.close)
+        head = stream.peek(_HEAD_BYTES)
+        kind = compression_of(head)
+        if kind is not None:
+            raise InputError(
+                f"{name}: the content is compressed twice, the second time with {kind}; decompress it once"
+            )
+        check_is_text(head, name)
+        if head.startswith(_BOM):
+            stream.read(len(_BOM))
+        refused.pop_all()
+        return stream
 
 
 class _Plain(io.RawIOBase):
