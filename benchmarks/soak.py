@@ -35,6 +35,8 @@ from tf_hqgnn.types import Array
 from tensorflow_serving.apis import get_model_status_pb2, predict_pb2  # isort: skip
 
 CLIENTS = 64
+# Shares of the time whose usage is compared.
+EARLY, LATE = (0.2, 0.5), (0.6, 1.0)
 # Of them, by REST.
 REST_CLIENTS = 16
 QUESTIONS = 60
@@ -241,7 +243,10 @@ def run(folder: Path, seconds: float, version_seconds: float = 60.0) -> Soak:
             while (now := time.monotonic() - start) < seconds:
                 if now >= version_seconds * soak.published:
                     soak.publish(soak.published + 1)
-                soak.usages.append((now / seconds, server.usage()))
+                usage = server.usage()
+                # While two versions are loaded there is more of everything.
+                if available_versions(server) == [soak.published]:
+                    soak.usages.append((now / seconds, usage))
                 time.sleep(min(0.5, seconds / 100))
         finally:
             soak.stop.set()
@@ -249,7 +254,7 @@ def run(folder: Path, seconds: float, version_seconds: float = 60.0) -> Soak:
                 one.result()
         assert soak.wrong == [], soak.wrong[:10]
         assert server.faults() == [], server.faults()[:10]
-        before, after = _least(soak.usages, 0.25, 0.5), _least(soak.usages, 0.75, 1.0)
+        before, after = _least(soak.usages, *EARLY), _least(soak.usages, *LATE)
         assert not after.exceeds(before), after.exceeds(before)
         assert server.process.poll() is None
     return soak
@@ -264,15 +269,11 @@ def reloads(folder: Path, count: int) -> list[Usage]:
     soak = Soak.prepare(folder)
     usages = []
     with ServerProcess(folder / "export", folder / "log") as server:
-        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            status = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
-            request = get_model_status_pb2.GetModelStatusRequest()
-            request.model_spec.name = "hqgnn"
-            for version in range(2, count + 2):
-                soak.publish(version)
-                while _available(status(request.SerializeToString(), timeout=60)) != [version]:
-                    time.sleep(0.05)
-                usages.append(server.usage())
+        for version in range(2, count + 2):
+            soak.publish(version)
+            while available_versions(server) != [version]:
+                time.sleep(0.05)
+            usages.append(server.usage())
         third = count // 3
         before = _least([(0.0, usage) for usage in usages[:third]], 0, 1)
         after = _least([(0.0, usage) for usage in usages[-third:]], 0, 1)
@@ -281,16 +282,22 @@ def reloads(folder: Path, count: int) -> list[Usage]:
     return usages
 
 
-def _available(content: bytes) -> list[int]:
-    """The versions that are not unloaded, of which the last is AVAILABLE."""
+def available_versions(server: ServerProcess) -> list[int]:
+    """The versions that are loaded; none while one is loaded or unloaded."""
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "hqgnn"
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        status = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
+        content = status(request.SerializeToString(), timeout=60)
     response = get_model_status_pb2.GetModelStatusResponse.FromString(content)
     states = {one.version: one.state for one in response.model_version_status if one.state != 50}
     return sorted(states) if all(state == 30 for state in states.values()) else []
 
 
 def _least(usages: list[tuple[float, Usage]], begin: float, end: float) -> Usage:
-    """The least of everything between two shares of the time: between versions, not while two are loaded."""
+    """The least of everything between two shares of the time."""
     found = [usage for share, usage in usages if begin <= share <= end]
+    assert found, f"never was one version loaded alone from {begin:.0%} to {end:.0%} of the time"
     return Usage(*(min(getattr(one, name) for one in found) for name in ("memory", "threads", "files")))
 
 
@@ -301,12 +308,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         soak = run(Path(folder), options.seconds, options.version_seconds)
-    before, after = _least(soak.usages, 0.25, 0.5), _least(soak.usages, 0.75, 1.0)
+    before, after = _least(soak.usages, *EARLY), _least(soak.usages, *LATE)
     print(
         f"{soak.count:,d} right answers, {soak.published} versions, {soak.deaths} dead clients, "
         f"{soak.refused:,d} requests that found the queue full"
     )
-    print(f"in the second quarter: {before}\nin the last quarter:   {after}")
+    print(f"early: {before}\nlate:  {after}")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ pytestmark = pytest.mark.integration
 def test_a_sample_of_random_inputs(tmp_path):
     counts = fuzz.run(tmp_path, inputs=360, first_seed=1, rounds=3)
     assert sum(counts.values()) >= 350
-    assert min(counts["gRPC OK"], counts["REST 200"], counts["socket 400"]) > 10
+    assert min(counts["gRPC OK"], counts["REST 200"], counts["socket 400"]) > 3
 
 
 def test_a_minute_of_mixed_load(tmp_path):
-    done = soak.run(tmp_path, seconds=60, version_seconds=8)
+    done = soak.run(tmp_path, seconds=60, version_seconds=15)
     assert done.count > 64
-    assert done.published > 3
+    assert done.published > 2
     assert done.deaths > 10
 
 
