@@ -1,4 +1,4 @@
-"""What the runners' options have in common: the settings and the thresholds."""
+"""Reads the settings and the thresholds from the options that both runners have."""
 
 from __future__ import annotations
 

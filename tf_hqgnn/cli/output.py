@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def print_read(report: ReadReport) -> None:
-    """What became of every row of a log, and what may surprise its owner, on standard error."""
+    """Print on standard error what became of every row of a log, and what may surprise its owner."""
     for line in (str(report), *report.notes):
         print(printable(line), file=sys.stderr)
 

@@ -11,7 +11,7 @@ from tf_hqgnn.quantization.gradient_estimators.estimator import ESTIMATORS, Esti
 
 
 class DistillationConfig(Section):
-    """How codes learn to rank as the full-precision rows do (tf_hqgnn.training.distillation)."""
+    """Settings by which codes learn to rank as the full-precision rows do (tf_hqgnn.training.distillation)."""
 
     max_epochs: int = Field(30, ge=1)
     evaluate_every: int = Field(5, ge=1, description="epochs between validations")
