@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -28,8 +29,23 @@ FloatArray = npt.NDArray[np.floating[Any]]
 ObjectArray = npt.NDArray[np.object_]
 
 
+# What breaks a line or turns its direction: control characters, separators of lines, and marks of writing direction.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
 class InputError(ValueError):
-    """A user's mistake (a bad file, a wrong setting): the command line shows it as one line and exits with 2."""
+    r"""A user's mistake (a bad file, a wrong setting): the command line shows it as one line and exits with 2.
+
+    Args:
+      message: one line; what isn't printable in it, as in the name of a file, is escaped.
+
+    Example:
+      >>> print(InputError("a\nb.csv: no such file"))
+      a\nb.csv: no such file
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(message)))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,10 @@ import contextlib
 import io
 import json
 import os
+import pickle
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +15,9 @@ from commands import run_fresh
 
 from tf_hqgnn.cli.output import print_answer
 from tf_hqgnn.cli.terminal import plain, printable
+from tf_hqgnn.data.interactions import read_interactions
 from tf_hqgnn.serving.answers import Recommendation
+from tf_hqgnn.types import InputError
 
 ODD = ["x[/b]", "[red]y[/red]", "Alarm [rec] (2007)", ":cat:", "[link=file:///]z", "Café", "\\[a]", "[/]", "a b"]
 SMOKE = "configs/smoke.yaml"
@@ -40,6 +46,23 @@ def test_control_characters_reach_no_terminal():
     assert len(output.splitlines()) == 6
     assert printable("a\r\nb") == "a\ufffd\ufffdb"
     assert plain("[b]x[/b] :cat:").plain == "[b]x[/b] :cat:"
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200f", "\u061c"])
+def test_titles_turn_no_direction_of_writing(mark):
+    bad = f"abc{mark}def"
+    output = shown(print_answer, Recommendation(bad, True, np.array([0.5]), (bad,)), bad, 0, {bad: bad}, False)
+    assert mark not in output
+    assert output.count("abc\ufffddef") == 3
+
+
+def test_mistakes_are_one_line_whatever_is_in_them():
+    assert str(InputError("a\nb\r\x1b[2J\u202e.csv: no such file")) == r"a\nb\r\x1b[2J\u202e.csv: no such file"
+    assert str(pickle.loads(pickle.dumps(InputError("a\nb")))) == r"a\nb"
+    for path in ("x\n.csv", "x\u2028.csv", "x\x85.csv"):
+        with pytest.raises(InputError) as caught:
+            read_interactions(path)
+        assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +157,43 @@ def test_help_and_version_end_well():
     code, out, err = run_fresh()
     assert b"Usage" in out + err
     assert code == 2
+
+
+def in_shell(command, **environment):
+    """`(code, standard error)` of a command line of the shell that starts with `tf-hqgnn`."""
+    program = f"{shlex.quote(sys.executable)} -m tf_hqgnn.cli"
+    done = subprocess.run(
+        ["sh", "-c", command.replace("tf-hqgnn", program, 1)],
+        capture_output=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+        check=False,
+    )
+    return done.returncode, done.stderr.decode("utf-8", "replace")
+
+
+@pytest.mark.integration
+def test_closed_and_full_standard_output(odd):
+    assert in_shell(f"tf-hqgnn evaluate {odd}/run >&-") == (0, "")
+    lost = "tf-hqgnn: standard output: no space left on device; the command is done, only what it prints is lost\n"
+    for unbuffered in ("", "1"):
+        full = in_shell(f"tf-hqgnn evaluate {odd}/run --json >/dev/full", PYTHONUNBUFFERED=unbuffered)
+        assert full == (1, lost)
+
+
+@pytest.mark.integration
+def test_ids_are_utf8_in_any_locale(odd):
+    plain_c = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = f"tf-hqgnn recommend --model {odd}/export/hqgnn/1 --user 'u[1]' --exclude Café --json -k 7"
+    done = subprocess.run(
+        [sys.executable, "-m", "tf_hqgnn.cli", *shlex.split(command)[1:]],
+        capture_output=True,
+        env=os.environ | plain_c,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Café" not in [item["item_id"] for item in json.loads(done.stdout)["items"]]
+    code, err = in_shell(f"tf-hqgnn recommend --model {odd}/export/hqgnn/1 --user ü1 --json", **plain_c)
+    assert (code, "UTF-8" in err) == (0, False), err
 
 
 def test_an_id_that_is_no_text_is_a_mistake(odd, run_command):

@@ -15,7 +15,7 @@ from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.cli import pipeline
 from tf_hqgnn.cli.exit_codes import run_to_exit
 from tf_hqgnn.cli.output import print_answer, print_batch, print_evaluation, print_read, print_tuned
-from tf_hqgnn.cli.terminal import printable, replace_unprintable
+from tf_hqgnn.cli.terminal import printable, replace_unprintable, utf8
 from tf_hqgnn.extras import require
 from tf_hqgnn.failures import explain_failure
 from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
@@ -297,7 +297,8 @@ def recommend(
         raise InputError("say whom for: either --user ID or --history ID, once for each item that was taken")
     from tf_hqgnn.serving.client import Client, ClientTls, LocalModel
 
-    excluded = tuple(exclude or ())
+    user, history = None if user is None else utf8(user), [utf8(one) for one in history or ()]
+    excluded, category = tuple(utf8(one) for one in exclude or ()), utf8(category)
     tls = None
     if ca_file is not None or cert_file is not None or key_file is not None or server_name is not None:
         tls = ClientTls(ca_file, cert_file, key_file, server_name)

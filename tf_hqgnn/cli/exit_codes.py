@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ def run_to_exit(app: Any) -> NoReturn:
     """
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
         # Typer turns Ctrl-C into this code without a word.
         if status == 130:
             again = "the same command goes on" if sys.argv[1:2] == ["batch"] else "a training goes on with --resume"
@@ -40,12 +42,30 @@ def run_to_exit(app: Any) -> NoReturn:
         # Typer carries a click of its own since 0.27: what its mistakes have in common are these two.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             _end_by_usage(error)
+        if isinstance(error, OSError) and _is_of_printing(error):
+            _end_unprinted(error)
         explained = explain_failure(error)
         if explained is None:
             raise
         # What couldn't be written complains once more when it is thrown away.
         sys.unraisablehook = lambda _: None
         _end(1, explained)
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Whether an error comes from standard output: the commands themselves do nothing else that can fail so."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return error.filename is None and module.startswith(("tf_hqgnn.cli.", "rich."))
+
+
+def _end_unprinted(error: OSError) -> NoReturn:
+    # Python would try once more at its end, and complain at length.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    reason = (error.strerror or str(error)).lower()
+    _end(1, f"standard output: {reason}; the command is done, only what it prints is lost")
 
 
 def _end_by_usage(error: Any) -> NoReturn:

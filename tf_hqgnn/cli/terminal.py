@@ -3,26 +3,55 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from typing import TYPE_CHECKING
+
+from tf_hqgnn.types import UNPRINTABLE
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 # What a terminal would obey instead of showing it, and what no encoding has.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(f"{UNPRINTABLE.pattern}|[\ud800-\udfff]")
+
+
+def _open_closed_streams() -> None:
+    """Leads standard streams that the caller closed (`>&-`) to nowhere.
+
+    Python has None in their place, and the first file that is opened would get their number, and what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # Opened in this order, they get the lowest numbers that are free, which are their own.
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def utf8(argument: str) -> str:
+    r"""An argument of the command line as the UTF-8 text that its bytes are, whatever the locale says.
+
+    What isn't UTF-8 stays as it is.
+
+    >>> utf8("\udcc3\udcbc1"), utf8("é"), utf8("\udcff")
+    ('ü1', 'é', '\udcff')
+    """
+    try:
+        return argument.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return argument
 
 
 def replace_unprintable() -> None:
     """Shows `?` for what a terminal's encoding doesn't have, where Python would end with a UnicodeEncodeError."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def printable(value: object) -> str:
-    r"""Text in one line, without control characters.
+    r"""Text in one line, without control characters and marks that turn the direction of writing.
 
     >>> printable("a\x1b[31m\nb")
     'a\ufffd[31m\ufffdb'
