@@ -102,9 +102,14 @@ class RestClients:
 
 @pytest.mark.parametrize("tries", [1, 50], ids=["until the first refusal", "whatever the answer"])
 def test_under_load_no_call_is_cancelled_and_no_connection_is_reset(export_dir, tries):
-    with serving(export_dir) as (process, port, rest_port), futures.ThreadPoolExecutor(CLIENTS) as pool:
+    with (
+        serving(export_dir) as (process, port, rest_port),
+        futures.ThreadPoolExecutor(CLIENTS) as pool,
+        contextlib.ExitStack() as stack,
+    ):
         command = [sys.executable, "-c", GRPC_CLIENTS, f"127.0.0.1:{port}", str(CLIENTS), str(tries)]
-        grpc_clients = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        grpc_clients = stack.enter_context(subprocess.Popen(command, **pipes))
         grpc_clients.stdin.write(REQUEST)
         grpc_clients.stdin.close()
         assert grpc_clients.stdout.readline() == b"busy\n"
