@@ -152,7 +152,11 @@ def test_a_new_folder_s_own_image_runs_its_steps(builder, checkout, spec, tmp_pa
     builder.build(shop / "Dockerfile", OWN, "--build-arg", f"BASE_IMAGE={BASE}", context=shop)
     found, pods = cluster(builder, OWN, spec, tmp_path, UNKNOWN)
     inside = pods.container.run(
-        ["python", "-c", "import shop.mine, shop.pipeline, scann, tensorflow_probability; print(shop.mine.ANSWER)"]
+        [
+            "python",
+            "-c",
+            "import tf_hqgnn, tensorflow_probability, scann, shop.mine, shop.pipeline; print(shop.mine.ANSWER)",
+        ]
     )
     assert inside.stdout.strip() == "42", inside.stderr
     # The wheel carries all of the template.
