@@ -169,3 +169,10 @@ def test_what_the_common_programs_write(tmp_path, program, extension):
 def test_text_that_begins_like_a_compressed_file_is_text():
     assert compression_of(b"BZh9,item_id\n") is None
     assert compression_of(b"") is None
+
+
+def test_a_zstd_window_beyond_what_is_read_is_named(tmp_path):
+    # RFC 8878: magic number, no flags, a window of 2 GiB, an empty last block.
+    (tmp_path / "a.csv.zst").write_bytes(b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00")
+    with pytest.raises(InputError, match=r"a\.csv\.zst: the zstd data needs a window that is larger than .*--long"):
+        read_interactions(tmp_path / "a.csv.zst")

@@ -48,6 +48,7 @@ TABLES = {
     "SQL": "INSERT INTO t VALUES (1, 2, 3)\nINSERT INTO t VALUES (1, 2)\n",
     "words": "ann tea milk\nbob tea\n",
     "users alone": "0\n1\n2\n",
+    "letters before some numbers": "u1 i7 5\nu2 i9\nu3 i1 4 3\n",
     "negative numbers": "0 -1 -2\n1 -3\n2\n",
 }
 
@@ -111,6 +112,7 @@ LISTS = {
     "one user of many items": "0 " + " ".join(map(str, range(1, 20))) + "\n",
     "a first line beyond what is looked at": "0 " + " ".join(map(str, range(20_000))) + "\n1 3 4\n",
     "one item each": "0 1\n1 4\n2 1\n",
+    "letters before numbers": "u1 i7 i8\nu2 i9\nu3 i1 i2 i3\n",
     "CR": "0 1 2 3\r1\r2 5\r",
     "blanks at the end": "0 1 2 3 \n1  \n2 5\t\n",
     "users left out": "0 1 2\n1 3\n4 2 7 8\n5 1 2 3 9\n",

@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    assert caught.value.errno == errno.EFBIG
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "bad.csv"))
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
 
 

@@ -15,7 +15,11 @@ _OTHERS = (
         "a Parquet file",
         "give it the extension .parquet, uncompressed, or set data.format=parquet",
     ),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive or an Excel workbook", "unpack it, or save the table as CSV"),
+    (
+        re.compile(rb"PK(\x03\x04|\x05\x06)"),
+        "a ZIP archive or an Excel workbook",
+        "unpack it, or save the table as CSV",
+    ),
     (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive", "unpack it"),
     (re.compile(rb"7z\xbc\xaf\x27\x1c"), "a 7-Zip archive", "unpack it"),
     (re.compile(rb"\x04\x22\x4d\x18"), "compressed with LZ4", _COMPRESS),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -52,7 +52,8 @@ class Quarantine:
     def add(self, source: str, line: int, kind: str, row: bytes) -> None:
         """Writes a row."""
         text = row.decode("utf-8", "surrogateescape")
-        self._writer.writerow([without_formula(source), line, kind, without_formula(text)])
+        with self._named():
+            self._writer.writerow([without_formula(source), line, kind, without_formula(text)])
 
     def close(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Publishes the file, or after an error removes it; the arguments are those of `__exit__`."""
@@ -62,12 +63,17 @@ class Quarantine:
                 self._file.close()
             self._staged.__exit__(kind, error, trace)
             return
-        with self._staged:
-            try:
-                self._file.close()
-            except OSError as failure:
-                failure.filename = failure.filename or str(self._path)
-                raise
+        with self._staged, self._named():
+            self._file.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Names the file in an error of writing, such as that of a full disk."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self._path)
+            raise
 
 
 def without_formula(text: str) -> str:

@@ -12,8 +12,9 @@ from tf_hqgnn.data.chunks import Chunks
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS, InputFormat
 from tf_hqgnn.data.report import BadRowLog
 
-# Published lists hold numbers from 0 on, separated by one blank. Nine digits are a time rather than an item.
-_LINE = re.compile(rb"[0-9]{1,8}( [0-9]{1,8})*[ \t]*")
+# Published lists hold numbers from 0 on, maybe behind the same letters, separated by one blank. Nine digits are a time
+# rather than an item.
+_ID = re.compile(rb"((?:[A-Za-z][A-Za-z_-]*)?)([0-9]{1,8})")
 # A single line of so many numbers is no row of a table.
 _WIDE = 16
 # Rows of so many columns are a table's if they are this share of all.
@@ -38,11 +39,14 @@ class Adjacency(InputFormat):
         """See `InputFormat`.
 
         A table whose columns are separated by blanks looks much like lists, so in doubt it isn't taken for lists:
-        these must consist of small numbers, their users count up, and their lines differ in length.
+        these must consist of small numbers, their users count up, and their lines differ in length. Letters may be
+        before the numbers, the same before all users and the same before all items.
         """
-        if not all(_LINE.fullmatch(line) for line in lines):
+        words = [line.rstrip(b" \t").split(b" ") for line in lines]
+        rows = [[match for word in row if (match := _ID.fullmatch(word))] for row in words]
+        letters = {row[0][1] for row in rows if row}, {match[1] for row in rows for match in row[1:]}
+        if [*map(len, rows)] != [*map(len, words)] or max(map(len, letters)) > 1:
             return False
-        rows = [line.split() for line in lines]
         if len(rows) == 1:
             return len(rows[0]) >= _WIDE
         widths = Counter(map(len, rows))
@@ -50,7 +54,7 @@ class Adjacency(InputFormat):
         # A line of a user alone is seen in lists, and hardly in tables.
         if set(widths) == {1} or (1 not in widths and width in _TABLE_COLUMNS and count >= _TABLE_SHARE * len(rows)):
             return False
-        users = [int(row[0]) for row in rows]
+        users = [int(row[0][2]) for row in rows]
         steps = [after - before for before, after in itertools.pairwise(users)]
         # Users without items may be left out.
         return min(steps) > 0 and 2 * steps.count(1) >= len(steps)
