@@ -9,7 +9,7 @@ from tf_hqgnn.export.bundle import ServingBundle
 from tf_hqgnn.quantization.codes import Codes
 
 # Any UTF-8 is an id, also what would end a line of a vocabulary file.
-ODD_IDS = ["a\nb", "tab\there", "007", "7", " ", "日本", "é", "e\u0301", "", "NULL"]
+ODD_IDS = ["a\nb", "tab\there", "007", "7", " a ", "日本", "é", "e\u0301", "", "NULL"]
 
 CATEGORIES = ["", "film", "book", "日本"]
 UNAVAILABLE = (5, 9)
