@@ -1,6 +1,7 @@
 """Nothing that is read can run code: no module calls what could, and files that try are refused in one line."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,15 @@ def test_the_help_says_that_a_model_is_a_program(command):
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0
     assert "A model is a program" in done.output
+
+
+def test_every_promise_names_tests_that_are_there():
+    table = (ROOT / "SECURITY.md").read_text(encoding="utf-8").partition("## Promises")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) > 20
+    for row in rows:
+        names = re.findall(r"`((?:tests/)?[\w/]*test_\w+\.py)`", row.rpartition(" | ")[2])
+        assert names, row
+        for name in names:
+            path = name if name.startswith("tests/") else f"tests/serving/{name}"
+            assert (ROOT / path).is_file(), row
