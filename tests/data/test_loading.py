@@ -330,3 +330,21 @@ def test_items_that_are_cut_off_are_refused(tmp_path):
 def test_a_quote_is_text_in_items_separated_by_tabs(tmp_path):
     (tmp_path / "items.tsv").write_text('item_id\ttitle\n1\t"Alien\n2\tHeat\n3\t12" Rule"\n')
     assert read_items(tmp_path / "items.tsv").title.tolist() == ['"Alien', "Heat", '12" Rule"']
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "1,Toy Story,Comedy\n",
+            "no column item_id; .*rename the column in the header, or put a header before the first",
+        ),
+        ("item_id, title\n1, A\n", "the header has ' title'; blanks belong to names and ids"),
+        ("item_id,title\n1,A\nitem_id,title\n", r"line 3: the header is repeated; expected it once, before the first"),
+        ('"item_id";"a,b,c,d";title\n1;x\n', r"line 2: 2 columns; expected 3 as in the header"),
+    ],
+)
+def test_what_is_wrong_with_a_header_of_items_is_named(tmp_path, content, message):
+    (tmp_path / "items.csv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_items(tmp_path / "items.csv")

@@ -153,3 +153,15 @@ def test_shape_of_the_log():
     assert 0.6 < own.mean() < 0.95
     share = own.sum() / np.bincount(log.user_index).sum()
     assert share > 5 * np.mean(log.categories == log.user_categories[0])
+
+
+@pytest.mark.parametrize("out", ["log.csv", "log.parquet"])
+def test_a_log_and_its_items_appear_together_or_not_at_all(tmp_path, out):
+    log = generate_log(20, 10, 60, seed=1)
+    (tmp_path / "folder.csv").mkdir()
+    for place, items in ((out, "folder.csv"), ("folder.csv", "items.csv")):
+        with pytest.raises(InputError, match=r"folder\.csv: can't be written \(.*\); expected a place for a file"):
+            write_log(log, tmp_path / place, tmp_path / items)
+        assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
+    write_log(log, tmp_path / out, tmp_path / "items.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["folder.csv", "items.csv", out])

@@ -51,6 +51,7 @@ def id_faults(ids: pa.Array) -> dict[str, BoolArray]:
 def odd_ids(column: str, ids: ObjectArray) -> tuple[str, ...]:
     r"""What is odd about distinct ids and yet allowed, a sentence for each oddity.
 
+    >>> import numpy as np
     >>> odd_ids("user_id", np.array(["u", " u"], object))
     ("values of user_id with blanks around them: 1, such as ' u'; ids are taken as they are",)
     """

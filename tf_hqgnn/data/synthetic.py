@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import errno
 import itertools
+import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.data.titles import GENRES, make_titles
 from tf_hqgnn.failures import is_disk_full
+from tf_hqgnn.files.durable import staged_file
 from tf_hqgnn.types import BoolArray, Float64Array, InputError, Int32Array, Int64Array, IntArray, ObjectArray
 
 _ITEMS_PER_COMMUNITY = 20
@@ -129,9 +132,15 @@ def write_log(log: GeneratedLog, out: str | Path, items_out: str | Path | None =
     writers: dict[str, Callable[[GeneratedLog, Path], None]] = {".csv": _write_csv, ".parquet": _write_parquet}
     if out.suffix not in writers:
         raise InputError(f"{out}: can't write {out.suffix or 'a file without extension'}; expected .csv or .parquet")
-    _write(writers[out.suffix], log, out)
+    files = [(writers[out.suffix], out)]
     if items_out is not None:
-        _write(_write_items, log, Path(items_out))
+        files.append((_write_items, Path(items_out)))
+    # Neither appears without the other, and none is ever half there.
+    with ExitStack() as staged:
+        for writer, path in files:
+            with _explained(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                writer(log, staged.enter_context(staged_file(path)))
 
 
 def _check(num_users: int, num_items: int, num_interactions: int) -> None:
@@ -284,16 +293,14 @@ def _make_ids(prefix: str, number: int, width: int) -> ObjectArray:
     return np.array([f"{prefix}{row:0{width}d}" for row in range(number)], object)
 
 
-def _write(writer: Callable[[GeneratedLog, Path], None], log: GeneratedLog, path: Path) -> None:
-    """Writes under another name first, so that an interrupted run leaves no half file."""
-    partial = path.with_name(path.name + ".partial")
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Names the file where it can't be written, and not the name under which it is."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer(log, partial)
-        partial.replace(path)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         if is_disk_full(error):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise InputError(f"{path}: can't be written ({error.strerror}); expected a place for a file") from error

@@ -77,7 +77,7 @@ def masked_checksums(records: Sequence[bytes]) -> list[int]:
     """The masked CRC-32C of each of some bytes.
 
     >>> [hex(value) for value in masked_checksums([b"123456789"])]
-    ['0x5b77ee0f']
+    ['0xc78ab0e5']
     """
     short = [row for row, record in enumerate(records) if len(record) <= _SHORT_BYTES]
     found = dict(zip(short, _short_checksums([records[row] for row in short])))
