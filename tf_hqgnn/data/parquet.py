@@ -69,12 +69,17 @@ def _chunk(path: Path, batch: pa.RecordBatch, numbers: list[str], line: int, log
     # The first fault found in a row is the one that counts.
     fault = np.full(len(batch), -1, np.int8)
     kinds = [UNDECODABLE]
-    ids = {}
+    ids, distinct = {}, {}
     for name in ID_COLUMNS:
         ids[name], undecodable = to_strings(columns[name])
         fault[undecodable] = 0
     for name in ID_COLUMNS:
-        for what, mask in id_faults(ids[name]).items():
+        # Distinct ids are fewer.
+        distinct[name] = dictionary(ids[name])
+        is_good = not distinct[name].null_count and not any(
+            mask.any() for mask in id_faults(distinct[name].dictionary).values()
+        )
+        for what, mask in () if is_good else id_faults(ids[name]).items():
             kinds.append(bad_id(name, what))
             fault[mask & (fault < 0)] = len(kinds) - 1
     values = {}
@@ -87,10 +92,10 @@ def _chunk(path: Path, batch: pa.RecordBatch, numbers: list[str], line: int, log
         content = {name: _value(column[row]) for name, column in columns.items()}
         text = json.dumps(content, default=str, ensure_ascii=False).encode("utf-8", "surrogateescape")
         log.add(str(path), kinds[fault[row]], line + row, text)
-    good = pa.array(fault < 0)
     mask = np.asarray(fault < 0)
+    good = pa.array(mask)
     return Chunk(
-        *(dictionary(ids[name].filter(good)) for name in ID_COLUMNS),
+        *(dictionary(ids[name].filter(good)) if len(bad) else distinct[name] for name in ID_COLUMNS),
         *(values[name][mask] if name in values else None for name in NUMBER_COLUMNS),
     )
 

@@ -38,7 +38,7 @@ _TABLE_ARRAY = np.array(_TABLE, np.uint32)
 
 def is_record_header(head: bytes) -> bool:
     """Whether a text of at least 12 bytes begins as a record does."""
-    return len(head) >= HEADER_BYTES and int.from_bytes(head[8:12], "little") == masked_checksums([bytes(head[:8])])[0]
+    return len(head) >= HEADER_BYTES and int.from_bytes(head[8:12], "little") == _masked(_checksum(head[:8]))
 
 
 def record_batches(stream: io.BufferedReader, name: str) -> Iterator[list[bytes]]:
@@ -82,7 +82,11 @@ def masked_checksums(records: Sequence[bytes]) -> list[int]:
     short = [row for row, record in enumerate(records) if len(record) <= _SHORT_BYTES]
     found = dict(zip(short, _short_checksums([records[row] for row in short])))
     plain = [found[row] if row in found else _checksum(record) for row, record in enumerate(records)]
-    return [((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF for value in plain]
+    return [_masked(value) for value in plain]
+
+
+def _masked(value: int) -> int:
+    return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _checked(records: list[bytes], sums: list[int], count: int, name: str) -> list[bytes]:
