@@ -112,7 +112,7 @@ def test_export_says_of_each_model_what_its_metadata_says(folder, tmp_path):
 
 
 def test_export_counts_versions_up(folder):
-    assert {path.name for path in (folder / "export").iterdir()} == {"hqgnn", "hqgnn_scann"}
+    assert {path.name for path in (folder / "export").iterdir() if path.is_dir()} == {"hqgnn", "hqgnn_scann"}
     again = run("export", folder / "run", "--out", folder / "export", "--version", "1")
     assert again.returncode == 2
     assert len(again.stderr.strip().splitlines()) == 1

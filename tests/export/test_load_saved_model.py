@@ -39,7 +39,7 @@ def model_dir(saved_double, tmp_path):
 def name_an_operation_of_scann(model_dir):
     path = model_dir / "saved_model.pb"
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    model.meta_graphs[0].meta_info_def.stripped_op_list.op.add(name="Scann>ScannSearchBatched")
+    model.meta_graphs[0].graph_def.node.add(name="searcher", op="Scann>ScannSearchBatched")
     path.write_bytes(model.SerializeToString())
 
 

@@ -100,7 +100,7 @@ def test_broken_saved_models_fail_in_words(publish):
 def test_a_scann_model_without_scann_says_what_to_install(publish, monkeypatch):
     path = publish(1)
     model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    model.meta_graphs[0].meta_info_def.stripped_op_list.op.add(name="Scann>ScannSearchBatched")
+    model.meta_graphs[0].graph_def.node.add(name="searcher", op="Scann>ScannSearchBatched")
     (path / "saved_model.pb").write_bytes(model.SerializeToString())
     monkeypatch.setitem(sys.modules, "scann", None)
     with pytest.raises(ServingError, match=r"pip install 'tf_hqgnn\[scann\]'") as caught:

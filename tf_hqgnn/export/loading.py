@@ -59,8 +59,10 @@ def is_compiled(model_dir: Folder) -> bool:
 
 
 def uses_scann(meta_graph: meta_graph_pb2.MetaGraphDef) -> bool:
-    """Whether a graph has operations of ScaNN."""
-    return any(op.name.startswith(_SCANN_OPERATIONS) for op in meta_graph.meta_info_def.stripped_op_list.op)
+    """Whether a graph has operations of ScaNN, maybe in the body of a loop, which TensorFlow's own list leaves out."""
+    graph = meta_graph.graph_def
+    bodies = (graph.node, *(function.node_def for function in graph.library.function))
+    return any(node.op.startswith(_SCANN_OPERATIONS) for body in bodies for node in body)
 
 
 def import_scann(model: str) -> None:
