@@ -125,6 +125,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 def _show(console: Console, address: str, serving: Path, dataset: SplitDataset, titles: dict[str, str]) -> None:

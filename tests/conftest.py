@@ -1,5 +1,6 @@
 """Shared fixtures. Importing the package first makes TensorFlow pick Keras 2 in every test."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def pytest_collection_modifyitems(config, items):
 
 def _place(item):
     return next(place for place, tier in enumerate(TIERS_BY_LENGTH) if item.get_closest_marker(tier))
+
+
+@pytest.fixture(autouse=True)
+def root_log_level():
+    """What a test does to the level of the root logger, as `batch` in its own process may, ends with the test."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
 
 
 REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

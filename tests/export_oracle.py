@@ -9,6 +9,8 @@ from tf_hqgnn.export.bundle import ServingBundle
 from tf_hqgnn.quantization.codes import Codes
 
 # Any UTF-8 is an id, also what would end a line of a vocabulary file.
+# The export of version 0.1 that is kept has a blank id, which no log has any more.
+BLANK_OF_0_1 = {" a ": " "}
 ODD_IDS = ["a\nb", "tab\there", "007", "7", " a ", "日本", "é", "e\u0301", "", "NULL"]
 
 CATEGORIES = ["", "film", "book", "日本"]

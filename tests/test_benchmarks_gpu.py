@@ -277,6 +277,7 @@ def test_a_process_that_dies_or_hangs_is_replaced(programs, tmp_path):
     table = Table(tmp_path / "table.csv")
     session = Session(manifest, table, options, command, lines.append, grace_seconds=0.5)
     session.run()
+    table.close()
     rows = rows_of(tmp_path / "table.csv")
 
     def note(text):

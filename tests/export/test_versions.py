@@ -79,7 +79,7 @@ def test_killed_half_way_through_and_exported_again(tmp_path):
     assert versions(model_dir) == []
 
     path = export_exact(BUNDLE, tmp_path, ExportConfig(), version=7)
-    assert list(model_dir.iterdir()) == [path]
+    assert sorted(model_dir.iterdir()) == [model_dir / ".last_version", path]
     assert replay_warmup(path) == 12
 
 

@@ -119,9 +119,11 @@ def test_the_run_after_all_that_completes_and_pushes(run, layout):
     newest = {name: numbers[-1] for name, numbers in served.items()}
     assert set(newest.values()) == {read_pointer(layout.model_store)["version"]}
     # Nothing of the killed pushes is left, neither in the folders that a server watches nor in the model store.
-    assert not [path for name in MODEL_NAMES for path in (layout.serving / name).iterdir() if path.name.startswith(".")]
+    assert not [
+        path for name in MODEL_NAMES for path in (layout.serving / name).iterdir() if path.name.startswith(".tmp-")
+    ]
     kept = {path.name for path in layout.model_store.iterdir()}
-    assert kept == {"latest_blessed.json", f"state-{newest['hqgnn']}"}
+    assert kept == {".lock", "latest_blessed.json", f"state-{newest['hqgnn']}"}
     record = RunRecord.latest(layout.metadata)
     assert set(record.states) == set(COMPONENTS)
     assert set(record.states.values()) == {"CACHED", "COMPLETE"}

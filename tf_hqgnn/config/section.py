@@ -34,10 +34,10 @@ class Section(BaseModel):
 
 
 def _booleans(value: Any) -> list[bool]:
-    """The booleans that a value is, or has in a list."""
+    """The booleans that a value is, or has in a list; lists in lists are refused by their type."""
     if isinstance(value, bool):
         return [value]
-    return [one for part in value for one in _booleans(part)] if isinstance(value, list | tuple) else []
+    return [part for part in value if isinstance(part, bool)] if isinstance(value, list | tuple) else []
 
 
 def allows(annotation: Any, kind: type) -> bool:
