@@ -87,7 +87,7 @@ def ask(server, path="/", body=None, method="GET"):
 def is_refused(server):
     try:
         socket.create_connection(("127.0.0.1", server.port), timeout=60).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):
         return True
     return False
 
