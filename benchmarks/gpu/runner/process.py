@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import signal
@@ -39,7 +40,7 @@ class Worker:
             self.kill()
             raise WorkerError(f"it took longer than {seconds:.0f} s and was stopped") from None
         if line is None:
-            raise WorkerError(f"its process ended ({_ending(self._process.wait())})")
+            raise WorkerError(f"its process ended ({_ending(self._wait())})")
         try:
             return json.loads(line)
         except ValueError:
@@ -53,18 +54,27 @@ class Worker:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
         except OSError:
-            raise WorkerError(f"its process ended ({_ending(self._process.wait())})") from None
+            raise WorkerError(f"its process ended ({_ending(self._wait())})") from None
         return self.receive(seconds)
 
     def kill(self) -> None:
         """Ends the process now."""
         self._process.kill()
-        self._process.wait()
+        self._wait()
+
+    def _wait(self) -> int:
+        """Waits for the end of the process; its exit code."""
+        code = self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        return code
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
         self._lines.put(None)
 
 
