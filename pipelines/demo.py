@@ -99,7 +99,10 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         # The command's port 0 is off; Python's is any that is free.
-        code = "import sys; from tf_hqgnn.serving.server import serve; serve(sys.argv[1], grpc_port=0, rest_port=None)"
+        code = (
+            "import sys; from tf_hqgnn.logs import quieten_libraries; quieten_libraries(); "
+            "from tf_hqgnn.serving.server import serve; serve(sys.argv[1], grpc_port=0, rest_port=None)"
+        )
         self._command = [sys.executable, "-c", code, str(folder)]
 
     def __enter__(self) -> str:
