@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tf_hqgnn.beam.shards import GatherShard, ToShards
 from tf_hqgnn.beam.sinks import WriteShard, delete_folder, read_json, shard_path, sync_local, write_bytes
 from tf_hqgnn.beam.supervisor import run_supervised
 from tf_hqgnn.beam.users import ReadUsers, find_sources
-from tf_hqgnn.files.lock import locked
+from tf_hqgnn.files.lock import locked_beside
 
 _READ = "read.json"
 _POLL_SECONDS = 2.0
@@ -91,20 +91,13 @@ def batch(
         return commit(plan, time.monotonic() - start)
 
 
-@contextmanager
-def _alone(out: str) -> Iterator[None]:
+def _alone(out: str) -> AbstractContextManager[None]:
     """Keeps a second run from the same output on this machine, or on what mounts its folder; buckets have no locks."""
     path = Path(out)
     if "://" in out or not path.absolute().parent.is_dir():
-        yield
-        return
-    lock = path.with_name(f".{path.name}.lock")
-    with locked(lock, f"--out {out}: another run is writing it; wait until it is done, or choose another name"):
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                lock.unlink()
+        return nullcontext()
+    refusal = f"--out {out}: another run is writing it; wait until it is done, or choose another name"
+    return locked_beside(path, refusal)
 
 
 def run_pipeline(plan: Plan, options: PipelineOptions) -> None:

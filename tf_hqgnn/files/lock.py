@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,15 +31,29 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
       InputError: Another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(path), timeout=0)
     try:
-        lock.acquire()
+        held = FileLock(str(path)).acquire(timeout=0)
     except Timeout as error:
         raise InputError(refusal) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
+
+
+@contextmanager
+def locked_beside(path: Path, refusal: str) -> Iterator[None]:
+    """As `locked`, by a hidden file beside `path` that goes with the lock: for what is renamed while it is held.
+
+    Args:
+      path: what is being written.
+      refusal: as in `locked`.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, refusal):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
 
 
 @contextmanager
@@ -53,11 +67,9 @@ def waited_for(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(path))
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         log.info("another process is writing %s; waiting until it is done", what)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.failures import is_disk_full
 from tf_hqgnn.files.durable import make_folder, publish, remove_staged, sync_tree, write_file
-from tf_hqgnn.files.lock import locked
+from tf_hqgnn.files.lock import locked_beside
 from tf_hqgnn.runs.manifest import write_manifest
 from tf_hqgnn.runs.run_directory import partial_path
 from tf_hqgnn.types import InputError
@@ -20,22 +20,14 @@ from tf_hqgnn.types import InputError
 _FULL_DISK = "disk-full"
 
 
-@contextmanager
-def run_lock(out: Path) -> Iterator[None]:
+def run_lock(out: Path) -> AbstractContextManager[None]:
     """Keeps a second training out of a run directory.
 
     Raises:
       InputError: Another process is training into it.
     """
-    # Beside the folder, which is renamed while the lock is held.
-    path = out.with_name(f".{out.name}.lock")
     refusal = f"another process is training into {out}; wait until it is done, or choose another --out"
-    with locked(path, refusal):
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                path.unlink()
+    return locked_beside(out, refusal)
 
 
 def check_out(out: Path, resume: bool) -> None:
