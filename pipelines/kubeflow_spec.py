@@ -15,6 +15,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 from tfx.orchestration.pipeline import Pipeline
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.files.durable import write_file
 from tf_hqgnn.tfx.kubeflow_step import OUTPUTS_SPEC_FLAG
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
@@ -164,10 +165,8 @@ def write_vertex(path: Path, job: Mapping[str, Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_file(path, text)
     except OSError as error:
         raise InputError(f"--out {path}: {error.strerror or error}; expected a file that can be written") from error
 

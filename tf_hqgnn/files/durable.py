@@ -6,11 +6,12 @@ content is synced before a rename, and the folder that holds the name after it.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +27,19 @@ def write_file(path: Path, content: str | bytes) -> None:
     """
     with staged_file(path) as staged:
         staged.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes a CSV in place of the one that may be there, with every column that a row has, in the order of the rows.
+
+    Args:
+      path: in a folder that exists.
+      rows: by the names of their columns.
+    """
+    with staged_file(path) as staged, staged.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager
@@ -103,11 +117,23 @@ def list_files(folder: Path) -> dict[str, int]:
 
 def check_files(folder: Path, expected: Mapping[str, int]) -> None:
     """Raises OSError unless a folder holds at least these files, in these sizes, as `list_files` gave them."""
-    found = list_files(folder)
+    for name, came in differences(folder, expected):
+        raise OSError(f"{folder}: {name} {came}, expected {expected[name]:,} bytes; was it changed by another process?")
+
+
+def differences(folder: Path, expected: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Yields each file that isn't in a folder, or not in its size, and in words what came instead.
+
+    Args:
+      folder: may hold more.
+      expected: names and sizes, as `list_files` gives them.
+    """
     for name, size in expected.items():
-        if found.get(name) != size:
-            came = "isn't there" if name not in found else f"has {found[name]:,} bytes"
-            raise OSError(f"{folder}: {name} {came}, expected {size:,} bytes; was it changed by another process?")
+        path = folder / name
+        if not path.is_file():
+            yield name, "isn't there"
+        elif path.stat().st_size != size:
+            yield name, f"has {path.stat().st_size:,} bytes"
 
 
 def sync_tree(folder: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.config.text import parse_settings
-from tf_hqgnn.files.durable import list_files, write_file
+from tf_hqgnn.files.durable import differences, list_files, write_file
 from tf_hqgnn.files.reading import read_json, read_text
 from tf_hqgnn.types import InputError
 
 FILE = "manifest.json"
-_CURE = "train again, or take another run directory"
+CURE = "train again, or take another run directory"
 # What a run is read from. Reports and logs may be deleted, or written anew; config.yaml may be edited before an export,
 # and is known to be whole by its sections.
 _READ = ("metrics.json", "embeddings.npz", "tables.npz", "data/", "graph/", "codes/")
@@ -33,12 +33,9 @@ def check_manifest(folder: Path) -> None:
     if not (folder / FILE).is_file():
         return
     config = folder / "config.yaml"
-    lacking = set(Config.model_fields) - set(parse_settings(read_text(config, cure=_CURE), (), str(config), Config))
+    lacking = set(Config.model_fields) - set(parse_settings(read_text(config, cure=CURE), (), str(config), Config))
     if lacking:
-        raise InputError(f"{config}: the file is damaged, it lacks {', '.join(sorted(lacking))}; {_CURE}")
+        raise InputError(f"{config}: the file is damaged, it lacks {', '.join(sorted(lacking))}; {CURE}")
     noted = read_json(folder / FILE, cure="delete it, and the run's files are read unchecked").get("files", {})
-    found = list_files(folder)
-    for name, size in noted.items():
-        if found.get(name) != size:
-            came = "it is gone" if name not in found else f"it has {found[name]:,} bytes instead of {size:,}"
-            raise InputError(f"{folder / name}: the file is damaged, {came}; {_CURE}")
+    for name, came in differences(folder, noted):
+        raise InputError(f"{folder / name}: the file is damaged, it {came}, expected {noted[name]:,}; {CURE}")

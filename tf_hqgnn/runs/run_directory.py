@@ -12,11 +12,9 @@ from tf_hqgnn.evaluation.metrics import RankingMetrics, evaluate_embeddings, eva
 from tf_hqgnn.files.reading import read_arrays, read_json
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-from tf_hqgnn.runs.manifest import check_manifest
+from tf_hqgnn.runs.manifest import CURE, check_manifest
 from tf_hqgnn.runs.tables import TrainedTables
 from tf_hqgnn.types import Float32Array, InputError, concatenate
-
-_CURE = "train again, or take another run directory"
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class RunDirectory:
             )
             raise InputError(f"{path} is not the directory of a finished run (no metrics.json){hint}")
         check_manifest(path)
-        arrays = read_arrays(path / "embeddings.npz", "user", "item", cure=_CURE)
+        arrays = read_arrays(path / "embeddings.npz", "user", "item", cure=CURE)
         users, items = arrays["user"], arrays["item"]
         config = Config.load(path / "config.yaml")
         return RunDirectory(
@@ -70,7 +68,7 @@ class RunDirectory:
             user_embeddings=users,
             item_embeddings=items,
             coded=None if config.quantization.bits is None else CodedEmbeddings.load(path / "codes"),
-            metrics=read_json(path / "metrics.json", cure=_CURE),
+            metrics=read_json(path / "metrics.json", cure=CURE),
         )
 
     def tables(self) -> TrainedTables:

@@ -80,12 +80,12 @@ def Pusher(
     origin = PushOrigin.of(sources, uris, blessing.uri)
     figures = read_json(Path(evaluation.uri) / METRICS_FILE, cure="run the pipeline again")
     with store_lock(store, serving):
-        earlier = origin.earlier_push(model_dirs(serving))
+        dirs = model_dirs(serving)
+        earlier = origin.earlier_push(dirs)
         refusal = None if earlier is not None else _overtaken(figures, read_pointer(store))
         if refusal is not None:
             _mark_not_pushed((pushed_model, pushed_index), refusal)
             return
-        dirs = model_dirs(serving)
         version = next_version(dirs) if earlier is None else earlier
         # Another run may have pushed since an earlier attempt of this one: its model is the last one then.
         is_last = version >= max((number for folder in dirs for number in versions(folder)), default=0)

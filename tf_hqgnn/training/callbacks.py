@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import time
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tf_hqgnn.config import TrainingConfig
+from tf_hqgnn.files.durable import write_csv
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.runs.checkpoints import CheckpointStore
 from tf_hqgnn.types import Array
@@ -170,10 +170,7 @@ class Validation(tf_keras.callbacks.Callback):
         self._writer.flush()
         best = {f"best_{n}": value for n, value in enumerate(self.best_weights)}
         self._store.save(self._state.epoch, model_weights(self.model) | best, asdict(self._state))
-        with self._history_path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self._state.history[0]))
-            writer.writeheader()
-            writer.writerows(self._state.history)
+        write_csv(self._history_path, self._state.history)
 
 
 def _number_event_files(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import tf_keras
 
 from tf_hqgnn.config import Config, QuantizationConfig
+from tf_hqgnn.files.durable import write_csv
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.models.factory import make_model, make_quantizers
@@ -186,10 +186,7 @@ class _History:
 
     def write(self, row: dict[str, float]) -> None:
         self._rows.append(row)
-        with self._path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in self._rows for name in row)))
-            writer.writeheader()
-            writer.writerows(self._rows)
+        write_csv(self._path, self._rows)
         epoch = int(row["epoch"])
         if epoch % max(1, self._max_epochs // 10) == 0:
             text = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")

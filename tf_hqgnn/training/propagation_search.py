@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_hqgnn.config import PropagationConfig
+from tf_hqgnn.files.durable import write_csv
 
 # One Euler step to T is one hop of weight T / (1 + T).
 _HOP_WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
@@ -90,12 +90,9 @@ def _climb(ladder: Sequence[float], start: float, value: Callable[[float], float
 
 def write_candidates(path: Path, tried: list[Candidate], monitor: str = "ndcg@20") -> None:
     """A CSV with a row for each; `monitor` names the metric of their values."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["solver", "t1", "num_steps", "normalize", f"valid_{monitor}"])
-        for candidate in tried:
-            p = candidate.propagation
-            writer.writerow([p.solver, p.t1, p.num_steps, p.normalize, candidate.value])
+    names = ("solver", "t1", "num_steps", "normalize")
+    rows = [{name: getattr(candidate.propagation, name) for name in names} for candidate in tried]
+    write_csv(path, [row | {f"valid_{monitor}": candidate.value} for row, candidate in zip(rows, tried)])
 
 
 def _best(tried: list[Candidate]) -> Candidate:
