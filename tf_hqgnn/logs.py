@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import pkgutil
 import sys
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Iterator
-
-# The parts of the package whose progress a program shows; the server writes a log of its own.
-_SHOWN = (
-    "data",
-    "export",
-    "files",
-    "models",
-    "quantization",
-    "report",
-    "retrieval",
-    "runs",
-    "tfx",
-    "training",
-    "tuning",
-)
 
 
 class _Lines(logging.Handler):
@@ -35,7 +22,10 @@ class _Lines(logging.Handler):
 @contextmanager
 def progress_on_stderr() -> Iterator[None]:
     """Shows what the package logs, from INFO on, while the block runs; for programs."""
-    loggers = [logging.getLogger(f"tf_hqgnn.{name}") for name in _SHOWN]
+    package = str(Path(__file__).parent)
+    names = {module.name for module in pkgutil.iter_modules([package])}
+    # The server writes a log of its own.
+    loggers = [logging.getLogger(f"tf_hqgnn.{name}") for name in sorted(names - {"serving"})]
     before = [(logger.level, logger.propagate) for logger in loggers]
     handler = _Lines()
     for logger in loggers:

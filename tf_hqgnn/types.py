@@ -31,6 +31,8 @@ ObjectArray = npt.NDArray[np.object_]
 
 # What breaks a line or turns its direction: control characters, separators of lines, and marks of writing direction.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# The same, and the halves of surrogate pairs, which no encoding has.
+UNSHOWABLE = re.compile(f"{UNPRINTABLE.pattern}|[\ud800-\udfff]")
 
 
 class InputError(ValueError):

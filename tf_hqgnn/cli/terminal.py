@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from typing import TYPE_CHECKING
 
-from tf_hqgnn.types import UNPRINTABLE
+from tf_hqgnn.types import UNSHOWABLE
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-# What a terminal would obey instead of showing it, and what no encoding has.
-_CONTROL = re.compile(f"{UNPRINTABLE.pattern}|[\ud800-\udfff]")
 
 
 def _open_closed_streams() -> None:
@@ -56,7 +52,7 @@ def printable(value: object) -> str:
     >>> printable("a\x1b[31m\nb")
     'a\ufffd[31m\ufffdb'
     """
-    return _CONTROL.sub("\ufffd", str(value))
+    return UNSHOWABLE.sub("\ufffd", str(value))
 
 
 def plain(value: object) -> Text:

@@ -8,6 +8,8 @@ import re
 import grpc
 import tensorflow as tf
 
+from tf_hqgnn.types import UNSHOWABLE
+
 # TF Serving, model_servers/http_server.cc, ToHTTPStatusCode.
 _HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
@@ -34,8 +36,6 @@ _AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRE
 # gRPC sends the message in a header, in which a character takes up to 12 bytes, and refuses headers beyond 8 KiB.
 _MAX_MESSAGE = 2000
 _MAX_MESSAGE_NOT_ASCII = 500
-# Control characters, which could forge lines of a log or steer a terminal, and what isn't Unicode.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _NODE_LIST = re.compile(r"\s*\[\[.*", re.DOTALL)
 _FUNCTION = re.compile(r"^\s*\{\{function_node [^}]*\}\}\s*")
 _STACK = re.compile(r"^.*<stack traces unavailable>\s*|^Graph execution error:\s*", re.DOTALL)
@@ -91,7 +91,7 @@ def printable(text: str, most: int = 200) -> str:
     >>> print(printable("a\nb"), printable("x" * 9000, most=4))
     a\nb xxxx... (9000 characters)
     """
-    escaped = _UNPRINTABLE.sub(_escape, text[:most])
+    escaped = UNSHOWABLE.sub(_escape, text[:most])
     return escaped if len(text) <= most >= len(escaped) else f"{escaped[:most]}... ({len(text)} characters)"
 
 
