@@ -160,7 +160,7 @@ def keep(path: Path, old: ModelServerConfig, new: ModelServerConfig, model: str)
 
 
 def tls(flags: argparse.Namespace) -> Tls | None:
-    """What the flags say of TLS; None for plain text."""
+    """Returns the TLS settings that the flags give, None for plain text."""
     given = Tls(flags.ca_file, flags.cert_file, flags.key_file, flags.server_name)
     return None if given == Tls() else given
 

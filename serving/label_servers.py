@@ -22,7 +22,7 @@ State = get_model_status_pb2.ModelVersionStatus.State
 
 @dataclass(frozen=True)
 class Tls:
-    """How to prove who a server is, and who this program is.
+    """Files that prove who a server is, and who this program is.
 
     Args:
       ca_file: PEM of the authority whose certificates servers may have; None for those that gRPC brings.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections import Counter
@@ -222,8 +221,3 @@ class _Progress:
                 f"batch: {len(done)} of {self._plan.num_shards} shards, {num_users:,} users"
                 f"{' since the restart' if before else ''}, {rate:,.0f} a second"
             )
-
-
-def say_on_stderr(line: str) -> None:
-    """Shows a line of progress."""
-    print(line, file=sys.stderr, flush=True)

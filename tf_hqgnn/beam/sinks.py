@@ -64,7 +64,7 @@ def check_name(name: str, path: str) -> None:
 
 
 def read_json(path: str) -> Any:
-    """What a file holds, as `write_bytes` wrote it.
+    """Reads a JSON file that `write_bytes` wrote.
 
     Raises:
       InputError: It is damaged.

@@ -1,4 +1,4 @@
-"""How a command ends: 0 done, 2 wrong usage or bad input, 1 anything else; what went wrong in one line."""
+"""Ends a command with its exit code (0 done, 2 wrong usage or bad input, 1 anything else) and one line on failure."""
 
 from __future__ import annotations
 

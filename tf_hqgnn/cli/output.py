@@ -1,4 +1,4 @@
-"""What the commands print: a table or lines for a reader, or one JSON object for a program."""
+"""Prints the results of commands: a table or lines for a reader, or one JSON object for a program."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def print_read(report: ReadReport) -> None:
     """Print on standard error what became of every row of a log, and what may surprise its owner."""
     for line in (str(report), *report.notes):
         print(printable(line), file=sys.stderr)
+
+
+def print_progress(line: str) -> None:
+    """Print a line of progress on standard error."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def print_tuned(settings: Config, result: TuneResult, as_json: bool) -> None:
@@ -95,7 +100,7 @@ def print_answer(
 
 
 def print_batch(report: BatchReport, as_json: bool) -> None:
-    """What became of the users of a batch."""
+    """Print how many users of a batch got an answer, and why others did not."""
     if as_json:
         print(json.dumps(vars(report)))
         return

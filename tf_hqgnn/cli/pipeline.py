@@ -44,7 +44,7 @@ _DEFAULT_FOLDER = "pipelines"
 
 
 class Platform(str, Enum):
-    """What a pipeline is compiled for."""
+    """A platform that a pipeline can be compiled for."""
 
     KFP = "kfp"
     VERTEX = "vertex"

@@ -11,7 +11,7 @@ from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 
 
 class SplitConfig(Section):
-    """How interactions are divided: a share of each user's (`random`), the last ones, or by time over all users."""
+    """Settings that divide interactions: a share of each user's (`random`), the last ones, or by time over all."""
 
     method: Literal["random", "leave_last_out", "temporal"] = "random"
     valid: float = Field(0.1, ge=0, lt=1, description="share of interactions; ignored by leave_last_out")
