@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 from retrieval.exact_scores import exact_cosines, exact_scores, rounded
 
 from tf_hqgnn.export.bundle import ServingBundle
@@ -154,3 +155,11 @@ def check_row(outputs, row, k, expected):
     assert answered == ids + [""] * padding
     assert outputs["num_valid"].numpy()[row] == len(ids)
     assert len(set(answered[: len(ids)])) == len(ids)
+
+
+def save_function(folder, name, function):
+    """Writes a SavedModel whose one signature is a function of `x`, float32 [n]; returns its folder."""
+    module = tf.Module()
+    module.function = tf.function(function, input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    tf.saved_model.save(module, str(folder), signatures={name: module.function})
+    return folder

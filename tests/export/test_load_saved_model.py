@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_oracle import make_bundle
+from export_oracle import make_bundle, save_function
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -15,20 +15,9 @@ from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_scann
 from tf_hqgnn.export.loading import is_compiled, load_saved_model, needs_scann
 
 
-class Double(tf.Module):
-    """A model with one signature."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
-    def double(self, x):
-        return {"y": 2 * x}
-
-
 @pytest.fixture(scope="module")
 def saved_double(tmp_path_factory):
-    path = tmp_path_factory.mktemp("double")
-    module = Double()
-    tf.saved_model.save(module, str(path), signatures={"double": module.double})
-    return path
+    return save_function(tmp_path_factory.mktemp("double"), "double", lambda x: {"y": 2 * x})
 
 
 @pytest.fixture

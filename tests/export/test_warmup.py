@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_oracle import make_bundle
+from export_oracle import make_bundle, save_function
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -17,20 +17,10 @@ from tf_hqgnn.export.warmup import replay_warmup, warmup_requests, write_warmup
 BUNDLE = make_bundle()
 
 
-class Half(tf.Module):
-    """A model with one signature: half of x, NaN below zero."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
-    def half(self, x):
-        return {"y": tf.sqrt(x) * tf.sqrt(x) / 2}
-
-
 @pytest.fixture(scope="module")
 def saved_half(tmp_path_factory):
-    path = tmp_path_factory.mktemp("half")
-    module = Half()
-    tf.saved_model.save(module, str(path), signatures={"half": module.half})
-    return path
+    """Half of x, NaN below zero."""
+    return save_function(tmp_path_factory.mktemp("half"), "half", lambda x: {"y": tf.sqrt(x) * tf.sqrt(x) / 2})
 
 
 @pytest.fixture
