@@ -190,10 +190,8 @@ class HttpServer:
 
     def _close_listeners(self) -> None:
         """Takes first what the kernel has accepted already, and would reset."""
-        for listener in self._listeners:
-            if listener.fileno() < 0:
-                # Closed by an earlier call.
-                continue
+        while self._listeners:
+            listener = self._listeners.pop()
             asyncio.get_running_loop().remove_reader(listener)
             while True:
                 try:
