@@ -90,7 +90,8 @@ class TestTraining:
     """Of real runs on the generated log."""
 
     @pytest.fixture(scope="class")
-    def config(self):
+    @classmethod
+    def config(cls):
         return Config.from_yaml(
             "model: {embedding_dim: 16}\n"
             "training: {batch_size: 256, max_epochs: 12, evaluate_every: 1, warm_epochs: 2, steps_per_execution: 4, "
@@ -98,7 +99,8 @@ class TestTraining:
         )
 
     @pytest.fixture(scope="class")
-    def halves(self, dataset):
+    @classmethod
+    def halves(cls, dataset):
         """Without the last tenth of users and items; and everything."""
         few = dataset.user_ids[: int(0.9 * dataset.num_users)], dataset.item_ids[: int(0.9 * dataset.num_items)]
 
@@ -109,7 +111,8 @@ class TestTraining:
         return SplitDataset(*few, *parts), dataset
 
     @pytest.fixture(scope="class")
-    def first(self, halves, config, tmp_path_factory):
+    @classmethod
+    def first(cls, halves, config, tmp_path_factory):
         out = tmp_path_factory.mktemp("warm") / "first"
         return train(halves[0], config, out)
 
