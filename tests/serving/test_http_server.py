@@ -313,6 +313,10 @@ def test_stop_ends_at_its_deadline(start, connect):
     server, application = start()
     working = connect(server, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
     assert application.begun.acquire(timeout=60)
-    server.stop(time.monotonic() + 0.1)
+    began = time.monotonic()
+    server.stop(began + 0.1)
+    # The work itself would go on for a minute.
+    assert time.monotonic() - began < 30
+    assert not application.gate.is_set()
     with contextlib.suppress(ConnectionError):
         assert rest_of(working) == b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Coroutine, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +22,9 @@ class EventLoopThread:
         self, name: str, report: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
     ) -> None:
         self._loop = asyncio.new_event_loop()
+        # What asyncio.to_thread runs in; of this class, so that the end needn't wait for it.
+        self._workers = ThreadPoolExecutor(thread_name_prefix=f"{name}-worker")
+        self._loop.set_default_executor(self._workers)
         self._loop.set_exception_handler(report)
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
@@ -30,8 +34,8 @@ class EventLoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def end(self) -> None:
-        """Ends the thread."""
+        """Ends the thread. Work given to `asyncio.to_thread` that still goes on isn't waited for."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._workers.shutdown(wait=False, cancel_futures=True)
         self._loop.close()
