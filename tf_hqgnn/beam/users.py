@@ -202,7 +202,7 @@ def _batch(source: Source, first_row: int, ids: Any, faults: list[str | None] | 
 def _read_text(source: Source) -> Iterator[pa.RecordBatch]:
     row = source.first_row
     with _open_text(source.path) as file:
-        for lines in line_blocks(file, _BATCH_BYTES):
+        for lines in line_blocks(file, f"--users {source.path}", _BATCH_BYTES):
             yield _batch(source, row, lines)
             row += len(lines)
 

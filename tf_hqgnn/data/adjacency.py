@@ -30,7 +30,7 @@ def read_adjacency(path: Path, log: BadRowLog) -> Chunks:
     users: list[str] = []
     items: list[str] = []
     with open_text(path) as file:
-        for number, line in enumerate(text_lines(file), start=1):
+        for number, line in enumerate(text_lines(file, str(path)), start=1):
             tokens = line.split()
             if number == 1 and _is_header(tokens):
                 raise InputError(

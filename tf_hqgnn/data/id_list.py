@@ -49,7 +49,7 @@ def read_id_list(path: Path, column: str, setting: str) -> tuple[str, ...]:
             is_table = part.suffix.lower() in TABLE_SUFFIXES or names_column(head, column)
             if not is_table:
                 check_id_lines(head, name, column)
-            lines = _table_ids(TextTable(stream, name, column), name, column) if is_table else text_lines(stream)
+            lines = _table_ids(TextTable(stream, name, column), name, column) if is_table else text_lines(stream, name)
             for number, line in enumerate(lines, 1):
                 try:
                     value = line.decode()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS, NUMBER_COLUMNS
+from tf_hqgnn.data.lines import MAX_LINE_BYTES, long_line
 from tf_hqgnn.data.records import QUOTELESS, count_lines, last_record_end, records
 from tf_hqgnn.types import InputError
 
@@ -46,7 +47,8 @@ class TextTable:
       names: of the columns; RecBole's types are left out.
 
     Raises:
-      InputError: The header isn't UTF-8, or not properly quoted.
+      InputError: The header isn't UTF-8, or not properly quoted. While rows are read: one is longer than
+        `tf_hqgnn.data.lines.MAX_LINE_BYTES`.
 
     Example:
       >>> table = TextTable(io.BufferedReader(io.BytesIO(b"user_id;item_id\nu;i\n")), "log.csv")
@@ -63,6 +65,7 @@ class TextTable:
         block_bytes: int = _BLOCK_BYTES,
     ) -> None:
         self._stream = stream
+        self._name = name
         self._block_bytes = block_bytes
         self._buffer, self._more, self._line = b"", stream.read(block_bytes), 1
         header = self._next_line()
@@ -77,6 +80,7 @@ class TextTable:
         while self._more:
             self._read()
             end = last_record_end(self._buffer, self.delimiter) if self._more else len(self._buffer)
+            self._check_length(end)
             yield self._buffer[:end], self._line
             self._line += count_lines(self._buffer[:end])
             self._buffer = self._buffer[end:]
@@ -88,9 +92,15 @@ class TextTable:
         self._buffer += self._more
         self._more = self._stream.read(self._block_bytes)
 
+    def _check_length(self, end: int) -> None:
+        """Refuses a row that goes on for too long behind `end`, up to which the rows of the buffer are whole."""
+        if len(self._buffer) - end > MAX_LINE_BYTES:
+            raise long_line(self._name, self._line + count_lines(self._buffer[:end]))
+
     def _next_line(self) -> bytes:
         """The next line that isn't blank, without its end; it leaves the buffer. Empty if there is none."""
         while (found := _first_line(self._buffer, final=not self._more)) is None:
+            self._check_length(0)
             self._read()
         text, end = found
         self._line += count_lines(self._buffer[:end])
