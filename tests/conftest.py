@@ -47,11 +47,10 @@ def _place(item):
 
 
 @pytest.fixture(autouse=True)
-def root_log_level():
-    """What a test does to the level of the root logger, as `batch` in its own process may, ends with the test."""
-    before = logging.getLogger().level
-    yield
-    logging.getLogger().setLevel(before)
+def log_levels():
+    """Every test starts with Python's own levels, whatever programs that earlier tests and fixtures ran have set."""
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("tf_hqgnn.serving").setLevel(logging.NOTSET)
 
 
 REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
