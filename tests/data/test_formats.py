@@ -193,7 +193,7 @@ def test_unusable_tfrecords(tmp_path):
     import tensorflow as tf
 
     (tmp_path / "a.tfrecord").write_bytes(b"user_id,item_id\n1,2\n")
-    with pytest.raises(InputError, match="not a TFRecord file; expected records of tf"):
+    with pytest.raises(InputError, match="not a TFRecord file; copy the file again"):
         read_interactions(tmp_path / "a.tfrecord")
     with tf.io.TFRecordWriter(str(tmp_path / "b.tfrecord")) as writer:
         writer.write(b"\x0a\xff")

@@ -9,6 +9,7 @@ import tensorflow as tf  # isort: skip
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tf_hqgnn.data.tfrecord_file import masked_checksums
 from tf_hqgnn.export.layout import WARMUP_FILE
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.loader import load_version
@@ -63,10 +64,18 @@ def test_a_failing_warm_up_record_fails_the_load(publish, records, message):
         load_version(path, 1)
 
 
-def test_warm_up_that_is_no_tfrecord_fails_the_load(publish):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"this is not a TFRecord at all",
+        # A length of 2^40 with its right checksum: TensorFlow's reader ends the process for want of memory.
+        b"\0\0\0\0\0\1\0\0" + masked_checksums([b"\0\0\0\0\0\1\0\0"])[0].to_bytes(4, "little"),
+    ],
+)
+def test_warm_up_that_is_no_tfrecord_fails_the_load(publish, content):
     path = publish(1)
     warm_up(path, [])
-    (path / WARMUP_FILE).write_bytes(b"this is not a TFRecord at all")
+    (path / WARMUP_FILE).write_bytes(content)
     with pytest.raises(ServingError, match="verify your warmup data is in TFRecord format") as caught:
         load_version(path, 1)
     assert caught.value.code.name == "DATA_LOSS"

@@ -58,7 +58,7 @@ def record_batches(stream: io.BufferedReader, name: str) -> Iterator[list[bytes]
         length = int.from_bytes(header[:8], "little")
         if not is_record_header(header) or length > _MAX_RECORD_BYTES:
             what = "not a TFRecord file" if not count else f"damaged or cut off at record {count + 1}"
-            raise InputError(f"{name}: {what}; expected records of tf.Example, copy the file again or write it anew")
+            raise InputError(f"{name}: {what}; copy the file again or write it anew")
         data = stream.read(length + 4)
         count += 1
         if len(data) < length + 4:

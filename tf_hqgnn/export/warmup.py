@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tf_hqgnn.data.tfrecord_file import record_batches
 from tf_hqgnn.export.layout import DEFAULT_SIGNATURE, MAX_WARMUP_RECORDS, WARMUP_FILE
 from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES
-from tf_hqgnn.types import ObjectArray
+from tf_hqgnn.types import InputError, ObjectArray
 
 _BATCHES = (1, 16)
 # XLA compiles the search when a batch of a size comes first: a server does that before it takes requests.
@@ -32,9 +33,22 @@ def warmed_up_batches(model_dir: str | Path) -> tuple[int, ...]:
     path = Path(model_dir) / WARMUP_FILE
     if not path.is_file():
         return ()
-    logs = map(prediction_log_pb2.PredictionLog.FromString, tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    logs = map(prediction_log_pb2.PredictionLog.FromString, warmup_records(path))
     users = (log.predict_log.request.inputs["user_id"] for log in logs if "user_id" in log.predict_log.request.inputs)
     return tuple(sorted({value.tensor_shape.dim[0].size for value in users}))
+
+
+def warmup_records(path: Path) -> Iterator[bytes]:
+    """Yields the records of a file: serialized PredictionLog, which may be damaged all the same.
+
+    TensorFlow's reader isn't used: a damaged length ends the whole process, and its end takes up to a second.
+
+    Raises:
+      InputError: The file isn't TFRecord, is damaged or is cut off.
+    """
+    with path.open("rb") as stream:
+        for batch in record_batches(stream, str(path)):
+            yield from batch
 
 
 def warmup_requests(user_ids: ObjectArray, item_ids: ObjectArray, k: int, batch_sizes: tuple[int, ...]) -> Requests:
@@ -99,9 +113,9 @@ def replay_warmup(model_dir: str | Path) -> int:
         raise ValueError(f"{model_dir} has no warm-up records: expected the file {WARMUP_FILE}")
     model = load_saved_model(model_dir)
     try:
-        records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
-    except tf.errors.DataLossError as error:
-        raise ValueError(f"{path} is damaged: {error.message}") from error
+        records = list(warmup_records(path))
+    except InputError as error:
+        raise ValueError(f"the warm-up records are damaged: {error}") from error
     if not 0 < len(records) <= MAX_WARMUP_RECORDS:
         raise ValueError(
             f"{path} holds {len(records)} records, a server takes 1 to {MAX_WARMUP_RECORDS}: export it again"

@@ -15,10 +15,11 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.export.layout import DEFAULT_SIGNATURE, MAX_WARMUP_RECORDS, SAVED_MODEL_FILE, WARMUP_FILE
 from tf_hqgnn.export.loading import import_scann, uses_scann
+from tf_hqgnn.export.warmup import warmup_records
 from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument, not_found, printable
 from tf_hqgnn.serving.signature import Signature
 from tf_hqgnn.serving.tensors import decode_tensor
-from tf_hqgnn.types import Array
+from tf_hqgnn.types import Array, InputError
 
 log = logging.getLogger(__name__)
 
@@ -131,15 +132,15 @@ def _warm_up(loaded: LoadedVersion, path: Path) -> int:
         return 0
     count = 0
     try:
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        for record in warmup_records(path):
             count += 1
             if count > MAX_WARMUP_RECORDS:
                 raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS})")
             _replay(loaded, record)
-    except tf.errors.DataLossError as error:
+    except InputError as error:
         raise ServingError(
             grpc.StatusCode.DATA_LOSS,
-            f"{from_exception(error).message}. Please verify your warmup data is in TFRecord format.",
+            f"{error}. Please verify your warmup data is in TFRecord format.",
         ) from error
     except ServingError as error:
         raise ServingError(error.code, f"warm-up record {count} of {path.name}: {error.message}") from error
