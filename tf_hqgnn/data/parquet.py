@@ -50,53 +50,62 @@ def read_parquet(path: Path, log: BadRowLog) -> Chunks:
     numbers = [name for name in NUMBER_COLUMNS if name in names]
     columns = [*ID_COLUMNS, *numbers]
     for column in columns:
-        check_type(file, str(path), column, _expected_types(column))
+        check_type(file, str(path), column, expected_types(column))
     line = 1
     for batch in read_batches(file, str(path), columns, _BATCH_ROWS):
-        yield _chunk(path, batch, numbers, line, log)
+        yield good_rows(str(path), batch, numbers, line, log)
         line += len(batch)
 
 
-def _expected_types(column: str) -> tuple[str, ...]:
+def expected_types(column: str) -> tuple[str, ...]:
+    """The types that a column may be of, as of `check_type`."""
     if column in ID_COLUMNS:
         return "strings", "integers"
     return ("numbers", "times", "strings") if column == "timestamp" else ("numbers",)
 
 
-def _chunk(path: Path, batch: pa.RecordBatch, numbers: list[str], line: int, log: BadRowLog) -> Chunk:
-    """The good rows of a batch that starts at row `line`."""
+def good_rows(name: str, batch: pa.RecordBatch, numbers: list[str], line: int, log: BadRowLog) -> Chunk:
+    """The good rows of a batch; the others are noted.
+
+    Args:
+      name: of the file, for the log of bad rows.
+      batch: with the columns of ids, and `numbers`.
+      numbers: the columns of numbers that the file has.
+      line: the number of the first row.
+      log: collects bad rows.
+    """
     columns = dict(zip(batch.schema.names, batch.columns))
     # The first fault found in a row is the one that counts.
     fault = np.full(len(batch), -1, np.int8)
     kinds = [UNDECODABLE]
     ids, distinct = {}, {}
-    for name in ID_COLUMNS:
-        ids[name], undecodable = to_strings(columns[name])
+    for column in ID_COLUMNS:
+        ids[column], undecodable = to_strings(columns[column])
         fault[undecodable] = 0
-    for name in ID_COLUMNS:
+    for column in ID_COLUMNS:
         # Distinct ids are fewer.
-        distinct[name] = dictionary(ids[name])
-        is_good = not distinct[name].null_count and not any(
-            mask.any() for mask in id_faults(distinct[name].dictionary).values()
+        distinct[column] = dictionary(ids[column])
+        is_good = not distinct[column].null_count and not any(
+            mask.any() for mask in id_faults(distinct[column].dictionary).values()
         )
-        for what, mask in () if is_good else id_faults(ids[name]).items():
-            kinds.append(bad_id(name, what))
+        for what, mask in () if is_good else id_faults(ids[column]).items():
+            kinds.append(bad_id(column, what))
             fault[mask & (fault < 0)] = len(kinds) - 1
     values = {}
-    for name in numbers:
-        kinds.append(not_finite(name))
-        values[name] = _floats(columns[name])
-        fault[~(np.abs(values[name]) <= LARGEST[name]) & (fault < 0)] = len(kinds) - 1
+    for column in numbers:
+        kinds.append(not_finite(column))
+        values[column] = _floats(columns[column])
+        fault[~(np.abs(values[column]) <= LARGEST[column]) & (fault < 0)] = len(kinds) - 1
     bad = np.flatnonzero(fault >= 0)
     for row in bad.tolist():
-        content = {name: _value(column[row]) for name, column in columns.items()}
+        content = {column: _value(cells[row]) for column, cells in columns.items()}
         text = json.dumps(content, default=str, ensure_ascii=False).encode("utf-8", "surrogateescape")
-        log.add(str(path), kinds[fault[row]], line + row, text)
+        log.add(name, kinds[fault[row]], line + row, text)
     mask = np.asarray(fault < 0)
     good = pa.array(mask)
     return Chunk(
-        *(dictionary(ids[name].filter(good)) if len(bad) else distinct[name] for name in ID_COLUMNS),
-        *(values[name][mask] if name in values else None for name in NUMBER_COLUMNS),
+        *(dictionary(ids[column].filter(good)) if len(bad) else distinct[column] for column in ID_COLUMNS),
+        *(values[column][mask] if column in values else None for column in NUMBER_COLUMNS),
     )
 
 

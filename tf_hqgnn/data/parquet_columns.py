@@ -49,12 +49,18 @@ def check_type(file: ParquetFile, name: str, column: str, expected: Sequence[str
     Raises:
       InputError: It names the column, its type and the cure.
     """
-    kind = file.schema_arrow.field(column).type
-    fits = any(is_kind(value_type(kind)) for group in expected for is_kind in _KINDS[group])
-    if column in file.unreadable or not fits:
+    kind = file.unreadable.get(column, file.schema_arrow.field(column).type)
+    check_kind(kind, name, column, expected)
+
+
+def check_kind(kind: pa.DataType | str, name: str, column: str, expected: Sequence[str]) -> None:
+    """As `check_type`, given the type; the name of a type is one that can't be read."""
+    readable = not isinstance(kind, str)
+    fits = readable and any(is_kind(value_type(kind)) for group in expected for is_kind in _KINDS[group])
+    if not fits:
         shown = [group for group in expected if group != "nulls"]
         raise InputError(
-            f"{name}: column {column} is of type {file.unreadable.get(column, kind)}; expected "
+            f"{name}: column {column} is of type {kind}; expected "
             f"{' or '.join(filter(None, [', '.join(shown[:-1]), shown[-1]]))}, cast the column"
         )
 
