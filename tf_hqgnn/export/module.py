@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,12 @@ MAX_PADDED_K = 65_536
 _STRINGS = tf.TensorSpec([None], tf.string)
 _STRING_LISTS = tf.TensorSpec([None, None], tf.string)
 _K = tf.TensorSpec([], tf.int32)
+
+
+def _signature(inputs: Sequence[tf.TensorSpec]) -> Callable[[Callable[..., Any]], Any]:
+    """A `tf.function` without AutoGraph: nothing here needs it, and its conversion takes most of an export's time."""
+    decorate: Callable[[Callable[..., Any]], Any] = tf.function(input_signature=inputs, autograph=False)
+    return decorate
 
 
 class ServingModule(tf.Module):
@@ -82,12 +88,12 @@ class ServingModule(tf.Module):
             "tf_example": self.tf_example,
         }
 
-    @tf.function(input_signature=[_STRINGS])
+    @_signature([_STRINGS])
     def serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best `default_k` items for each user."""
         return self._recommend(user_id, tf.constant(self._default_k))
 
-    @tf.function(input_signature=[_STRINGS, _K, _STRING_LISTS, _STRINGS])
+    @_signature([_STRINGS, _K, _STRING_LISTS, _STRINGS])
     def recommend(
         self, user_id: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor, category: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -99,7 +105,7 @@ class ServingModule(tf.Module):
             excluded = block_listed(self.item_ids.lookup(exclude_item_id), self._num_items)
             return self._recommend(user_id, tf.identity(k), excluded, self.item_filter.wanted(category))
 
-    @tf.function(input_signature=[_STRING_LISTS, _K, _STRING_LISTS, _STRINGS])
+    @_signature([_STRING_LISTS, _K, _STRING_LISTS, _STRINGS])
     def recommend_for_history(
         self, history_item_id: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor, category: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -122,7 +128,7 @@ class ServingModule(tf.Module):
         )
         return {**answer, "num_unknown": tf.reduce_sum(tf.cast(unknown, tf.int32), axis=1)}
 
-    @tf.function(input_signature=[_STRINGS, _K])
+    @_signature([_STRINGS, _K])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """The k items of the highest cosine with each item, itself left out; nothing for an unknown item."""
         with tf.control_dependencies([self._check_k(k)]):
@@ -135,7 +141,7 @@ class ServingModule(tf.Module):
         scores = tf.where(known[:, tf.newaxis], scores, -np.inf)
         return {**self._answer(scores, similar, k), "known_item": known}
 
-    @tf.function(input_signature=[_STRINGS])
+    @_signature([_STRINGS])
     def embed_user(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The row of each user, float32 [B, d], as it is scored with; zeros for an unknown one."""
         user_index = self.user_ids.lookup(user_id)
@@ -143,7 +149,7 @@ class ServingModule(tf.Module):
         rows = self.users.gather(tf.maximum(user_index, 0))
         return {"embedding": tf.where(known[:, tf.newaxis], rows, 0.0), "known_user": known}
 
-    @tf.function(input_signature=[_STRINGS])
+    @_signature([_STRINGS])
     def tf_example(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `serving_default`, from serialized tf.Examples with a feature `user_id`; without it, an unknown user."""
         feature = tf.io.FixedLenFeature([], tf.string, default_value="")
