@@ -50,6 +50,10 @@ class InputError(ValueError):
         super().__init__(UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(message)))
 
 
+class NotFittedError(ValueError, AttributeError):
+    """Raised where a recommender is asked before it has learnt anything."""
+
+
 @dataclass(frozen=True)
 class Interactions:
     """Pairs of rows: user `user_index[n]` interacted with item `item_index[n]`.

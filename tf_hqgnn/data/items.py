@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow as pa
 from tf_hqgnn.data.chunks import ITEM_COLUMNS, bad_id, expectation
 from tf_hqgnn.data.ids import id_fault
 from tf_hqgnn.data.input_file import input_parts, open_input, open_text
-from tf_hqgnn.data.parquet_columns import check_type, to_strings
+from tf_hqgnn.data.parquet_columns import check_kind, check_type, to_strings
 from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.records import records
 from tf_hqgnn.data.text_table import TextTable
@@ -61,6 +61,23 @@ class ItemCatalogue:
             None if self.available is None else np.append(self.available, True)[rows],
         )
 
+    def over(self, other: ItemCatalogue) -> ItemCatalogue:
+        """Both catalogues as one; what this one says of an item counts, and its columns stay empty for the others.
+
+        >>> new, old = ItemCatalogue(np.array(["b"], object)), ItemCatalogue(np.array(["a", "b"], object))
+        >>> new.over(old).item_ids.tolist()
+        ['b', 'a']
+        """
+        others = rows_of(self.item_ids, other.item_ids) < 0
+        ids = np.concatenate([self.item_ids, other.item_ids[others]])
+        mine, theirs = self.align(ids), other.align(ids)
+        own = np.arange(len(ids)) < len(self.item_ids)
+        columns = []
+        for name in ("title", "category", "available"):
+            one, two = getattr(mine, name), getattr(theirs, name)
+            columns.append(one if two is None else two if one is None else np.where(own, one, two))
+        return ItemCatalogue(ids, *columns)
+
 
 def rows_of(ids: ObjectArray, wanted: ObjectArray) -> Int64Array:
     """The places of `wanted` in the distinct `ids`, int64; -1 where it isn't there.
@@ -79,6 +96,10 @@ class _Row(NamedTuple):
     values: dict[str, str]
 
 
+# A name, the known columns in it, and its rows.
+_Part = tuple[str, list[str], Iterable[_Row]]
+
+
 def read_items(path: str | Path) -> ItemCatalogue:
     """Reads a file with `item_id` and any of `title`, `category`, `available`; other columns are ignored.
 
@@ -91,31 +112,57 @@ def read_items(path: str | Path) -> ItemCatalogue:
       InputError: The file is missing or empty, or a row has no id, an id that came before, another number of columns
         than the header, or isn't UTF-8. Always with the line.
     """
+    return _catalogue(_file_parts(Path(path)))
+
+
+def items_of_batches(name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> ItemCatalogue:
+    """As `read_items`, of columns in memory.
+
+    Args:
+      name: of the table, for messages.
+      schema: which columns it has.
+      batches: their values.
+
+    Raises:
+      InputError: A column is of a type that isn't read; a row has no id, or one that came before.
+    """
+    columns = _known_names(name, schema.names)
+    for column in columns:
+        check_kind(schema.field(column).type, name, column, _expected_types(column))
+    return _catalogue([(name, columns, _parquet_rows(name, columns, batches))])
+
+
+def _file_parts(path: Path) -> Iterator[_Part]:
+    for part in input_parts(path, "items", "data.items_path"):
+        with _open_items(part) as (names, rows):
+            yield str(part), names, rows
+
+
+def _catalogue(parts: Iterable[_Part]) -> ItemCatalogue:
     columns: dict[str, list[str]] = {}
     available: list[bool] = []
     places: dict[str, str] = {}
-    for part in input_parts(Path(path), "items", "data.items_path"):
-        with _open_items(part) as (names, rows):
-            columns = columns or {name: [] for name in names}
-            if list(columns) != names:
-                raise InputError(
-                    f"{part}: columns {', '.join(names)}; expected {', '.join(columns)}, as in the files before it"
-                )
-            for where, values in rows:
-                item_id = values["item_id"]
-                if fault := id_fault(item_id):
-                    kind = bad_id("item_id", fault)
-                    raise InputError(f"{where}: {kind}; expected {expectation(kind)}")
-                if item_id.removeprefix("\ufeff") == "item_id":
-                    raise InputError(f"{where}: the header is repeated; expected it once, before the first row")
-                if item_id in places:
-                    before = places[item_id].removeprefix(f"{part} ")
-                    raise InputError(f"{where}: item_id {item_id!r} came before in {before}; expected it once")
-                places[item_id] = where
-                for name in names:
-                    columns[name].append(values[name])
-                if "available" in values:
-                    available.append(_is_available(values["available"], where))
+    for part, names, rows in parts:
+        columns = columns or {name: [] for name in names}
+        if list(columns) != names:
+            raise InputError(
+                f"{part}: columns {', '.join(names)}; expected {', '.join(columns)}, as in the files before it"
+            )
+        for where, values in rows:
+            item_id = values["item_id"]
+            if fault := id_fault(item_id):
+                kind = bad_id("item_id", fault)
+                raise InputError(f"{where}: {kind}; expected {expectation(kind)}")
+            if item_id.removeprefix("\ufeff") == "item_id":
+                raise InputError(f"{where}: the header is repeated; expected it once, before the first row")
+            if item_id in places:
+                before = places[item_id].removeprefix(f"{part} ")
+                raise InputError(f"{where}: item_id {item_id!r} came before in {before}; expected it once")
+            places[item_id] = where
+            for name in names:
+                columns[name].append(values[name])
+            if "available" in values:
+                available.append(_is_available(values["available"], where))
     return ItemCatalogue(
         np.array(columns["item_id"], object),
         np.array(columns["title"], object) if "title" in columns else None,
@@ -133,15 +180,19 @@ def _open_items(path: Path) -> Iterator[tuple[list[str], Iterator[_Row]]]:
         file = open_parquet(path, str(path))
         columns = _known_names(path, file.schema_arrow.names)
         for name in columns:
-            extra = ("booleans", "numbers", "nulls") if name == "available" else ("nulls",)
-            check_type(file, str(path), name, ("strings", "integers", *extra))
-        yield columns, _parquet_rows(path, columns, read_batches(file, str(path), columns, _BATCH_ROWS))
+            check_type(file, str(path), name, _expected_types(name))
+        yield columns, _parquet_rows(str(path), columns, read_batches(file, str(path), columns, _BATCH_ROWS))
         return
     with open_text(path) as stream:
         table = TextTable(stream, str(path), "item_id,title,...")
         if not table.names:
             raise InputError(f"{path}: the file is empty; expected a header with {_EXPECTED}")
         yield _known_names(path, table.names), _text_rows(path, table)
+
+
+def _expected_types(column: str) -> tuple[str, ...]:
+    extra = ("booleans", "numbers", "nulls") if column == "available" else ("nulls",)
+    return "strings", "integers", *extra
 
 
 def _text_rows(path: Path, table: TextTable) -> Iterator[_Row]:
@@ -165,7 +216,7 @@ def _text_rows(path: Path, table: TextTable) -> Iterator[_Row]:
             yield _Row(where, values)
 
 
-def _parquet_rows(path: Path, columns: list[str], batches: Iterator[pa.RecordBatch]) -> Iterator[_Row]:
+def _parquet_rows(source: str, columns: list[str], batches: Iterable[pa.RecordBatch]) -> Iterator[_Row]:
     first = 1
     for batch in batches:
         texts = []
@@ -173,11 +224,11 @@ def _parquet_rows(path: Path, columns: list[str], batches: Iterator[pa.RecordBat
             strings, undecodable = to_strings(batch.column(batch.schema.get_field_index(name)))
             if undecodable.any():
                 place = first + int(np.flatnonzero(undecodable)[0])
-                raise InputError(f"{path} row {place}: undecodable bytes in {name}; expected UTF-8 text")
+                raise InputError(f"{source} row {place}: undecodable bytes in {name}; expected UTF-8 text")
             values = strings.fill_null("").to_pylist()
             texts.append(values)
         for number, row in enumerate(zip(*texts), first):
-            yield _Row(f"{path} row {number}", dict(zip(columns, row)))
+            yield _Row(f"{source} row {number}", dict(zip(columns, row)))
         first += len(batch)
 
 
@@ -191,7 +242,7 @@ def _is_available(text: str, where: str) -> bool:
     return bool(number)
 
 
-def _known_names(path: Path, names: list[str]) -> list[str]:
+def _known_names(path: Path | str, names: list[str]) -> list[str]:
     """Those of `ITEM_COLUMNS` that a file has."""
     for column in ITEM_COLUMNS:
         if names.count(column) > 1:

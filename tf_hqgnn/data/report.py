@@ -144,11 +144,17 @@ class BadRowLog:
       max_bad_rows: how many bad rows `check` lets pass, all files together.
       quarantine_path: where the bad rows go, see `Quarantine`; then `check` lets any number pass.
       inputs: every file and folder that is read, which the quarantine must spare.
+      in_python: whether `check` names the settings as `Recommender` takes them, and not as the command line does.
     """
 
     def __init__(
-        self, max_bad_rows: int = 0, quarantine_path: str | Path | None = None, inputs: Iterable[Path] = ()
+        self,
+        max_bad_rows: int = 0,
+        quarantine_path: str | Path | None = None,
+        inputs: Iterable[Path] = (),
+        in_python: bool = False,
     ) -> None:
+        self._in_python = in_python
         self._max_bad_rows = max_bad_rows
         self._path = None if quarantine_path is None else Path(quarantine_path)
         self._inputs = tuple(inputs)
@@ -206,8 +212,11 @@ class BadRowLog:
         number = sum(self._counts.values())
         if self._path is None and number > self._max_bad_rows:
             names = ", ".join(dict.fromkeys(name for name, _ in self._counts))
+            ways = f"--set data.max_bad_rows={number}", "--set data.quarantine_path=FILE"
+            if self._in_python:
+                ways = f'Recommender(**{{"data.max_bad_rows": {number}}})', '"data.quarantine_path"'
             raise InputError(
                 f"{names}: {number} bad row{'s' if number > 1 else ''}, {self._max_bad_rows} allowed: "
-                f"{describe_bad(self.bad())}; mend them, or leave them out with --set data.max_bad_rows={number}, "
-                "or collect them in a file with --set data.quarantine_path=FILE"
+                f"{describe_bad(self.bad())}; mend them, or leave them out with {ways[0]}, "
+                f"or collect them in a file with {ways[1]}"
             )

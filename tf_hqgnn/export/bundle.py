@@ -15,22 +15,17 @@ import tensorflow as tf
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, SCANN_MODEL, ModelSettings, version_path, write_metadata
 from tf_hqgnn.export.loading import CUSTOM_OPERATIONS
-from tf_hqgnn.export.module import ServingModule
+from tf_hqgnn.export.serving_module import make_module
 from tf_hqgnn.export.versions import check_free, staged_versions, version_lock
 from tf_hqgnn.export.warmup import warmup_batches, warmup_requests, write_warmup
 from tf_hqgnn.files.durable import staged_folder
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.retrieval.choose import Device, check_index, choose_index
-from tf_hqgnn.retrieval.coded_rows import make_rows
-from tf_hqgnn.retrieval.filters import ItemFilter
-from tf_hqgnn.retrieval.histories import HistoryEncoder, fit_hop_map
+from tf_hqgnn.retrieval.choose import check_index
+from tf_hqgnn.retrieval.histories import fit_hop_map
 from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int32Array, Int64Array, IntArray, ObjectArray
 
 if TYPE_CHECKING:
     from tf_hqgnn.runs.run_directory import RunDirectory
-
-# Users whose queries the index is tuned by.
-_SAMPLE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,31 +245,10 @@ def _check(out_dir: str | Path, settings: Mapping[str, ModelSettings], version: 
             check_free(Path(out_dir) / name, version)
 
 
-def _item_filter(bundle: ServingBundle) -> ItemFilter:
-    return ItemFilter(len(bundle.item_ids), bundle.item_available, bundle.item_categories)
-
-
 def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSettings) -> None:
     config = settings.export
-    # The exact model has no index to choose: it needs no ScaNN, whatever the settings of the other model say.
-    retrieval = settings.retrieval if name == SCANN_MODEL else RetrievalConfig()
-    users, items = make_rows(bundle.users, by_blocks=False), make_rows(bundle.items)
-    item_filter = _item_filter(bundle)
-    sample = np.linspace(0, users.num_rows - 1, min(_SAMPLE, users.num_rows)).astype(np.int64)
-    device: Device = "cpu" if name == SCANN_MODEL else "any"
-    top_k = choose_index(items, device, config, retrieval, item_filter, users.queries(tf.constant(sample)))
-    module = ServingModule(
-        user_ids=bundle.user_ids,
-        item_ids=bundle.item_ids,
-        users=users,
-        items=items,
-        top_k=top_k,
-        seen=bundle.seen,
-        popularity=bundle.item_popularity,
-        history=HistoryEncoder(items, bundle.user_hop_map),
-        item_filter=item_filter,
-        default_k=config.default_k,
-    )
+    module = make_module(bundle, name, settings)
+    users, items = module.users, module.items
     options = tf.saved_model.SaveOptions(namespace_whitelist=list(CUSTOM_OPERATIONS))
     tf.saved_model.save(module, str(model_dir), signatures=module.signatures(), options=options)
     batches = warmup_batches(config.jit_compile)
@@ -293,7 +267,7 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
         "by_blocks": items.by_blocks,
         "default_k": config.default_k,
         **settings.to_json(),
-        **top_k.describe(),
+        **module.top_k.describe(),
     }
     write_metadata(model_dir, metadata)
 

@@ -1,0 +1,127 @@
+"""Logs, items and users in whatever form a caller of Python has them: a table in memory, or a path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS, NUMBER_COLUMNS
+from tf_hqgnn.data.frame_input import log_frame, read_frame, read_item_frame
+from tf_hqgnn.data.frames import library_of, to_frame
+from tf_hqgnn.data.id_list import read_id_list
+from tf_hqgnn.data.id_types import IdType, id_texts
+from tf_hqgnn.data.interaction_table import InteractionTable
+from tf_hqgnn.data.interactions import read_spans
+from tf_hqgnn.data.items import ItemCatalogue, read_items
+from tf_hqgnn.data.report import BadRowLog, ReadReport
+from tf_hqgnn.data.spans import resolve_spans
+from tf_hqgnn.types import InputError
+
+Columns = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LogInput:
+    """A log that was read.
+
+    Args:
+      table: its distinct pairs.
+      id_types: of users and items, by the names of their columns.
+      library: of which answers are made.
+    """
+
+    table: InteractionTable
+    id_types: Mapping[str, IdType]
+    library: Literal["pandas", "polars"]
+
+
+def read_log(log: Any, name: str, config: DataConfig, bad_rows: BadRowLog, columns: Columns | None = None) -> LogInput:
+    """Reads a log of interactions.
+
+    Args:
+      log: a DataFrame of pandas or polars, an Arrow table, a scipy sparse matrix, or a path as of `data.path`.
+      name: of the argument, for messages.
+      config: says which rows count.
+      bad_rows: collects the others.
+      columns: what columns are called in the table.
+
+    Raises:
+      InputError: It can't be read; one line says what, where and how to mend it.
+    """
+    columns = _checked(columns)
+    if not _is_path(log):
+        frame = log_frame(log, name, {key: value for key, value in columns.items() if key not in ITEM_COLUMNS[1:]})
+        return LogInput(read_frame(frame, bad_rows, config.min_rating), frame.id_types, frame.library)
+    if columns:
+        raise InputError(
+            f"columns: {name} is a path, whose columns can't be renamed; read the file, and pass its table"
+        )
+    spans = resolve_spans(os.fspath(log), config.num_spans)
+    limits = config.max_growth, config.max_id_drift
+    table = read_spans(spans, config.format, bad_rows, config.min_rating, *limits)
+    return LogInput(table, id_types_of(table.report), "pandas")
+
+
+def id_types_of(report: ReadReport) -> dict[str, IdType]:
+    """The types of ids by what the files of a log tell of them: only Parquet has integers."""
+    last = report.files[-1].types if report.files else {}
+    return {name: IdType("int64") if last.get(name) == "integers" else IdType() for name in ID_COLUMNS}
+
+
+def read_any_items(items: Any, columns: Columns | None = None) -> ItemCatalogue:
+    """Reads what is known of items.
+
+    Args:
+      items: a table as of `read_log`, with `item_id` and any of `title`, `category` and `available`, or its path.
+      columns: what columns are called; those that this table doesn't have are left to the log.
+
+    Raises:
+      InputError: It can't be read, or an item is in it twice.
+    """
+    if _is_path(items):
+        return read_items(os.fspath(items))
+    found = list(getattr(items, "column_names", getattr(items, "columns", ())))
+    given = {key: value for key, value in _checked(columns).items() if key in ITEM_COLUMNS}
+    return read_item_frame(items, "items", {key: value for key, value in given.items() if value in found})
+
+
+def check_users(users: Any, columns: Columns | None = None) -> None:
+    """Checks a table of users, of which nothing but their ids is known to any model yet.
+
+    Raises:
+      InputError: It has no column user_id, or a user is in it twice.
+    """
+    if _is_path(users):
+        ids = list(read_id_list(Path(users), "user_id", "users"))
+    else:
+        wanted = {key: value for key, value in _checked(columns).items() if key == "user_id"}
+        wanted = {key: value for key, value in wanted.items() if value in list(users.columns)}
+        ids = id_texts("users", to_frame(users, "users", ("user_id",), (), wanted).table["user_id"]).tolist()
+    if len(set(ids)) < len(ids):
+        twice = next(one for place, one in enumerate(ids) if one in ids[:place])
+        raise InputError(f"users: user_id {twice!r} is there more than once; expected it once")
+
+
+def _checked(columns: Columns | None) -> Columns:
+    """The mapping of columns, whose keys are all known."""
+    if columns is None:
+        return {}
+    known = (*ID_COLUMNS, *NUMBER_COLUMNS, *ITEM_COLUMNS[1:])
+    if not isinstance(columns, Mapping):
+        raise InputError(f"columns: expected a mapping such as {{'user_id': 'userId'}}, got {columns!r}")
+    for key in columns:
+        if key not in known:
+            raise InputError(f"columns: {key!r} is not a column of the contract; expected {', '.join(known)}")
+    return columns
+
+
+def _is_path(value: Any) -> bool:
+    if isinstance(value, str | os.PathLike):
+        return True
+    if library_of(value) is None and hasattr(value, "read"):
+        raise InputError("expected a table or a path, got an open file; pass its name")
+    return False

@@ -1,0 +1,86 @@
+"""Logs and items from tables in memory, through the checks that files go through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from tf_hqgnn.data.anomalies import FileProfile
+from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS, NUMBER_COLUMNS
+from tf_hqgnn.data.frames import Frame, to_frame
+from tf_hqgnn.data.interaction_table import InteractionTable, combine, kinds_of_ids
+from tf_hqgnn.data.items import ItemCatalogue, items_of_batches
+from tf_hqgnn.data.parquet import expected_types, good_rows
+from tf_hqgnn.data.parquet_columns import check_kind
+from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.data.time_units import time_unit
+from tf_hqgnn.types import InputError
+
+_BATCH_ROWS = 1 << 19
+
+
+def log_frame(table: Any, name: str, columns: Mapping[str, Any] | None = None) -> Frame:
+    """The columns of a log.
+
+    Raises:
+      InputError: It isn't a table, a column isn't there or is there twice, or a column is of a type that isn't read.
+    """
+    frame = to_frame(table, name, ID_COLUMNS, NUMBER_COLUMNS, columns)
+    for column in frame.table.schema:
+        check_kind(column.type, name, column.name, expected_types(column.name))
+    return frame
+
+
+def read_frame(frame: Frame, log: BadRowLog, min_rating: float | None) -> InteractionTable:
+    """As `interactions.read_table`, of a table in memory; "line" is the row's number from 1.
+
+    Args:
+      frame: of `log_frame`.
+      log: collects bad rows.
+      min_rating: the lowest rating that counts as an interaction.
+
+    Raises:
+      InputError: There are too many bad rows, or nothing is left.
+    """
+    name, rows = frame.name, len(frame.table)
+    columns = tuple(column for column in (*ID_COLUMNS, *NUMBER_COLUMNS) if column in frame.table.schema.names)
+    numbers = [column for column in columns if column not in ID_COLUMNS]
+    chunks = []
+    for start in range(0, rows, _BATCH_ROWS):
+        chunk = good_rows(name, _batch(frame.table.slice(start, _BATCH_ROWS)), numbers, start + 1, log)
+        if len(chunk.user_id):
+            chunks.append(chunk)
+    if rows and not chunks:
+        raise InputError(f"{name}: no interactions in {rows:,} rows, none of them is good: {log.explain(name)}")
+    log.check()
+    if not chunks:
+        raise InputError(f"{name}: no interactions in 0 rows; expected at least one good row")
+    types = {column: "strings" if kind.is_text else "integers" for column, kind in frame.id_types.items()}
+    unit = time_unit(name, [chunk.timestamp for chunk in chunks])
+    profile = FileProfile(name, None, rows, columns, types, kinds_of_ids(chunks), unit)
+    return combine(chunks, [profile], log.bad(name), name, min_rating)
+
+
+def read_item_frame(table: Any, name: str, columns: Mapping[str, Any] | None = None) -> ItemCatalogue:
+    """As `items.read_items`, of a table in memory.
+
+    Raises:
+      InputError: It isn't a table, or a row has no id, or one that came before.
+    """
+    required, *optional = ITEM_COLUMNS
+    frame = to_frame(table, name, (required,), optional, columns)
+    return items_of_batches(name, frame.table.schema, [_batch(frame.table)])
+
+
+def _batch(table: pa.Table) -> pa.RecordBatch:
+    """The rows of a table in one piece."""
+    arrays = []
+    for column in table.columns:
+        whole = column.unify_dictionaries().combine_chunks()
+        if isinstance(whole, pa.ChunkedArray):
+            # Newer releases give an array, older ones an array of chunks where there isn't exactly one.
+            whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], column.type)
+        arrays.append(whole)
+    return pa.record_batch(arrays, names=table.schema.names)

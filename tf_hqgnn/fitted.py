@@ -1,0 +1,224 @@
+"""A trained model in memory: its run, what it serves, and the items that were added since."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
+from tf_hqgnn.data.any_log import LogInput, id_types_of
+from tf_hqgnn.data.interaction_table import InteractionTable
+from tf_hqgnn.data.interactions import read_interactions
+from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
+from tf_hqgnn.data.split_dataset import SplitDataset
+from tf_hqgnn.evaluation.metrics import ranking_metrics
+from tf_hqgnn.evaluation.ranking import rank
+from tf_hqgnn.export.bundle import ServingBundle, as_float32
+from tf_hqgnn.export.layout import EXACT_MODEL, ModelSettings
+from tf_hqgnn.export.module import ServingModule
+from tf_hqgnn.export.new_items import extend
+from tf_hqgnn.export.serving_module import make_module
+from tf_hqgnn.files.durable import write_file
+from tf_hqgnn.queries import AnswerForm
+from tf_hqgnn.runs.packed_run import PackedRun
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.runs.trained_state import TrainedState
+from tf_hqgnn.training.train import train
+from tf_hqgnn.types import Array, Float32Array, InputError, Interactions
+
+_ID_TYPES = "id_types.json"
+_ADDED = "added_items"
+# Numbers of items' rows that are looked at together for scores.
+_NUMBERS_AT_ONCE = 1 << 22
+
+
+class FittedModel:
+    """A finished run, ready to answer.
+
+    Args:
+      packed: the run, with the items that were added to it.
+
+    Attributes:
+      additions: the logs and items that were added, in their order.
+    """
+
+    def __init__(self, packed: PackedRun) -> None:
+        self.packed = packed
+        with packed.unpacked() as folder:
+            self.run = RunDirectory.load(folder)
+            added = sorted(folder.glob(f"{_ADDED}/*/"), key=lambda path: int(path.name))
+            self.additions = [(read_interactions(one / "pairs.parquet"), _items_beside(one)) for one in added]
+        self.bundle = ServingBundle.from_run(self.run)
+        self.form = _form(packed, self.run.dataset)
+        self._module: ServingModule | None = None
+        for table, items in self.additions:
+            self._extend(table, items)
+
+    def __getstate__(self) -> PackedRun:
+        """Everything follows from the files."""
+        return self.packed
+
+    def __setstate__(self, packed: PackedRun) -> None:
+        self.__init__(packed)  # type: ignore[misc]
+
+    @property
+    def module(self) -> ServingModule:
+        """What answers: the module that an export saves."""
+        if self._module is None:
+            self._module = make_module(self.bundle, EXACT_MODEL, ModelSettings(ExportConfig(), RetrievalConfig()))
+        return self._module
+
+    def predict(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs of a signature, strings as objects of bytes."""
+        outputs = getattr(self.module, signature)(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    def score(self, users: Array, items: Array) -> tuple[Float32Array, Array]:
+        """Scores float32 [B, I] of every item for every user, given their ids as text, and bool [B, I], who is known.
+
+        A user that isn't known is scored by popularity, an item that isn't by NaN.
+        """
+        user_rows, item_rows = rows_of(self.bundle.user_ids, users), rows_of(self.bundle.item_ids, items)
+        module, place = self.module, np.maximum(item_rows, 0).astype(np.int32)
+        scores = np.zeros((len(users), len(items)), np.float32)
+        step = max(1, _NUMBERS_AT_ONCE // max(1, len(items) * module.items.embedding_dim))
+        for start in range(0, len(users), step):
+            rows = np.maximum(user_rows[start : start + step], 0)
+            pairs = tf.constant(np.broadcast_to(place, (len(rows), len(place))))
+            scores[start : start + step] = module.items.score_at(module.users.queries(tf.constant(rows)), pairs).numpy()
+        is_user, is_item = user_rows[:, np.newaxis] >= 0, item_rows >= 0
+        scores = np.where(is_user, scores, self.bundle.item_popularity[place])
+        return np.where(is_item, scores, np.nan).astype(np.float32), is_user & is_item
+
+    def evaluate(self, table: InteractionTable, ks: tuple[int, ...]) -> dict[str, float]:
+        """Metrics of the full catalogue's ranking against a log that was held out.
+
+        Raises:
+          InputError: No user of the log is known, or all of its pairs are seen ones.
+        """
+        bundle, size = self.bundle, len(self.bundle.item_ids)
+        users, items = rows_of(bundle.user_ids, table.user_ids), rows_of(bundle.item_ids, table.item_ids)
+        # New items can't be recommended, and count as missed.
+        items[items < 0] = size + np.arange((items < 0).sum())
+        catalogue = size + int((items >= size).sum())
+        user_index, item_index = users[table.interactions.user_index], items[table.interactions.item_index]
+        seen = bundle.seen_matrix().tocoo()
+        held_out = (user_index >= 0) & ~np.isin(
+            user_index * catalogue + item_index, seen.row.astype(np.int64) * catalogue + seen.col
+        )
+        if not held_out.any():
+            raise InputError("evaluate: no interaction of a known user that the model hasn't learnt from is in the log")
+        targets = Interactions(user_index[held_out].astype(np.int32), item_index[held_out].astype(np.int32))
+        judged = np.unique(targets.user_index)
+        chunk = self.run.config.evaluation.chunk_size
+        top = rank(as_float32(bundle.users), as_float32(bundle.items), judged, bundle.seen, max(ks), chunk)
+        indptr, indices = targets.to_csr(len(bundle.user_ids))
+        popularity = np.pad(bundle.item_popularity, (0, catalogue - size))
+        relevant = np.append(indptr[judged], indptr[-1]), indices
+        return ranking_metrics(top, relevant, ks, catalogue, popularity).values
+
+    def add_items(self, table: InteractionTable, items: ItemCatalogue | None) -> dict[str, int]:
+        """Adds the new items of a log, as `export.new_items.add_items` does; says how many.
+
+        Raises:
+          InputError: There is none of a known user.
+        """
+        counts = self._extend(table, items)
+        number = sum(name.startswith(f"{_ADDED}/") and name.endswith("/pairs.parquet") for name in self.packed.files)
+        with tempfile.TemporaryDirectory(prefix="tf_hqgnn-") as folder:
+            pairs, about = Path(folder) / "pairs.parquet", Path(folder) / "items.parquet"
+            pq.write_table(_pairs(table), pairs)
+            files = {f"{_ADDED}/{number}/pairs.parquet": pairs.read_bytes()}
+            if items is not None:
+                pq.write_table(_item_table(items), about)
+                files[f"{_ADDED}/{number}/items.parquet"] = about.read_bytes()
+        self.additions.append((table, items))
+        self.packed = PackedRun({**self.packed.files, **files})
+        return counts
+
+    def _extend(self, table: InteractionTable, items: ItemCatalogue | None) -> dict[str, int]:
+        self.bundle, counts = extend(self.bundle, table, items)
+        self._module = None
+        if items is not None and items.title is not None:
+            titles = dict(self.form.titles or {}) | dict(zip(items.item_ids, items.title))
+            self.form = replace(self.form, titles=titles)
+        return counts
+
+    def trained_state(self) -> TrainedState:
+        """What a warm start begins with."""
+        with self.packed.unpacked() as folder:
+            return TrainedState.load(folder)
+
+
+def fit_model(
+    dataset: SplitDataset,
+    log: LogInput,
+    config: Config,
+    run_dir: str | os.PathLike[str] | None = None,
+    state: TrainedState | None = None,
+) -> FittedModel:
+    """Trains a model.
+
+    Args:
+      dataset: what on.
+      log: says in which types ids came.
+      config: all settings.
+      run_dir: where the run directory stays; None for nowhere.
+      state: the model to start from.
+    """
+    types = {name: asdict(kind) for name, kind in log.id_types.items()} | {"library": log.library}
+
+    def note_types(run: RunDirectory) -> None:
+        write_file(run.path / _ID_TYPES, json.dumps(types, indent=2) + "\n")
+
+    def trained(out: Path) -> FittedModel:
+        train(dataset, config, out, hooks=(note_types,), state=state)
+        return FittedModel(PackedRun.read(out))
+
+    if run_dir is not None:
+        return trained(Path(run_dir))
+    with tempfile.TemporaryDirectory(prefix="tf_hqgnn-") as folder:
+        return trained(Path(folder) / "run")
+
+
+def _form(packed: PackedRun, dataset: SplitDataset) -> AnswerForm:
+    types: dict[str, Any] = id_types_of(dataset.report)
+    library = "pandas"
+    if _ID_TYPES in packed.files:
+        noted = json.loads(packed.files[_ID_TYPES])
+        types, library = {name: type(types[name])(**noted[name]) for name in types}, noted["library"]
+    titles = None if dataset.titles is None else dict(zip(dataset.item_ids, dataset.titles))
+    return AnswerForm(types["user_id"], types["item_id"], "polars" if library == "polars" else "pandas", titles)
+
+
+def _items_beside(folder: Path) -> ItemCatalogue | None:
+    path = folder / "items.parquet"
+    return read_items(path) if path.exists() else None
+
+
+def _pairs(table: InteractionTable) -> pa.Table:
+    pairs = table.interactions
+    return pa.table(
+        {
+            "user_id": pa.array(table.user_ids[pairs.user_index], pa.utf8()),
+            "item_id": pa.array(table.item_ids[pairs.item_index], pa.utf8()),
+        }
+    )
+
+
+def _item_table(items: ItemCatalogue) -> pa.Table:
+    columns = {"item_id": items.item_ids, "title": items.title, "category": items.category}
+    table = {name: pa.array(values, pa.utf8()) for name, values in columns.items() if values is not None}
+    if items.available is not None:
+        table["available"] = pa.array(items.available)
+    return pa.table(table)

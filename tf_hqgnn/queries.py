@@ -1,0 +1,318 @@
+"""The questions that a recommender answers, and its answers as tables, wherever the model is."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from tf_hqgnn.data.frames import library_of
+from tf_hqgnn.data.id_types import IdType, as_list, id_texts
+from tf_hqgnn.types import Array, InputError, ObjectArray
+
+# Users of one call of the model: bounds the memory that answers for everybody take besides the table.
+CHUNK_USERS = 4096
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """What answers look like.
+
+    Args:
+      user_id: type of the ids of users.
+      item_id: type of the ids of items.
+      library: `pandas` or `polars`, of which tables are made.
+      titles: by the text of an item's id; None where no items were given.
+    """
+
+    user_id: IdType = field(default_factory=IdType)
+    item_id: IdType = field(default_factory=IdType)
+    library: Literal["pandas", "polars"] = "pandas"
+    titles: Mapping[str, str] | None = None
+
+
+class Queries(abc.ABC):
+    """Asks a model by ids and answers with tables; subclasses say where the model is."""
+
+    @abc.abstractmethod
+    def _predict(self, signature: str, inputs: dict[str, Array]) -> dict[str, Array]:
+        """Calls a signature of the model with arrays, strings as objects of bytes."""
+
+    @abc.abstractmethod
+    def _form(self, users: Any = None, items: Any = None) -> AnswerForm:
+        """What answers look like, given the ids that were asked with."""
+
+    def _all_users(self) -> ObjectArray:
+        raise InputError(f"users: {ALL!r} needs a model in this process; name the users")
+
+    def _largest_k(self, k: int) -> int:
+        return k
+
+    def recommend(
+        self, users: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
+    ) -> Any:
+        """Recommends to each user the best items that it hasn't taken yet.
+
+        Users that the model doesn't know get popular items, and False in the column `known`.
+
+        Args:
+          users: ids of users, or "all" for every user of the log.
+          k: items per user at most, at least 1.
+          exclude: items never to return: ids for all users, or one list of ids for each user.
+          category: of the items to return, for all users or one for each; None for any.
+          as_arrays: return arrays instead of a table.
+
+        Returns:
+          A table with the columns `user_id`, `rank` (from 1), `item_id`, `score`, `known`, and `title` where items were
+          given; of polars where the log is, else of pandas. With `as_arrays` `(scores, item_ids)`, both [users, k], in
+          the order of `users`; places for which there is no item hold -inf, and "" or -1.
+
+        Raises:
+          InputError: An argument is wrong.
+        """
+        k = _check_k(k)
+        texts = self._all_users() if isinstance(users, str) and users == ALL else id_texts("users", users)
+        form = self._form(users=users)
+        wishes = _Wishes(len(texts), exclude, category)
+        answers = _Answers(form, k)
+        for part in _chunks(len(texts)):
+            inputs = {"user_id": _encoded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
+            answers.add(self._predict("recommend", inputs), "known_user")
+        return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
+
+    def recommend_for_history(
+        self, histories: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
+    ) -> Any:
+        """Recommends to users of whom nothing is known but the items that they took.
+
+        Items that the model doesn't know count for nothing. A history without a known item gets popular items, and
+        False in the column `known`.
+
+        Args:
+          histories: a list of ids of items for each user, or a mapping of ids of users to such lists.
+          k: as of `recommend`, likewise the rest.
+          exclude: see `recommend`.
+          category: see `recommend`.
+          as_arrays: see `recommend`.
+
+        Returns:
+          As `recommend`. `user_id` is the key of the mapping, or the place of the history in the list, from 0.
+
+        Raises:
+          InputError: An argument is wrong.
+        """
+        k = _check_k(k)
+        names: tuple[ObjectArray, IdType]
+        if isinstance(histories, Mapping):
+            names = id_texts("histories", list(histories)), self._form(users=list(histories)).user_id
+            lists = list(histories.values())
+        else:
+            lists = _lists(histories)
+            names = np.array([str(place) for place in range(len(lists))], object), IdType("int64")
+        texts = [id_texts("histories", one) for one in lists]
+        asked = np.concatenate([as_list("histories", one) for one in lists]) if lists else []
+        wishes = _Wishes(len(texts), exclude, category)
+        answers = _Answers(self._form(items=asked), k)
+        for part in _chunks(len(texts)):
+            inputs = {"history_item_id": _padded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
+            answers.add(self._predict("recommend_for_history", inputs), "known_user")
+        return answers.arrays() if as_arrays else answers.table({"user_id": names})
+
+    def similar_items(self, items: Any, k: int = 10, *, as_arrays: bool = False) -> Any:
+        """Finds the items nearest to each item by the cosine of their embeddings.
+
+        Args:
+          items: ids of items; for one that the model doesn't know there is no answer.
+          k: answers per item at most, at least 1.
+          as_arrays: return arrays instead of a table.
+
+        Returns:
+          A table with the columns `target_item_id` (as asked), `rank`, `item_id` (the answer), `score`, `known` and
+          maybe `title`; or arrays, as of `recommend`.
+
+        Raises:
+          InputError: An argument is wrong.
+        """
+        k = _check_k(k)
+        texts = id_texts("items", items)
+        form = self._form(items=items)
+        answers = _Answers(form, k)
+        for part in _chunks(len(texts)):
+            inputs = {"item_id": _encoded(texts[part]), "k": self._k(k)}
+            answers.add(self._predict("similar_items", inputs), "known_item")
+        return answers.arrays() if as_arrays else answers.table({"target_item_id": (texts, form.item_id)})
+
+    def _k(self, k: int) -> Array:
+        return np.array(self._largest_k(k), np.int32)
+
+
+class _Answers:
+    """Collects the answers of several calls.
+
+    Args:
+      form: what they look like.
+      k: how many were asked for.
+    """
+
+    def __init__(self, form: AnswerForm, k: int) -> None:
+        self._form = form
+        self._k = k
+        self._scores: list[Array] = []
+        self._items: list[Array] = []
+        self._counts: list[Array] = []
+        self._known: list[Array] = []
+
+    def add(self, outputs: dict[str, Array], known: str) -> None:
+        """Adds the outputs of a signature, whose one says who is known; only real answers are kept."""
+        counts = outputs["num_valid"]
+        real = np.arange(outputs["score"].shape[1]) < counts[:, np.newaxis]
+        self._scores.append(outputs["score"][real])
+        self._items.append(outputs["item_id"][real])
+        self._counts.append(counts)
+        self._known.append(outputs[known])
+
+    def table(self, asked: Mapping[str, tuple[ObjectArray, IdType]]) -> Any:
+        """A row for each answer; `asked` are the texts and the type of the column that says who asked."""
+        ((name, (texts, id_type)),) = asked.items()
+        counts, known = _joined(self._counts, np.int32), _joined(self._known, bool)
+        item_texts = self._item_texts()
+        rank = np.arange(len(item_texts)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        columns: dict[str, tuple[Array, IdType | None]] = {
+            name: (np.repeat(decoded(texts, id_type), counts), id_type),
+            "rank": (rank, None),
+            "item_id": (decoded(item_texts, self._form.item_id), self._form.item_id),
+            "score": (_joined(self._scores, np.float32), None),
+            "known": (np.repeat(known, counts), None),
+        }
+        return make_table(columns, self._form, item_texts)
+
+    def arrays(self) -> tuple[Array, Array]:
+        """`(scores, item_ids)` with a row for each question and k columns."""
+        counts = _joined(self._counts, np.int32)
+        real = np.arange(self._k) < counts[:, np.newaxis]
+        items = decoded(self._item_texts(), self._form.item_id)
+        scores = np.full(real.shape, -np.inf, np.float32)
+        scores[real] = _joined(self._scores, np.float32)
+        item_ids = np.full(real.shape, self._form.item_id.missing, items.dtype)
+        item_ids[real] = items
+        return scores, item_ids
+
+    def _item_texts(self) -> ObjectArray:
+        return as_objects([item.decode() for item in _joined(self._items, object)])
+
+
+class _Wishes:
+    """What is asked of the answers besides k: no such items, of this category only."""
+
+    def __init__(self, num_users: int, exclude: Any, category: Any) -> None:
+        if isinstance(category, str) or category is None or np.isscalar(category):
+            categories = np.full(num_users, "" if category is None else str(category), object)
+        else:
+            listed = as_list("category", category)
+            categories = as_objects(["" if one is None else str(one) for one in listed])
+        if len(categories) != num_users:
+            raise InputError(f"category: expected one for each of the {num_users} users, got {len(categories)}")
+        self._categories = categories
+        listed = as_list("exclude", exclude)
+        nested = [not isinstance(one, str | bytes) and not np.isscalar(one) for one in listed]
+        if any(nested) and not all(nested):
+            raise InputError("exclude: expected ids of items or lists of them, not both at once")
+        self._same = not any(nested)
+        lists = [listed] if self._same else listed
+        if not self._same and len(lists) != num_users:
+            raise InputError(f"exclude: expected one list for each of the {num_users} users, got {len(lists)}")
+        self._lists = [id_texts("exclude", one) for one in lists]
+
+    def inputs(self, part: slice) -> dict[str, Array]:
+        """The inputs of a signature for some of the users."""
+        categories = _encoded(self._categories[part])
+        excluded = self._lists * len(categories) if self._same else self._lists[part]
+        return {"exclude_item_id": _padded(excluded), "category": categories}
+
+
+def make_table(
+    columns: Mapping[str, tuple[Array, IdType | None]], form: AnswerForm, item_texts: ObjectArray | None = None
+) -> Any:
+    """A table of pandas or polars.
+
+    Args:
+      columns: by name, the values and, of ids, their type.
+      form: says which library, and the titles.
+      item_texts: ids as text of the items in the rows, for the column `title`; None leaves it out.
+    """
+    import narwhals as nw
+
+    data = {name: values.tolist() if values.dtype == object else values for name, (values, _) in columns.items()}
+    if form.titles is not None and item_texts is not None:
+        data["title"] = [form.titles.get(text, "") for text in item_texts]
+    table = nw.from_dict(data, backend=form.library).to_native()
+    if form.library == "pandas":
+        for name, (values, id_type) in columns.items():
+            if id_type is not None and id_type.pandas and (values.dtype != object or id_type.is_text):
+                table[name] = table[name].astype(id_type.pandas)
+            elif not len(values) and values.dtype == object:
+                table[name] = table[name].astype(object)
+    return table
+
+
+def decoded(texts: ObjectArray, id_type: IdType) -> Array:
+    """Ids in their type; as text where one that was asked for can't be of that type, and isn't known therefore."""
+    try:
+        return id_type.decode(texts)
+    except ValueError:
+        return texts
+
+
+def asked_type(values: Any) -> IdType:
+    """The type of ids by those that a question names: integers, or text."""
+    if values is None or library_of(values) is not None:
+        return IdType()
+    listed = as_list("ids", values)
+    numbers = [isinstance(one, int | float | np.number) and not isinstance(one, bool) for one in listed]
+    return IdType("int64") if listed and all(numbers) else IdType()
+
+
+def as_objects(values: Sequence[Any]) -> ObjectArray:
+    """Object [n]; NumPy would make strings of a fixed width, or a matrix, of some lists."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _lists(histories: Any) -> list[Any]:
+    listed = as_list("histories", histories)
+    for one in listed:
+        if isinstance(one, str | bytes) or not isinstance(one, Iterable):
+            raise InputError(f"histories: expected a list of ids of items for each user, got {one!r} among them")
+    return listed
+
+
+def _chunks(num_users: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK_USERS) for start in range(0, num_users, CHUNK_USERS))
+
+
+def _joined(parts: list[Array], kind: Any) -> Array:
+    return np.concatenate(parts) if parts else np.zeros(0, kind)
+
+
+def _encoded(texts: ObjectArray) -> ObjectArray:
+    return as_objects([text.encode() for text in texts])
+
+
+def _padded(lists: Sequence[ObjectArray]) -> ObjectArray:
+    """[len(lists), longest] ids as bytes, at least one column, padded with ""."""
+    width = max((len(one) for one in lists), default=0)
+    padded = np.full((len(lists), max(width, 1)), b"", object)
+    for row, ids in enumerate(lists):
+        padded[row, : len(ids)] = _encoded(ids)
+    return padded
+
+
+def _check_k(k: Any) -> int:
+    if isinstance(k, bool | np.bool_) or not isinstance(k, int | np.integer) or not 1 <= k < 2**31:
+        raise InputError(f"k: expected a whole number from 1 on, got {k!r}")
+    return int(k)

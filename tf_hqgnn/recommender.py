@@ -1,0 +1,309 @@
+"""A recommender in memory: `fit` on a log, then `recommend`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tf_hqgnn.local_queries import LocalQueries, bad_row_log
+from tf_hqgnn.types import InputError, NotFittedError
+
+if TYPE_CHECKING:
+    from tf_hqgnn.config import Config
+    from tf_hqgnn.data.any_log import LogInput
+    from tf_hqgnn.data.report import ReadReport
+    from tf_hqgnn.data.split_dataset import SplitDataset
+    from tf_hqgnn.fitted import FittedModel
+
+_log = logging.getLogger(__name__)
+_FITTED = ("config_", "data_report_", "metrics_", "added_items_")
+
+
+class Recommender(LocalQueries):
+    """Learns from a log of who took what, and recommends.
+
+    Everything in the log is learnt from and never comes back in answers, unless the settings hold a part of it out
+    (`data.split.valid`, `data.split.test`, which are 0 here where nothing is said). Ids come back in the type they came
+    in. What users and items are known by is text inside: `7` and `"7"` are one id.
+
+    Args:
+      config: the name of a preset such as `spectral`, the path of a file of settings, or a `Config`.
+      verbose: 1 shows what became of the log and how training gets on, 0 prints nothing.
+      settings: of `config`, those to change, by their names: `**{"training.max_epochs": 3}`.
+
+    Attributes:
+      config_: the settings that the model was made with.
+      data_report_: what became of every row of the log.
+      metrics_: what training reported: epochs, seconds and metrics on the validation split, if there is one.
+      added_items_: what `add_items` has added last, as counts.
+
+    Raises:
+      InputError: There is no such preset or setting, or a value is out of range.
+
+    Example:
+      >>> import pandas as pd
+      >>> log = pd.DataFrame({"user_id": [1, 1, 2, 2, 3], "item_id": ["a", "b", "a", "c", "b"]})
+      >>> model = Recommender("spectral", verbose=0, **{"model.embedding_dim": 2}).fit(log)
+      >>> model.recommend([3], k=1)[["user_id", "rank", "item_id", "known"]].values.tolist()
+      [[3, 1, 'a', True]]
+    """
+
+    def __init__(self, config: str | os.PathLike[str] | Config = "default", verbose: int = 1, **settings: Any) -> None:
+        self.config = config
+        self.verbose = verbose
+        self._settings = settings
+        self._model: FittedModel | None = None
+        self._resolved()
+
+    def fit(
+        self,
+        log: Any,
+        *,
+        valid: Any = None,
+        items: Any = None,
+        users: Any = None,
+        columns: Mapping[str, Any] | None = None,
+        run_dir: str | os.PathLike[str] | None = None,
+    ) -> Recommender:
+        """Learns from a log, and forgets what was learnt before.
+
+        Args:
+          log: a DataFrame of pandas or polars, or an Arrow table, with `user_id`, `item_id` and maybe `timestamp`,
+            `rating`, `weight`; a scipy sparse matrix, whose row and column numbers are the ids; or the path of a log.
+          valid: another log, by which epochs and propagation are chosen; users and items may be new in it.
+          items: a table or a path: `item_id` and any of `title`, `category`, `available`.
+          users: a table or a path with `user_id`. It is checked; no model learns from its other columns yet.
+          columns: what columns are called in the tables, as `{"user_id": "userId"}`.
+          run_dir: where the run directory stays, which the command line goes on from; None leaves no files.
+
+        Returns:
+          The recommender itself.
+
+        Raises:
+          InputError: The log can't be used; one line says why. What was learnt before stays.
+        """
+        from tf_hqgnn.data.any_log import check_users, read_any_items, read_log
+        from tf_hqgnn.data.loading import join_valid, make_dataset, split_log
+
+        config = self._resolved()
+        if isinstance(log, str | os.PathLike):
+            config = config.with_values({"data.path": os.fspath(log)})
+        with bad_row_log(config.data) as bad_rows:
+            read = read_log(log, "log", config.data, bad_rows, columns)
+            if valid is None:
+                table, part = split_log(read.table, config.data, config.seed)
+            else:
+                judge = read_log(valid, "valid", config.data, bad_rows, columns)
+                table, part = join_valid(read.table, judge.table, config.data, bad_rows)
+        items = config.data.items_path if items is None else items
+        about = None if items is None else read_any_items(items, columns)
+        if users is not None:
+            check_users(users, columns)
+        return self._train(make_dataset(table, part, about), read, config, run_dir=run_dir)
+
+    def partial_fit(
+        self,
+        new_log: Any,
+        *,
+        items: Any = None,
+        columns: Mapping[str, Any] | None = None,
+        run_dir: str | os.PathLike[str] | None = None,
+    ) -> Recommender:
+        """Goes on from what was learnt with a later log: all that is known, and the new log besides.
+
+        Users and items keep their rows, new ones start among them, and `training.warm_epochs` train them all. The
+        propagation stays the one that was found. Without a `fit` before it this is `fit`.
+
+        Args:
+          new_log: as `log` of `fit`.
+          items: as of `fit`; what it says of an item comes before what was known of it.
+          columns: as of `fit`.
+          run_dir: as of `fit`.
+
+        Raises:
+          InputError: The log can't be used. What was learnt before stays.
+        """
+        if self._model is None:
+            return self.fit(new_log, items=items, columns=columns, run_dir=run_dir)
+        from tf_hqgnn.data.any_log import LogInput, read_any_items, read_log
+        from tf_hqgnn.data.loading import extend_dataset
+        from tf_hqgnn.data.report import BadRowLog
+
+        model = self._model
+        config = self._resolved().model_copy(update={"propagation": model.run.config.propagation})
+        state = model.trained_state()
+        before = state.dataset
+        for table, added in model.additions:
+            before = extend_dataset(before, table, added, BadRowLog())
+        with bad_row_log(config.data) as bad_rows:
+            read = read_log(new_log, "new_log", config.data, bad_rows, columns)
+            about = None if items is None else read_any_items(items, columns)
+            dataset = extend_dataset(before, read.table, about, bad_rows)
+        form = model.form
+        kept = LogInput(read.table, {"user_id": form.user_id, "item_id": form.item_id}, form.library)
+        return self._train(dataset, kept, config, run_dir=run_dir, state=state)
+
+    def add_items(self, log: Any, *, items: Any = None, columns: Mapping[str, Any] | None = None) -> Recommender:
+        """Adds the new items of a log without training, as `tf-hqgnn add-items` does.
+
+        A new item's embedding follows from those of the users who took it. What a known user took in the log doesn't
+        come back to it. `added_items_` says how many were added, skipped and updated.
+
+        Args:
+          log: the first interactions of new items, as of `fit`.
+          items: their titles, categories and availability, as of `fit`.
+          columns: as of `fit`.
+
+        Returns:
+          The recommender itself. `save` keeps the items; what the command line makes of the run doesn't have them.
+
+        Raises:
+          InputError: The log can't be used, or has no new item of a known user.
+          NotFittedError: `fit` comes first.
+        """
+        from tf_hqgnn.data.any_log import read_any_items, read_log
+
+        model = self._fitted()
+        with bad_row_log(model.run.config.data) as bad_rows:
+            table = read_log(log, "log", model.run.config.data, bad_rows, columns).table
+        self.added_items_ = model.add_items(table, None if items is None else read_any_items(items, columns))
+        return self
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes a run directory, as `tf-hqgnn train` does: `load` and the command line go on from it.
+
+        Raises:
+          InputError: The directory is there already.
+          NotFittedError: `fit` comes first.
+        """
+        self._fitted().packed.write(Path(directory))
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str], verbose: int = 1) -> Recommender:
+        """Reads a run directory, of `save` or of `tf-hqgnn train`.
+
+        Raises:
+          InputError: It isn't the directory of a finished run, or a file of it is damaged.
+        """
+        from tf_hqgnn.config import Config
+        from tf_hqgnn.runs.packed_run import PackedRun
+        from tf_hqgnn.runs.run_directory import RunDirectory
+
+        _quieten()
+        from tf_hqgnn.fitted import FittedModel
+
+        folder = Path(directory)
+        RunDirectory.load(folder)
+        given = folder / "given.yaml"
+        recommender = cls(Config.load(given if given.is_file() else folder / "config.yaml"), verbose)
+        recommender._keep(FittedModel(PackedRun.read(folder)))
+        return recommender
+
+    def export(self, directory: str | os.PathLike[str], version: int | None = None) -> int:
+        """Writes the SavedModels for TF Serving, as `tf-hqgnn export` does, and returns their version.
+
+        Args:
+          directory: gets `hqgnn/<version>` and `hqgnn_scann/<version>`.
+          version: by default the next free one.
+
+        Raises:
+          InputError: The version exists, or the settings don't fit the catalogue.
+          NotFittedError: `fit` comes first.
+        """
+        from tf_hqgnn.export.bundle import export_bundle
+
+        model = self._fitted()
+        config = model.run.config
+        return export_bundle(lambda: model.bundle, Path(directory), config.export, config.retrieval, version)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of the constructor, as scikit-learn asks for them."""
+        del deep
+        return {"config": self.config, "verbose": self.verbose, **self._settings}
+
+    def set_params(self, **params: Any) -> Recommender:
+        """Changes arguments of the constructor; what was learnt stays until the next `fit`.
+
+        Raises:
+          InputError: There is no such argument or setting; nothing is changed then.
+        """
+        before = self.config, self.verbose, self._settings
+        self.config = params.pop("config", self.config)
+        self.verbose = params.pop("verbose", self.verbose)
+        self._settings = {**self._settings, **params}
+        try:
+            self._resolved()
+        except InputError:
+            self.config, self.verbose, self._settings = before
+            raise
+        return self
+
+    def __repr__(self) -> str:
+        settings = [f"{name}={value!r}" for name, value in self._settings.items()]
+        config = self.config if isinstance(self.config, str) else type(self.config).__name__
+        fitted = "" if self._model is None else ", fitted"
+        return f"<Recommender {', '.join([config, *settings])}{fitted}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FITTED:
+            raise NotFittedError(f"{name} isn't there yet: call fit with a log first")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _resolved(self) -> Config:
+        """All settings; all of the log is learnt from where none of them asks for something else."""
+        from tf_hqgnn.config.names import resolve
+
+        unless_given = {"data.split.valid": 0.0, "data.split.test": 0.0}
+        return resolve(self.config, self._settings, unless_given, ("config", "verbose"))
+
+    def _train(self, dataset: SplitDataset, log: LogInput, config: Config, **options: Any) -> Recommender:
+        from tf_hqgnn.logs import progress_on_stderr, start_xla
+
+        _quieten()
+        from tf_hqgnn.fitted import fit_model
+
+        with progress_on_stderr() if self.verbose else nullcontext(), _own_random_numbers():
+            for line in (str(dataset.report), *dataset.report.notes) if self.verbose else ():
+                _log.info(line)
+            if config.training.max_epochs and config.training.jit_compile:
+                start_xla()
+            self._keep(fit_model(dataset, log, config, **options))
+        return self
+
+    def _keep(self, model: FittedModel) -> None:
+        self._model = model
+        self.config_ = model.run.config
+        self.data_report_: ReadReport = model.run.dataset.report
+        self.metrics_ = model.run.metrics
+
+    def _fitted(self) -> FittedModel:
+        if self._model is None:
+            raise NotFittedError("this Recommender hasn't learnt anything yet: call fit with a log first")
+        return self._model
+
+
+def _quieten() -> None:
+    """Keeps TensorFlow's greetings out of a notebook, if this is what loads it."""
+    from tf_hqgnn.logs import quieten_libraries
+
+    if "tensorflow" not in sys.modules:
+        quieten_libraries()
+
+
+@contextmanager
+def _own_random_numbers() -> Iterator[None]:
+    """Gives the caller's generators back as they were: training sets their seeds."""
+    ours, numpys = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(numpys)
