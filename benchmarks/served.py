@@ -65,11 +65,15 @@ class ServerProcess:
     Args:
       export: The directory.
       log: Where the log goes.
+      poll_seconds: Time between two looks for new versions.
     """
 
-    def __init__(self, export: Path, log: Path) -> None:
+    def __init__(self, export: Path, log: Path, poll_seconds: float = 1.0) -> None:
         self.log = log
-        program = "import sys; from tf_hqgnn.serving.server import serve; serve(sys.argv[1], grpc_port=0, rest_port=0)"
+        program = (
+            "import sys; from tf_hqgnn.serving.server import serve; "
+            f"serve(sys.argv[1], grpc_port=0, rest_port=0, poll_seconds={poll_seconds})"
+        )
         with log.open("w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, str(export)],

@@ -268,7 +268,7 @@ def reloads(folder: Path, count: int) -> list[Usage]:
     """
     soak = Soak.prepare(folder)
     usages = []
-    with ServerProcess(folder / "export", folder / "log") as server:
+    with ServerProcess(folder / "export", folder / "log", poll_seconds=0.05) as server:
         for version in range(2, count + 2):
             soak.publish(version)
             while available_versions(server) != [version]:

@@ -33,6 +33,8 @@ BUNDLES = {
     "1 bit, one range with an offset": coded_bundle(1, 1, dim=5, per_tensor=True, symmetric=False),
     "stored by blocks": coded_bundle(4, 4),
 }
+# To load two models and to ask both everything takes ten times as long as to read them.
+ANSWERED = ("float32", "2 bits, users 8", "4 bits, one range", "stored by blocks")
 EVERY_ITEM = 41
 
 
@@ -116,6 +118,9 @@ def test_write_read_write_gives_the_same_model(bundle, tmp_path):
     check_is(found, bundle)
     second = export_exact(found, tmp_path, ExportConfig(default_k=3), 2)
     assert (first / METADATA_FILE).read_text() == (second / METADATA_FILE).read_text()
+    check_is(read_bundle(second), bundle)
+    if all(bundle is not BUNDLES[name] for name in ANSWERED):
+        return
     before, after = answers_of(first, bundle), answers_of(second, bundle)
     assert before.keys() == after.keys()
     for name, values in before.items():

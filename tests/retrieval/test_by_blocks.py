@@ -60,7 +60,8 @@ def searches(request):
                 tf.TensorSpec([], tf.int32),
                 tf.TensorSpec([None, None], tf.int64),
                 tf.TensorSpec([None], tf.string),
-            ]
+            ],
+            autograph=False,
         )
         def search(user_index, k, listed, category):
             queries = users.queries(user_index)

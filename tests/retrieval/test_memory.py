@@ -31,7 +31,7 @@ index = ExactTopK(items)
 
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.int64),
-                              tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)])
+                              tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)], autograph=False)
 def answer(user_index, excluded, category, k):
     blocked = block_any(seen.blocked(user_index), block_listed(excluded, N))
     blocked = blocked.within(item_filter, item_filter.wanted(category))

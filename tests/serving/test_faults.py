@@ -238,7 +238,7 @@ def resident_bytes():
 
 
 def test_reloads_do_not_add_up(tmp_path, publish, eventually):
-    """Each version has 16 MB of weights: what stayed of 45 of them would be 720 MB."""
+    """Each version has 16 MB of weights: what stayed of 15 of them would be 240 MB."""
 
     class Heavy(tf.Module):
         def __init__(self):
@@ -264,7 +264,7 @@ def test_reloads_do_not_add_up(tmp_path, publish, eventually):
     with Server(tmp_path / "export", grpc_port=0, rest_port=0, poll_seconds=0.02) as server:
         sizes = []
         with Client(f"127.0.0.1:{server.grpc_port}", timeout=60) as client:
-            for version in range(2, 52):
+            for version in range(2, 20):
                 put(version)
                 eventually(lambda version=version: server.manager.served()["hqgnn"] == version, f"version {version}")
                 client.predict("serving_default", {"user_id": np.array([b"a"], object)})
@@ -274,4 +274,4 @@ def test_reloads_do_not_add_up(tmp_path, publish, eventually):
                 )
                 sizes.append(resident_bytes())
                 (model_dir / str(version - 1)).unlink()
-    assert sizes[-1] - min(sizes[3:8]) < 100 << 20, [size >> 20 for size in sizes]
+    assert sizes[-1] - min(sizes[:4]) < 100 << 20, [size >> 20 for size in sizes]

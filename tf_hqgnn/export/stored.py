@@ -13,6 +13,8 @@ from tf_hqgnn.types import Array, InputError
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "VARIABLE_VALUE"
+# What TensorFlow's reader of checkpoints raises where bytes are missing or wrong.
+_DAMAGED = (tf.errors.OpError, ValueError, IndexError, RuntimeError)
 # In exports of version 0.1 every attribute was private, and these had other names, too.
 _NAMES_OF_0_1 = {"keys": "_ids", "item_filter": "_filter", "hop_map": "_map"}
 
@@ -33,9 +35,8 @@ class StoredModel:
         try:
             self._reader = tf.train.load_checkpoint(path)
             self._graph = TrackableObjectGraph.FromString(self._reader.get_tensor(_GRAPH))
-        except (tf.errors.OpError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{self._name}: the variables of this SavedModel can't be read: {reason}") from error
+        except _DAMAGED as error:
+            raise self._unreadable(error) from error
 
     def __contains__(self, path: str) -> bool:
         return self._key(path) is not None
@@ -44,9 +45,13 @@ class StoredModel:
         """The value of the variable at `path`, names joined by "/".
 
         Raises:
-          InputError: There is none.
+          InputError: There is none, or its bytes are damaged.
         """
-        value: Array = self._reader.get_tensor(self._existing(path))
+        key = self._existing(path)
+        try:
+            value: Array = self._reader.get_tensor(key)
+        except _DAMAGED as error:
+            raise self._unreadable(error) from error
         return value
 
     def size(self, path: str) -> int:
@@ -62,6 +67,12 @@ class StoredModel:
         """How many elements the list at `path` has; 0 if there is none."""
         node = self._find(path)
         return 0 if node is None else sum(child.local_name.isdecimal() for child in node.children)
+
+    def _unreadable(self, error: Exception) -> InputError:
+        reason = " ".join(str(error).split())
+        return InputError(
+            f"{self._name}: the variables of this SavedModel can't be read: {reason}; export the run again"
+        )
 
     def _existing(self, path: str) -> str:
         key = self._key(path)
