@@ -1,10 +1,10 @@
 """The wheel, from an empty folder, in environments with nothing else: newest and lowest releases, every Python."""
 
-import os
 import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from clean import ROOT, SUPPORTED, UV, Environment, Stranger, pythons, unknown_user
@@ -89,7 +89,7 @@ def test_wherever_and_whoever(odd, place, case):
         cwd.chmod(0o555)
     if case == "other temporary folder":
         stranger.variables["TMPDIR"] = "/dev/shm"
-        assert os.stat("/dev/shm").st_dev != os.stat(out).st_dev
+        assert Path("/dev/shm").stat().st_dev != Path(out).stat().st_dev
     stranger.journey(out)
     stranger.serve(out / "export")
     assert everything(cwd) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -116,7 +115,7 @@ def publish(saved_models, tmp_path) -> Callable[..., Path]:
         target = tmp_path / "export" / model / str(version)
         temporary = target.parent / f".tmp-{version}"
         shutil.copytree(saved_models[mark], temporary)
-        os.rename(temporary, target)
+        temporary.rename(target)
         return target
 
     return publish

@@ -204,7 +204,7 @@ def test_one_request_that_fails_does_not_fail_the_others(busy):
 
 def test_an_answer_that_can_not_be_written_fails_alone(busy):
     server = busy()
-    waiting = [server.ask(["a"], finish=lambda outputs: 1 / 0), server.ask(["b"])]
+    waiting = [server.ask(["a"], finish=lambda _outputs: 1 / 0), server.ask(["b"])]
     server.go_on()
     with pytest.raises(ZeroDivisionError):
         waiting[0].result(60)

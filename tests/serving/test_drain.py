@@ -4,7 +4,6 @@ import collections
 import contextlib
 import http.client
 import json
-import os
 import re
 import resource
 import signal
@@ -14,6 +13,7 @@ import sys
 import threading
 import urllib.request
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 import pytest
@@ -147,7 +147,7 @@ def test_descriptors_used_up_by_others_keep_nobody_out(export_dir):
                     client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
                     if number % 2:
                         client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
-        assert len(os.listdir(f"/proc/{process.pid}/fd")) < limit
+        assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < limit
         url = f"http://127.0.0.1:{rest_port}/v1/models/hqgnn"
         with urllib.request.urlopen(url, timeout=60) as response:
             assert b"AVAILABLE" in response.read()

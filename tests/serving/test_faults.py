@@ -5,6 +5,7 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -132,7 +133,8 @@ def test_deadlines_of_a_millisecond_end_as_such_and_leave_nothing_behind(shared_
     eventually(lambda: lease.in_flight == 0, "no request holds the version")
 
 
-def test_a_deadline_that_has_passed_is_not_run(shared_server, channel, monkeypatch):
+@pytest.mark.usefixtures("shared_server")
+def test_a_deadline_that_has_passed_is_not_run(channel, monkeypatch):
     """The deadline reaches the queue: with a clock that is always past it nothing runs."""
     monkeypatch.setattr("tf_hqgnn.serving.batching._Task.is_too_late", lambda self: self.deadline is not None)
     predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
@@ -233,11 +235,11 @@ def test_requests_beyond_the_limits_are_refused_over_both_protocols(export_dir):
 
 
 def resident_bytes():
-    with open("/proc/self/status", encoding="ascii") as file:
+    with Path("/proc/self/status").open(encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
 
 
-def test_reloads_do_not_add_up(tmp_path, publish, eventually):
+def test_reloads_do_not_add_up(tmp_path, eventually):
     """Each version has 16 MB of weights: what stayed of 15 of them would be 240 MB."""
 
     class Heavy(tf.Module):
@@ -269,7 +271,7 @@ def test_reloads_do_not_add_up(tmp_path, publish, eventually):
                 eventually(lambda version=version: server.manager.served()["hqgnn"] == version, f"version {version}")
                 client.predict("serving_default", {"user_id": np.array([b"a"], object)})
                 eventually(
-                    lambda version=version: all(status.state != 40 for status in server.manager.status("hqgnn")),
+                    lambda: all(status.state != 40 for status in server.manager.status("hqgnn")),
                     "the one before is unloaded",
                 )
                 sizes.append(resident_bytes())

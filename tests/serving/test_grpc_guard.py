@@ -90,7 +90,8 @@ def test_more_calls_than_there_may_be_are_unavailable_and_none_is_cancelled(expo
     assert f'request_count{{model_name="",status="UNAVAILABLE"}} {codes["UNAVAILABLE"]}' in text
 
 
-def test_beyond_the_limit_health_and_status_are_answered(shared_server, channel, monkeypatch):
+@pytest.mark.usefixtures("shared_server")
+def test_beyond_the_limit_health_and_status_are_answered(channel, monkeypatch):
     monkeypatch.setattr(grpc_guard, "MAX_CALLS", 0)
     with pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary(PREDICT)(predict_request(), timeout=60)
@@ -172,7 +173,7 @@ def test_bytes_in_flight_are_limited_in_total(export_dir, monkeypatch):
             assert predict(content, timeout=60)
 
 
-def test_stop_ends_watchers_and_half_sent_calls_and_lets_calls_end(export_dir, monkeypatch, eventually):
+def test_stop_ends_watchers_and_half_sent_calls_and_lets_calls_end(export_dir, eventually):
     server = Server(export_dir, grpc_port=0, rest_port=0, grace_seconds=600).start()
     address = f"127.0.0.1:{server.grpc_port}"
     with grpc.insecure_channel(address) as channel, HalfSent(address) as half:

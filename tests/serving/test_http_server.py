@@ -164,7 +164,7 @@ def test_beyond_the_cap_the_connection_that_waits_longest_goes(start, connect, c
     assert len(caplog.records) == 1
 
 
-def test_no_descriptor_left_is_one_line_of_log_and_passes(start, connect, caplog, monkeypatch, eventually):
+def test_no_descriptor_left_is_one_line_of_log_and_passes(start, caplog, monkeypatch):
     server, _ = start()
     accept = socket.socket.accept
     failures = iter([OSError(24, "Too many open files")] * 20)

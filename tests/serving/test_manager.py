@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -70,7 +71,7 @@ def test_a_version_in_use_is_unloaded_when_its_last_request_ends(manager, publis
 def test_the_old_version_answers_while_the_new_one_loads(manager, publish, eventually, monkeypatch):
     loading, go_on = futures.Future(), futures.Future()
 
-    def slow_warm_up(loaded, path):
+    def slow_warm_up(*_):
         loading.set_result(None)
         go_on.result(timeout=30)
         return 0
@@ -87,13 +88,13 @@ def test_the_old_version_answers_while_the_new_one_loads(manager, publish, event
 
 
 def test_a_broken_version_leaves_the_old_one_and_is_tried_again_when_mended(
-    manager, publish, saved_models, export_dir, eventually
+    manager, saved_models, export_dir, eventually
 ):
     broken = export_dir / "hqgnn" / ".tmp"
     shutil.copytree(saved_models[200], broken)
     content = (broken / "saved_model.pb").read_bytes()
     (broken / "saved_model.pb").write_bytes(content[:1000])
-    os.rename(broken, export_dir / "hqgnn" / "2")
+    broken.rename(export_dir / "hqgnn" / "2")
     eventually(lambda: states(manager).get(2) == "END", "version 2 has failed")
     assert "is damaged or cut short" in failure(manager, 2).message
     assert failure(manager, 2).code == grpc.StatusCode.DATA_LOSS
@@ -113,7 +114,7 @@ def test_a_version_whose_warm_up_fails_leaves_the_old_one(manager, publish, expo
     (target / "assets.extra").mkdir()
     with tf.io.TFRecordWriter(str(target / WARMUP_FILE)) as writer:
         writer.write(log.SerializeToString())
-    os.rename(target, export_dir / "hqgnn" / "2")
+    target.rename(export_dir / "hqgnn" / "2")
     eventually(lambda: states(manager).get(2) == "END", "version 2 has failed")
     assert 'warm-up record 1 of tf_serving_warmup_requests: Serving signature key "x"' in failure(manager, 2).message
     assert best_score(manager) == 100
@@ -164,14 +165,14 @@ def test_a_load_that_lacks_file_descriptors_is_tried_again(manager, publish, eve
     held = []
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = publish(".held", mark=200)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 16, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 16, limits[1]))
     try:
         with contextlib.suppress(OSError):
             while True:
                 held.append(os.open(os.devnull, os.O_RDONLY))
         # One is left, so that the folder can be looked into.
         os.close(held.pop())
-        os.rename(target, target.with_name("2"))
+        target.rename(target.with_name("2"))
         eventually(lambda: states(manager).get(2) == "END", "version 2 has failed")
         assert failure(manager, 2).code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert best_score(manager) == 100
@@ -207,7 +208,7 @@ def test_names_that_could_forge_a_log_are_not_served(manager, publish, eventuall
     assert manager.served() == {"hqgnn": 1}
 
 
-def test_a_version_still_being_written_waits(export_dir, saved_models, publish, eventually):
+def test_a_version_still_being_written_waits(export_dir, publish, eventually):
     """With looks an hour apart everything counts as freshly written, so nothing is loaded at the first look."""
     publish(2, mark=200)
     model = ModelManager(export_dir, poll_seconds=3600)
@@ -220,7 +221,7 @@ def test_a_version_still_being_written_waits(export_dir, saved_models, publish, 
         model.stop()
 
 
-def test_content_that_changes_while_it_loads_is_not_served(manager, publish, export_dir, eventually, monkeypatch):
+def test_content_that_changes_while_it_loads_is_not_served(manager, publish, eventually, monkeypatch):
     real = loader._warm_up
 
     def warm_up(loaded, path):
@@ -292,7 +293,7 @@ def test_what_is_not_there_is_not_found(manager):
         manager.status("hqgnn", 9)
 
 
-def test_the_list_of_ended_versions_stays_short(manager, publish, export_dir, eventually):
+def test_the_list_of_ended_versions_stays_short(manager, export_dir, eventually):
     for version in range(2, 24):
         (export_dir / "hqgnn" / str(version)).mkdir()
         eventually(lambda version=version: states(manager).get(version) == "END", f"version {version} has failed")

@@ -116,7 +116,8 @@ def available(server):
         ("model_version_policy { specific { versions: 1 versions: 2 versions: 9 } }", [1, 2]),
     ],
 )
-def test_the_policy_says_which_versions_are_served(versions, start, policy, served):
+@pytest.mark.usefixtures("versions")
+def test_the_policy_says_which_versions_are_served(start, policy, served):
     server = start(config("export/hqgnn", policy))
     assert available(server) == served
     for version in served:
@@ -126,14 +127,16 @@ def test_the_policy_says_which_versions_are_served(versions, start, policy, serv
         assert refused(lambda version=version: ask(server, version))[0] == "NOT_FOUND"
 
 
-def test_latest_two_go_on_with_a_new_version(versions, start, publish, eventually):
+@pytest.mark.usefixtures("versions")
+def test_latest_two_go_on_with_a_new_version(start, publish, eventually):
     server = start(config("export/hqgnn", "model_version_policy { latest { num_versions: 2 } }"))
     publish(4, mark=200)
     eventually(lambda: available(server) == [3, 4], "versions 3 and 4 are served")
     assert ask(server) == (4, 200)
 
 
-def test_labels_lead_to_versions_over_grpc_and_rest(versions, start):
+@pytest.mark.usefixtures("versions")
+def test_labels_lead_to_versions_over_grpc_and_rest(start):
     server = start(CANARY)
     assert ask(server, label="stable") == (1, 100)
     assert ask(server, label="canary") == (2, 200)
@@ -146,7 +149,8 @@ def test_labels_lead_to_versions_over_grpc_and_rest(versions, start):
             assert json.loads(response.read())["predictions"][0]["score"][0] == score
 
 
-def test_a_reload_moves_labels_and_versions_and_rolls_back(versions, start, tmp_path, eventually):
+@pytest.mark.usefixtures("versions")
+def test_a_reload_moves_labels_and_versions_and_rolls_back(start, tmp_path, eventually):
     server = start(CANARY)
     path = tmp_path / "export" / "hqgnn"
     both = "model_version_policy { specific { versions: 1 versions: 2 } }"
@@ -161,7 +165,8 @@ def test_a_reload_moves_labels_and_versions_and_rolls_back(versions, start, tmp_
     assert ask(server) == (3, 100)
 
 
-def test_a_reload_drops_and_brings_back_models(versions, start, publish, tmp_path):
+@pytest.mark.usefixtures("versions")
+def test_a_reload_drops_and_brings_back_models(start, publish, tmp_path):
     publish(5, mark=200, model="other")
     server = start('model_config_list { config { name: "hqgnn" base_path: "export/hqgnn" } config { name: "other" '
                    'base_path: "export/other" } }')  # fmt: skip
@@ -185,7 +190,8 @@ def test_a_server_of_a_directory_can_be_reloaded_and_looks_for_models_no_more(
     assert server.manager.served() == {"hqgnn": 1}
 
 
-def test_no_request_fails_while_versions_labels_and_models_change(versions, start, publish, tmp_path):
+@pytest.mark.usefixtures("versions")
+def test_no_request_fails_while_versions_labels_and_models_change(start, publish, tmp_path):
     """The label moves to another version, the one it was on goes, and a second model loads, over and over."""
     publish(5, mark=200, model="other")
     one = 'model_version_policy { specific { versions: 1 } } version_labels { key: "stable" value: 1 }'
@@ -229,7 +235,8 @@ def test_no_request_fails_while_versions_labels_and_models_change(versions, star
     assert all(score == scores[version] for version, score in answers)
 
 
-def test_a_label_may_be_on_a_version_that_the_same_reload_loads_but_not_on_one_that_goes(versions, start, tmp_path):
+@pytest.mark.usefixtures("versions")
+def test_a_label_may_be_on_a_version_that_the_same_reload_loads_but_not_on_one_that_goes(start, tmp_path):
     server = start(config("export/hqgnn", "model_version_policy { specific { versions: 1 } }"))
     path = tmp_path / "export" / "hqgnn"
     two = "model_version_policy { specific { versions: 2 } }"
@@ -248,7 +255,8 @@ def test_a_server_of_a_directory_refuses_reloads_unless_told(server, export_dir)
     assert ask(server) == (1, 100)
 
 
-def test_wrong_reloads_are_refused_and_change_nothing(versions, start, tmp_path):
+@pytest.mark.usefixtures("versions")
+def test_wrong_reloads_are_refused_and_change_nothing(start, tmp_path):
     server = start(CANARY)
     path = tmp_path / "export" / "hqgnn"
     elsewhere = tmp_path / "secret"
@@ -287,7 +295,8 @@ def test_wrong_reloads_are_refused_and_change_nothing(versions, start, tmp_path)
     assert available(server) == [1, 2]
 
 
-def test_a_path_is_only_opened_as_the_server_was_told_it(versions, start, tmp_path):
+@pytest.mark.usefixtures("versions")
+def test_a_path_is_only_opened_as_the_server_was_told_it(start, tmp_path):
     """A request may spell a known path as it likes; through a symbolic link ".." would lead elsewhere."""
     server = start(config("export/hqgnn"))
     (tmp_path / "secret" / "inner").mkdir(parents=True)
@@ -296,7 +305,8 @@ def test_a_path_is_only_opened_as_the_server_was_told_it(versions, start, tmp_pa
     assert ask(server) == (3, 100)
 
 
-def test_a_reload_without_a_version_that_loads_says_so(versions, start, tmp_path):
+@pytest.mark.usefixtures("versions")
+def test_a_reload_without_a_version_that_loads_says_so(start, tmp_path):
     """What can be served is."""
     server = start('model_config_list { config { name: "hqgnn" base_path: "export/hqgnn" } config { name: "none" '
                    'base_path: "export/none" } }')  # fmt: skip
@@ -322,12 +332,13 @@ def test_wrong_config_files_are_explained(start, text, message):
         start(text)
 
 
-def test_either_a_directory_or_a_config_file_is_needed(export_dir):
+def test_either_a_directory_or_a_config_file_is_needed():
     with pytest.raises(InputError, match="expected either an export directory or a model config file"):
         Server(None)
 
 
-def test_scores_of_two_served_versions_do_not_mix_in_a_batch(versions, start):
+@pytest.mark.usefixtures("versions")
+def test_scores_of_two_served_versions_do_not_mix_in_a_batch(start):
     server = start(CANARY)
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "hqgnn"

@@ -227,7 +227,7 @@ def test_serve_takes_tf_servings_files(export_dir, tmp_path, monkeypatch):
 
 
 def test_a_signal_while_models_load_ends_it(export_dir, monkeypatch):
-    monkeypatch.setattr(Server, "start", lambda self: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(Server, "start", lambda _self: signal.raise_signal(signal.SIGTERM))
     serve(export_dir, grpc_port=0, rest_port=0)
 
 

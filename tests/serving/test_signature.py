@@ -67,7 +67,7 @@ def test_requests_that_do_not_fit_are_invalid_arguments(inputs, output_filter, m
 
 
 def test_an_op_that_fails_keeps_its_code():
-    def fail(a, n):
+    def fail(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "too much [[node x]]")
 
     with pytest.raises(ServingError, match=r"^too much$") as caught:

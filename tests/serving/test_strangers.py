@@ -125,7 +125,8 @@ def test_wrong_names_are_shortened(predict, channel, name):
         assert "\n" not in details
 
 
-def test_bytes_that_are_no_utf8_in_an_example(shared_server, saved_models, tmp_path):
+@pytest.mark.usefixtures("shared_server")
+def test_bytes_that_are_no_utf8_in_an_example(tmp_path):
     """TensorFlow's Python can't make its error of a message that isn't UTF-8."""
 
     class Parses(tf.Module):
@@ -159,7 +160,7 @@ def test_strings_full_of_commas_are_read():
     assert len(parse_body(body)["instances"]) == 2
 
 
-def test_a_request_of_garbage(predict, channel):
+def test_a_request_of_garbage(channel):
     call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     for content in (b"\xff" * 100, b"\x0a", b"\x00" * (1 << 17)):
         with pytest.raises(grpc.RpcError) as caught:

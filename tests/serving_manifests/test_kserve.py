@@ -121,20 +121,23 @@ def test_the_policies_of_our_own_pods_alone_would_cut_kserve_off():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda runtime, service, _: runtime["spec"]["containers"][0]["args"].__setitem__(0, "--port=8500"), "9000"),
-        (lambda runtime, service, _: service["spec"]["predictor"]["model"].update(runtime="x"), "no such runtime"),
-        (lambda runtime, service, _: service["metadata"].update(name="other"), "another port or model"),
-        (lambda runtime, service, _: runtime["spec"]["containers"][0].update(name="server"), "kserve-container"),
-        (lambda runtime, service, _: runtime["spec"]["containers"][0].update(image="serving:2"), "isn't pinned"),
+        (lambda runtime, _service, _: runtime["spec"]["containers"][0]["args"].__setitem__(0, "--port=8500"), "9000"),
+        (lambda _runtime, service, _: service["spec"]["predictor"]["model"].update(runtime="x"), "no such runtime"),
+        (lambda _runtime, service, _: service["metadata"].update(name="other"), "another port or model"),
+        (lambda runtime, _service, _: runtime["spec"]["containers"][0].update(name="server"), "kserve-container"),
+        (lambda runtime, _service, _: runtime["spec"]["containers"][0].update(image="serving:2"), "isn't pinned"),
         (
-            lambda runtime, service, _: service["spec"]["predictor"].pop("automountServiceAccountToken"),
+            lambda _runtime, service, _: service["spec"]["predictor"].pop("automountServiceAccountToken"),
             "service account token",
         ),
-        (lambda runtime, service, policies: policies.pop(1), "client reaches []"),
-        (lambda runtime, service, policies: policies[1]["spec"]["ingress"][0].pop("from"), "lets anyone in"),
-        (lambda runtime, service, policies: policies[2]["spec"]["ingress"][0]["ports"].pop(), "knative-serving reach"),
+        (lambda _, __, policies: policies.pop(1), "client reaches []"),
+        (lambda _, __, policies: policies[1]["spec"]["ingress"][0].pop("from"), "lets anyone in"),
         (
-            lambda runtime, service, policies: policies[1]["spec"]["podSelector"].update(matchLabels={"app": "hqgnn"}),
+            lambda _, __, policies: policies[2]["spec"]["ingress"][0]["ports"].pop(),
+            "knative-serving reach",
+        ),
+        (
+            lambda _, __, policies: policies[1]["spec"]["podSelector"].update(matchLabels={"app": "hqgnn"}),
             "client reaches []",
         ),
     ],

@@ -315,7 +315,8 @@ def test_all_pods_of_a_deployment_and_its_config_map(kubectl, servers, config, c
     assert calls[-1] == "shop delete configmap tf-serving-label-lock"
 
 
-def test_a_pod_that_started_meanwhile(kubectl, servers, config, capsys):
+@pytest.mark.usefixtures("servers")
+def test_a_pod_that_started_meanwhile(kubectl, config, capsys):
     (kubectl / "pods-after").write_text((kubectl / "pods").read_text() + " pod-1")
     assert in_namespace(config, *move("canary", 7)) == 1
     assert (

@@ -37,5 +37,14 @@ class EventLoopThread:
         """Ends the thread. Work given to `asyncio.to_thread` that still goes on isn't waited for."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        # A task that is dropped unfinished writes pages of log when it is collected.
+        self._loop.run_until_complete(_cancel_tasks())
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._loop.close()
+
+
+async def _cancel_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
