@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class FittedModel:
         self.bundle = ServingBundle.from_run(self.run)
         self.form = _form(packed, self.run.dataset)
         self._module: ServingModule | None = None
+        self._functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {}
         for table, items in self.additions:
             self._extend(table, items)
 
@@ -80,7 +81,10 @@ class FittedModel:
 
     def predict(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of a signature, strings as objects of bytes."""
-        outputs = getattr(self.module, signature)(**{name: tf.constant(value) for name, value in inputs.items()})
+        if signature not in self._functions:
+            # Called as such a function, TensorFlow warns of every model after the fourth in a process.
+            self._functions[signature] = getattr(self.module, signature).get_concrete_function()
+        outputs = self._functions[signature](**{name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
     def score(self, users: Array, items: Array) -> tuple[Float32Array, Array]:
@@ -149,6 +153,7 @@ class FittedModel:
     def _extend(self, table: InteractionTable, items: ItemCatalogue | None) -> dict[str, int]:
         self.bundle, counts = extend(self.bundle, table, items)
         self._module = None
+        self._functions = {}
         if items is not None and items.title is not None:
             titles = dict(self.form.titles or {}) | dict(zip(items.item_ids, items.title))
             self.form = replace(self.form, titles=titles)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -76,7 +76,7 @@ class Queries(abc.ABC):
         """
         k = _check_k(k)
         texts = self._all_users() if isinstance(users, str) and users == ALL else id_texts("users", users)
-        form = self._form(users=users)
+        form = _as_asked(self._form(users=users), users)
         wishes = _Wishes(len(texts), exclude, category)
         answers = _Answers(form, k)
         for part in _chunks(len(texts)):
@@ -107,6 +107,9 @@ class Queries(abc.ABC):
         """
         k = _check_k(k)
         names: tuple[ObjectArray, IdType]
+        if hasattr(histories, "to_dict") and library_of(histories) is None:
+            # A column of lists of pandas, whose index says whose they are.
+            histories = histories.to_dict()
         if isinstance(histories, Mapping):
             names = id_texts("histories", list(histories)), self._form(users=list(histories)).user_id
             lists = list(histories.values())
@@ -139,7 +142,7 @@ class Queries(abc.ABC):
         """
         k = _check_k(k)
         texts = id_texts("items", items)
-        form = self._form(items=items)
+        form = _as_asked(self._form(items=items), items)
         answers = _Answers(form, k)
         for part in _chunks(len(texts)):
             inputs = {"item_id": _encoded(texts[part]), "k": self._k(k)}
@@ -246,17 +249,27 @@ def make_table(
     """
     import narwhals as nw
 
-    data = {name: values.tolist() if values.dtype == object else values for name, (values, _) in columns.items()}
+    data = {name: values for name, (values, _) in columns.items()}
     if form.titles is not None and item_texts is not None:
-        data["title"] = [form.titles.get(text, "") for text in item_texts]
-    table = nw.from_dict(data, backend=form.library).to_native()
-    if form.library == "pandas":
-        for name, (values, id_type) in columns.items():
-            if id_type is not None and id_type.pandas and (values.dtype != object or id_type.is_text):
-                table[name] = table[name].astype(id_type.pandas)
-            elif not len(values) and values.dtype == object:
-                table[name] = table[name].astype(object)
+        data["title"] = as_objects([form.titles.get(text, "") for text in item_texts])
+    if form.library == "polars":
+        # Polars wants lists where NumPy has objects, and can't tell a type where there are none.
+        types = {name: _polars_type(values) for name, values in data.items()}
+        lists = {name: values.tolist() if values.dtype == object else values for name, values in data.items()}
+        return nw.from_dict(lists, schema=types, backend="polars").to_native()
+    table = nw.from_dict(data, backend="pandas").to_native()
+    for name, (values, id_type) in columns.items():
+        if id_type is not None and id_type.pandas and (values.dtype != object or id_type.is_text):
+            table[name] = table[name].astype(id_type.pandas)
     return table
+
+
+def _polars_type(values: Array) -> Any:
+    import narwhals as nw
+
+    if values.dtype == object:
+        return nw.Binary if len(values) and isinstance(values[0], bytes) else nw.String
+    return {"bool": nw.Boolean}.get(values.dtype.name) or getattr(nw, values.dtype.name.title().replace("Ui", "UI"))
 
 
 def decoded(texts: ObjectArray, id_type: IdType) -> Array:
@@ -265,6 +278,11 @@ def decoded(texts: ObjectArray, id_type: IdType) -> Array:
         return id_type.decode(texts)
     except ValueError:
         return texts
+
+
+def _as_asked(form: AnswerForm, ids: Any) -> AnswerForm:
+    """The form of an answer to a column of polars, which is polars whatever the log was."""
+    return replace(form, library="polars") if type(ids).__module__.startswith("polars") else form
 
 
 def asked_type(values: Any) -> IdType:

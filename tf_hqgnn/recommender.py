@@ -119,8 +119,9 @@ class Recommender(LocalQueries):
     ) -> Recommender:
         """Goes on from what was learnt with a later log: all that is known, and the new log besides.
 
-        Users and items keep their rows, new ones start among them, and `training.warm_epochs` train them all. The
-        propagation stays the one that was found. Without a `fit` before it this is `fit`.
+        Users and items keep their rows, new ones start among them, and `training.warm_epochs` train them all. Where
+        nothing is trained (`training.max_epochs` is 0) all rows are made anew. The propagation stays the one that was
+        found. Without a `fit` before it this is `fit`.
 
         Args:
           new_log: as `log` of `fit`.
@@ -149,7 +150,7 @@ class Recommender(LocalQueries):
             dataset = extend_dataset(before, read.table, about, bad_rows)
         form = model.form
         kept = LogInput(read.table, {"user_id": form.user_id, "item_id": form.item_id}, form.library)
-        return self._train(dataset, kept, config, run_dir=run_dir, state=state)
+        return self._train(dataset, kept, config, run_dir=run_dir, state=state if config.training.max_epochs else None)
 
     def add_items(self, log: Any, *, items: Any = None, columns: Mapping[str, Any] | None = None) -> Recommender:
         """Adds the new items of a log without training, as `tf-hqgnn add-items` does.

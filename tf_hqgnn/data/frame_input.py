@@ -18,7 +18,7 @@ from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.data.time_units import time_unit
 from tf_hqgnn.types import InputError
 
-_BATCH_ROWS = 1 << 19
+BATCH_ROWS = 1 << 19
 
 
 def log_frame(table: Any, name: str, columns: Mapping[str, Any] | None = None) -> Frame:
@@ -48,8 +48,8 @@ def read_frame(frame: Frame, log: BadRowLog, min_rating: float | None) -> Intera
     columns = tuple(column for column in (*ID_COLUMNS, *NUMBER_COLUMNS) if column in frame.table.schema.names)
     numbers = [column for column in columns if column not in ID_COLUMNS]
     chunks = []
-    for start in range(0, rows, _BATCH_ROWS):
-        chunk = good_rows(name, _batch(frame.table.slice(start, _BATCH_ROWS)), numbers, start + 1, log)
+    for start in range(0, rows, BATCH_ROWS):
+        chunk = good_rows(name, _batch(frame.table.slice(start, BATCH_ROWS)), numbers, start + 1, log)
         if len(chunk.user_id):
             chunks.append(chunk)
     if rows and not chunks:

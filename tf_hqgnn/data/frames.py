@@ -16,6 +16,11 @@ from tf_hqgnn.data.id_types import IdType
 from tf_hqgnn.types import Array, InputError
 
 _EXPECTED = "a pandas or polars DataFrame, an Arrow table, a scipy sparse matrix or a path"
+# What others call the ids, without what separates words.
+_OTHER_NAMES = {
+    "user_id": re.compile("(user|customer|visitor|reviewer|account|member|person)(id|s)?"),
+    "item_id": re.compile("(item|movie|product|article|track|song|artist|book|business|recipe|parentasin|asin)(id|s)?"),
+}
 _ADVICE = "expected one type of strings or integers in it: cast the column"
 
 
@@ -125,8 +130,7 @@ def _cure(absent: Sequence[str], found: Sequence[Any], index: Sequence[Any]) -> 
         return "the index has that name: pass .reset_index()"
     names = {}
     for column in absent:
-        stem = column.removesuffix("_id")
-        meant = [one for one in found if re.sub("[^a-z]", "", str(one).lower()) in (stem, f"{stem}id", f"{stem}s")]
+        meant = [one for one in found if _OTHER_NAMES[column].fullmatch(re.sub("[^a-z]", "", str(one).lower()))]
         names[column] = meant[0] if meant else "..."
     return f"rename the columns, or pass columns={names}"
 
@@ -146,17 +150,12 @@ def _column(table: Any, place: int) -> tuple[pa.Array | pa.ChunkedArray, str]:
     kind = str(series.dtype)
     if kind.startswith("Sparse"):
         series = series.sparse.to_dense()
-    if kind == "object":
-        _check_one_type(series)
-    return pa.array(series, from_pandas=True), kind
-
-
-def _check_one_type(series: Any) -> None:
-    """Says plainly what Arrow says of a column of several types."""
-    types = {type(value) for value in series[series.notna()]}
-    numbers = {one for one in types if issubclass(one, int | float | np.number) and one is not bool}
-    if len(types) > 1 and types != numbers and not all(issubclass(one, str) for one in types):
-        raise TypeError(f"it holds {' and '.join(sorted(one.__name__ for one in types))}")
+    try:
+        return pa.array(series, from_pandas=True), kind
+    except (pa.ArrowException, TypeError) as error:
+        # Arrow's words are about its own types.
+        types = sorted({type(value).__name__ for value in series[series.notna()]})
+        raise TypeError(f"it holds {' and '.join(types)}") from error
 
 
 def _whole_numbers(values: pa.Array | pa.ChunkedArray, name: str, column: str) -> pa.Array | pa.ChunkedArray:
