@@ -161,9 +161,12 @@ def test_dropout_follows_from_seed_and_step():
     assert not dropped(layer((adjacency, e), training=False)).any()
 
 
-def test_dropout_needs_a_step(graph):
-    with pytest.raises(ValueError, match="pass `step`, got None"):
-        NGCFConvolution(1, 0.1)((graph.normalized_adjacency(), tf.ones([8, DIM])), training=True)
+def test_dropout_without_a_step_drops_others_each_time():
+    layer = NGCFConvolution(1, 0.3, graph=tf.sparse.from_dense(np.eye(500, dtype=np.float32)))
+    first, second = (layer(tf.ones([500, 8]), training=True).numpy()[:, 8:] == 0 for _ in range(2))
+    for dropped in (first, second):
+        assert abs(dropped.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / dropped.size)
+    assert abs(np.mean(first == second) - 0.58) < 5 * np.sqrt(0.58 * 0.42 / first.size)
 
 
 @pytest.mark.parametrize(

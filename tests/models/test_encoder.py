@@ -107,10 +107,15 @@ def test_config_round_trip_and_bind(graph):
     assert isinstance(second.encoder, GraphEncoder)
     # In which Keras notes the shapes that a layer was built for: tuples or, once through JSON, lists.
     assert json.loads(json.dumps(second.get_config())) == config["config"]
-    with pytest.raises(ValueError, match=r"no graph to convolve over: call bind\(graph\) first"):
+    with pytest.raises(ValueError, match="isn't there yet: load or set the weights of the model first"):
         second(BATCH)
     second.encoder.bind(graph)
     np.testing.assert_array_equal(first(BATCH), second(BATCH))
+
+
+def test_an_encoder_without_a_graph_says_so():
+    with pytest.raises(ValueError, match=r"no graph to convolve over: call bind\(graph\) first"):
+        GraphEncoder(LightGCNConvolution(1)).encode_tables(tf.ones([4, 2]), tf.ones([5, 2]))
 
 
 def test_tables_must_fit_the_graph(graph):

@@ -10,8 +10,7 @@ import tensorflow as tf
 from tensorflow.python.ops.linalg.sparse.sparse_csr_matrix_ops import CSRSparseMatrix, matmul
 
 
-@dataclass(frozen=True, eq=False)
-class NormalizedAdjacency:
+class NormalizedAdjacency(tf.Module):
     """A = D^-p [[0, R], [R^T, 0]] D^-p over users (first) and items, held as TensorFlow's CSR matrix.
 
     R is 1 where a user interacted with an item, D the diagonal of degrees, p the exponent. A node without an edge has
@@ -19,13 +18,16 @@ class NormalizedAdjacency:
 
     Of the ways in `benchmarks/sparse_product.py`, TensorFlow's CSR product shares the fastest place on two cores with
     `tf.sparse.sparse_dense_matmul`, which runs on one core only and holds 40 bytes an edge against 16. It has kernels
-    for CPU and GPU, none for XLA. A SavedModel can't hold the matrix as a constant: pass `to_sparse_tensor()` to the
-    model as an input, convert it there with `from_sparse_tensor`, and save with
-    `tf.saved_model.SaveOptions(experimental_custom_gradients=False)`.
+    for CPU and GPU, none for XLA.
+
+    A tf.function makes the matrix anew from its entries each time it runs, which takes less than one product and holds
+    another 40 bytes an edge: a SavedModel can hold the entries, the matrix it can't. `as_constant()` avoids both for
+    functions that are never saved, such as a training step.
 
     Args:
       matrix: [num_nodes, num_nodes], float32 or float64.
       norm_bound: A proven upper bound of the spectral norm |A|_2; 1 for exponents from 1/2 on.
+      entries: What `matrix` was made of, if that was while a TensorFlow graph was built; None for a matrix of values.
 
     Raises:
       ValueError: `norm_bound` is negative or not finite.
@@ -40,12 +42,16 @@ class NormalizedAdjacency:
       [0.0, 0.7070000171661377, 0.7070000171661377]
     """
 
-    matrix: CSRSparseMatrix
-    norm_bound: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.norm_bound < float("inf"):
-            raise ValueError(f"norm_bound must be a finite number from 0 on, got {self.norm_bound}")
+    def __init__(
+        self, matrix: CSRSparseMatrix, norm_bound: float = 1.0, entries: tf.SparseTensor | None = None
+    ) -> None:
+        super().__init__(name="adjacency")
+        if not 0 <= norm_bound < float("inf"):
+            raise ValueError(f"norm_bound must be a finite number from 0 on, got {norm_bound}")
+        self.matrix = matrix
+        self.norm_bound = norm_bound
+        self._entries = entries
+        self._is_constant = False
 
     @property
     def num_nodes(self) -> int | None:
@@ -60,7 +66,31 @@ class NormalizedAdjacency:
 
     def multiply(self, h: tf.Tensor) -> tf.Tensor:
         """A h, without a gradient of its own."""
-        return matmul(self.matrix, h)
+        return matmul(self.here().matrix, h)
+
+    def as_constant(self) -> NormalizedAdjacency:
+        """The same matrix, which a tf.function captures as it is; such a function can't be saved."""
+        constant = NormalizedAdjacency(self.matrix, self.norm_bound)
+        constant._is_constant = True
+        return constant
+
+    def here(self) -> NormalizedAdjacency:
+        """The same matrix as a part of the function that is being traced: made once, it serves several products.
+
+        The gradient of a product is traced apart when a model is saved, and makes the matrix for itself.
+        """
+        if self._is_constant or tf.executing_eagerly():
+            return self
+        if self._entries is None:
+            with tf.init_scope():
+                self._entries = self.to_sparse_tensor()
+        elif self._graph() is tf.compat.v1.get_default_graph():
+            return self
+        return NormalizedAdjacency.from_sparse_tensor(self._entries, self.norm_bound)
+
+    def _graph(self) -> tf.Graph | None:
+        """The TensorFlow graph that the matrix is a part of; None for a matrix of values."""
+        return getattr(self.matrix._matrix, "graph", None) if self._entries is not None else None
 
     @staticmethod
     def from_sparse_tensor(sparse: tf.SparseTensor, norm_bound: float = 1.0) -> NormalizedAdjacency:
@@ -76,7 +106,8 @@ class NormalizedAdjacency:
             raise ValueError(f"the adjacency must be a square matrix, got shape {shape}")
         if sparse.dtype not in (tf.float32, tf.float64):
             raise ValueError(f"the adjacency must hold float32 or float64, got {sparse.dtype.name}")
-        return NormalizedAdjacency(CSRSparseMatrix(sparse), norm_bound)
+        entries = None if tf.executing_eagerly() else sparse
+        return NormalizedAdjacency(CSRSparseMatrix(sparse), norm_bound, entries)
 
     def to_sparse_tensor(self) -> tf.SparseTensor:
         """The same matrix as a `tf.SparseTensor`, [num_nodes, num_nodes], in row-major order."""

@@ -9,49 +9,60 @@ import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.graph.propagation import NormalizedAdjacency, sparse_product
+from tf_hqgnn.layers.graph_layer import Graph, GraphLayer, rows_shape
 
 _LAYER_WEIGHTS = ("uniform", "learned")
 
 
-class GraphConvolution(tf_keras.layers.Layer, abc.ABC):
-    """K layers of messages over the edges of a graph.
+class GraphConvolution(GraphLayer, abc.ABC):
+    """K layers of messages over the edges of a graph: what `LightGCNConvolution` and `NGCFConvolution` have in common.
 
     A training step takes 2 K sparse products: K forward, and K backward, because the gradient of A h is A g.
 
     Args:
       num_layers: K, at least 1.
+      graph: As of `GraphLayer`: the graph over n nodes, or None if it is passed in each call.
 
     Call arguments:
-      inputs: `(adjacency, e)`: the `NormalizedAdjacency` A over n nodes, or a `tf.SparseTensor` of the symmetric
-        normalisation in row-major order (the form that a Keras model can take as an input and save), and the tables
-        e, float [n, d], users first.
+      inputs: The tables e, float [n, d], users first. Without a graph of its own, `(adjacency, e)`: the
+        `NormalizedAdjacency` A over n nodes, or a `tf.SparseTensor` of the symmetric normalisation in row-major order.
       training: whether messages are dropped.
-      step: int [], the number of the training step, from which (with the layer's seed) the dropped messages follow.
+      step: int [], the number of the training step, from which (with the layer's seed) the dropped messages follow;
+        None drops others in each call.
 
     Returns:
       float [n, output_dim(d)].
 
     Raises:
       ValueError: `num_layers` is below 1.
+      TypeError: It is this class itself that is made.
+
+    Example:
+      >>> GraphConvolution(3)
+      Traceback (most recent call last):
+      ...
+      TypeError: GraphConvolution is abstract: make a LightGCNConvolution or an NGCFConvolution
+      >>> isinstance(LightGCNConvolution(3), GraphConvolution)
+      True
     """
 
-    def __init__(self, num_layers: int = 3, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __new__(cls, *args: Any, **kwargs: Any) -> GraphConvolution:
+        """Says which classes there are in place of this one."""
+        if cls is GraphConvolution:
+            raise TypeError("GraphConvolution is abstract: make a LightGCNConvolution or an NGCFConvolution")
+        layer: GraphConvolution = super().__new__(cls, *args, **kwargs)
+        return layer
+
+    def __init__(self, num_layers: int = 3, graph: Graph | None = None, **kwargs: Any) -> None:
+        super().__init__(graph, **kwargs)
         if num_layers < 1:
             raise ValueError(f"num_layers must be at least 1, got {num_layers}; without a graph, use LookupEncoder")
         self.num_layers = num_layers
 
-    def call(
-        self,
-        inputs: tuple[NormalizedAdjacency | tf.SparseTensor, tf.Tensor],
-        training: bool | None = None,
-        step: tf.Tensor | int | None = None,
-    ) -> tf.Tensor:
+    def call(self, inputs: Any, training: bool | None = None, step: tf.Tensor | int | None = None) -> tf.Tensor:
         """See the class."""
-        adjacency, e = inputs
-        if isinstance(adjacency, tf.SparseTensor):
-            adjacency = NormalizedAdjacency.from_sparse_tensor(adjacency)
-        return self.convolve(adjacency, tf.convert_to_tensor(e), bool(training), step)
+        adjacency, e = self.adjacency_and_rows(inputs)
+        return tf.cast(self.convolve(adjacency, e, bool(training), step), self.compute_dtype)
 
     @abc.abstractmethod
     def convolve(
@@ -65,7 +76,7 @@ class GraphConvolution(tf_keras.layers.Layer, abc.ABC):
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         """A row for every row of the tables."""
-        num_nodes, embedding_dim = tf.TensorShape(input_shape[1])
+        num_nodes, embedding_dim = rows_shape(input_shape)
         return tf.TensorShape([num_nodes, self.output_dim(embedding_dim)])
 
     def get_config(self) -> dict[str, Any]:
@@ -83,6 +94,7 @@ class LightGCNConvolution(GraphConvolution):
       num_layers: K, at least 1.
       layer_weights: "uniform", a_k = 1 / (K + 1) as published, or "learned", a = softmax(w) of trained w [K + 1] that
         starts uniform. The softmax is ours: free weights could grow while the tables shrink, past the tables' L2.
+      graph: As of `GraphLayer`: the graph over n nodes, or None if it is passed in each call.
 
     Call arguments:
       As `GraphConvolution`; `training` and `step` make no difference.
@@ -95,12 +107,18 @@ class LightGCNConvolution(GraphConvolution):
 
     Example:
       >>> pair = tf.sparse.from_dense([[0.0, 1.0], [1.0, 0.0]])
-      >>> LightGCNConvolution(num_layers=2)((pair, tf.constant([[3.0], [0.0]]))).numpy().ravel().tolist()
+      >>> LightGCNConvolution(num_layers=2, graph=pair)(tf.constant([[3.0], [0.0]])).numpy().ravel().tolist()
       [2.0, 1.0]
     """
 
-    def __init__(self, num_layers: int = 3, layer_weights: str = "uniform", **kwargs: Any) -> None:
-        super().__init__(num_layers, **kwargs)
+    def __init__(
+        self,
+        num_layers: int = 3,
+        layer_weights: str = "uniform",
+        graph: Graph | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_layers, graph, **kwargs)
         if layer_weights not in _LAYER_WEIGHTS:
             raise ValueError(f"layer_weights must be one of {', '.join(_LAYER_WEIGHTS)}, got {layer_weights!r}")
         self.layer_weights = layer_weights
@@ -108,7 +126,9 @@ class LightGCNConvolution(GraphConvolution):
     def build(self, input_shape: Any) -> None:
         """Makes w if the layer weights are learned."""
         if self.layer_weights == "learned":
-            self.layer_logits = self.add_weight("layer_logits", [self.num_layers + 1], initializer="zeros")
+            self.layer_logits = self.add_weight(
+                "layer_logits", [self.num_layers + 1], initializer="zeros", experimental_autocast=False
+            )
         super().build(input_shape)
 
     def convolve(
@@ -121,7 +141,7 @@ class LightGCNConvolution(GraphConvolution):
             hops.append(sparse_product(adjacency, hops[-1]))
         if self.layer_weights == "uniform":
             return tf.add_n(hops) / len(hops)
-        weights = tf.unstack(tf.nn.softmax(tf.convert_to_tensor(self.layer_logits)))
+        weights = tf.unstack(tf.nn.softmax(tf.cast(self.layer_logits, e.dtype)))
         return tf.add_n([weight * hop for weight, hop in zip(weights, hops)])
 
     def output_dim(self, embedding_dim: int) -> int:
@@ -146,13 +166,14 @@ class NGCFConvolution(GraphConvolution):
       message_dropout: share of the elements of h_k that a training step drops, in [0, 1).
       negative_slope: of the LeakyReLU, >= 0; .2 is that of the authors' code.
       seed: of W, V and of what is dropped.
+      graph: As of `GraphLayer`: the graph over n nodes, or None if it is passed in each call.
 
     Call arguments:
       As `GraphConvolution`. The same seed and `step` drop the same, so that a resumed run goes on as the first one
       would have.
 
     Raises:
-      ValueError: A setting is out of range; or, in a call, there is dropout to do and no `step`.
+      ValueError: A setting is out of range.
 
     Reference:
       NGCF, SIGIR 2019, arXiv 1905.08108, eq. 7 for the messages; dropout of their sum before the next layer, and unit
@@ -160,7 +181,7 @@ class NGCFConvolution(GraphConvolution):
 
     Example:
       >>> pair = tf.sparse.from_dense([[0.0, 1.0], [1.0, 0.0]])
-      >>> NGCFConvolution(num_layers=2)((pair, tf.ones([2, 4]))).shape.as_list()
+      >>> NGCFConvolution(num_layers=2, graph=pair)(tf.ones([2, 4])).shape.as_list()
       [2, 12]
     """
 
@@ -170,9 +191,10 @@ class NGCFConvolution(GraphConvolution):
         message_dropout: float = 0.1,
         negative_slope: float = 0.2,
         seed: int = 0,
+        graph: Graph | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_layers, **kwargs)
+        super().__init__(num_layers, graph, **kwargs)
         if not 0 <= message_dropout < 1:
             raise ValueError(f"message_dropout must be in [0, 1), got {message_dropout}")
         if not 0 <= negative_slope < float("inf"):
@@ -183,7 +205,7 @@ class NGCFConvolution(GraphConvolution):
 
     def build(self, input_shape: Any) -> None:
         """Makes W and V of every layer."""
-        dim = tf.TensorShape(input_shape[1])[-1]
+        dim = rows_shape(input_shape)[-1]
         # seed + 0 and + 1 are those of the tables.
         self.matrices = [
             tuple(
@@ -191,6 +213,7 @@ class NGCFConvolution(GraphConvolution):
                     f"{name}_{layer}",
                     [dim, dim],
                     initializer=tf_keras.initializers.GlorotUniform(seed=self.seed + 2 + 2 * layer + offset),
+                    experimental_autocast=False,
                 )
                 for offset, name in enumerate(("sum_kernel", "interaction_kernel"))
             )
@@ -202,22 +225,25 @@ class NGCFConvolution(GraphConvolution):
         self, adjacency: NormalizedAdjacency, e: tf.Tensor, training: bool, step: tf.Tensor | int | None
     ) -> tf.Tensor:
         """Tables and layers side by side, [n, (K + 1) d]."""
-        drops = training and self.message_dropout > 0
-        if drops and step is None:
-            raise ValueError("message dropout follows from the number of the training step: pass `step`, got None")
         h, outputs = e, [e]
         for layer, (sum_kernel, interaction_kernel) in enumerate(self.matrices):
+            sum_kernel, interaction_kernel = (tf.cast(kernel, e.dtype) for kernel in (sum_kernel, interaction_kernel))
             neighbours = sparse_product(adjacency, h)
             h = tf.nn.leaky_relu(
                 tf.matmul(neighbours + h, sum_kernel) + tf.matmul(neighbours * h, interaction_kernel),
                 self.negative_slope,
             )
-            if drops:
-                number = tf.cast(step, tf.int64) * self.num_layers + layer
-                seed = tf.stack([tf.constant(self.seed, tf.int64), number])
-                h = tf.nn.experimental.stateless_dropout(h, self.message_dropout, seed)
+            if training and self.message_dropout > 0:
+                h = self._drop(h, layer, step)
             outputs.append(tf.math.l2_normalize(h, axis=-1))
         return tf.concat(outputs, axis=-1)
+
+    def _drop(self, h: tf.Tensor, layer: int, step: tf.Tensor | int | None) -> tf.Tensor:
+        if step is None:
+            return tf.nn.dropout(h, self.message_dropout, seed=self.seed + layer)
+        number = tf.cast(step, tf.int64) * self.num_layers + layer
+        seed = tf.stack([tf.constant(self.seed, tf.int64), number])
+        return tf.nn.experimental.stateless_dropout(h, self.message_dropout, seed)
 
     def output_dim(self, embedding_dim: int) -> int:
         """Tables and K layers."""

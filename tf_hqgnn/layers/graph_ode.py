@@ -7,12 +7,12 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tf_hqgnn.graph.propagation import NormalizedAdjacency
+from tf_hqgnn.layers.graph_layer import Graph, GraphLayer, rows_shape
 from tf_hqgnn.ode.integrate import check_settings, solve
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
-class GraphODE(tf_keras.layers.Layer):
+class GraphODE(GraphLayer):
     """h(t1) of dh/dt = A h + e, h(0) = e: embeddings spread over the graph, without weights.
 
     Args:
@@ -21,11 +21,11 @@ class GraphODE(tf_keras.layers.Layer):
       num_steps: Of euler, heun and rk4. Euler with 1 step is the published LightGODE, (1 + T) e + T A e.
       tolerance: Of exact (proven bound, see `tf_hqgnn.ode.exact`) and adaptive.
       normalize: Whether rows are scaled to unit length first; rows of zeros stay zeros.
+      graph: As of `GraphLayer`: the graph over n nodes, or None if it is passed in each call.
 
     Call arguments:
-      inputs: `(adjacency, e)`: the `NormalizedAdjacency` over n nodes, or a `tf.SparseTensor` of the symmetric
-        normalisation in row-major order (the form that a Keras model can take as an input and save), and
-        float [n, d], users first.
+      inputs: The embeddings e, float [n, d], users first. Without a graph of its own, `(adjacency, e)`: the
+        `NormalizedAdjacency` over n nodes, or a `tf.SparseTensor` of the symmetric normalisation in row-major order.
 
     Returns:
       [n, d].
@@ -39,7 +39,7 @@ class GraphODE(tf_keras.layers.Layer):
 
     Example:
       >>> pair = tf.sparse.from_dense([[0.0, 1.0], [1.0, 0.0]])
-      >>> GraphODE(t1=2.0)((pair, tf.constant([[1.0], [0.0]]))).numpy().ravel().tolist()
+      >>> GraphODE(t1=2.0, graph=pair)(tf.constant([[1.0], [0.0]])).numpy().ravel().tolist()
       [3.0, 2.0]
     """
 
@@ -50,9 +50,10 @@ class GraphODE(tf_keras.layers.Layer):
         num_steps: int = 1,
         tolerance: float = 1e-6,
         normalize: bool = False,
+        graph: Graph | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(graph, **kwargs)
         check_settings(solver, t1, num_steps, tolerance)
         self.t1 = t1
         self.solver = solver
@@ -60,18 +61,16 @@ class GraphODE(tf_keras.layers.Layer):
         self.tolerance = tolerance
         self.normalize = normalize
 
-    def call(self, inputs: tuple[NormalizedAdjacency | tf.SparseTensor, tf.Tensor]) -> tf.Tensor:
+    def call(self, inputs: Any) -> tf.Tensor:
         """See the class."""
-        adjacency, e = inputs
-        if isinstance(adjacency, tf.SparseTensor):
-            adjacency = NormalizedAdjacency.from_sparse_tensor(adjacency)
+        adjacency, e = self.adjacency_and_rows(inputs)
         if self.normalize:
             e = tf.math.l2_normalize(e, axis=-1)
-        return solve(adjacency, e, self.t1, self.solver, self.num_steps, self.tolerance)
+        return tf.cast(solve(adjacency, e, self.t1, self.solver, self.num_steps, self.tolerance), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         """The shape of the embeddings."""
-        return tf.TensorShape(input_shape[1])
+        return rows_shape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -23,6 +23,8 @@ MODES = ("per_tensor", "per_row")
 class LowBitQuantizer(tf_keras.layers.Layer):
     """Rows rounded to 2^b levels, with a gradient that trains what is before the rounding.
 
+    Under a mixed-precision policy it computes in float32, and returns what the policy computes with.
+
     Args:
       num_bits: b, 1 to 8.
       mode: "per_row": the range of a row follows from the row (`ranges.row_ranges`), so that its norm, which
@@ -35,7 +37,7 @@ class LowBitQuantizer(tf_keras.layers.Layer):
       initial_range: The learned range starts at -+ this.
 
     Call arguments:
-      inputs: float [n, d].
+      inputs: float [..., d].
 
     Returns:
       Like the inputs.
@@ -62,7 +64,8 @@ class LowBitQuantizer(tf_keras.layers.Layer):
         initial_range: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Half precision is too coarse for the ranges.
+        super().__init__(autocast=False, **kwargs)
         check_num_bits(num_bits)
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
@@ -92,25 +95,26 @@ class LowBitQuantizer(tf_keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes delta, and the learned range."""
-        constant = tf_keras.initializers.Constant
-        self.delta = self.add_weight("delta", (), initializer=constant(self.initial_delta), trainable=False)
+        self.delta = self._add_scalar("delta", self.initial_delta, trainable=False)
         if self.mode == "per_tensor":
-            self.beta = self.add_weight("beta", (), initializer=constant(self.initial_range))
+            self.beta = self._add_scalar("beta", self.initial_range)
             if not self.symmetric:
-                self.alpha = self.add_weight("alpha", (), initializer=constant(-self.initial_range))
+                self.alpha = self._add_scalar("alpha", -self.initial_range)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """See the class."""
-        lower, upper = self.ranges(inputs)
-        return quantize_range(inputs, lower, upper, self.num_bits, tf.convert_to_tensor(self.delta))
+        rows = tf.cast(inputs, "float64" if self.compute_dtype == "float64" else "float32")
+        lower, upper = self.ranges(rows)
+        rounded = quantize_range(rows, lower, upper, self.num_bits, tf.convert_to_tensor(self.delta))
+        return tf.cast(rounded, self.compute_dtype)
 
     def ranges(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The ends of the ranges that `inputs` are rounded in: float [n, 1], or [] per tensor."""
+        """The ends of the ranges that `inputs` are rounded in: float [..., 1], or [] per tensor."""
         if self.mode == "per_row":
             return row_ranges(inputs, self.num_bits, self.symmetric)
-        beta = tf.convert_to_tensor(self.beta)
-        alpha = -beta if self.symmetric else tf.convert_to_tensor(self.alpha)
+        beta = tf.cast(self.beta, inputs.dtype)
+        alpha = -beta if self.symmetric else tf.cast(self.alpha, inputs.dtype)
         # Whichever is lower: should a step make them cross, both still have a gradient to come back by.
         return tf.minimum(alpha, beta), tf.maximum(alpha, beta)
 
@@ -187,6 +191,10 @@ class LowBitQuantizer(tf_keras.layers.Layer):
             "delta": self.initial_delta,
             "initial_range": self.initial_range,
         }
+
+    def _add_scalar(self, name: str, value: float, trainable: bool = True) -> tf.Variable:
+        initializer = tf_keras.initializers.Constant(value)
+        return self.add_weight(name, (), initializer=initializer, trainable=trainable, experimental_autocast=False)
 
     def _build_for(self, rows: tf.Tensor | FloatArray) -> None:
         if not self.built:

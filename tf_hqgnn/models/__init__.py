@@ -1,1 +1,29 @@
 """Encoders and the trainable model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tf_hqgnn.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from tf_hqgnn.models.encoder import GraphEncoder, LookupEncoder
+    from tf_hqgnn.models.hqgnn import HQGNN
+    from tf_hqgnn.models.optimizers import LazyAdam
+
+__all__ = [
+    "HQGNN",
+    "GraphEncoder",
+    "LazyAdam",
+    "LookupEncoder",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "GraphEncoder": "encoder",
+        "HQGNN": "hqgnn",
+        "LazyAdam": "optimizers",
+        "LookupEncoder": "encoder",
+    },
+)

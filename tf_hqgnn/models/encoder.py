@@ -10,11 +10,12 @@ import tf_keras
 
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.graph.propagation import NormalizedAdjacency
 from tf_hqgnn.layers.graph_convolution import GraphConvolution
 
 
 class Encoder(tf_keras.layers.Layer, abc.ABC):
-    """Turns the trained tables into the rows that the loss sees.
+    """Turns the trained tables into the rows that the loss sees, as `LookupEncoder` and `GraphEncoder` do.
 
     Call arguments:
       inputs: (user table float32 [U, d], item table float32 [I, d], user_index int32 [...], item_index int32 [...]).
@@ -27,6 +28,13 @@ class Encoder(tf_keras.layers.Layer, abc.ABC):
 
     # Whether the encoded rows are other than the tables'.
     convolves: bool = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Encoder:
+        """Says which classes there are in place of this one."""
+        if cls is Encoder:
+            raise TypeError("Encoder is abstract: make a LookupEncoder or a GraphEncoder")
+        encoder: Encoder = super().__new__(cls, *args, **kwargs)
+        return encoder
 
     def call(
         self,
@@ -73,11 +81,11 @@ class GraphEncoder(Encoder):
 
     Args:
       convolution: over all nodes, users first.
-      graph: of the training interactions. It is data, not a setting: an encoder made again from its config has none
-        and is given one by `bind(graph)`.
+      graph: of the training interactions. It is data, not a setting: it is saved with the weights. An encoder made
+        again from its config has it once weights are loaded, or is given one by `bind(graph)`.
 
     Raises:
-      ValueError: In a call: no graph is bound, or the tables don't fit it.
+      ValueError: In a call: there is no graph, or the tables don't fit it.
 
     Example:
     >>> import numpy as np
@@ -96,6 +104,7 @@ class GraphEncoder(Encoder):
         super().__init__(**kwargs)
         self.convolution = convolution
         self._sizes: tuple[int, int] | None = None
+        self._adjacency: NormalizedAdjacency | None = None
         if graph is not None:
             self.bind(graph)
 
@@ -103,6 +112,7 @@ class GraphEncoder(Encoder):
         """Sets the graph that is convolved over, symmetrically normalised."""
         self._sizes = (graph.num_users, graph.num_items)
         self._adjacency = graph.normalized_adjacency()
+        self.convolution.bind(graph)
 
     def build(self, input_shape: Any) -> None:
         """Makes the convolution's weights."""
@@ -115,16 +125,20 @@ class GraphEncoder(Encoder):
         self, user_table: Any, item_table: Any, training: bool = False, step: tf.Tensor | int | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Users and items, convolved."""
-        if self._sizes is None:
+        if not self.convolution.has_graph:
             raise ValueError("the encoder has no graph to convolve over: call bind(graph) first")
         sizes = (user_table.shape[0], item_table.shape[0])
-        if sizes != self._sizes:
+        if self._sizes is not None and sizes != self._sizes:
             raise ValueError(
                 f"the tables must have a row for each of the graph's {self._sizes[0]} users and {self._sizes[1]} "
                 f"items, got {sizes[0]} and {sizes[1]} rows"
             )
         e = tf.concat([user_table, item_table], axis=0)
-        users, items = tf.split(self.convolution((self._adjacency, e), training=training, step=step), sizes)
+        inputs = e
+        if self._adjacency is not None and (training or tf.executing_eagerly()):
+            # A training step isn't saved. What is saved makes the matrix from the convolution's weights.
+            inputs = (self._adjacency.as_constant(), e)
+        users, items = tf.split(self.convolution(inputs, training=training, step=step), sizes)
         return users, items
 
     def get_config(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,26 +10,34 @@ import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.config import QuantizationConfig
-from tf_hqgnn.graph.unique_rows import unique_rows
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.layers.graph_ode import GraphODE
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.losses.loss import BatchContext, Loss, make_loss
 from tf_hqgnn.losses.softmax import Softmax
-from tf_hqgnn.models.encoder import Encoder, LookupEncoder
-from tf_hqgnn.quantization.hessian import hutchinson_trace
+from tf_hqgnn.models.batches import Features, as_features, wanted_items, with_wishes
+from tf_hqgnn.models.delta_refresh import refresh_deltas
+from tf_hqgnn.models.encoder import Encoder, GraphEncoder, LookupEncoder
+from tf_hqgnn.models.ranking_model import PAIRS, RankingModel
 from tf_hqgnn.types import Array, Float32Array, Float64Array
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
-class HQGNN(tf_keras.Model):
-    """Embeddings of users and items, trained by `fit()` on batches of training_batches().
+class HQGNN(RankingModel):
+    """Embeddings of users and items, trained by `compile()` and `fit()` on batches of pairs (user, item).
+
+    Batches are `(user_index, item_index)`, or dicts with these keys as of `training_batches()`, which bring along what
+    the loss needs. Where they don't, the model draws the negatives, and takes the positives from the graph.
 
     Args:
       num_users: U.
       num_items: I.
       embedding_dim: d.
       loss: of a batch; None is `Softmax()`.
-      encoder: what stands between the tables and the loss; None is LookupEncoder (no graph convolution).
-      item_count: int [I], training interactions per item, for the popularity correction; None counts each once.
+      encoder: what stands between the tables and the loss; None is LookupEncoder (no graph convolution). A
+        `GraphEncoder` without a graph gets `graph`.
+      item_count: int [I], training interactions per item, for the popularity correction; None: as of the graph, or each
+        counts once.
       user_count: int [U], likewise per user, for `loss.user_weight`.
       user_quantizer: rounds the encoded users before the loss sees them; None leaves them in full precision.
       item_quantizer: likewise the items.
@@ -38,12 +46,16 @@ class HQGNN(tf_keras.Model):
       seed: of the initial tables.
       jit_compile_loss: whether XLA compiles loss and gradient (the sparse updates around them are never compiled).
       start: float32 [U, d] and [I, d], what the tables hold at first; None draws them (Glorot).
+      graph: of the training interactions. What a user has taken is never recommended again, and no negative of the
+        user's pairs. Saving the model saves it.
+      propagation: what the encoded rows go through before the model answers, and not while it trains, as in LightGODE;
+        one without a graph gets `graph`.
 
     Call arguments:
-      features: {"user_index": int32 [B], "item_index": int32 [B]}.
+      inputs: A batch of pairs, `(user_index, item_index)` or a dict with these keys, int [B]; or `user_index`, int [B].
 
     Returns:
-      float32 [B], the dot products of the encoded rows.
+      The dot products of the encoded rows: float32 [B] of the pairs; or float32 [B, I] of the users with all items.
 
     Attributes:
       log_popularity: float32 [I], the log of each item's share of the training interactions.
@@ -53,9 +65,19 @@ class HQGNN(tf_keras.Model):
     Reference: LightGODE (arXiv 2407.18910), section 4, with encoder None and loss `alignment_uniformity`; LightGCN
     (arXiv 2002.02126) and NGCF (arXiv 1905.08108) with a GraphEncoder and loss `bpr`; HQ-GNN (arXiv 2309.01032) with
     quantizers as well.
-    """
 
-    train_function: Callable[[Any], dict[str, tf.Tensor]] | None
+    Example:
+      >>> from tf_hqgnn.types import Interactions
+      >>> users, items = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
+      >>> graph = InteractionGraph.from_interactions(Interactions(users, items), num_users=3, num_items=3)
+      >>> model = HQGNN(3, 3, embedding_dim=4, graph=graph)
+      >>> model.compile("adam", loss="bpr", metrics=["ndcg@2"])
+      >>> pairs = tf.data.Dataset.from_tensor_slices((users, items)).batch(2)
+      >>> history = model.fit(pairs, epochs=2, verbose=0)
+      >>> scores, item_index = model.recommend([0], k=2)  # items 0 and 1 have been taken already
+      >>> item_index.numpy().tolist()
+      [[2, -1]]
+    """
 
     def __init__(
         self,
@@ -72,24 +94,30 @@ class HQGNN(tf_keras.Model):
         seed: int = 0,
         jit_compile_loss: bool = True,
         start: tuple[Float32Array, Float32Array] | None = None,
+        graph: InteractionGraph | Mapping[str, int] | None = None,
+        propagation: GraphODE | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         if min(num_users, num_items, embedding_dim) < 1:
             raise ValueError(
                 "num_users, num_items and embedding_dim must be at least 1, got "
                 f"{num_users}, {num_items} and {embedding_dim}"
             )
-        self.num_users = num_users
-        self.num_items = num_items
+        super().__init__(num_users, num_items, graph, **kwargs)
         self.embedding_dim = embedding_dim
         self.batch_loss = loss or Softmax()
         self.weight_decay = weight_decay
         self.seed = seed
         self.jit_compile_loss = jit_compile_loss
         self.encoder = encoder or LookupEncoder()
-        self._item_count = _counts("item_count", item_count, num_items)
-        self._user_count = _counts("user_count", user_count, num_users)
+        self.propagation = propagation
+        if isinstance(graph, InteractionGraph):
+            if isinstance(self.encoder, GraphEncoder) and not self.encoder.convolution.has_graph:
+                self.encoder.bind(graph)
+            if propagation is not None and not propagation.has_graph:
+                propagation.bind(graph)
+            item_count = graph.item_degree if item_count is None else item_count
+            user_count = graph.user_degree if user_count is None else user_count
         if start is None:
             initializers = [tf_keras.initializers.GlorotNormal(seed=seed + offset) for offset in (0, 1)]
         else:
@@ -100,13 +128,15 @@ class HQGNN(tf_keras.Model):
         self.encoder.build([(num_users, embedding_dim), (num_items, embedding_dim), (None,), (None,)])
         self.user_quantizer = user_quantizer
         self.item_quantizer = item_quantizer
-        for quantizer in (user_quantizer, item_quantizer):
-            if quantizer is not None and not quantizer.built:
-                quantizer.build([None, None])
-        total = max(self._item_count.sum(), 1.0)
-        self.log_popularity = tf.constant(np.log(np.maximum(self._item_count, 0.5) / total), tf.float32)
-        self.user_weight = tf.constant(self.batch_loss.user_weight(self._user_count), tf.float32)
-        self._loss_of_rows = tf.function(self._decayed_loss, jit_compile=jit_compile_loss, autograph=False)
+        for layer in (user_quantizer, item_quantizer, propagation):
+            if layer is not None and not layer.built:
+                layer.build([None, None])
+        items, users = _counts("item_count", item_count, num_items), _counts("user_count", user_count, num_users)
+        log_popularity = np.log(np.maximum(items, 0.5) / max(items.sum(), 1.0))
+        self.log_popularity = self.add_constant("log_popularity", [num_items], "float32", log_popularity)
+        self._user_count = self.add_constant("user_count", [num_users], "float64", users)
+        weight = self.batch_loss.user_weight(users)
+        self.user_weight = self.add_constant("user_weight", [num_users], "float32", weight)
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         # The step at which the loss first stopped being finite, or -1.
         self.first_bad_step = tf.Variable(
@@ -116,52 +146,87 @@ class HQGNN(tf_keras.Model):
             name="first_bad_step",
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
+        self._compile_loss()
+        self.build(None)
+        self._set_save_spec(dict(PAIRS))
+
+    def _compile_loss(self) -> None:
+        function = tf.function(self._decayed_loss, jit_compile=self.jit_compile_loss, autograph=False)
+        # As a function it would be saved with the model, which is never trained where this package is missing.
+        self._compiled_loss_of_rows: Callable[..., tf.Tensor] = lambda *parts: function(*parts)
+
+    def set_loss(self, loss: Loss) -> None:
+        """See `RankingModel`."""
+        self.batch_loss = loss
+        self.user_weight.assign(loss.user_weight(self._user_count.numpy()).astype(np.float32))
+        self._compile_loss()
 
     @property
     def metrics(self) -> list[tf_keras.metrics.Metric]:
-        """The running mean of the loss; Keras resets it every epoch."""
-        return [self._mean_loss]
+        """The running mean of the loss, and the metrics of ranking; Keras resets them every epoch."""
+        return [self._mean_loss, *self._ranking_metrics]
 
-    def call(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Scores of the pairs."""
-        users, items = self._encode(features["user_index"], features["item_index"])
-        users, items = self._quantize(users, items)
+    def scores_of_pairs(self, features: Features) -> tf.Tensor:
+        """See `RankingModel`."""
+        if self.propagation is not None:
+            return super().scores_of_pairs(features)
+        users, items = self.encode(features["user_index"], features["item_index"])
+        users, items = self.quantize(users, items)
         return tf.reduce_sum(users * items, axis=-1)
 
-    def embeddings(self) -> tuple[Float32Array, Float32Array]:
-        """The encoded tables before any quantizer, float32 [U, d'] and [I, d']."""
+    def rows(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `RankingModel`."""
+        return self.quantize(*self._propagated())
+
+    def _propagated(self) -> tuple[tf.Tensor, tf.Tensor]:
         users, items = self.encoder.encode_tables(self.user_table, self.item_table)
+        if self.propagation is not None:
+            users, items = tf.split(self.propagation(tf.concat([users, items], 0)), [self.num_users, self.num_items])
+        return tf.convert_to_tensor(users), tf.convert_to_tensor(items)
+
+    def embeddings(self) -> tuple[Float32Array, Float32Array]:
+        """The rows that the model answers with, before any quantizer, float32 [U, d'] and [I, d']."""
+        users, items = self._propagated()
         return users.numpy(), items.numpy()
 
-    def _encode(
+    def encode(
         self, user_index: tf.Tensor, item_index: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The encoded rows of users and items that the loss sees, before any quantizer."""
         # The step is part of every checkpoint, so a resumed run draws the same random numbers.
         step = self.optimizer.iterations if training and self.optimizer is not None else None
         inputs = (self.user_table, self.item_table, user_index, item_index)
         users, items = self.encoder(inputs, training=training, step=step)
         return users, items
 
-    def _quantize(self, users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def quantize(self, users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encoded rows, rounded where there is something to round them."""
         return _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
 
-    def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """The loss of one batch of training_batches().
+    def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
+        """The loss of one batch, as of `training_batches()`.
 
         While training on several replicas, the share that this one's part has in the mean over all parts: gradients
         are summed. Without `is_positive` only an item's own repetitions in the batch are masked.
         """
-        wanted = _wanted_items(features)
-        users, items = self._encode(features["user_index"], wanted, training)
-        users, items = self._quantize(users, items)
+        wanted = wanted_items(features)
+        users, items = self.encode(features["user_index"], wanted, training)
+        users, items = self.quantize(users, items)
         negatives = items[:, 1:] if "negative_index" in features else None
         decayed = None
         other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
         if other_rows and self.weight_decay:
             decayed = [tf.gather(self.user_table, features["user_index"]), tf.gather(self.item_table, wanted)]
-        loss = self._loss_of_rows(users, items[:, 0], negatives, self.batch_context(features), decayed)
+        loss = self._compiled_loss_of_rows(users, items[:, 0], negatives, self.batch_context(features), decayed)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return loss / replicas if training and replicas > 1 else loss
+
+    def loss_of_rows(self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None, context: Any) -> tf.Tensor:
+        """The loss of the quantized rows of a batch, without weight decay, which acts on the tables."""
+        # In a graph that XLA compiles as a whole, a function within it would hide from its second derivative which of
+        # its values are constants.
+        loss = self._decayed_loss if tf.inside_function() else self._compiled_loss_of_rows
+        return loss(users, items, negatives, context, [])
 
     def _decayed_loss(
         self,
@@ -181,7 +246,7 @@ class HQGNN(tf_keras.Model):
             value += self.weight_decay * half_squares / tf.cast(tf.shape(users)[0], users.dtype)
         return value
 
-    def batch_context(self, features: dict[str, tf.Tensor]) -> BatchContext | None:
+    def batch_context(self, features: Features) -> BatchContext | None:
         """Returns what the loss is told of a batch besides its rows; None if it needs nothing.
 
         Args:
@@ -198,8 +263,9 @@ class HQGNN(tf_keras.Model):
 
     # Nothing here is Python control flow over tensors; converting it would take longer than an epoch of a small log.
     @tf.autograph.experimental.do_not_convert
-    def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One optimizer step; remembers the first step whose loss was not finite."""
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One optimizer step on a batch of pairs; remembers the first step whose loss was not finite."""
+        features = self._with_wishes(as_features(data), self.optimizer.iterations)
         with tf.GradientTape() as tape:
             loss = self.compute_loss(features, training=True)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
@@ -212,44 +278,18 @@ class HQGNN(tf_keras.Model):
         self.first_bad_step.assign(tf.where(is_first_bad, self.optimizer.iterations, self.first_bad_step))
         return {"loss": mean, **self._deltas()}
 
-    def test_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The loss of one batch, for `evaluate()`; metrics of ranking come from `tf_hqgnn.evaluation.metrics`."""
-        self._mean_loss.update_state(self.compute_loss(features))
-        return {"loss": self._mean_loss.result()}
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """The loss of a batch of held-out pairs, and the metrics of ranking that the model was compiled with."""
+        features = as_features(data)
+        self._mean_loss.update_state(self.compute_loss(self._with_wishes(features, 0)))
+        return {"loss": self._mean_loss.result(), **self.update_ranking_metrics(features)}
 
-    def make_train_function(self, force: bool = False) -> Callable[[Any], dict[str, tf.Tensor]]:
-        """Keras' function of `steps_per_execution` steps, which returns what the last one logs.
+    def _with_wishes(self, features: Features, step: tf.Tensor | int) -> Features:
+        return with_wishes(features, self.batch_loss, self._seen, self.num_items, self.seed, step)
 
-        Without Python control flow over tensors, as Keras' own has it: converting that takes half a second.
-        """
-        if self.train_function is None or force:
-            strategy = self.distribute_strategy
-
-            def step(number: tf.Tensor, _: dict[str, tf.Tensor], iterator: Any) -> tuple[Any, dict[str, tf.Tensor]]:
-                logs = strategy.run(self.train_step, args=(iterator.get_next(),))
-                self._train_counter.assign_add(1)
-                # What is logged is the same on all replicas.
-                return number + 1, {name: strategy.experimental_local_results(logs[name])[0] for name in logs}
-
-            @tf.function(autograph=False, reduce_retracing=True)
-            def steps(iterator: Any) -> dict[str, tf.Tensor]:
-                start = {name: tf.zeros([]) for name in ("loss", *self._deltas())}
-                logs: dict[str, tf.Tensor]
-                _, logs = tf.while_loop(
-                    lambda number, _: number < self._steps_per_execution,
-                    lambda number, logs: step(number, logs, iterator),
-                    (tf.zeros_like(self._steps_per_execution), start),
-                    parallel_iterations=1,
-                )
-                return logs
-
-            self.train_function = self.train_tf_function = steps
-        return self.train_function
-
-    def refresh_deltas(self, features: dict[str, tf.Tensor], config: QuantizationConfig) -> dict[str, tf.Tensor]:
+    def refresh_deltas(self, features: Features, config: QuantizationConfig) -> dict[str, tf.Tensor]:
         """Sets the delta of every quantizer whose delta follows the Hessian, by the curvature at a batch.
-
-        The Hessian and the gradients are those of the quantized rows that the batch touches, each once.
 
         Args:
           features: a batch as `fit` gets it.
@@ -258,53 +298,19 @@ class HQGNN(tf_keras.Model):
         Returns:
           The new deltas by name, to be logged.
         """
-        context, wanted = self.batch_context(features), _wanted_items(features)
-        # Rows left over beside the distinct ones are touched by no loss, and count for nothing.
-        touched_users, user_place, _ = unique_rows(features["user_index"])
-        touched_items, item_place, _ = unique_rows(tf.reshape(wanted, [-1]))
-        users, items = self._encode(touched_users, touched_items)
-        coded_users, coded_items = self._quantize(users, items)
-
-        def batch_rows(users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-            of_batch = tf.gather(items, tf.reshape(item_place, tf.shape(wanted)))
-            negatives = of_batch[:, 1:] if "negative_index" in features else None
-            return tf.gather(users, user_place), of_batch[:, 0], negatives
-
-        # In a graph that XLA compiles as a whole, a function within it would hide from its second derivative which of
-        # its values are constants.
-        loss_of_rows = self._decayed_loss if tf.inside_function() else self._loss_of_rows
-
-        def loss(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-            # Weight decay acts on the tables, not on these rows.
-            return loss_of_rows(*batch_rows(users, items), context, [])
-
-        with tf.GradientTape() as tape:
-            tape.watch([coded_users, coded_items])
-            value = loss(coded_users, coded_items)
-        gradients = tape.gradient(value, [coded_users, coded_items])
-        if config.trace == "exact":
-            traces = self.batch_loss.hessian_traces(*batch_rows(coded_users, coded_items))
-        else:
-            step = self.optimizer.iterations if self.optimizer is not None else 0
-            losses = (lambda x: loss(x, coded_items), lambda x: loss(coded_users, x))
-            traces = tuple(
-                hutchinson_trace(
-                    of_rows, rows, num_probes=config.trace_probes, tolerance=config.trace_tolerance, seed=step
-                ).trace
-                for of_rows, rows in zip(losses, (coded_users, coded_items))
-            )
-        sides = (self.user_quantizer, self.item_quantizer)
-        for quantizer, rows, gradient, trace in zip(sides, (users, items), gradients, traces):
-            if quantizer is not None and quantizer.follows_hessian:
-                quantizer.refresh_delta(rows, gradient, trace)
+        refresh_deltas(self, features, config)
         return self._deltas()
+
+    def train_log_names(self) -> tuple[str, ...]:
+        """See `RankingModel`."""
+        return ("loss", *self._deltas())
 
     def _deltas(self) -> dict[str, tf.Tensor]:
         quantizers = {"delta_users": self.user_quantizer, "delta_items": self.item_quantizer}
         return {name: tf.identity(layer.delta) for name, layer in quantizers.items() if layer is not None}
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments of the constructor, JSON-ready."""
+        """Arguments of the constructor, JSON-ready; what belongs to users and items is in the weights."""
         return {
             "name": self.name,
             "num_users": self.num_users,
@@ -312,13 +318,13 @@ class HQGNN(tf_keras.Model):
             "embedding_dim": self.embedding_dim,
             "loss": self.batch_loss.get_config(),
             "encoder": tf_keras.utils.serialize_keras_object(self.encoder),
-            "item_count": self._item_count.tolist(),
-            "user_count": self._user_count.tolist(),
             "user_quantizer": _serialized(self.user_quantizer),
             "item_quantizer": _serialized(self.item_quantizer),
             "weight_decay": self.weight_decay,
             "seed": self.seed,
             "jit_compile_loss": self.jit_compile_loss,
+            "graph": self.graph_config(),
+            "propagation": _serialized(self.propagation),
         }
 
     @classmethod
@@ -326,8 +332,8 @@ class HQGNN(tf_keras.Model):
         """The model that get_config() describes, with tables initialised anew."""
         config = dict(config)
         config["loss"] = make_loss(**config["loss"])
-        for name in ("encoder", "user_quantizer", "item_quantizer"):
-            if config[name] is not None:
+        for name in ("encoder", "user_quantizer", "item_quantizer", "propagation"):
+            if config.get(name) is not None:
                 config[name] = tf_keras.utils.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
 
@@ -338,14 +344,6 @@ def _counts(name: str, counts: Array | None, size: int) -> Float64Array:
     if values.shape != (size,):
         raise ValueError(f"{name} must have {size} entries, got shape {values.shape}")
     return values
-
-
-def _wanted_items(features: dict[str, tf.Tensor]) -> tf.Tensor:
-    """int32 [B, 1 + n], the item of each pair and its negatives, if there are any."""
-    parts = [features["item_index"][:, tf.newaxis]]
-    if "negative_index" in features:
-        parts.append(features["negative_index"])
-    return tf.concat(parts, axis=1)
 
 
 def _quantized(quantizer: LowBitQuantizer | None, rows: tf.Tensor) -> tf.Tensor:

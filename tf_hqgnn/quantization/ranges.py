@@ -38,12 +38,12 @@ def row_ranges(rows: Any, num_bits: int, symmetric: bool) -> tuple[Any, Any]:
     of two levels around m; at 2 to 4 bits `m -+ CLIPPING[b] rms(y)`, but not past the extremes; above, the extremes.
 
     Args:
-      rows: float [n, d], an array or a tensor.
+      rows: float [..., d], an array or a tensor.
       num_bits: b, 1 to 8.
       symmetric: whether `lower = -upper`: m is 0 then.
 
     Returns:
-      `lower` and `upper`, [n, 1] of the kind of `rows`.
+      `lower` and `upper`, [..., 1] of the kind of `rows`.
 
     Example:
       >>> row_ranges(np.array([[1.0, -3.0]], np.float32), num_bits=1, symmetric=True)
@@ -68,7 +68,7 @@ def row_ranges(rows: Any, num_bits: int, symmetric: bool) -> tuple[Any, Any]:
 
 @cache
 def _of_arrays() -> _Operations:
-    mean, least, most = (partial(reduce, axis=1, keepdims=True) for reduce in (np.mean, np.min, np.max))
+    mean, least, most = (partial(reduce, axis=-1, keepdims=True) for reduce in (np.mean, np.min, np.max))
     return _Operations(mean, least, most, np.square, np.sqrt, np.maximum, np.minimum)
 
 
@@ -77,6 +77,6 @@ def _of_tensors() -> _Operations:
     import tensorflow as tf  # Stored codes are made and read without it.
 
     mean, least, most = (
-        partial(reduce, axis=1, keepdims=True) for reduce in (tf.reduce_mean, tf.reduce_min, tf.reduce_max)
+        partial(reduce, axis=-1, keepdims=True) for reduce in (tf.reduce_mean, tf.reduce_min, tf.reduce_max)
     )
     return _Operations(mean, least, most, tf.square, tf.sqrt, tf.maximum, tf.minimum)

@@ -208,15 +208,15 @@ class SeenItems(tf.Module):
     """The items that each user has already interacted with.
 
     Args:
-      indptr: int64 [U + 1].
-      indices: int32 [nnz], ascending within a user.
+      indptr: int64 [U + 1]; a variable is held as it is.
+      indices: int32 [nnz], ascending within a user; likewise.
       num_items: N.
     """
 
-    def __init__(self, indptr: IntArray, indices: IntArray, num_items: int) -> None:
+    def __init__(self, indptr: IntArray | tf.Variable, indices: IntArray | tf.Variable, num_items: int) -> None:
         super().__init__(name="seen")
-        self.indptr = tf.Variable(np.asarray(indptr, np.int64), trainable=False, name="indptr")
-        self.indices = tf.Variable(np.asarray(indices, np.int32), trainable=False, name="indices")
+        self.indptr = _as_variable("indptr", indptr, np.int64)
+        self.indices = _as_variable("indices", indices, np.int32)
         self.num_items = num_items
 
     def blocked(self, user_index: tf.Tensor) -> Blocked:
@@ -228,6 +228,12 @@ class SeenItems(tf.Module):
         known = tf.maximum(user_index, 0)
         start = gather(self.indptr, known)
         return start, tf.where(user_index >= 0, gather(self.indptr, known + 1) - start, 0)
+
+
+def _as_variable(name: str, values: IntArray | tf.Variable, dtype: type) -> tf.Variable:
+    if isinstance(values, tf.Variable):
+        return values
+    return tf.Variable(np.asarray(values, dtype), trainable=False, name=name)
 
 
 @dataclass(frozen=True, eq=False)
