@@ -86,17 +86,6 @@ class LocalQueries(Queries):
             read = read_log(log, "log", model.run.config.data, bad_rows, columns)
         return model.evaluate(read.table, tuple(map(int, ks)))
 
-    def user_embeddings(self) -> tuple[Array, Float32Array]:
-        """`(user_ids, embeddings)`: [U] and float32 [U, d], the rows that are scored with.
-
-        Raises:
-          NotFittedError: `fit` comes first.
-        """
-        from tf_hqgnn.export.bundle import as_float32
-
-        model = self._fitted()
-        return model.form.user_id.decode(model.bundle.user_ids), np.array(as_float32(model.bundle.users))
-
     def item_embeddings(self) -> tuple[Array, Float32Array]:
         """`(item_ids, embeddings)`: [I] and float32 [I, d], the rows that are scored with.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tf_hqgnn.data.frames import library_of
 from tf_hqgnn.data.id_types import IdType, as_list, id_texts
-from tf_hqgnn.types import Array, InputError, ObjectArray
+from tf_hqgnn.types import Array, Float32Array, InputError, ObjectArray
 
 # Users of one call of the model: bounds the memory that answers for everybody take besides the table.
 CHUNK_USERS = 4096
@@ -75,7 +75,7 @@ class Queries(abc.ABC):
           InputError: An argument is wrong.
         """
         k = _check_k(k)
-        texts = self._all_users() if isinstance(users, str) and users == ALL else id_texts("users", users)
+        texts = self._texts(users)
         form = _as_asked(self._form(users=users), users)
         wishes = _Wishes(len(texts), exclude, category)
         answers = _Answers(form, k)
@@ -148,6 +148,28 @@ class Queries(abc.ABC):
             inputs = {"item_id": _encoded(texts[part]), "k": self._k(k)}
             answers.add(self._predict("similar_items", inputs), "known_item")
         return answers.arrays() if as_arrays else answers.table({"target_item_id": (texts, form.item_id)})
+
+    def user_embeddings(self, users: Any = ALL) -> tuple[Array, Float32Array]:
+        """Looks up the embeddings of users, with which items are scored.
+
+        Args:
+          users: ids of users, or "all".
+
+        Returns:
+          `(user_ids, embeddings)`, [U] and float32 [U, d]; zeros for a user that the model doesn't know.
+
+        Raises:
+          InputError: An id is none.
+        """
+        texts = self._texts(users)
+        parts = [{"user_id": _encoded(texts[part])} for part in _chunks(len(texts))]
+        rows = [self._predict("embed_user", inputs)["embedding"] for inputs in parts]
+        return decoded(texts, self._form(users=users).user_id), np.concatenate(rows) if rows else np.zeros(
+            (0, 0), np.float32
+        )
+
+    def _texts(self, users: Any) -> ObjectArray:
+        return self._all_users() if isinstance(users, str) and users == ALL else id_texts("users", users)
 
     def _k(self, k: int) -> Array:
         return np.array(self._largest_k(k), np.int32)

@@ -78,8 +78,11 @@ class IdType:
             return np.array([*(value.encode() for value in ids), None], object)[:-1]
         dtype = np.dtype(self.name)
         wide = np.uint64 if dtype.kind == "u" else np.int64
+        whole = [int(value) for value in ids]
+        if any(str(number) != value for number, value in zip(whole, ids)):
+            raise ValueError("an id isn't written as a number is: 007 is another id than 7")
         try:
-            numbers: Array = np.array([int(value) for value in ids], wide)
+            numbers: Array = np.array(whole, wide)
         except OverflowError as error:
             raise ValueError(str(error)) from error
         decoded = numbers.astype(dtype)

@@ -46,7 +46,7 @@ class SimilarItems:
     item_ids: tuple[str, ...]
 
 
-class Recommender(abc.ABC):
+class QueryClient(abc.ABC):
     """Asks the signatures of an exported model; subclasses say how a signature is called."""
 
     @abc.abstractmethod

@@ -22,7 +22,7 @@ from tensorflow_serving.apis import (
 
 from tf_hqgnn.export.layout import DEFAULT_MODEL
 from tf_hqgnn.serving.addresses import is_loopback_host
-from tf_hqgnn.serving.answers import Recommendation, Recommender, SimilarItems
+from tf_hqgnn.serving.answers import QueryClient, Recommendation, SimilarItems
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.loader import load_version
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
@@ -76,8 +76,8 @@ class ServerUnavailable(ConnectionError):
     """No answer: nothing listens at the address, or it took longer than the timeout."""
 
 
-class Client(Recommender):
-    """Calls a server; safe to share between threads.
+class Client(QueryClient):
+    """Calls a server; safe to share between threads. `tf_hqgnn.serving.Client` answers with tables.
 
     Args:
       address: "host:port" of the gRPC port.
@@ -224,7 +224,7 @@ def _spec(model: str, version: int | None) -> model_pb2.ModelSpec:
     return spec
 
 
-class LocalModel(Recommender):
+class LocalModel(QueryClient):
     """Answers as `Client` does, from a SavedModel loaded into this process.
 
     Args:

@@ -1,0 +1,90 @@
+"""A recommender behind a server, asked as one in memory is: `Recommender`'s queries and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_hqgnn.data.any_log import read_any_items
+from tf_hqgnn.data.chunks import ID_COLUMNS
+from tf_hqgnn.data.frames import library_of
+from tf_hqgnn.data.id_types import IdType
+from tf_hqgnn.export.layout import DEFAULT_MODEL
+from tf_hqgnn.queries import AnswerForm, Queries, asked_type
+from tf_hqgnn.serving import client
+from tf_hqgnn.types import Array, InputError
+
+
+class Client(Queries):
+    """Asks a model behind TF Serving or `tf-hqgnn serve`, and answers as `Recommender` does.
+
+    A server knows ids as text. Who asks with whole numbers gets whole numbers, int64; `ids` says it where users and
+    items differ.
+
+    Args:
+      address: "host:port" of the gRPC port.
+      timeout: seconds that one call may take, > 0.
+      tls: encrypts the calls; None is plain text.
+      model: which model answers.
+      version: which of its versions; None is the one served.
+      items: for titles, a table or a path as of `Recommender.fit`; if it is of polars, so are the answers.
+      ids: the types of `user_id` and `item_id`, such as `{"user_id": "str", "item_id": "int64"}`.
+
+    Raises:
+      InputError: The address has no port, or an argument can't be used.
+
+    `with Client("127.0.0.1:8500") as model: model.recommend([196], k=10)`
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:8500",
+        timeout: float = 10.0,
+        tls: client.ClientTls | None = None,
+        *,
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        items: Any = None,
+        ids: Mapping[str, str] | None = None,
+    ) -> None:
+        self._client = client.Client(address, timeout, tls)
+        self._model, self._version = model, version
+        self._ids = {name: _id_type(name, kind) for name, kind in (ids or {}).items()}
+        catalogue = None if items is None else read_any_items(items)
+        self._titles: Mapping[str, str] | None = None
+        if catalogue is not None and catalogue.title is not None:
+            self._titles = dict(zip(catalogue.item_ids, catalogue.title))
+        self._is_polars = library_of(items) == "polars"
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _predict(self, signature: str, inputs: dict[str, Array]) -> dict[str, Array]:
+        return self._client.predict(signature, inputs, self._model, self._version)
+
+    def _form(self, users: Any = None, items: Any = None) -> AnswerForm:
+        asked = asked_type(users if users is not None else items)
+        user_id, item_id = (self._ids.get(name, asked) for name in ID_COLUMNS)
+        return AnswerForm(user_id, item_id, "polars" if self._is_polars else "pandas", self._titles)
+
+
+def _id_type(column: str, kind: str) -> IdType:
+    if column not in ID_COLUMNS:
+        raise InputError(f"ids: {column!r} is not a column of ids; expected user_id and item_id")
+    if kind not in ("str", "bytes"):
+        try:
+            is_number = np.dtype(kind).kind in "iuf"
+        except TypeError:
+            is_number = False
+        if not is_number:
+            raise InputError(f"ids: {column} can't be of type {kind!r}; expected str, bytes or a number such as int64")
+    return IdType(kind)
