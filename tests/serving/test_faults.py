@@ -128,9 +128,8 @@ def test_deadlines_of_a_millisecond_end_as_such_and_leave_nothing_behind(shared_
     with futures.ThreadPoolExecutor(16) as pool:
         codes = set(pool.map(lambda _: send(content, timeout=0.001), range(400)))
     assert codes <= {"DEADLINE_EXCEEDED", "OK"}
-    eventually(lambda: shared_server._batcher.waiting_rows == 0, "the queue is empty")
-    lease = shared_server.manager._models["hqgnn"]._newest
-    eventually(lambda: lease.in_flight == 0, "no request holds the version")
+    eventually(lambda: shared_server.waiting_rows == 0, "the queue is empty")
+    eventually(lambda: shared_server.manager.in_flight("hqgnn") == 0, "no request holds the version")
 
 
 @pytest.mark.usefixtures("shared_server")
@@ -185,8 +184,9 @@ def test_ten_times_too_much_is_refused_at_once_and_then_all_is_well(export_dir, 
         fine, refused = (200, 503) if protocol == "rest" else ("OK", "UNAVAILABLE")
         with futures.ThreadPoolExecutor(90) as pool:
             running = pool.submit(ask)
-            lease = server.manager._models["hqgnn"]._newest
-            eventually(lambda: lease.in_flight == 1 and server._batcher.waiting_rows == 0, "the first call runs")
+            eventually(
+                lambda: server.manager.in_flight("hqgnn") == 1 and server.waiting_rows == 0, "the first call runs"
+            )
             asked = [pool.submit(ask) for _ in range(80)]
             eventually(lambda: sum(one.done() for one in asked) == 72, "72 are refused")
             assert {one.result() for one in asked if one.done()} == {refused}
@@ -202,10 +202,11 @@ def test_the_client_says_that_the_server_is_full(export_dir, monkeypatch, eventu
         gate = Gate(monkeypatch)
         with Client(f"127.0.0.1:{server.grpc_port}", timeout=60) as client, futures.ThreadPoolExecutor(2) as pool:
             first = pool.submit(client.recommend, ["a"])
-            lease = server.manager._models["hqgnn"]._newest
-            eventually(lambda: lease.in_flight == 1 and server._batcher.waiting_rows == 0, "the first call runs")
+            eventually(
+                lambda: server.manager.in_flight("hqgnn") == 1 and server.waiting_rows == 0, "the first call runs"
+            )
             second = pool.submit(client.recommend, ["a"])
-            eventually(lambda: server._batcher.waiting_rows == 1, "the second waits")
+            eventually(lambda: server.waiting_rows == 1, "the second waits")
             with pytest.raises(ServerUnavailable, match=r"is full: 1 rows wait, 1 may; try again later"):
                 client.recommend(["a"])
             gate.opened.set()

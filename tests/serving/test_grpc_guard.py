@@ -181,7 +181,7 @@ def test_stop_ends_watchers_and_half_sent_calls_and_lets_calls_end(export_dir, e
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         half.begin()
         call = channel.unary_unary(PREDICT).future(spin_request(100_000), timeout=600)
-        eventually(lambda: server.manager._models["hqgnn"]._newest.in_flight == 1 or call.done(), "the call runs")
+        eventually(lambda: server.manager.in_flight("hqgnn") == 1 or call.done(), "the call runs")
         began = time.monotonic()
         server.stop()
         assert time.monotonic() - began < 300

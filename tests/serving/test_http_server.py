@@ -115,7 +115,7 @@ def test_half_sent_requests_keep_nobody_waiting_and_leave_without_a_word(start, 
                 # A reset in place of an orderly end.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.close()
-        eventually(lambda: not server._tasks, "all connections are forgotten")
+        eventually(lambda: not server.open_connections, "all connections are forgotten")
     assert application.refused == []
     assert caplog.records == []
 

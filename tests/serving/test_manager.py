@@ -39,7 +39,10 @@ def best_score(manager, version=None):
 
 
 def states(manager, model="hqgnn"):
-    return {status.version: state_name(status.state) for status in manager.status(model)}
+    try:
+        return {status.version: state_name(status.state) for status in manager.status(model)}
+    except ServingError:  # No version has been seen yet.
+        return {}
 
 
 def failure(manager, version):
@@ -76,7 +79,7 @@ def test_the_old_version_answers_while_the_new_one_loads(manager, publish, event
         go_on.result(timeout=30)
         return 0
 
-    monkeypatch.setattr(loader, "_warm_up", slow_warm_up)
+    monkeypatch.setattr(loader, "warm_up_version", slow_warm_up)
     publish(2, mark=200)
     loading.result(timeout=30)
     assert states(manager) == {2: "LOADING", 1: "AVAILABLE"}
@@ -213,8 +216,8 @@ def test_a_version_still_being_written_waits(export_dir, publish, eventually):
     publish(2, mark=200)
     model = ModelManager(export_dir, poll_seconds=3600)
     try:
-        model._look()
-        eventually(lambda: len(model._models["hqgnn"].status()) == 2, "the model has looked")
+        model.look()
+        eventually(lambda: len(states(model)) == 2, "the model has looked")
         assert states(model) == {2: "START", 1: "START"}
         assert model.served() == {}
     finally:
@@ -222,7 +225,7 @@ def test_a_version_still_being_written_waits(export_dir, publish, eventually):
 
 
 def test_content_that_changes_while_it_loads_is_not_served(manager, publish, eventually, monkeypatch):
-    real = loader._warm_up
+    real = loader.warm_up_version
 
     def warm_up(loaded, path):
         if loaded.version == 2 and not (path.parent / "late").exists():
@@ -232,7 +235,7 @@ def test_content_that_changes_while_it_loads_is_not_served(manager, publish, eve
         return real(loaded, path)
 
     reached = futures.Future()
-    monkeypatch.setattr(loader, "_warm_up", warm_up)
+    monkeypatch.setattr(loader, "warm_up_version", warm_up)
     seen = []
     monkeypatch.setattr("tf_hqgnn.serving.model.log.error", lambda *args: seen.append(args))
     publish(2, mark=200)

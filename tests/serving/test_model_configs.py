@@ -1,5 +1,6 @@
 """Model config file and HandleReloadConfigRequest: version policies, labels, canary and rollback."""
 
+import contextlib
 import json
 import threading
 import urllib.request
@@ -11,6 +12,7 @@ from google.protobuf import text_format
 
 import tf_hqgnn  # noqa: F401
 from tf_hqgnn.serving.config_files import read_model_configs
+from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError
 
@@ -34,6 +36,13 @@ model_config_list {
 """
 
 
+def states(manager):
+    """The states of all versions of all models."""
+    for name in list(manager.known()):
+        with contextlib.suppress(ServingError):  # There is no version.
+            yield from (status.state for status in manager.status(name))
+
+
 @pytest.fixture
 def start(tmp_path, eventually):
     """Starts servers over a model config file beside export/, and waits for versions too new to be loaded at once."""
@@ -44,8 +53,7 @@ def start(tmp_path, eventually):
         path.write_text(text)
         models = read_model_configs(path)
         servers.append(Server(None, grpc_port=0, rest_port=0, poll_seconds=0.02, models=models).start())
-        found = servers[-1].manager._models.values()
-        eventually(lambda: all(one.state >= 30 for model in found for one in model.status()), "all are loaded")
+        eventually(lambda: all(state >= 30 for state in states(servers[-1].manager)), "all are loaded")
         return servers[-1]
 
     yield start

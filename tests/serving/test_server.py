@@ -66,8 +66,7 @@ def test_stop_lets_a_request_under_way_end(export_dir, eventually):
     server = Server(export_dir, grpc_port=0, rest_port=0, grace_seconds=60).start()
     with client_of(server, timeout=60) as client, futures.ThreadPoolExecutor(2) as pool:
         answer = pool.submit(client.predict, "spin", {"steps": np.array(100_000, np.int64)})
-        model = server.manager._models["hqgnn"]
-        eventually(lambda: model._newest.in_flight == 1 or answer.done(), "the request is under way")
+        eventually(lambda: server.manager.in_flight("hqgnn") == 1 or answer.done(), "the request is under way")
         stopping = pool.submit(server.stop)
         assert answer.result()["steps"] == 100_000
         stopping.result()
@@ -146,7 +145,7 @@ def test_on_the_command_line_port_0_is_off_as_in_tf_serving(export_dir, monkeypa
     assert run("--rest-port", "0") == 0
     assert [(server.grpc_port, server.rest_port) for server in served] == [(None, 8501), (8500, None)]
     assert served[0]._hosts.names == {"a", "b"}
-    assert [server._grace_seconds for server in served] == [3, 8]
+    assert [server.grace_seconds for server in served] == [3, 8]
     assert run("--grpc-port", "0", "--rest-port", "0") == 2
     assert "both ports are off (0)" in capsys.readouterr().err
 
@@ -221,9 +220,9 @@ def test_serve_takes_tf_servings_files(export_dir, tmp_path, monkeypatch):
     serve(grpc_port=0, rest_port=0, **paths)
     [server] = started
     assert list(server.manager.known()) == ["m"]
-    assert server._batching.max_batch_size == 7
-    assert server._metrics_path == "/m"
-    assert server._tls_keys.server_cert == "-----BEGIN Y"
+    assert server.batching.max_batch_size == 7
+    assert server.metrics_path == "/m"
+    assert server.tls_keys.server_cert == "-----BEGIN Y"
 
 
 def test_a_signal_while_models_load_ends_it(export_dir, monkeypatch):

@@ -79,6 +79,11 @@ class HttpServer:
         for listener in self._listeners:
             listener.close()
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections there are."""
+        return len(self._tasks)
+
     def is_working(self, connection: HttpConnection) -> None:
         """See `Owner`."""
         self._waiting.pop(connection, None)

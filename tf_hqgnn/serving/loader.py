@@ -95,7 +95,7 @@ def load_version(directory: Path, version: int, warm_up: bool = True) -> LoadedV
     except Exception as error:  # A broken SavedModel raises nearly anything: KeyError, OSError, ValueError, OpError...
         raise from_exception(error) from error
     if warm_up:
-        replayed = _warm_up(loaded, directory / WARMUP_FILE)
+        replayed = warm_up_version(loaded, directory / WARMUP_FILE)
         log.debug("%s: %d warm-up records replayed", directory, replayed)
     return loaded
 
@@ -126,7 +126,7 @@ def _import_custom_ops(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
         raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
 
 
-def _warm_up(loaded: LoadedVersion, path: Path) -> int:
+def warm_up_version(loaded: LoadedVersion, path: Path) -> int:
     """Replays the records of `path`, if it exists, and returns how many there were."""
     if not path.exists():
         return 0

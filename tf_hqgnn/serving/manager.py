@@ -17,7 +17,8 @@ from tf_hqgnn.serving.directory import find_models
 from tf_hqgnn.serving.errors import ServingError, invalid_argument, not_found, printable
 from tf_hqgnn.serving.loader import LoadedVersion
 from tf_hqgnn.serving.metrics import Metrics
-from tf_hqgnn.serving.model import ServedModel, VersionPolicy, VersionStatus
+from tf_hqgnn.serving.model import ServedModel, VersionPolicy
+from tf_hqgnn.serving.version_state import VersionStatus
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class ModelManager:
         """Begins to load every model and returns once each has a version that answers, or none that loads."""
         for model in self._models.values():
             model.start()
-        self._look()
+        self.look()
         for model in self._snapshot().values():
             model.wait_settled()
         self._thread.start()
@@ -216,6 +217,11 @@ class ModelManager:
         model = self._models.get(name)
         return model is not None and model.is_served(version)
 
+    def in_flight(self, name: str) -> int:
+        """How many requests the version of a model that answers now is working on; 0 for a model that isn't served."""
+        model = self._models.get(name)
+        return 0 if model is None else model.in_flight
+
     def known(self) -> Collection[str]:
         """The names of all models, served or not."""
         return self._models.keys()
@@ -244,9 +250,10 @@ class ModelManager:
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._poll_seconds):
-            self._look()
+            self.look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Looks once for models that have come into the base path."""
         base_path = self._base_path
         for name in [] if base_path is None else find_models(base_path):
             if not _NAME.fullmatch(name):

@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, TypeAlias
 
@@ -20,8 +19,9 @@ from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSy
 from tf_hqgnn.serving.completeness import what_is_missing
 from tf_hqgnn.serving.directory import Fingerprint, find_versions, fingerprint, is_settled
 from tf_hqgnn.serving.errors import ServingError, from_exception, not_found
-from tf_hqgnn.serving.loader import LoadedVersion, load_version
+from tf_hqgnn.serving.loader import load_version
 from tf_hqgnn.serving.metrics import Metrics
+from tf_hqgnn.serving.version_state import Failure, Lease, VersionStatus
 
 log = logging.getLogger(__name__)
 
@@ -32,48 +32,6 @@ _REMEMBERED = 16
 _PATIENCE = 30
 # As TF Serving's load_retry_interval_micros; the first tries come sooner.
 MAX_RETRY_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """What GetModelStatus says of one version.
-
-    Args:
-      version: Its number.
-      state: ModelVersionStatus.State: START, LOADING, AVAILABLE, UNLOADING or END.
-      error: Why it ended, if it did not load.
-    """
-
-    version: int
-    state: int
-    error: ServingError | None = None
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A load that failed.
-
-    Args:
-      files: What was there then. A version that is at fault itself is tried again when they change.
-      attempts: How many loads have failed one after the other.
-      retry_at: The `time.monotonic()` of the next try, of one that isn't at fault; else None.
-    """
-
-    files: Fingerprint
-    attempts: int
-    retry_at: float | None
-
-    def stands(self, now: Fingerprint) -> bool:
-        """Whether another try would fail as well."""
-        return self.files == now if self.retry_at is None else time.monotonic() < self.retry_at
-
-
-class Lease:
-    """A loaded version and the number of requests in it; both guarded by the lock of its model."""
-
-    def __init__(self, loaded: LoadedVersion) -> None:
-        self.loaded = loaded
-        self.in_flight = 0
 
 
 class ServedModel:
@@ -117,7 +75,7 @@ class ServedModel:
         self._newest: Lease | None = None
         self._retiring: list[Lease] = []
         self._status: dict[int, VersionStatus] = {}
-        self._failed: dict[int, _Failure] = {}
+        self._failed: dict[int, Failure] = {}
         self._waits_for: dict[int, str] = {}
         self._kept: set[int] = set()
         self._retires = True
@@ -172,6 +130,12 @@ class ServedModel:
         """The version that answers a request that names none: the newest one loaded."""
         newest = self._newest
         return None if newest is None else newest.loaded.version
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests the newest version is working on."""
+        newest = self._newest
+        return 0 if newest is None else newest.in_flight
 
     def is_served(self, version: int) -> bool:
         """Whether requests for this version are answered."""
@@ -288,7 +252,7 @@ class ServedModel:
         last = self._failed.get(version)
         attempts = 1 if last is None else last.attempts + 1
         delay = min(self._poll_seconds * 2.0 ** min(attempts, 30), MAX_RETRY_SECONDS)
-        self._failed[version] = _Failure(before, attempts, time.monotonic() + delay if error.is_transient else None)
+        self._failed[version] = Failure(before, attempts, time.monotonic() + delay if error.is_transient else None)
         self._metrics.load_attempts.add(str(path), "fail")
         self._set_status(version, _State.END, error)
         again = f"; tried again in {delay:g} s" if error.is_transient else ""

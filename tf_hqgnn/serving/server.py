@@ -107,9 +107,9 @@ class Server:
         self.host = host
         self.grpc_port = grpc_port
         self.rest_port = rest_port
-        self._grace_seconds = grace_seconds
-        self._metrics_path = metrics_path
-        self._tls_keys = tls_keys
+        self.grace_seconds = grace_seconds
+        self.metrics_path = metrics_path
+        self.tls_keys = tls_keys
         self._addresses = resolve(host)
         self._hosts = AllowedHosts.of(allowed_hosts, self._addresses)
         if self.base_path is not None:
@@ -119,7 +119,7 @@ class Server:
             self.manager = ModelManager(self.base_path, poll_seconds, models, self.metrics)
         except ServingError as error:
             raise InputError(error.message) from error
-        self._batching = batching
+        self.batching = batching
         self._limits = limits or Limits()
         self._may_reload = bool(models) if may_reload is None else may_reload
         self._batcher: Batcher | None = None
@@ -135,12 +135,12 @@ class Server:
           InputError: A port is in use, the TLS keys aren't usable, or not one model can be loaded.
         """
         try:
-            self._batcher = Batcher(self._batching, self.metrics)
+            self._batcher = Batcher(self.batching, self.metrics)
             service = Service(self.manager, self._batcher, self._limits, self.metrics, self._may_reload)
             budget = ByteBudget(MAX_BYTES_IN_FLIGHT)
             most = connections_per_port()
             if self.grpc_port is not None:
-                self._grpc = GrpcServer(service, self._addresses, self.grpc_port, most, budget, self._tls_keys)
+                self._grpc = GrpcServer(service, self._addresses, self.grpc_port, most, budget, self.tls_keys)
                 self.grpc_port = self._grpc.port
             if self.rest_port is not None:
                 self._http = HttpServer(self._addresses, self.rest_port, most, budget)
@@ -151,7 +151,7 @@ class Server:
             if self._grpc is not None:
                 self._grpc.start()
             if self._http is not None:
-                self._rest = RestApi(service, self._metrics_path, self._hosts)
+                self._rest = RestApi(service, self.metrics_path, self._hosts)
                 self._http.start(self._rest)
         except BaseException:
             self.stop()
@@ -160,7 +160,7 @@ class Server:
 
     def stop(self) -> None:
         """Answers what has arrived, within `grace_seconds`, and ends every thread. More than one call does no harm."""
-        deadline = time.monotonic() + self._grace_seconds
+        deadline = time.monotonic() + self.grace_seconds
         # Both at once: the time is theirs together.
         ports = [port for port in (self._grpc, self._http) if port is not None]
         stopping = [threading.Thread(target=port.stop, args=(deadline,), name="stop") for port in ports]
@@ -175,6 +175,11 @@ class Server:
         if not self._stopped.is_set():
             self.manager.stop()
         self._stopped.set()
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows of requests wait for a model that is busy."""
+        return 0 if self._batcher is None else self._batcher.waiting_rows
 
     def wait(self) -> None:
         """Returns when the server has been stopped."""
