@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from harness import check_layer
 
 from tf_hqgnn.layers import low_bit_quantizer
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
@@ -24,26 +23,6 @@ def test_doctests():
     results = doctest.testmod(low_bit_quantizer)
     assert results.attempted
     assert not results.failed
-
-
-@tf_keras.utils.register_keras_serializable(package="tests")
-class SumQuantizer(LowBitQuantizer):
-    """Of the sum of two inputs: the harness reloads a model that takes a list."""
-
-    def build(self, input_shape):
-        super().build(input_shape[0])
-
-    def call(self, inputs):
-        return super().call(inputs[0] + inputs[1])
-
-
-@pytest.mark.parametrize(
-    ("mode", "symmetric", "num_bits", "num_weights"),
-    [("per_row", True, 1, 1), ("per_row", False, 3, 1), ("per_tensor", True, 2, 2), ("per_tensor", False, 8, 3)],
-)
-def test_layer_conforms(mode, symmetric, num_bits, num_weights, rows, tmp_path):
-    layer = SumQuantizer(num_bits, mode, symmetric, "ewgs", delta=0.5, initial_range=0.75, name="quantizer")
-    check_layer(layer, (tf.constant(rows), tf.zeros_like(rows)), tmp_path, num_weights=num_weights)
 
 
 def test_config_holds_every_setting():

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.ops.linalg.sparse.sparse_csr_matrix_ops import CSRSparseMatrix, matmul
 
 
-class NormalizedAdjacency(tf.Module):
+class NormalizedAdjacency:
     """A = D^-p [[0, R], [R^T, 0]] D^-p over users (first) and items, held as TensorFlow's CSR matrix.
 
     R is 1 where a user interacted with an item, D the diagonal of degrees, p the exponent. A node without an edge has
@@ -21,8 +21,8 @@ class NormalizedAdjacency(tf.Module):
     for CPU and GPU, none for XLA.
 
     A tf.function makes the matrix anew from its entries each time it runs, which takes less than one product and holds
-    another 40 bytes an edge: a SavedModel can hold the entries, the matrix it can't. `as_constant()` avoids both for
-    functions that are never saved, such as a training step.
+    another 40 bytes an edge: a SavedModel can hold the entries, as constants, and can't hold the matrix.
+    `as_constant()` avoids both for functions that are never saved, such as a training step.
 
     Args:
       matrix: [num_nodes, num_nodes], float32 or float64.
@@ -45,7 +45,6 @@ class NormalizedAdjacency(tf.Module):
     def __init__(
         self, matrix: CSRSparseMatrix, norm_bound: float = 1.0, entries: tf.SparseTensor | None = None
     ) -> None:
-        super().__init__(name="adjacency")
         if not 0 <= norm_bound < float("inf"):
             raise ValueError(f"norm_bound must be a finite number from 0 on, got {norm_bound}")
         self.matrix = matrix

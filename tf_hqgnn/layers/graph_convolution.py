@@ -125,7 +125,7 @@ class LightGCNConvolution(GraphConvolution):
 
     def build(self, input_shape: Any) -> None:
         """Makes w if the layer weights are learned."""
-        if self.layer_weights == "learned":
+        if self.layer_weights == "learned" and not self.built:
             self.layer_logits = self.add_weight(
                 "layer_logits", [self.num_layers + 1], initializer="zeros", experimental_autocast=False
             )
@@ -205,6 +205,8 @@ class NGCFConvolution(GraphConvolution):
 
     def build(self, input_shape: Any) -> None:
         """Makes W and V of every layer."""
+        if self.built:
+            return
         dim = rows_shape(input_shape)[-1]
         # seed + 0 and + 1 are those of the tables.
         self.matrices = [

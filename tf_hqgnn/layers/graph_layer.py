@@ -84,7 +84,7 @@ class GraphLayer(tf_keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights that hold the graph, if the layer was given one."""
-        if self._graph_size is not None:
+        if self._graph_size is not None and not self.built:
             self._add_graph_weights()
         super().build(input_shape)
 

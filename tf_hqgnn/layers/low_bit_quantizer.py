@@ -95,6 +95,8 @@ class LowBitQuantizer(tf_keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes delta, and the learned range."""
+        if self.built:
+            return
         self.delta = self._add_scalar("delta", self.initial_delta, trainable=False)
         if self.mode == "per_tensor":
             self.beta = self._add_scalar("beta", self.initial_range)

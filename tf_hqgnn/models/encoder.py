@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import tensorflow as tf
@@ -46,6 +48,10 @@ class Encoder(tf_keras.layers.Layer, abc.ABC):
         user_table, item_table, user_index, item_index = inputs
         users, items = self.encode_tables(user_table, item_table, bool(training), step)
         return tf.gather(users, user_index), tf.gather(items, item_index)
+
+    def unsaved(self) -> AbstractContextManager[None]:
+        """While this is entered, what is traced is never saved: a graph may be captured as it is, which is faster."""
+        return nullcontext()
 
     @abc.abstractmethod
     def encode_tables(
@@ -105,6 +111,7 @@ class GraphEncoder(Encoder):
         self.convolution = convolution
         self._sizes: tuple[int, int] | None = None
         self._adjacency: NormalizedAdjacency | None = None
+        self._is_unsaved = False
         if graph is not None:
             self.bind(graph)
 
@@ -121,6 +128,15 @@ class GraphEncoder(Encoder):
             self.convolution.build(((None, None), (None, dim)))
         super().build(input_shape)
 
+    @contextmanager
+    def unsaved(self) -> Iterator[None]:
+        """See `Encoder`; what is saved makes the matrix from the convolution's weights."""
+        before, self._is_unsaved = self._is_unsaved, True
+        try:
+            yield
+        finally:
+            self._is_unsaved = before
+
     def encode_tables(
         self, user_table: Any, item_table: Any, training: bool = False, step: tf.Tensor | int | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -135,8 +151,7 @@ class GraphEncoder(Encoder):
             )
         e = tf.concat([user_table, item_table], axis=0)
         inputs = e
-        if self._adjacency is not None and (training or tf.executing_eagerly()):
-            # A training step isn't saved. What is saved makes the matrix from the convolution's weights.
+        if self._adjacency is not None and (self._is_unsaved or tf.executing_eagerly()):
             inputs = (self._adjacency.as_constant(), e)
         users, items = tf.split(self.convolution(inputs, training=training, step=step), sizes)
         return users, items

@@ -266,7 +266,7 @@ class HQGNN(RankingModel):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One optimizer step on a batch of pairs; remembers the first step whose loss was not finite."""
         features = self._with_wishes(as_features(data), self.optimizer.iterations)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, self.encoder.unsaved():
             loss = self.compute_loss(features, training=True)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync

@@ -47,7 +47,7 @@ class RankingModel(tf_keras.Model, abc.ABC):
             )
         self.num_users = num_users
         self.num_items = num_items
-        self._ranking_metrics: list[TopKMetric] = []
+        self._keep_metrics([])
         self._num_edges: int | None = None
         self._seen: SeenItems | None = None
         if graph is not None:
@@ -154,13 +154,18 @@ class RankingModel(tf_keras.Model, abc.ABC):
         """
         several = [metrics] if isinstance(metrics, (str, TopKMetric)) else list(metrics or [])
         with self.distribute_strategy.scope():
-            self._ranking_metrics = [make_metric(metric) for metric in several]
+            self._keep_metrics([make_metric(metric) for metric in several])
             for metric in self._ranking_metrics:
                 metric.track_users(self.num_users)
             if loss is not None:
                 self.set_loss(_as_loss(loss))
         # The loss is a part of the model's config, with which it is saved.
         super().compile(optimizer=optimizer, metrics=self._ranking_metrics or None, **kwargs)
+
+    # What metrics sum up is none of the model's weights.
+    @tf.__internal__.tracking.no_automatic_dependency_tracking
+    def _keep_metrics(self, metrics: list[TopKMetric]) -> None:
+        self._ranking_metrics = metrics
 
     @abc.abstractmethod
     def set_loss(self, loss: Loss) -> None:
