@@ -34,6 +34,11 @@ class AnswerForm:
     library: Literal["pandas", "polars"] = "pandas"
     titles: Mapping[str, str] | None = None
 
+    @property
+    def id_types(self) -> dict[str, IdType]:
+        """The types of ids by the names of their columns."""
+        return {"user_id": self.user_id, "item_id": self.item_id}
+
 
 class Queries(abc.ABC):
     """Asks a model by ids and answers with tables; subclasses say where the model is."""

@@ -90,7 +90,7 @@ class Recommender(LocalQueries):
         Raises:
           InputError: The log can't be used; one line says why. What was learnt before stays.
         """
-        from tf_hqgnn.data.any_log import check_users, read_any_items, read_log
+        from tf_hqgnn.data.any_log import check_ids, check_users, read_any_items, read_log
         from tf_hqgnn.data.loading import join_valid, make_dataset, split_log
 
         config = self._resolved()
@@ -102,6 +102,7 @@ class Recommender(LocalQueries):
                 table, part = split_log(read.table, config.data, config.seed)
             else:
                 judge = read_log(valid, "valid", config.data, bad_rows, columns)
+                check_ids(judge.table, "valid", read.id_types)
                 table, part = join_valid(read.table, judge.table, config.data, bad_rows)
         items = config.data.items_path if items is None else items
         about = None if items is None else read_any_items(items, columns)
@@ -120,8 +121,8 @@ class Recommender(LocalQueries):
         """Goes on from what was learnt with a later log: all that is known, and the new log besides.
 
         Users and items keep their rows, new ones start among them, and `training.warm_epochs` train them all. Where
-        nothing is trained (`training.max_epochs` is 0) all rows are made anew. The propagation stays the one that was
-        found. Without a `fit` before it this is `fit`.
+        nothing is trained (`training.max_epochs` is 0) all rows are made anew. Without a validation split the
+        propagation stays the one that was found. Without a `fit` before it this is `fit`.
 
         Args:
           new_log: as `log` of `fit`.
@@ -134,7 +135,7 @@ class Recommender(LocalQueries):
         """
         if self._model is None:
             return self.fit(new_log, items=items, columns=columns, run_dir=run_dir)
-        from tf_hqgnn.data.any_log import LogInput, read_any_items, read_log
+        from tf_hqgnn.data.any_log import LogInput, check_ids, read_any_items, read_log
         from tf_hqgnn.data.loading import extend_dataset
         from tf_hqgnn.data.report import BadRowLog
 
@@ -146,10 +147,10 @@ class Recommender(LocalQueries):
             before = extend_dataset(before, table, added, BadRowLog())
         with bad_row_log(config.data) as bad_rows:
             read = read_log(new_log, "new_log", config.data, bad_rows, columns)
+            check_ids(read.table, "new_log", model.form.id_types)
             about = None if items is None else read_any_items(items, columns)
             dataset = extend_dataset(before, read.table, about, bad_rows)
-        form = model.form
-        kept = LogInput(read.table, {"user_id": form.user_id, "item_id": form.item_id}, form.library)
+        kept = LogInput(read.table, model.form.id_types, model.form.library)
         return self._train(dataset, kept, config, run_dir=run_dir, state=state if config.training.max_epochs else None)
 
     def add_items(self, log: Any, *, items: Any = None, columns: Mapping[str, Any] | None = None) -> Recommender:
@@ -170,11 +171,12 @@ class Recommender(LocalQueries):
           InputError: The log can't be used, or has no new item of a known user.
           NotFittedError: `fit` comes first.
         """
-        from tf_hqgnn.data.any_log import read_any_items, read_log
+        from tf_hqgnn.data.any_log import check_ids, read_any_items, read_log
 
         model = self._fitted()
         with bad_row_log(model.run.config.data) as bad_rows:
             table = read_log(log, "log", model.run.config.data, bad_rows, columns).table
+        check_ids(table, "log", model.form.id_types)
         self.added_items_ = model.add_items(table, None if items is None else read_any_items(items, columns))
         return self
 

@@ -4,9 +4,10 @@ import copy
 
 import numpy as np
 import pandas as pd
+import pytest
 from agreement import EVERYBODY, assert_same
 
-from tf_hqgnn import Recommender
+from tf_hqgnn import InputError, Recommender
 from tf_hqgnn.config import ExportConfig
 from tf_hqgnn.export.bundle import ServingBundle, export_exact
 from tf_hqgnn.export.layout import newest_version
@@ -33,6 +34,25 @@ def test_partial_fit_keeps_rows_and_forgets_nothing(trained, log):
     # Titles of old items stay known.
     assert table["title"][table["item_id"] != 5000].str.startswith("Title ").all()
     assert model.data_report_.rows_read == 3003
+
+
+def test_a_saved_model_goes_on_as_the_original_does(trained, saved):
+    new = pd.DataFrame({"user_id": [100, 9000], "item_id": [5000, 1]})
+    assert_same(Recommender.load(saved, verbose=0).partial_fit(new), copy.deepcopy(trained).partial_fit(new))
+
+
+def test_ids_of_another_type_are_refused(model, log, settings):
+    words = pd.DataFrame({"user_id": ["ann"], "item_id": ["1"]})
+    for ask, name in (
+        (lambda: model.partial_fit(words), "new_log"),
+        (lambda: model.add_items(words), "log"),
+        (lambda: Recommender("spectral", verbose=0, **settings).fit(log, valid=words), "valid"),
+    ):
+        with pytest.raises(InputError, match=f"^{name}: user_id is of type int64 in the log that was learnt from"):
+            ask()
+    # Numbers written as text are the same ids.
+    again = copy.deepcopy(model).partial_fit(pd.DataFrame({"user_id": ["100"], "item_id": ["5000"]}))
+    assert again.item_embeddings()[0].dtype == np.int64
 
 
 def test_partial_fit_without_a_fit_is_a_fit(log, plain, settings):

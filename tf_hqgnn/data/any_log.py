@@ -66,6 +66,22 @@ def read_log(log: Any, name: str, config: DataConfig, bad_rows: BadRowLog, colum
     return LogInput(table, id_types_of(table.report), "pandas")
 
 
+def check_ids(table: InteractionTable, name: str, id_types: Mapping[str, IdType]) -> None:
+    """Refuses ids of another log that can't be of the types that ids are answered in.
+
+    Raises:
+      InputError: It names the column, and what is wrong with an id.
+    """
+    for column, ids in (("user_id", table.user_ids), ("item_id", table.item_ids)):
+        try:
+            id_types[column].decode(ids)
+        except ValueError as error:
+            raise InputError(
+                f"{name}: {column} is of type {id_types[column].name} in the log that was learnt from ({error}); "
+                "expected ids of one type, cast the column"
+            ) from error
+
+
 def id_types_of(report: ReadReport) -> dict[str, IdType]:
     """The types of ids by what the files of a log tell of them: only Parquet has integers."""
     last = report.files[-1].types if report.files else {}
