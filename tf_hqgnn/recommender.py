@@ -249,6 +249,12 @@ class Recommender(LocalQueries):
             raise
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """What newer releases of scikit-learn ask before they look whether an estimator is fitted."""
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False))
+
     def __repr__(self) -> str:
         settings = [f"{name}={value!r}" for name, value in self._settings.items()]
         config = self.config if isinstance(self.config, str) else type(self.config).__name__

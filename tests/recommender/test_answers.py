@@ -35,7 +35,8 @@ def of_answers(answers, names, known):
 def test_the_first_table(model, log):
     table = model.recommend([100, 105], k=3)
     assert list(table.columns) == ["user_id", "rank", "item_id", "score", "known", "title"]
-    assert [str(kind) for kind in table.dtypes] == ["int64", "int64", "int64", "float32", "bool", "object"]
+    # The type of text depends on pandas.
+    assert [str(kind) for kind in table.dtypes[:5]] == ["int64", "int64", "int64", "float32", "bool"]
     assert table["user_id"].tolist() == [100] * 3 + [105] * 3
     assert table["rank"].tolist() == [1, 2, 3] * 2
     taken = set(map(tuple, log[["user_id", "item_id"]].to_numpy()))
