@@ -1,5 +1,6 @@
 """Shared fixtures. Importing the package first makes TensorFlow pick Keras 2 in every test."""
 
+import gc
 import logging
 import os
 from pathlib import Path
@@ -8,7 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
-import tf_hqgnn  # noqa: F401
+from tf_hqgnn.startup import collect_seldom
+
+collect_seldom()
 
 # The tier of the tests in a folder of tests/; those beside the folders are of the second. Unit tests start no process,
 # no server and no training; tests of the pipeline run TFX.
@@ -19,6 +22,7 @@ TIERS = {
     "graph": "unit",
     "layers": "unit",
     "losses": "unit",
+    "metrics": "unit",
     "models": "unit",
     "ode": "unit",
     "quantization": "unit",
@@ -51,6 +55,13 @@ def log_levels():
     """Every test starts with Python's own levels, whatever programs that earlier tests and fixtures ran have set."""
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("tf_hqgnn.serving").setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections():
+    """What earlier files have left is searched for garbage once: TensorFlow's graphs make each search take seconds."""
+    gc.collect()
+    gc.freeze()
 
 
 REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

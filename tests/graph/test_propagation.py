@@ -80,6 +80,44 @@ def test_captured_by_loops_and_nested_functions(adjacency, dense, h):
     np.testing.assert_allclose(three_times(h), dense @ dense @ dense @ h, rtol=1e-10, atol=1e-14)
 
 
+class Propagator(tf.Module):
+    """What a stranger writes: the matrix is an attribute."""
+
+    def __init__(self, adjacency, h):
+        super().__init__()
+        self.adjacency = adjacency
+        self.scale = tf.Variable(h)
+
+    @tf.function(input_signature=[tf.TensorSpec([12, 3], tf.float64)])
+    def __call__(self, x):
+        return sparse_product(self.adjacency, sparse_product(self.adjacency, x * self.scale))
+
+
+@pytest.mark.parametrize("called_before", [False, True])
+def test_a_saved_model_holds_the_matrix_and_its_gradient(called_before, adjacency, dense, h, tmp_path):
+    module = Propagator(adjacency, h)
+    if called_before:
+        module(h)
+    tf.saved_model.save(module, tmp_path)
+    del module
+    loaded = tf.saved_model.load(str(tmp_path))
+    with tf.GradientTape() as tape:
+        got = loaded(h)
+        value = tf.reduce_sum(got)
+    np.testing.assert_allclose(got, dense @ dense @ (h * h), rtol=1e-10)
+    # d sum(A A (h s)) / ds = h (A A 1).
+    expected = h * (dense @ dense @ tf.ones_like(h))
+    np.testing.assert_allclose(tape.gradient(value, loaded.scale), expected, rtol=1e-10)
+
+
+def test_a_constant_is_captured_as_it_is(adjacency, dense, h):
+    constant = adjacency.as_constant()
+    function = tf.function(lambda x: sparse_product(constant, x)).get_concrete_function(h)
+    np.testing.assert_allclose(function(h), dense @ h, rtol=1e-12)
+    types = [operation.type for operation in function.graph.get_operations()]
+    assert "SparseTensorToCSRSparseMatrix" not in types
+
+
 def test_same_result_every_time(adjacency, h):
     first = sparse_product(adjacency, h).numpy()
     assert all(np.array_equal(first, sparse_product(adjacency, h)) for _ in range(5))
