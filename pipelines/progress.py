@@ -13,7 +13,7 @@ from typing import TextIO
 from absl import logging as absl_logging
 
 from tf_hqgnn.logs import quieten_libraries
-from tf_hqgnn.startup import settle_home
+from tf_hqgnn.startup import collect_seldom, settle_home
 
 # What LocalDagRunner and its launcher log with these templates; everything else below a warning is dropped.
 _STARTED = "Component %s is running."
@@ -84,6 +84,7 @@ class ProgressHandler(logging.Handler):
 def quieten_tfx() -> None:
     """Lets TFX and what it imports speak up from errors on; to be called before TFX is imported, which is loud."""
     settle_home()
+    collect_seldom()
     quieten_libraries()
     warnings.simplefilter("ignore")
     for name in _ROUTINE_LOGGERS:

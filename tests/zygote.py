@@ -20,6 +20,8 @@ from typing import NoReturn
 def main() -> None:
     # The folder of this file is none that a command would look into.
     del sys.path[0]
+    # As collect_seldom of tf_hqgnn.startup does, which isn't to be imported here.
+    gc.set_threshold(50_000, 10, 10)
     for name in sys.argv[1:]:
         importlib.import_module(name)
     # A collection in a fork would copy every page of what is imported.

@@ -17,7 +17,7 @@ from tf_hqgnn.cli.model_commands import JsonOption, batch, recommend, serve
 from tf_hqgnn.cli.output import print_evaluation, print_read, print_tuned
 from tf_hqgnn.cli.terminal import replace_unprintable
 from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
-from tf_hqgnn.startup import settle_home
+from tf_hqgnn.startup import collect_seldom, settle_home
 from tf_hqgnn.types import InputError
 
 app = typer.Typer(
@@ -214,6 +214,7 @@ def _cut_offs(text: str) -> tuple[int, ...]:
 def main() -> None:
     """Runs the command line; the console script's entry point."""
     settle_home()
+    collect_seldom()
     quieten_libraries()
     replace_unprintable()
     with progress_on_stderr():

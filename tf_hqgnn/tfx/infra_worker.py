@@ -9,6 +9,7 @@ from typing import Any
 
 from tf_hqgnn.export.loading import needs_scann
 from tf_hqgnn.export.warmup import replay_warmup
+from tf_hqgnn.startup import collect_seldom
 
 
 def main(model_dirs: Sequence[str]) -> int:
@@ -18,6 +19,7 @@ def main(model_dirs: Sequence[str]) -> int:
       model_dirs: folders of SavedModels. The first that names ScaNN's operations brings ScaNN; one before it, like the
         exact model, must load in a server that has none.
     """
+    collect_seldom()
     status = 0
     modules: dict[str, Any] = sys.modules
     # None makes `import scann` fail, also where a dependency would bring it.

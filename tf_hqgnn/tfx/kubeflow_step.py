@@ -34,7 +34,7 @@ from absl import app
 
 import tf_hqgnn.types
 from tf_hqgnn.logs import progress_on_stderr
-from tf_hqgnn.startup import settle_home
+from tf_hqgnn.startup import collect_seldom, settle_home
 
 # The stores that Kubeflow's launcher and Vertex mount; the folder under "/" by URI scheme.
 MOUNTS = {"gs://": "gcs", "s3://": "s3", "minio://": "minio"}
@@ -213,6 +213,7 @@ def _main(parsed: tuple[Namespace, list[str]]) -> None:
 def _parse(arguments: list[str]) -> tuple[Namespace, list[str]]:
     # Before TFX is imported, which wants a home; the container may run as any user.
     settle_home()
+    collect_seldom()
     # TFX's, so that the arguments are those that its compiler writes.
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
