@@ -13,6 +13,7 @@ import pytest
 from export_oracle import coded, make_bundle
 
 import tf_hqgnn.export.bundle
+import tf_hqgnn.export.serving_module
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_run, export_scann
 from tf_hqgnn.export.versions import check_free, next_version, staged_versions, version_lock, versions
@@ -110,9 +111,9 @@ def test_a_version_that_either_model_has_is_refused_before_anything_is_written(t
 
 
 def test_if_the_second_model_fails_the_first_does_not_appear(tmp_path, monkeypatch):
-    choose = tf_hqgnn.export.bundle.choose_index
+    choose = tf_hqgnn.export.serving_module.choose_index
     monkeypatch.setattr(
-        tf_hqgnn.export.bundle,
+        tf_hqgnn.export.serving_module,
         "choose_index",
         lambda rows, device, *a: (fail if device == "cpu" else choose)(rows, device, *a),
     )
