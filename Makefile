@@ -91,6 +91,12 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-implicit/bin/python --require-hashes -r benchmarks/implicit/requirements.lock
 	@touch $@
 
+# RecTools, with an implicit of its own: peers of benchmarks.quick_start.
+.venv-quick-start/.installed: benchmarks/quick_start/requirements.lock .venv/.installed
+	@test -x .venv-quick-start/bin/python || $(BIN)/python -m venv --without-pip .venv-quick-start
+	@$(BIN)/uv pip install --quiet --python .venv-quick-start/bin/python --require-hashes -r benchmarks/quick_start/requirements.lock
+	@touch $@
+
 # FAISS and usearch, peers of benchmarks.ann.
 .venv-ann/.installed: benchmarks/ann/requirements.lock .venv/.installed
 	@test -x .venv-ann/bin/python || $(BIN)/python -m venv --without-pip .venv-ann
@@ -158,6 +164,8 @@ lock: .venv/.installed
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/ann/requirements.in -o benchmarks/ann/requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		benchmarks/quick_start/requirements.in -o benchmarks/quick_start/requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/gpu/requirements.in -o benchmarks/gpu/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
@@ -193,7 +201,7 @@ CODES = $(BIN)/python -m benchmarks.quantization run --work $(WORK)/quantization
 FLOAT = --set model.embedding_dim=$(1) --set quantization.bits=null
 
 # Minutes: the parts that need no peer, and all models on MovieLens.
-bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-ann/.installed
+bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-ann/.installed .venv-quick-start/.installed
 	@for b in data sparse_product ode_solvers evaluation training graph_training; do \
 		echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b || exit; done
 	$(PEERS) --data ml-100k --max-seconds 120
@@ -206,6 +214,7 @@ bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 	$(OURS) --data ml-100k --config configs/spectral.yaml $(call FLOAT,64)
 	$(BIN)/python -m benchmarks.peers report --work $(WORK) --data ml-100k
 	$(BIN)/python -m benchmarks.epochs --data ml-100k --out $(WORK)/epochs.csv
+	$(BIN)/python -m benchmarks.quick_start --data ml-100k
 	$(BIN)/python -m benchmarks.ann run --work $(WORK) --sizes 1e5
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) --sizes 1e6 && $(BIN)/python -m benchmarks.scale report --work $(WORK)
 

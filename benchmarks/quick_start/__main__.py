@@ -67,11 +67,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["ml-100k", "gowalla"])
     arguments = parser.parse_args()
     if not PEERS.exists():
-        lock = Path(__file__).with_name("requirements.lock").relative_to(ROOT)
-        sys.exit(
-            f"{PEERS.relative_to(ROOT)} isn't there: .venv/bin/python -m venv --without-pip .venv-quick-start && "
-            f".venv/bin/uv pip install --python .venv-quick-start/bin/python --require-hashes -r {lock}"
-        )
+        sys.exit(f"{PEERS.relative_to(ROOT)} isn't there: `make .venv-quick-start/.installed` makes it")
     print(describe_run("benchmarks.quick_start"), HEADER, "| --- | --- " + "| ---: " * 6 + "|", sep="\n", flush=True)
     for data in arguments.data:
         dataset = load(data)
