@@ -116,7 +116,7 @@ demo: .venv/.installed
 check: lint .venv-serving/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m unit
 
-test: lint .venv-clients/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed .venv-audit/.installed .kustomize/kustomize
+test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed .venv-audit/.installed .kustomize/kustomize
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
