@@ -7,7 +7,7 @@ import pytest
 
 from tf_hqgnn import InputError, Recommender
 from tf_hqgnn.export.layout import newest_version
-from tf_hqgnn.queries import CHUNK_USERS
+from tf_hqgnn.queries.queries import CHUNK_USERS
 from tf_hqgnn.serving.client import LocalModel
 
 
@@ -81,7 +81,7 @@ def test_unknown_users_get_popular_items(model, log, items):
 
 
 def test_everybody_in_chunks(model, log, monkeypatch):
-    monkeypatch.setattr("tf_hqgnn.queries.CHUNK_USERS", 64)
+    monkeypatch.setattr("tf_hqgnn.queries.queries.CHUNK_USERS", 64)
     table = model.recommend("all", k=5)
     assert sorted(table["user_id"].unique()) == sorted(log["user_id"].unique())
     one_by_one = pd.concat([model.recommend([user], k=5) for user in table["user_id"].unique()], ignore_index=True)

@@ -7,7 +7,7 @@ import sys
 from typing import Any, NoReturn
 
 from tf_hqgnn.cli.terminal import printable
-from tf_hqgnn.failures import explain_failure
+from tf_hqgnn.files.failures import explain_failure
 from tf_hqgnn.types import InputError
 
 _NAME = "tf-hqgnn"

@@ -12,7 +12,7 @@ from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.cli.output import print_answer, print_batch, print_progress
 from tf_hqgnn.cli.terminal import printable, utf8
 from tf_hqgnn.extras import require
-from tf_hqgnn.failures import explain_failure
+from tf_hqgnn.files.failures import explain_failure
 from tf_hqgnn.types import InputError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

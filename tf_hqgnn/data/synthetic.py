@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.data.titles import GENRES, make_titles
-from tf_hqgnn.failures import is_disk_full
 from tf_hqgnn.files.durable import staged_file
+from tf_hqgnn.files.failures import is_disk_full
 from tf_hqgnn.types import BoolArray, Float64Array, InputError, Int32Array, Int64Array, IntArray, ObjectArray
 
 _ITEMS_PER_COMMUNITY = 20

@@ -12,7 +12,8 @@ from tf_hqgnn.data.chunks import ID_COLUMNS
 from tf_hqgnn.data.frames import library_of
 from tf_hqgnn.data.id_types import IdType
 from tf_hqgnn.export.layout import DEFAULT_MODEL
-from tf_hqgnn.queries import AnswerForm, Queries, asked_type
+from tf_hqgnn.queries.queries import Queries, asked_type
+from tf_hqgnn.queries.tables import AnswerForm
 from tf_hqgnn.serving import client
 from tf_hqgnn.types import Array, InputError
 

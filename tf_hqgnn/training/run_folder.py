@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.failures import is_disk_full
 from tf_hqgnn.files.durable import make_folder, publish, remove_staged, sync_tree, write_file
+from tf_hqgnn.files.failures import is_disk_full
 from tf_hqgnn.files.lock import locked_beside
 from tf_hqgnn.runs.manifest import write_manifest
 from tf_hqgnn.runs.run_directory import partial_path

@@ -29,7 +29,7 @@ from tf_hqgnn.export.module import ServingModule
 from tf_hqgnn.export.new_items import extend
 from tf_hqgnn.export.serving_module import make_module
 from tf_hqgnn.files.durable import write_file
-from tf_hqgnn.queries import AnswerForm
+from tf_hqgnn.queries.tables import AnswerForm
 from tf_hqgnn.runs.packed_run import PackedRun
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState

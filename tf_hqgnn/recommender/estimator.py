@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_hqgnn.local_queries import LocalQueries, bad_row_log
+from tf_hqgnn.recommender.local_queries import LocalQueries, bad_row_log
 from tf_hqgnn.types import InputError, NotFittedError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tf_hqgnn.data.any_log import LogInput
     from tf_hqgnn.data.report import ReadReport
     from tf_hqgnn.data.split_dataset import SplitDataset
-    from tf_hqgnn.fitted import FittedModel
+    from tf_hqgnn.recommender.fitted import FittedModel
 
 _log = logging.getLogger(__name__)
 _FITTED = ("config_", "data_report_", "metrics_", "added_items_")
@@ -201,7 +201,7 @@ class Recommender(LocalQueries):
         from tf_hqgnn.runs.run_directory import RunDirectory
 
         _quieten()
-        from tf_hqgnn.fitted import FittedModel
+        from tf_hqgnn.recommender.fitted import FittedModel
 
         folder = Path(directory)
         RunDirectory.load(folder)
@@ -277,7 +277,7 @@ class Recommender(LocalQueries):
         from tf_hqgnn.logs import progress_on_stderr, start_xla
 
         _quieten()
-        from tf_hqgnn.fitted import fit_model
+        from tf_hqgnn.recommender.fitted import fit_model
 
         with progress_on_stderr() if self.verbose else nullcontext(), _own_random_numbers():
             for line in (str(dataset.report), *dataset.report.notes) if self.verbose else ():

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tf_hqgnn.data.id_types import id_texts
-from tf_hqgnn.queries import AnswerForm, Queries, decoded, make_table
+from tf_hqgnn.queries.queries import Queries
+from tf_hqgnn.queries.tables import AnswerForm, decoded, make_table
 from tf_hqgnn.types import Array, Float32Array, InputError, ObjectArray
 
 if TYPE_CHECKING:
     from tf_hqgnn.config import DataConfig
     from tf_hqgnn.data.report import BadRowLog
-    from tf_hqgnn.fitted import FittedModel
+    from tf_hqgnn.recommender.fitted import FittedModel
 
 
 class LocalQueries(Queries):

@@ -13,7 +13,7 @@ import pytest
 from commands import CONSOLE_SCRIPT, MODULES, Commands, environment_with, run_fresh
 from warm_python import ROOT, WarmPython
 
-from tf_hqgnn.failures import explain_failure, is_disk_full
+from tf_hqgnn.files.failures import explain_failure, is_disk_full
 
 
 def can_mount():

@@ -1,43 +1,22 @@
-"""The questions that a recommender answers, and its answers as tables, wherever the model is."""
+"""The questions that a recommender answers, wherever the model is."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from tf_hqgnn.data.frames import library_of
 from tf_hqgnn.data.id_types import IdType, as_list, id_texts
+from tf_hqgnn.queries.tables import AnswerForm, Answers, as_objects, decoded
 from tf_hqgnn.types import Array, Float32Array, InputError, ObjectArray
 
 # Users of one call of the model: bounds the memory that answers for everybody take besides the table.
 CHUNK_USERS = 4096
 ALL = "all"
-
-
-@dataclass(frozen=True)
-class AnswerForm:
-    """What answers look like.
-
-    Args:
-      user_id: type of the ids of users.
-      item_id: type of the ids of items.
-      library: `pandas` or `polars`, of which tables are made.
-      titles: by the text of an item's id; None where no items were given.
-    """
-
-    user_id: IdType = field(default_factory=IdType)
-    item_id: IdType = field(default_factory=IdType)
-    library: Literal["pandas", "polars"] = "pandas"
-    titles: Mapping[str, str] | None = None
-
-    @property
-    def id_types(self) -> dict[str, IdType]:
-        """The types of ids by the names of their columns."""
-        return {"user_id": self.user_id, "item_id": self.item_id}
 
 
 class Queries(abc.ABC):
@@ -83,7 +62,7 @@ class Queries(abc.ABC):
         texts = self._texts(users)
         form = _as_asked(self._form(users=users), users)
         wishes = _Wishes(len(texts), exclude, category)
-        answers = _Answers(form, k)
+        answers = Answers(form, k)
         for part in _chunks(len(texts)):
             inputs = {"user_id": _encoded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
             answers.add(self._predict("recommend", inputs), "known_user")
@@ -124,7 +103,7 @@ class Queries(abc.ABC):
         texts = [id_texts("histories", one) for one in lists]
         asked = np.concatenate([as_list("histories", one) for one in lists]) if lists else []
         wishes = _Wishes(len(texts), exclude, category)
-        answers = _Answers(self._form(items=asked), k)
+        answers = Answers(self._form(items=asked), k)
         for part in _chunks(len(texts)):
             inputs = {"history_item_id": _padded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
             answers.add(self._predict("recommend_for_history", inputs), "known_user")
@@ -148,7 +127,7 @@ class Queries(abc.ABC):
         k = _check_k(k)
         texts = id_texts("items", items)
         form = _as_asked(self._form(items=items), items)
-        answers = _Answers(form, k)
+        answers = Answers(form, k)
         for part in _chunks(len(texts)):
             inputs = {"item_id": _encoded(texts[part]), "k": self._k(k)}
             answers.add(self._predict("similar_items", inputs), "known_item")
@@ -180,61 +159,6 @@ class Queries(abc.ABC):
         return np.array(self._largest_k(k), np.int32)
 
 
-class _Answers:
-    """Collects the answers of several calls.
-
-    Args:
-      form: what they look like.
-      k: how many were asked for.
-    """
-
-    def __init__(self, form: AnswerForm, k: int) -> None:
-        self._form = form
-        self._k = k
-        self._scores: list[Array] = []
-        self._items: list[Array] = []
-        self._counts: list[Array] = []
-        self._known: list[Array] = []
-
-    def add(self, outputs: dict[str, Array], known: str) -> None:
-        """Adds the outputs of a signature, whose one says who is known; only real answers are kept."""
-        counts = outputs["num_valid"]
-        real = np.arange(outputs["score"].shape[1]) < counts[:, np.newaxis]
-        self._scores.append(outputs["score"][real])
-        self._items.append(outputs["item_id"][real])
-        self._counts.append(counts)
-        self._known.append(outputs[known])
-
-    def table(self, asked: Mapping[str, tuple[ObjectArray, IdType]]) -> Any:
-        """A row for each answer; `asked` are the texts and the type of the column that says who asked."""
-        ((name, (texts, id_type)),) = asked.items()
-        counts, known = _joined(self._counts, np.int32), _joined(self._known, bool)
-        item_texts = self._item_texts()
-        rank = np.arange(len(item_texts)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-        columns: dict[str, tuple[Array, IdType | None]] = {
-            name: (np.repeat(decoded(texts, id_type), counts), id_type),
-            "rank": (rank, None),
-            "item_id": (decoded(item_texts, self._form.item_id), self._form.item_id),
-            "score": (_joined(self._scores, np.float32), None),
-            "known": (np.repeat(known, counts), None),
-        }
-        return make_table(columns, self._form, item_texts)
-
-    def arrays(self) -> tuple[Array, Array]:
-        """`(scores, item_ids)` with a row for each question and k columns."""
-        counts = _joined(self._counts, np.int32)
-        real = np.arange(self._k) < counts[:, np.newaxis]
-        items = decoded(self._item_texts(), self._form.item_id)
-        scores = np.full(real.shape, -np.inf, np.float32)
-        scores[real] = _joined(self._scores, np.float32)
-        item_ids = np.full(real.shape, self._form.item_id.missing, items.dtype)
-        item_ids[real] = items
-        return scores, item_ids
-
-    def _item_texts(self) -> ObjectArray:
-        return as_objects([item.decode() for item in _joined(self._items, object)])
-
-
 class _Wishes:
     """What is asked of the answers besides k: no such items, of this category only."""
 
@@ -264,49 +188,6 @@ class _Wishes:
         return {"exclude_item_id": _padded(excluded), "category": categories}
 
 
-def make_table(
-    columns: Mapping[str, tuple[Array, IdType | None]], form: AnswerForm, item_texts: ObjectArray | None = None
-) -> Any:
-    """A table of pandas or polars.
-
-    Args:
-      columns: by name, the values and, of ids, their type.
-      form: says which library, and the titles.
-      item_texts: ids as text of the items in the rows, for the column `title`; None leaves it out.
-    """
-    import narwhals as nw
-
-    data = {name: values for name, (values, _) in columns.items()}
-    if form.titles is not None and item_texts is not None:
-        data["title"] = as_objects([form.titles.get(text, "") for text in item_texts])
-    if form.library == "polars":
-        # Polars wants lists where NumPy has objects, and can't tell a type where there are none.
-        types = {name: _polars_type(values) for name, values in data.items()}
-        lists = {name: values.tolist() if values.dtype == object else values for name, values in data.items()}
-        return nw.from_dict(lists, schema=types, backend="polars").to_native()
-    table = nw.from_dict(data, backend="pandas").to_native()
-    for name, (values, id_type) in columns.items():
-        if id_type is not None and id_type.pandas and (values.dtype != object or id_type.is_text):
-            table[name] = table[name].astype(id_type.pandas)
-    return table
-
-
-def _polars_type(values: Array) -> Any:
-    import narwhals as nw
-
-    if values.dtype == object:
-        return nw.Binary if len(values) and isinstance(values[0], bytes) else nw.String
-    return {"bool": nw.Boolean}.get(values.dtype.name) or getattr(nw, values.dtype.name.title().replace("Ui", "UI"))
-
-
-def decoded(texts: ObjectArray, id_type: IdType) -> Array:
-    """Ids in their type; as text where one that was asked for can't be of that type, and isn't known therefore."""
-    try:
-        return id_type.decode(texts)
-    except ValueError:
-        return texts
-
-
 def _as_asked(form: AnswerForm, ids: Any) -> AnswerForm:
     """The form of an answer to a column of polars, which is polars whatever the log was."""
     return replace(form, library="polars") if type(ids).__module__.startswith("polars") else form
@@ -321,13 +202,6 @@ def asked_type(values: Any) -> IdType:
     return IdType("int64") if listed and all(numbers) else IdType()
 
 
-def as_objects(values: Sequence[Any]) -> ObjectArray:
-    """Object [n]; NumPy would make strings of a fixed width, or a matrix, of some lists."""
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
-
-
 def _lists(histories: Any) -> list[Any]:
     listed = as_list("histories", histories)
     for one in listed:
@@ -338,10 +212,6 @@ def _lists(histories: Any) -> list[Any]:
 
 def _chunks(num_users: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK_USERS) for start in range(0, num_users, CHUNK_USERS))
-
-
-def _joined(parts: list[Array], kind: Any) -> Array:
-    return np.concatenate(parts) if parts else np.zeros(0, kind)
 
 
 def _encoded(texts: ObjectArray) -> ObjectArray:
