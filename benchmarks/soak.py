@@ -28,6 +28,7 @@ import grpc
 import numpy as np
 
 from benchmarks.served import CATEGORIES, ITEMS, USERS, ServerProcess, Usage, write_version
+from tf_hqgnn.export.warmup import write_warmup
 from tf_hqgnn.serving.loader import load_version
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
 from tf_hqgnn.types import Array
@@ -263,10 +264,15 @@ def run(folder: Path, seconds: float, version_seconds: float = 60.0) -> Soak:
 def reloads(folder: Path, count: int) -> list[Usage]:
     """Publishes versions one after the other, each once the one before it answers; the usage after each.
 
+    A version is warmed up by one request: what an unload leaves is looked for, not how long a load takes.
+
     Raises:
       AssertionError: Something has grown between the first third and the last.
     """
     soak = Soak.prepare(folder)
+    for kind in (0, 1):
+        request = ("serving_default", {"user_id": np.array(["u1"], object)})
+        write_warmup(folder / f"kind{kind}" / "hqgnn" / "1", "hqgnn", [request])
     usages = []
     with ServerProcess(folder / "export", folder / "log", poll_seconds=0.05) as server:
         for version in range(2, count + 2):
