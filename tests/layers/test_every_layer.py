@@ -9,6 +9,9 @@ from layer_cases import CASES, GRAPH_CASES, ROWS, Scorer, graph, rows
 
 from tf_hqgnn import layers
 
+# Models are trained.
+pytestmark = pytest.mark.integration
+
 EVERY_LAYER = pytest.mark.parametrize("name", CASES)
 # Of float16, in which numbers of a few units are off by 1e-3.
 HALF = {"rtol": 5e-3, "atol": 5e-3}

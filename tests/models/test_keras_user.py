@@ -22,6 +22,9 @@ from tf_hqgnn.models.encoder import Encoder
 from tf_hqgnn.retrieval.filters import SeenItems
 from tf_hqgnn.types import Interactions
 
+# Models are trained.
+pytestmark = pytest.mark.integration
+
 USERS, ITEMS = 30, 20
 
 
@@ -111,7 +114,6 @@ print("ok")
 """
 
 
-@pytest.mark.integration
 def test_another_process_gives_the_same_answers(trained, log, tmp_path):
     scores, items = trained.recommend(range(USERS), 5)
     whole = tf.data.Dataset.from_tensors((log[1].user_index, log[1].item_index))
