@@ -21,7 +21,13 @@ from tf_hqgnn.types import InputError
 
 
 class Config(Section):
-    """All settings of a run. `Config.load` reads YAML, `to_yaml` writes it back."""
+    """All settings of a run. `Config.load` reads YAML, `to_yaml` writes it back.
+
+    Example:
+      >>> config = Config().with_values({"training.max_epochs": 3})
+      >>> config.training.max_epochs, Config().training.max_epochs
+      (3, 20)
+    """
 
     seed: int = Field(2020, ge=0, lt=2**31)
     data: DataConfig = DataConfig()

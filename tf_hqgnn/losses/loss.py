@@ -47,6 +47,13 @@ class Loss(BaseModel, ABC):
 
     Raises:
       ValueError: A setting is unknown or out of range.
+
+    Example:
+      >>> class Distance(Loss):
+      ...     def __call__(self, users, items, negatives, context):
+      ...         return ((users - items) ** 2).sum(axis=1).mean()
+      >>> float(Distance()(np.array([[1.0, 0.0]]), np.array([[0.0, 0.0]]), None, None))
+      1.0
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -30,6 +30,14 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
       name: of the optimizer.
 
     Reference: Kingma and Ba, ICLR 2015; lazy as in TensorFlow Addons' LazyAdam.
+
+    Example:
+      >>> table = tf.Variable(tf.zeros([3, 2]))
+      >>> with tf.GradientTape() as tape:
+      ...     loss = tf.reduce_sum(tf.gather(table, [1]))
+      >>> _ = LazyAdam(0.5).apply_gradients([(tape.gradient(loss, table), table)])
+      >>> table.numpy().round(3).tolist()
+      [[0.0, 0.0], [-0.5, -0.5], [0.0, 0.0]]
     """
 
     def __init__(
