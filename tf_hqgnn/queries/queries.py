@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from tf_hqgnn.data.frames import library_of
 from tf_hqgnn.data.id_types import IdType, as_list, id_texts
-from tf_hqgnn.queries.tables import AnswerForm, Answers, as_objects, decoded
+from tf_hqgnn.queries.arrays import as_objects, encoded, padded
+from tf_hqgnn.queries.tables import AnswerForm, Answers, decoded
 from tf_hqgnn.types import Array, Float32Array, InputError, ObjectArray
 
 # Users of one call of the model: bounds the memory that answers for everybody take besides the table.
@@ -64,7 +65,7 @@ class Queries(abc.ABC):
         wishes = _Wishes(len(texts), exclude, category)
         answers = Answers(form, k)
         for part in _chunks(len(texts)):
-            inputs = {"user_id": _encoded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
+            inputs = {"user_id": encoded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
             answers.add(self._predict("recommend", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
 
@@ -100,12 +101,16 @@ class Queries(abc.ABC):
         else:
             lists = _lists(histories)
             names = np.array([str(place) for place in range(len(lists))], object), IdType("int64")
-        texts = [id_texts("histories", one) for one in lists]
+        texts = [encoded(id_texts("histories", one)) for one in lists]
         asked = np.concatenate([as_list("histories", one) for one in lists]) if lists else []
         wishes = _Wishes(len(texts), exclude, category)
         answers = Answers(self._form(items=asked), k)
         for part in _chunks(len(texts)):
-            inputs = {"history_item_id": _padded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
+            inputs = {
+                "history_item_id": padded(texts[part]),
+                "k": self._k(k),
+                **wishes.inputs(part),
+            }
             answers.add(self._predict("recommend_for_history", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": names})
 
@@ -129,7 +134,7 @@ class Queries(abc.ABC):
         form = _as_asked(self._form(items=items), items)
         answers = Answers(form, k)
         for part in _chunks(len(texts)):
-            inputs = {"item_id": _encoded(texts[part]), "k": self._k(k)}
+            inputs = {"item_id": encoded(texts[part]), "k": self._k(k)}
             answers.add(self._predict("similar_items", inputs), "known_item")
         return answers.arrays() if as_arrays else answers.table({"target_item_id": (texts, form.item_id)})
 
@@ -146,7 +151,7 @@ class Queries(abc.ABC):
           InputError: An id is none.
         """
         texts = self._texts(users)
-        parts = [{"user_id": _encoded(texts[part])} for part in _chunks(len(texts))]
+        parts = [{"user_id": encoded(texts[part])} for part in _chunks(len(texts))]
         rows = [self._predict("embed_user", inputs)["embedding"] for inputs in parts]
         return decoded(texts, self._form(users=users).user_id), np.concatenate(rows) if rows else np.zeros(
             (0, 0), np.float32
@@ -179,13 +184,13 @@ class _Wishes:
         lists = [listed] if self._same else listed
         if not self._same and len(lists) != num_users:
             raise InputError(f"exclude: expected one list for each of the {num_users} users, got {len(lists)}")
-        self._lists = [id_texts("exclude", one) for one in lists]
+        self._lists = [encoded(id_texts("exclude", one)) for one in lists]
 
     def inputs(self, part: slice) -> dict[str, Array]:
         """The inputs of a signature for some of the users."""
-        categories = _encoded(self._categories[part])
+        categories = encoded(self._categories[part])
         excluded = self._lists * len(categories) if self._same else self._lists[part]
-        return {"exclude_item_id": _padded(excluded), "category": categories}
+        return {"exclude_item_id": padded(excluded), "category": categories}
 
 
 def _as_asked(form: AnswerForm, ids: Any) -> AnswerForm:
@@ -212,19 +217,6 @@ def _lists(histories: Any) -> list[Any]:
 
 def _chunks(num_users: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK_USERS) for start in range(0, num_users, CHUNK_USERS))
-
-
-def _encoded(texts: ObjectArray) -> ObjectArray:
-    return as_objects([text.encode() for text in texts])
-
-
-def _padded(lists: Sequence[ObjectArray]) -> ObjectArray:
-    """[len(lists), longest] ids as bytes, at least one column, padded with ""."""
-    width = max((len(one) for one in lists), default=0)
-    padded = np.full((len(lists), max(width, 1)), b"", object)
-    for row, ids in enumerate(lists):
-        padded[row, : len(ids)] = _encoded(ids)
-    return padded
 
 
 def _check_k(k: Any) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from tf_hqgnn.data.id_types import IdType
+from tf_hqgnn.queries.arrays import as_objects
 from tf_hqgnn.types import Array, ObjectArray
 
 
@@ -130,13 +131,6 @@ def decoded(texts: ObjectArray, id_type: IdType) -> Array:
         return id_type.decode(texts)
     except ValueError:
         return texts
-
-
-def as_objects(values: Sequence[Any]) -> ObjectArray:
-    """Object [n]; NumPy would make strings of a fixed width, or a matrix, of some lists."""
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
 
 
 def _joined(parts: list[Array], kind: Any) -> Array:

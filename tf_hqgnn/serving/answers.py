@@ -9,6 +9,7 @@ from typing import Iterable, Sequence
 import numpy as np
 
 from tf_hqgnn.export.layout import DEFAULT_MODEL
+from tf_hqgnn.queries.arrays import encoded, padded
 from tf_hqgnn.types import Array, InputError
 
 
@@ -104,7 +105,7 @@ class QueryClient(abc.ABC):
         """
         if not len(histories):
             return []
-        inputs = {"history_item_id": _padded([_ids("histories", one) for one in histories])}
+        inputs = {"history_item_id": padded([_ids("histories", one) for one in histories])}
         inputs |= _wishes(len(histories), k, exclude, category)
         outputs = self.predict("recommend_for_history", inputs, model, version)
         return _recommendations([""] * len(histories), outputs)
@@ -132,9 +133,7 @@ class QueryClient(abc.ABC):
 def _ids(name: str, ids: Sequence[str]) -> Array:
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or not all(isinstance(one, str) for one in ids):
         raise InputError(f"{name}: expected a list of strings, got {ids!r}")
-    array = np.empty(len(ids), object)
-    array[:] = [one.encode("utf-8") for one in ids]
-    return array
+    return encoded(ids)
 
 
 def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int) -> Array:
@@ -148,15 +147,7 @@ def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int
         raise InputError("exclude: expected item ids or lists of them, not both at once")
     if len(lists) != num_users:
         raise InputError(f"exclude: expected one list for each of the {num_users} users, got {len(lists)}")
-    return _padded(lists)
-
-
-def _padded(lists: list[Array]) -> Array:
-    """[len(lists), longest] ids as bytes, at least one column, padded with ""."""
-    padded = np.full((len(lists), max(1, *map(len, lists))), b"", object)
-    for row, ids in enumerate(lists):
-        padded[row, : len(ids)] = ids
-    return padded
+    return padded(lists)
 
 
 def _wishes(
