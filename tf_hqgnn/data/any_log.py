@@ -117,9 +117,11 @@ def check_users(users: Any, columns: Columns | None = None) -> None:
         wanted = {key: value for key, value in _checked(columns).items() if key == "user_id"}
         wanted = {key: value for key, value in wanted.items() if value in list(users.columns)}
         ids = id_texts("users", to_frame(users, "users", ("user_id",), (), wanted).table["user_id"]).tolist()
-    if len(set(ids)) < len(ids):
-        twice = next(one for place, one in enumerate(ids) if one in ids[:place])
-        raise InputError(f"users: user_id {twice!r} is there more than once; expected it once")
+    seen: set[str] = set()
+    for user in ids:
+        if user in seen:
+            raise InputError(f"users: user_id {user!r} is there more than once; expected it once")
+        seen.add(user)
 
 
 def _checked(columns: Columns | None) -> Columns:

@@ -34,7 +34,7 @@ def log_frame(table: Any, name: str, columns: Mapping[str, Any] | None = None) -
 
 
 def read_frame(frame: Frame, log: BadRowLog, min_rating: float | None) -> InteractionTable:
-    """As `interactions.read_table`, of a table in memory; "line" is the row's number from 1.
+    """Reads interactions of a table in memory, as `interactions.read_table` does; "line" is the row's number from 1.
 
     Args:
       frame: of `log_frame`.
@@ -64,7 +64,7 @@ def read_frame(frame: Frame, log: BadRowLog, min_rating: float | None) -> Intera
 
 
 def read_item_frame(table: Any, name: str, columns: Mapping[str, Any] | None = None) -> ItemCatalogue:
-    """As `items.read_items`, of a table in memory.
+    """Reads items from a table in memory, as `items.read_items` does from a file.
 
     Raises:
       InputError: It isn't a table, or a row has no id, or one that came before.

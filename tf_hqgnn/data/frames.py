@@ -43,9 +43,9 @@ class Frame:
 
 def library_of(table: Any) -> str | None:
     """`pandas`, `polars`, `arrow` or `scipy` for what `to_frame` can read; None for anything else."""
-    for library, names in (("pandas", ("DataFrame",)), ("polars", ("DataFrame",))):
+    for library in ("pandas", "polars"):
         module = sys.modules.get(library)
-        if module is not None and isinstance(table, tuple(getattr(module, name) for name in names)):
+        if module is not None and isinstance(table, module.DataFrame):
             return library
     if isinstance(table, pa.Table | pa.RecordBatch):
         return "arrow"

@@ -52,7 +52,7 @@ class IdType:
 
     @property
     def missing(self) -> Any:
-        """What stands in a NumPy array where there is no id: "", -1, the largest number if none is negative, or NaN."""
+        """The filler of a NumPy array where there is no id: "", -1, NaN, or the largest number of an unsigned type."""
         if self.is_text:
             return "" if self.name == _TEXT else b""
         dtype = np.dtype(self.name)

@@ -116,7 +116,7 @@ def read_items(path: str | Path) -> ItemCatalogue:
 
 
 def items_of_batches(name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> ItemCatalogue:
-    """As `read_items`, of columns in memory.
+    """Reads items from record batches, with the checks of `read_items`.
 
     Args:
       name: of the table, for messages.

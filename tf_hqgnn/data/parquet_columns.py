@@ -54,7 +54,7 @@ def check_type(file: ParquetFile, name: str, column: str, expected: Sequence[str
 
 
 def check_kind(kind: pa.DataType | str, name: str, column: str, expected: Sequence[str]) -> None:
-    """As `check_type`, given the type; the name of a type is one that can't be read."""
+    """Refuse a column whose type isn't among the accepted kinds; a type given by name is one that can't be read."""
     readable = not isinstance(kind, str)
     fits = readable and any(is_kind(value_type(kind)) for group in expected for is_kind in _KINDS[group])
     if not fits:

@@ -1,4 +1,4 @@
-"""What went wrong outside of the program, in one line: a full disk, a folder that can't be written."""
+"""Explain failures of the machine in one line, such as a full disk or a folder that can't be written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def explain_failure(error: BaseException) -> str | None:
-    """What to tell the user, or None for what is a fault of the program.
+    """Explain a failure to the user in one line; None means that the program is at fault.
 
     >>> explain_failure(PermissionError(13, "Permission denied", "/out"))
     '/out: permission denied'

@@ -41,7 +41,7 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
 
 @contextmanager
 def locked_beside(path: Path, refusal: str) -> Iterator[None]:
-    """As `locked`, by a hidden file beside `path` that goes with the lock: for what is renamed while it is held.
+    """Hold a lock as `locked` does, in a hidden file beside `path`, which may then be renamed meanwhile.
 
     Args:
       path: what is being written.
