@@ -25,6 +25,11 @@ class BatchContext(NamedTuple):
       is_positive: bool [B, B], whether the user of a row took the item of a column; True on the diagonal.
       log_popularity: float32 [B], log of each item's share of the training interactions.
       weight: float32 [B], of each pair, see `Loss.user_weight`.
+
+    >>> import tensorflow as tf
+    >>> context = BatchContext(tf.eye(2, dtype=tf.bool), tf.math.log([0.75, 0.25]), tf.ones(2))
+    >>> context.is_positive.numpy().tolist()
+    [[True, False], [False, True]]
     """
 
     is_positive: tf.Tensor

@@ -50,6 +50,12 @@ class ClientTls:
 
     Raises:
       InputError: Only one of `cert_file` and `key_file` is given.
+
+    >>> ClientTls(server_name="recommender").server_name  # Authorities are those that gRPC brings.
+    'recommender'
+    >>> ClientTls(cert_file=Path("me.pem"))
+    Traceback (most recent call last):
+    tf_hqgnn.types.InputError: a client's certificate and its private key go together: give --cert-file and --key-file
     """
 
     ca_file: Path | None = None

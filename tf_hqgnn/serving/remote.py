@@ -36,7 +36,17 @@ class Client(Queries):
     Raises:
       InputError: The address has no port, or an argument can't be used.
 
-    `with Client("127.0.0.1:8500") as model: model.recommend([196], k=10)`
+    >>> import pandas as pd, tempfile
+    >>> from tf_hqgnn import Recommender
+    >>> from tf_hqgnn.serving.server import Server
+    >>> log = pd.DataFrame({"user_id": [1, 1, 2, 2, 3, 3], "item_id": [7, 8, 8, 9, 7, 9]})
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> version = Recommender("spectral").fit(log).export(folder.name)
+    >>> with Server(folder.name, grpc_port=0, rest_port=None) as server:
+    ...     with Client(f"127.0.0.1:{server.grpc_port}") as model:
+    ...         model.recommend([1], k=1)["item_id"].tolist()
+    [9]
+    >>> folder.cleanup()
     """
 
     def __init__(
