@@ -69,6 +69,25 @@ def test_in_batch_softmax_masks_positives_corrects_popularity_and_weighs_pairs(c
     )
 
 
+@pytest.mark.parametrize("ratio", [1.0, 1.3])
+def test_bilateral_softmax_leaves_the_positive_out_of_the_sum(ratio):
+    u, i, context = unit(rows(6, 4)), unit(rows(6, 4, seed=1)), batch_context(6)
+    # The first user took every item of the batch: nothing is pushed away.
+    context.is_positive[0] = True
+    expected = 0.0
+    for a in range(6):
+        logits = [u[a] @ i[b] / 0.2 - 0.5 * context.log_popularity[b] for b in range(6)]
+        pushed = [logits[b] for b in range(6) if b != a and not context.is_positive[a, b]]
+        expected += context.weight[a] * ((ratio * np.log(np.exp(pushed).sum()) if pushed else 0) - logits[a]) / 6
+    loss = Softmax(temperature=0.2, popularity_correction=0.5, negative_weight=ratio)
+    users = tf.constant(u)
+    with tf.GradientTape() as tape:
+        tape.watch(users)
+        value = loss(users, tf.constant(i), None, context)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert np.isfinite(tape.gradient(value, users)).all()
+
+
 @pytest.mark.parametrize("name", LOSSES.names())
 def test_xla_gives_the_same_value_and_gradient(name):
     loss = make_loss(name)

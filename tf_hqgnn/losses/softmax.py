@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+# A logit that adds nothing to a sum of exponentials, and has no gradient that isn't a number.
+_NEVER = -1e9
+
+
 @LOSSES.register("softmax")
 class Softmax(Loss):
     """Cross-entropy of each user's item among the items of the batch, by cosine over `temperature`.
@@ -29,8 +33,12 @@ class Softmax(Loss):
       popularity_correction: 1 makes up for the sampling in full, 0 not at all.
       user_balance: w_b is (interactions of the user)^-this, scaled to a mean of 1.
       mask_positives: whether an item of the batch that the user took is no negative; else only the pair's own item.
+      negative_weight: None for the formula above. A number r > 0 leaves the pair's own item out of the sum and weighs
+        it: mean_b w_b (r log sum_{c != b} exp(l_bc) - l_bb). It is the ratio of the two temperatures of the bilateral
+        softmax, where r > 1 pushes the hardest negatives further away.
 
-    Reference: Yi et al., RecSys 2019 (the correction); the cosine form as in SimpleX and SGL.
+    Reference: Yi et al., RecSys 2019 (the correction); the cosine form as in SimpleX and SGL; Wu et al., ICDE 2024,
+      "BSL: Understanding and Improving Softmax Loss for Recommendation" (`negative_weight`).
 
     Example:
       >>> import tensorflow as tf
@@ -53,6 +61,13 @@ class Softmax(Loss):
         True, description="softmax: what its user took is no negative of a pair; else only the pair's own item isn't"
     )
 
+    negative_weight: float | None = Field(
+        None,
+        gt=0,
+        description="softmax: a pair's own item isn't among its negatives, and their part weighs this much (BSL); "
+        "null: it is, as in the plain softmax",
+    )
+
     def __call__(
         self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None, context: BatchContext | None
     ) -> tf.Tensor:
@@ -66,9 +81,13 @@ class Softmax(Loss):
         if self.popularity_correction:
             logits -= self.popularity_correction * context.log_popularity[tf.newaxis, :]
         itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
-        logits = tf.where(context.is_positive & ~itself, -1e9, logits)
-        cross_entropy = tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits)
-        return tf.reduce_mean(context.weight * cross_entropy)
+        own = tf.linalg.diag_part(logits)
+        is_left_out = context.is_positive & ~itself
+        if self.negative_weight is None:
+            pushed = tf.reduce_logsumexp(tf.where(is_left_out, _NEVER, logits), axis=1)
+        else:
+            pushed = self.negative_weight * _log_sum_of_kept(logits, ~(is_left_out | itself))
+        return tf.reduce_mean(context.weight * (pushed - own))
 
     @property
     def needs_positives(self) -> bool:
@@ -96,4 +115,13 @@ class Softmax(Loss):
 
     def describe(self) -> str:
         """See `Loss`."""
-        return f"temperature {self.temperature:g}, popularity correction {self.popularity_correction:g}"
+        text = f"temperature {self.temperature:g}, popularity correction {self.popularity_correction:g}"
+        return text if self.negative_weight is None else f"{text}, negatives weigh {self.negative_weight:g}"
+
+
+def _log_sum_of_kept(logits: tf.Tensor, is_kept: tf.Tensor) -> tf.Tensor:
+    """float32 [B]: the log of the sum of exponentials of what is kept of each row; 0 where nothing is."""
+    import tensorflow as tf
+
+    total = tf.reduce_logsumexp(tf.where(is_kept, logits, _NEVER), axis=1)
+    return tf.where(tf.reduce_any(is_kept, axis=1), total, 0.0)
