@@ -1,5 +1,7 @@
 """A log of several days: which files it is, and that they count as one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data.anomalies import FileProfile, check_files
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.spans import resolve_spans
@@ -130,6 +133,25 @@ class TestAnomalies:
         # Let through once, it doesn't stop the days after it.
         write(tmp_path / "day-5.csv", rows(600, 640))
         load_dataset(DataConfig(path=path), seed=1)
+
+    @pytest.mark.parametrize("num_days", [1, 2, 4])
+    def test_days_after_a_history_of_many(self, tmp_path, num_days):
+        """The file of all days until then says nothing of how large a day is; the days say it."""
+        small = [rows(760 + 40 * day, 800 + 40 * day) for day in range(num_days)]
+        path = days(tmp_path, rows(0, 760), *small)
+        assert len(load_dataset(DataConfig(path=path), seed=1).report.files) == 1 + num_days
+        write(tmp_path / f"day-{num_days + 2}.csv", rows(2000, 2004))
+        self._fails(path, rf"day-{num_days + 2}.csv: 4 rows, 10.0 times fewer than the 40 of the files before it")
+        write(tmp_path / f"day-{num_days + 2}.csv", rows(2000, 2400))
+        self._fails(path, rf"day-{num_days + 2}.csv: 400 rows, 10.0 times more than the 40 of the files before it")
+
+    def test_one_file_that_shrinks_was_cut_off(self):
+        profile = FileProfile("log.csv", None, 38_000, ("user_id",), {}, {})
+        with pytest.raises(InputError, match=r"log.csv: 2,000 rows, 19.0 times fewer"):
+            check_files(replace(profile, rows=2_000), [profile], 10.0)
+        check_files(replace(profile, name="day.csv", rows=2_000), [profile], 10.0)
+        with pytest.raises(InputError, match=r"day.csv: 400,000 rows, 10.5 times more"):
+            check_files(replace(profile, name="day.csv", rows=400_000), [profile], 10.0)
 
     def test_a_missing_column(self, tmp_path):
         path = days(tmp_path, rows(0, 40))

@@ -94,7 +94,9 @@ def check_files(
       last: of today.
       before: earlier files of the same log, the latest last; nothing is compared without any.
       max_growth: so many times the median rows of those before are too many, and a share of 1 by that too few; None
-        lets any number pass. Files with and without spans aren't compared.
+        lets any number pass. Files with and without spans aren't compared. A log may begin with its history, in files
+        that hold many days: these don't say how large a day is. So after a single file of another name, which may be
+        such a history, no file is too small.
       max_id_drift: the largest share of ids that may be of another kind; None lets any pass.
 
     Raises:
@@ -129,14 +131,28 @@ def check_files(
     sizes = [file.rows for file in before if (file.span is None) == (last.span is None)]
     if max_growth is None or not sizes:
         return
+    sizes = _without_history(sizes, max_growth)
     usual = statistics.median(sizes)
+    may_be_history = len(before) == 1 and first.name != last.name
     for size, than, word in ((last.rows, usual, "more"), (usual, last.rows, "fewer")):
-        if size >= max_growth * than:
+        if size >= max_growth * than and not (word == "fewer" and may_be_history):
             raise InputError(
                 f"{last.name}: {last.rows:,} rows, {size / max(than, 1):.1f} times {word} than the {usual:,.0f} of the "
                 f"files before it; less than {max_growth:g} times is allowed: mend the export, or let it pass with "
                 "--set data.max_growth=null"
             )
+
+
+def _without_history(sizes: Sequence[int], max_growth: float) -> Sequence[int]:
+    """The sizes without the first ones that are many times those after them: a history before the first day.
+
+    Example:
+      >>> _without_history([38_000, 2_000, 2_100], 10.0), _without_history([38_000], 10.0)
+      ([2000, 2100], [38000])
+    """
+    while len(sizes) > 1 and sizes[0] >= max_growth * statistics.median(sizes[1:]):
+        sizes = sizes[1:]
+    return sizes
 
 
 def check_time_units(files: Sequence[FileProfile]) -> None:
