@@ -1,5 +1,7 @@
 """The last blessed model on today's test split; models are stand-ins that answer in a fixed order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -52,12 +54,13 @@ def world(tmp_path, monkeypatch):
             self.pointer = {"models": {"hqgnn": str(tmp_path / "old")}, "state": str(tmp_path / "state")}
             self.answers, self.learnt, self.asked = answers, learnt, asked
 
-        def write(self, train, users=("u", "v", "x"), items=("a", "b", "c", "d", "z")):
+        def write(self, train, users=("u", "v", "x"), items=("a", "b", "c", "d", "z"), available=None):
             learnt["old"] = train
             row = [{name: number for number, name in enumerate(ids)} for ids in (users, items)]
             rows = pairs([row[0][user] for user, _ in train], [row[1][item] for _, item in train])
             ids = (np.array(one, object) for one in (users, items))
             data = SplitDataset(*ids, train=rows, valid=pairs([], []), test=pairs([], []))
+            data = data if available is None else replace(data, available=np.array(available))
             tables = (np.zeros((len(one), 2), np.float32) for one in (users, items))
             TrainedState(data, *tables).save(tmp_path / "state")
             (tmp_path / "old").mkdir()
@@ -99,11 +102,26 @@ def test_what_the_old_model_learnt_from_counts_for_neither(world, today, tmp_pat
     assert note.endswith("1 users; 2 test interactions that it learnt from are left out")
 
 
+def test_what_one_of_the_models_can_not_return_counts_for_neither(world, today, tmp_path):
+    # b is sold out today, which the old model doesn't know; c was sold out then, so the old model never returns it.
+    today = replace(today, available=np.array([True, False, True, True, True]))
+    world.write([("x", "a")], available=[True, True, False, True, True])
+    world.answers |= {"old": ["b", "a", "d"], "new": ["c", "d", "e"]}
+    world.learnt["new"] = [("u", "a")]
+    tops = Rankings(np.array([0, 1]), (np.array([0, 1, 2]), np.array([2, 3])), np.array([[2, 3, 4]] * 2, np.int32))
+    found, _ = rank_baseline(world.pointer, today, tmp_path / "new", tops, 8)
+    # Only v's d is left: the candidate is asked again without c, the old model without b.
+    assert (found.users.tolist(), found.relevant[1].tolist()) == ([1], [3])
+    assert world.asked == [("new", "v", {"c"}), ("old", "v", {"b"})]
+    assert found.candidate.tolist() == [[3, 4, -1]]
+    assert found.baseline.tolist() == [[0, 3, -1]]
+
+
 def test_a_model_that_has_learnt_from_everything_can_not_be_compared(world, today, tmp_path):
     world.write([("u", "b"), ("u", "c"), ("v", "d")])
     found, note = rank_baseline(world.pointer, today, tmp_path / "new", rankings([[1], [3]]), 8)
     assert found is None
-    assert note == "the last blessed model learnt from every interaction of today's test split"
+    assert note == "the last blessed model learnt from, or can't return, every interaction of today's test split"
 
 
 def test_a_model_that_is_gone_can_not_be_compared(world, today, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tf_hqgnn.evaluation.ranking import rank, rank_by_popularity
+from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.types import Array, BoolArray, Float32Array, Float64Array, IntArray, Interactions
 
@@ -178,6 +179,7 @@ def evaluate_embeddings(
     item_popularity: Array,
     ks: Sequence[int],
     chunk_size: int = 1024,
+    available: BoolArray | None = None,
 ) -> RankingMetrics:
     """Ranks the whole catalogue by dot product for every user with a target, and compares with the targets.
 
@@ -191,28 +193,34 @@ def evaluate_embeddings(
       item_popularity: [num_items], the number of training interactions.
       ks: Cut-offs, each >= 1.
       chunk_size: Users scored at once.
+      available: bool [num_items]; an item that isn't available is neither recommended nor a target (see stock.py).
 
     Returns:
       The metrics; users without a target are counted in `num_skipped`.
 
     Raises:
-      ValueError: The arrays don't fit each other, a score isn't finite, or there is no target.
+      ValueError: The arrays don't fit each other, a score isn't finite, or there is no target that is available.
     """
     num_users, num_items = len(user_embeddings), len(item_embeddings)
     ks = _check_cutoffs(ks)
-    users, relevant = _users_with_targets(targets, num_users, num_items)
-    top = rank(user_embeddings, item_embeddings, users, seen, ks[-1], chunk_size)
+    users, relevant = _users_with_targets(in_stock(targets, available), num_users, num_items)
+    top = rank(user_embeddings, item_embeddings, users, seen, ks[-1], chunk_size, available)
     metrics = ranking_metrics(top, relevant, ks, num_items, item_popularity)
     return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
 
 
 def evaluate_popularity(
-    targets: Interactions, seen: CSR, item_popularity: Array, ks: Sequence[int], chunk_size: int = 1024
+    targets: Interactions,
+    seen: CSR,
+    item_popularity: Array,
+    ks: Sequence[int],
+    chunk_size: int = 1024,
+    available: BoolArray | None = None,
 ) -> RankingMetrics:
     """The baseline: every user gets the most popular unseen items. Arguments and errors as `evaluate_embeddings`."""
     ks, num_users, num_items = _check_cutoffs(ks), len(seen[0]) - 1, len(item_popularity)
-    users, relevant = _users_with_targets(targets, num_users, num_items)
-    top = rank_by_popularity(item_popularity, users, seen, ks[-1], chunk_size)
+    users, relevant = _users_with_targets(in_stock(targets, available), num_users, num_items)
+    top = rank_by_popularity(item_popularity, users, seen, ks[-1], chunk_size, available)
     metrics = ranking_metrics(top, relevant, ks, num_items, item_popularity)
     return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
 

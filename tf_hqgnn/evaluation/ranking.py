@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.evaluation.stock import catalogue_rows, seen_in_stock, stock_rows
 from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
 from tf_hqgnn.retrieval.stripes import Stripes
-from tf_hqgnn.types import Array, Float32Array, Int32Array, IntArray
+from tf_hqgnn.types import Array, BoolArray, Float32Array, Int32Array, IntArray
 
 # Scores of one step: arrays that are much larger get new pages every time, which takes half as long as all the rest.
 SCORE_BYTES = 24 * 2**20
@@ -29,6 +30,7 @@ def rank(
     seen: CSR,
     k: int,
     chunk_size: int = 1024,
+    available: BoolArray | None = None,
 ) -> Int32Array:
     """The k best unseen items of each user by dot product, best first.
 
@@ -43,9 +45,10 @@ def rank(
       k: >= 1; may be more than there are items.
       chunk_size: Users of one call of TensorFlow, >= 1; fewer where their scores would need more than 256 MiB. A call
         goes in steps of equal size, whose scores need at most 24 MiB, or of 64 users; it is rounded up to whole steps.
+      available: bool [num_items], whether an item may be returned; None if all may.
 
     Returns:
-      int32 [n, k], item rows; -1 where a user has fewer than k unseen items.
+      int32 [n, k], item rows; -1 where a user has fewer than k unseen items that are available.
 
     Raises:
       ValueError: The arrays don't fit each other, or a score isn't a finite number.
@@ -58,6 +61,10 @@ def rank(
     check_csr(seen, len(users), len(items), "seen")
     if k < 1 or chunk_size < 1:
         raise ValueError(f"k and chunk_size must be at least 1, got {k} and {chunk_size}")
+    rows = stock_rows(available)
+    if rows is not None:
+        seen_here = seen_in_stock(seen, rows, len(items))
+        return catalogue_rows(rank(users, items[rows], user_index, seen_here, k, chunk_size), rows)
     top = np.full((len(user_index), k), -1, np.int32)
     if not len(user_index) or not len(items):
         return top
@@ -88,7 +95,12 @@ def rank(
 
 
 def rank_by_popularity(
-    popularity: Array, user_index: IntArray, seen: CSR, k: int, chunk_size: int = 1024
+    popularity: Array,
+    user_index: IntArray,
+    seen: CSR,
+    k: int,
+    chunk_size: int = 1024,
+    available: BoolArray | None = None,
 ) -> Int32Array:
     """The k most popular unseen items of each user, most popular first; equally popular ones by the lower row.
 
@@ -98,6 +110,7 @@ def rank_by_popularity(
       seen: as of `rank`.
       k: >= 1.
       chunk_size: users at once.
+      available: bool [num_items], whether an item may be returned; None if all may.
 
     Raises:
       ValueError: The arrays don't fit each other.
@@ -110,6 +123,12 @@ def rank_by_popularity(
     num_users, num_items = len(seen[0]) - 1, len(popularity)
     check_rows(user_index, num_users, "user_index")
     check_csr(seen, num_users, num_items, "seen")
+    rows = stock_rows(available)
+    if rows is not None:
+        seen_here = seen_in_stock(seen, rows, num_items)
+        return catalogue_rows(
+            rank_by_popularity(np.asarray(popularity)[rows], user_index, seen_here, k, chunk_size), rows
+        )
     order = np.argsort(-np.asarray(popularity, np.float64), kind="stable").astype(np.int32)
     # What stands beyond the last item.
     order_or_none = np.append(order, np.int32(-1))

@@ -117,15 +117,25 @@ class FittedModel:
         catalogue = size + int((items >= size).sum())
         user_index, item_index = users[table.interactions.user_index], items[table.interactions.item_index]
         seen = bundle.seen_matrix().tocoo()
-        held_out = (user_index >= 0) & ~np.isin(
-            user_index * catalogue + item_index, seen.row.astype(np.int64) * catalogue + seen.col
+        available = bundle.item_available
+        # An item out of stock can't be recommended, and isn't asked for.
+        sold = (
+            np.ones(catalogue, bool)
+            if available is None
+            else np.pad(available, (0, catalogue - size), constant_values=True)
+        )
+        held_out = (
+            (user_index >= 0)
+            & sold[item_index]
+            & ~np.isin(user_index * catalogue + item_index, seen.row.astype(np.int64) * catalogue + seen.col)
         )
         if not held_out.any():
             raise InputError("evaluate: no interaction of a known user that the model hasn't learnt from is in the log")
         targets = Interactions(user_index[held_out].astype(np.int32), item_index[held_out].astype(np.int32))
         judged = np.unique(targets.user_index)
         chunk = self.run.config.evaluation.chunk_size
-        top = rank(as_float32(bundle.users), as_float32(bundle.items), judged, bundle.seen, max(ks), chunk)
+        tables = as_float32(bundle.users), as_float32(bundle.items)
+        top = rank(*tables, judged, bundle.seen, max(ks), chunk, available)
         indptr, indices = targets.to_csr(len(bundle.user_ids))
         popularity = np.pad(bundle.item_popularity, (0, catalogue - size))
         relevant = np.append(indptr[judged], indptr[-1]), indices

@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_hqgnn.evaluation.metrics import ranking_metrics
 from tf_hqgnn.evaluation.ranking import rank
+from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.graph.csr import CSR, select_rows
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.types import BoolArray, Float32Array, Int32Array, Int64Array, IntArray
@@ -55,9 +56,10 @@ class ValidationSample:
     @staticmethod
     def draw(run: RunDirectory) -> ValidationSample | None:
         """At most 5,000 users, fewer where the catalogue is beyond 50,000 items; None without a validation split."""
-        if not len(run.dataset.valid):
+        targets = in_stock(run.dataset.valid, run.dataset.available)
+        if not len(targets):
             return None
-        indptr, indices = run.dataset.valid.to_csr(run.dataset.num_users)
+        indptr, indices = targets.to_csr(run.dataset.num_users)
         judged = np.flatnonzero(np.diff(indptr))
         size = min(MAX_USERS, max(MIN_USERS, MAX_SCORES // run.dataset.num_items))
         users = judged
@@ -74,7 +76,9 @@ class ValidationSample:
 
     def rank(self, users: Float32Array, items: Float32Array) -> Int32Array:
         """int32 [n, K], the best unseen items of each user of the sample; tables of all users and all items."""
-        return rank(users, items, self.users, self.run.graph.seen(), K, self.run.config.evaluation.chunk_size)
+        run = self.run
+        chunk_size, available = run.config.evaluation.chunk_size, run.dataset.available
+        return rank(users, items, self.users, run.graph.seen(), K, chunk_size, available)
 
     def rank_popular(self) -> Int32Array:
         """int32 [n, K], the most popular unseen items."""

@@ -9,6 +9,7 @@ from typing import Any
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation.metrics import RankingMetrics, evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.files.reading import read_arrays, read_json
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
@@ -88,7 +89,7 @@ class RunDirectory:
         return tables
 
     def evaluate(self, split: str, ks: tuple[int, ...]) -> Evaluation:
-        """Metrics on `split`, over the full catalogue.
+        """Metrics on `split`, over all of the catalogue that is available (see evaluation/stock.py).
 
         Args:
           split: `valid` (training items are masked) or `test` (training and validation items are masked).
@@ -106,19 +107,23 @@ class RunDirectory:
         targets = dataset.valid if split == "valid" else dataset.test
         if not len(targets):
             raise InputError(f"the {split} split of {self.path} is empty; set data.split.{split} when training")
+        if not len(in_stock(targets, dataset.available)):
+            raise InputError(
+                f"none of the items in the {split} split of {self.path} is available, so nothing of it can be "
+                "recommended; check the column available of data.items_path"
+            )
         known = dataset.train if split == "valid" else concatenate(dataset.train, dataset.valid)
         seen = known.to_csr(dataset.num_users)
-        chunk_size = self.config.evaluation.chunk_size
-        popularity = self.graph.item_degree
+        popularity, settings = self.graph.item_degree, (ks, self.config.evaluation.chunk_size, dataset.available)
 
         def judge(users: Float32Array, items: Float32Array) -> RankingMetrics:
-            return evaluate_embeddings(users, items, targets, seen, popularity, ks, chunk_size=chunk_size)
+            return evaluate_embeddings(users, items, targets, seen, popularity, *settings)
 
         full_precision = judge(self.user_embeddings, self.item_embeddings)
         return Evaluation(
             metrics=full_precision if self.coded is None else judge(*self.coded.dequantize()),
             full_precision=None if self.coded is None else full_precision,
-            popularity=evaluate_popularity(targets, seen, popularity, ks, chunk_size=chunk_size),
+            popularity=evaluate_popularity(targets, seen, popularity, *settings),
         )
 
 

@@ -119,7 +119,8 @@ def rank_baseline(
     that it has seen. Where it is random, an old training interaction may be in today's test split; the old model
     never recommends it again, which is no fair miss, but its rows know it, which is no fair hit elsewhere. So every
     interaction that the old model was trained or validated on is left out of the comparison: as a relevant item, and
-    as an answer of either model.
+    as an answer of either model. So is every item that one of the two can't return, because it was out of stock when
+    that model was made: the two are compared on what is available now and was then.
 
     Args:
       pointer: as `model_store.read_pointer` gives it.
@@ -146,9 +147,11 @@ def rank_baseline(
     learnt = _csr(dataset, tops.users, trained, chosen_by)
     fresh = _without(tops.relevant, learnt, dataset.num_items)
     left_out = len(tops.relevant[1]) - len(fresh[1])
+    sold_out, restocked = _stock_changes(dataset, old)
+    fresh = keep_entries(fresh, ~np.isin(fresh[1], restocked))
     compared = np.flatnonzero(np.diff(fresh[0]))
     if not len(compared):
-        return None, "the last blessed model learnt from every interaction of today's test split"
+        return None, "the last blessed model learnt from, or can't return, every interaction of today's test split"
     users, relevant, top = tops.users[compared], select_rows(fresh, compared), tops.candidate[compared]
     k = top.shape[1]
 
@@ -157,16 +160,35 @@ def rank_baseline(
         return rank_items(recommend, ids, wanted, dataset.item_ids, k, batch_size, allow_unknown)
 
     # The candidate recommended without knowing what the old model learnt from.
-    repeated = np.flatnonzero(np.diff(tops.relevant[0])[compared] > np.diff(relevant[0]))
+    repeated = np.flatnonzero((np.diff(tops.relevant[0])[compared] > np.diff(relevant[0])) | bool(len(restocked)))
     if len(repeated):
         _, recommend = load_recommend(candidate)
-        excluded = _csr(dataset, users, dataset.valid, trained, chosen_by)
+        excluded = _with_items(_csr(dataset, users, dataset.valid, trained, chosen_by), restocked)
         top[repeated] = ask(recommend, repeated, excluded, False)
     excluded = _csr(dataset, users, dataset.train, dataset.valid, chosen_by)
-    excluded = _without(excluded, _csr(dataset, users, trained), dataset.num_items)
+    excluded = _with_items(_without(excluded, _csr(dataset, users, trained), dataset.num_items), sold_out)
     bottom = ask(recommend_old, np.arange(len(users)), excluded, True)
     note = f"; {left_out:,} test interactions that it learnt from are left out" if left_out else ""
     return Rankings(users, relevant, top, bottom), f"re-evaluated on today's test split, {len(users):,} users{note}"
+
+
+def _stock_changes(dataset: SplitDataset, old: SplitDataset) -> tuple[IntArray, IntArray]:
+    """Rows of today's items: those available then and not now, and those available now and not then."""
+    every = np.ones(dataset.num_items, bool)
+    now, then = every if dataset.available is None else dataset.available, every.copy()
+    if old.available is not None:
+        rows = rows_of(dataset.item_ids, old.item_ids[~old.available])
+        then[rows[rows >= 0]] = False
+    return np.flatnonzero(then & ~now), np.flatnonzero(now & ~then)
+
+
+def _with_items(csr: CSR, items: IntArray) -> CSR:
+    """The rows of a CSR, each with these items besides its own."""
+    if not len(items):
+        return csr
+    rows = [np.concatenate([csr[1][start:stop], items]) for start, stop in zip(csr[0], csr[0][1:])]
+    indptr = csr[0] + len(items) * np.arange(len(csr[0]))
+    return indptr, np.concatenate(rows) if rows else csr[1]
 
 
 def _in_rows_of(dataset: SplitDataset, old: SplitDataset, part: Interactions) -> Interactions:

@@ -17,6 +17,7 @@ from tfx.utils import path_utils
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation.metrics import evaluate_popularity, ranking_metrics
+from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.files.durable import write_file
 from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.runs.run_directory import RunDirectory
@@ -117,7 +118,8 @@ def evaluate_models(
       with a pointer, `comparison`, ready for JSON. Without a user who has test items the metrics are empty.
     """
     dataset, popularity = run.dataset, run.graph.item_degree
-    relevant_indptr, relevant = dataset.test.to_csr(dataset.num_users)
+    # The SavedModels leave out by themselves what isn't available; so must targets and popularity.
+    relevant_indptr, relevant = in_stock(dataset.test, dataset.available).to_csr(dataset.num_users)
     users = np.flatnonzero(np.diff(relevant_indptr))
     fingerprint = (run.path / "data.sha256").read_text(encoding="utf-8")
     if not len(users):
@@ -133,7 +135,7 @@ def evaluate_models(
         del loaded
     exact, approximate = (ranking_metrics(top, targets, ks, dataset.num_items, popularity) for top in tops)
     seen = concatenate(dataset.train, dataset.valid).to_csr(dataset.num_users)
-    baseline = evaluate_popularity(dataset.test, seen, popularity, ks, chunk_size=chunk_size)
+    baseline = evaluate_popularity(dataset.test, seen, popularity, ks, chunk_size, dataset.available)
     over_popularity = lift(exact.values, baseline.values)
     rankings = Rankings(users, targets, tops[0])
     figures = {

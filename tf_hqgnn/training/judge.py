@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tf_hqgnn.config import EvaluationConfig
+from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.evaluation.ranking import rank
+from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.types import Float32Array, Interactions
+from tf_hqgnn.types import BoolArray, Float32Array, Interactions
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,26 @@ class Judge:
       graph: of the training interactions.
       config: cut-offs, to which 20 and that of the monitor are added, and the size of chunks.
       only: cut-offs in their place; None for those.
+      available: bool [I], what can be recommended today (see evaluation/stock.py); None if everything can.
     """
 
     targets: Interactions
     graph: InteractionGraph
     config: EvaluationConfig
     only: tuple[int, ...] | None = None
+    available: BoolArray | None = None
+
+    @staticmethod
+    def of(dataset: SplitDataset, graph: InteractionGraph, config: EvaluationConfig) -> Judge:
+        """The judge by the validation split of a dataset, of the items that are available."""
+        return Judge(in_stock(dataset.valid, dataset.available), graph, config, available=dataset.available)
 
     def __call__(self, users: Float32Array, items: Float32Array) -> dict[str, float]:
         """Metrics by name of users float32 [U, d] and items float32 [I, d]; none without targets."""
         if not len(self.targets):
             return {}
-        graph, chunk = self.graph, self.config.chunk_size
-        return evaluate_embeddings(
-            users, items, self.targets, graph.seen(), graph.item_degree, self._ks(), chunk_size=chunk
-        ).values
+        graph, settings = self.graph, (self._ks(), self.config.chunk_size, self.available)
+        return evaluate_embeddings(users, items, self.targets, graph.seen(), graph.item_degree, *settings).values
 
     def value(self, users: Float32Array, items: Float32Array) -> float:
         """The metric by which everything is chosen (`evaluation.monitor`), of the same rows; there must be targets."""
@@ -46,8 +53,8 @@ class Judge:
         """Of recommending what most users took."""
         if not len(self.targets):
             return {}
-        graph, chunk = self.graph, self.config.chunk_size
-        return evaluate_popularity(self.targets, graph.seen(), graph.item_degree, self._ks(), chunk_size=chunk).values
+        graph, settings = self.graph, (self._ks(), self.config.chunk_size, self.available)
+        return evaluate_popularity(self.targets, graph.seen(), graph.item_degree, *settings).values
 
     def sample(self, num_users: int, seed: int) -> Judge:
         """The judge of a random sample of the users with targets."""
@@ -55,11 +62,11 @@ class Judge:
         if len(users) <= num_users:
             return self
         chosen = np.random.default_rng(seed).choice(users, num_users, replace=False)
-        return Judge(self.targets.take(np.isin(self.targets.user_index, chosen)), self.graph, self.config, self.only)
+        return replace(self, targets=self.targets.take(np.isin(self.targets.user_index, chosen)))
 
     def monitor_only(self) -> Judge:
         """The judge of the monitor's cut-off alone: it ranks fewer items."""
-        return Judge(self.targets, self.graph, self.config, (self.config.monitor_k,))
+        return replace(self, only=(self.config.monitor_k,))
 
     def _ks(self) -> tuple[int, ...]:
         return self.only or tuple(sorted({*self.config.k, 20, self.config.monitor_k}))

@@ -147,7 +147,7 @@ def _train(
 ) -> TrainResult:
     """All of a training but its last step: the run directory gets its name from the caller."""
     graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
-    judge = Judge(dataset.valid, graph, config.evaluation).sample(config.evaluation.validation_users, config.seed)
+    judge = Judge.of(dataset, graph, config.evaluation).sample(config.evaluation.validation_users, config.seed)
     model = _make(dataset.train, graph, config, judge, partial, strategy, start=start)
     valid = judge(model.users, model.items)
     result = TrainResult(
