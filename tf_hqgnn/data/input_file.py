@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import stat
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -38,6 +39,20 @@ _LEFT_OVER = re.compile(
 )
 _PARTITION = re.compile(r"([^=]+)=.*")
 _KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+
+
+def paths_of(value: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Returns the paths that a setting names: one, several separated by commas, or a list.
+
+    Example:
+      >>> [path.name for path in paths_of("items.csv,item_features.csv")]
+      ['items.csv', 'item_features.csv']
+    """
+    if not isinstance(value, str | Path):
+        return [Path(one) for one in value]
+    text = str(value)
+    # A file may have a comma in its name.
+    return [Path(text)] if "," not in text or Path(text).exists() else [Path(one) for one in text.split(",") if one]
 
 
 def input_parts(path: Path, holds: str = "interactions", setting: str = "data.path") -> list[Path]:

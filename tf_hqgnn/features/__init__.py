@@ -1,0 +1,1 @@
+"""Embeddings of users and items from their features, by a ridge regression on the trained rows."""

@@ -1,0 +1,155 @@
+"""What is learnt of features: how they are encoded, and the ridge regression from them to embeddings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.data.feature_table import FeatureTable
+from tf_hqgnn.features.columns import Column
+from tf_hqgnn.features.encoder import FeatureEncoder, FeatureRows
+from tf_hqgnn.files.reading import read_arrays
+from tf_hqgnn.types import BoolArray, Float32Array, IntArray, ObjectArray
+
+_CHUNK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureModel:
+    """A ridge regression from the features of one side, users or items, to its embeddings.
+
+    Args:
+      columns: of the features.
+      means: float32 [W], of the encoded features.
+      weights: float32 [W, d].
+      intercept: float32 [d].
+      strength: of the ridge.
+      worth: how many interactions the features count for where a new row has a few of its own.
+    """
+
+    columns: tuple[Column, ...]
+    means: Float32Array
+    weights: Float32Array
+    intercept: Float32Array
+    strength: float
+    worth: float
+
+    def make_module(self) -> FeatureRows:
+        """Returns the module that predicts in a SavedModel."""
+        return FeatureRows(FeatureEncoder(self.columns, self.means), self.weights, self.intercept)
+
+    @cached_property
+    def _module(self) -> FeatureRows:
+        return self.make_module()
+
+    def predict(self, table: FeatureTable) -> tuple[Float32Array, BoolArray]:
+        """Predicts embeddings.
+
+        Args:
+          table: features of n users or items; columns that the model doesn't know count for nothing.
+
+        Returns:
+          float32 [n, d], and bool [n]: whether any feature is known. Without one the row is the mean of all.
+        """
+        parts = [self._module.call(tf.constant(pairs, tf.string)) for pairs in chunks_of(table.pairs())]
+        rows = [part.numpy() for part, _ in parts] or [np.zeros((0, len(self.intercept)), np.float32)]
+        known = [part.numpy() for _, part in parts] or [np.zeros(0, bool)]
+        return np.concatenate(rows), np.concatenate(known)
+
+    def describe(self) -> str:
+        """Returns what was learnt, in words."""
+        columns = ", ".join(column.describe() for column in self.columns)
+        return f"{columns}; ridge {self.strength:g}, worth {self.worth:g} interactions"
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Returns arrays, from which `from_arrays` makes the model again."""
+        about: dict[str, Any] = {"columns": [column.to_json() for column in self.columns]}
+        about |= {"strength": self.strength, "worth": self.worth}
+        text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        return {"about": text, "means": self.means, "weights": self.weights, "intercept": self.intercept}
+
+    @staticmethod
+    def from_arrays(arrays: dict[str, Any]) -> FeatureModel:
+        """Reads what `to_arrays` gave."""
+        about = json.loads(bytes(arrays["about"]).decode())
+        return FeatureModel(
+            tuple(map(Column.from_json, about["columns"])),
+            arrays["means"],
+            arrays["weights"],
+            arrays["intercept"],
+            about["strength"],
+            about["worth"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureModels:
+    """What is learnt of the features of both sides; None where nothing is.
+
+    Args:
+      users: of users.
+      items: of items.
+    """
+
+    users: FeatureModel | None = None
+    items: FeatureModel | None = None
+
+    def __bool__(self) -> bool:
+        return self.users is not None or self.items is not None
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz file."""
+        arrays: dict[str, Any] = {}
+        for side, model in (("users", self.users), ("items", self.items)):
+            if model is not None:
+                arrays |= {f"{side}_{name}": values for name, values in model.to_arrays().items()}
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @staticmethod
+    def load(path: Path, cure: str = "export the run again") -> FeatureModels:
+        """Reads what `save` wrote; nothing is learnt where there is no such file.
+
+        Raises:
+          InputError: The file is damaged.
+        """
+        if not path.is_file():
+            return FeatureModels()
+        arrays = read_arrays(path, cure=cure)
+        sides = {}
+        for side in ("users", "items"):
+            own = {name.removeprefix(f"{side}_"): one for name, one in arrays.items() if name.startswith(f"{side}_")}
+            sides[side] = FeatureModel.from_arrays(own) if own else None
+        return FeatureModels(**sides)
+
+
+def blend(predicted: Float32Array, rows: Float32Array, counts: IntArray, worth: float) -> Float32Array:
+    """Weighs predicted rows with those of n interactions: `(n row + worth predicted) / (n + worth)`.
+
+    Args:
+      predicted: float32 [m, d].
+      rows: float32 [m, d].
+      counts: n, int [m].
+      worth: in interactions, 0 or more; without interactions the predicted row stands all the same.
+
+    Example:
+      >>> one, two = np.zeros((3, 1), np.float32), np.ones((3, 1), np.float32)
+      >>> blend(one, two, np.array([0, 1, 3]), 1.0).tolist()
+      [[0.0], [0.5], [0.75]]
+    """
+    total = counts + worth
+    share = np.divide(counts, total, out=np.zeros(len(counts)), where=total > 0).astype(np.float32)[:, np.newaxis]
+    mixed: Float32Array = share * rows + (1 - share) * predicted
+    return mixed
+
+
+def chunks_of(pairs: ObjectArray) -> Iterator[ObjectArray]:
+    """Yields rows of features, some at a time: encoded they take much more memory."""
+    return (pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK))
