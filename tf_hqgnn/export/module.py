@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.graph.csr import CSR
-from tf_hqgnn.retrieval.filters import Blocked, ItemFilter, SeenItems, block_any, block_listed
+from tf_hqgnn.retrieval.filters import ANY, ItemFilter, SeenItems, block_any, block_listed
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.popular import PopularItems
-from tf_hqgnn.retrieval.queries import Queries
+from tf_hqgnn.retrieval.queries import Queries, QueryCodes
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, pad_to
 from tf_hqgnn.types import Float32Array, ObjectArray
@@ -76,6 +76,7 @@ class ServingModule(tf.Module):
         self.item_filter = item_filter
         self._default_k = default_k
         self._num_items = items.num_rows
+        self._answer_queries = _TracedOnce(self._best_items)
 
     def signatures(self) -> dict[str, Any]:
         """What `tf.saved_model.save` takes as `signatures`."""
@@ -91,7 +92,9 @@ class ServingModule(tf.Module):
     @_signature([_STRINGS])
     def serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best `default_k` items for each user."""
-        return self._recommend(user_id, tf.constant(self._default_k))
+        size = tf.shape(user_id)[:1]
+        excluded = tf.zeros(tf.concat([size, [0]], axis=0), tf.int64)
+        return self._recommend(user_id, tf.constant(self._default_k), excluded, tf.fill(size, ANY))
 
     @_signature([_STRINGS, _K, _STRING_LISTS, _STRINGS])
     def recommend(
@@ -102,7 +105,7 @@ class ServingModule(tf.Module):
         Rows of `exclude_item_id` are padded with "".
         """
         with tf.control_dependencies(self._check_wishes("user_id", user_id, k, exclude_item_id, category)):
-            excluded = block_listed(self.item_ids.lookup(exclude_item_id), self._num_items)
+            excluded = self.item_ids.lookup(exclude_item_id)
             return self._recommend(user_id, tf.identity(k), excluded, self.item_filter.wanted(category))
 
     @_signature([_STRING_LISTS, _K, _STRING_LISTS, _STRINGS])
@@ -117,15 +120,16 @@ class ServingModule(tf.Module):
         checks = self._check_wishes("history_item_id", history_item_id, k, exclude_item_id, category)
         with tf.control_dependencies(checks):
             item_index = self.item_ids.lookup(history_item_id)
-        excluded = block_listed(self.item_ids.lookup(exclude_item_id), self._num_items)
-        blocked = block_any(block_listed(item_index, self._num_items), excluded)
-        unknown = tf.not_equal(history_item_id, "") & (item_index < 0)
+        known = item_index >= 0
         answer = self._answer_queries(
             self.history.call(item_index),
-            tf.reduce_any(item_index >= 0, axis=1),
+            tf.reduce_any(known, axis=1),
             tf.identity(k),
-            blocked.within(self.item_filter, self.item_filter.wanted(category)),
+            tf.fill([tf.shape(item_index)[0]], tf.constant(-1, tf.int64)),
+            tf.concat([item_index, self.item_ids.lookup(exclude_item_id)], axis=1),
+            self.item_filter.wanted(category),
         )
+        unknown = tf.not_equal(history_item_id, "") & ~known
         return {**answer, "num_unknown": tf.reduce_sum(tf.cast(unknown, tf.int32), axis=1)}
 
     @_signature([_STRINGS, _K])
@@ -153,24 +157,40 @@ class ServingModule(tf.Module):
     def tf_example(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `serving_default`, from serialized tf.Examples with a feature `user_id`; without it, an unknown user."""
         feature = tf.io.FixedLenFeature([], tf.string, default_value="")
-        return self._recommend(
-            tf.io.parse_example(examples, {"user_id": feature})["user_id"], tf.constant(self._default_k)
+        # Traced once for both signatures.
+        answer: dict[str, tf.Tensor] = self.serving_default(
+            tf.io.parse_example(examples, {"user_id": feature})["user_id"]
         )
+        return answer
 
     def _recommend(
-        self, user_id: tf.Tensor, k: tf.Tensor, excluded: Blocked | None = None, wanted: tf.Tensor | None = None
+        self, user_id: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor, wanted: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         user_index = self.user_ids.lookup(user_id)
-        blocked = self.seen.blocked(user_index)
-        if excluded is not None:
-            blocked = block_any(blocked, excluded)
         queries = self.users.queries(tf.maximum(user_index, 0))
-        return self._answer_queries(queries, user_index >= 0, k, blocked.within(self.item_filter, wanted))
+        return self._answer_queries(queries, user_index >= 0, k, user_index, excluded, wanted)
 
-    def _answer_queries(
-        self, queries: Queries, known: tf.Tensor, k: tf.Tensor, blocked: Blocked
+    def _best_items(
+        self,
+        queries: Queries,
+        known: tf.Tensor,
+        k: tf.Tensor,
+        user_index: tf.Tensor,
+        excluded: tf.Tensor,
+        wanted: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """The best items of known queries, and the popular ones for the others."""
+        """The best items of known queries, and the popular ones for the others.
+
+        Args:
+          queries: B of them.
+          known: bool [B].
+          k: int32 scalar.
+          user_index: int64 [B], whose seen items don't come back; -1 for nobody's.
+          excluded: int64 [B, E], rows of items that don't, either; -1 for none.
+          wanted: int32 [B], the category that each query asks for, or ANY.
+        """
+        blocked = block_any(self.seen.blocked(user_index), block_listed(excluded, self._num_items))
+        blocked = blocked.within(self.item_filter, wanted)
         scores, item_index = self.top_k.call(queries, k, blocked)
         popularity, popular = self.popular.call(k, blocked, ~known)
         column = known[:, tf.newaxis]
@@ -204,3 +224,38 @@ def _check_same_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Tensor)
     size, batch = tf.shape(values)[0], tf.shape(of)[0]
     message = [f"{name} must have a row for each row of {of_name} (pad with empty strings), got", size, "for", batch]
     return tf.debugging.Assert(tf.equal(size, batch), message)
+
+
+class _TracedOnce:
+    """`ServingModule._best_items` as one function that all signatures call.
+
+    It is most of each of them. Traced into every one it would make an export take twice as long to write and to load.
+    Where users are codes and histories aren't, there are two.
+    """
+
+    def __init__(self, function: Callable[..., dict[str, tf.Tensor]]) -> None:
+        self._function = function
+        self._traced: dict[int | None, Callable[..., dict[str, tf.Tensor]]] = {}
+
+    def __call__(self, queries: Queries, *others: tf.Tensor) -> dict[str, tf.Tensor]:
+        codes = queries.codes
+        num_bits = None if codes is None else codes.num_bits
+        parts: tuple[tf.Tensor, ...] = ()
+        if codes is not None:
+            parts = (codes.codes, codes.scale) if codes.offset is None else (codes.codes, codes.scale, codes.offset)
+        if num_bits not in self._traced:
+
+            def of_tensors(rows: tf.Tensor, parts: tuple[tf.Tensor, ...], *others: tf.Tensor) -> dict[str, tf.Tensor]:
+                codes = None
+                if num_bits is not None:
+                    codes = QueryCodes(parts[0], num_bits, parts[1], parts[2] if len(parts) > 2 else None)
+                return self._function(Queries(rows, codes), *others)
+
+            def any_batch(tensor: tf.Tensor) -> tf.TensorSpec:
+                return tf.TensorSpec([None] * min(1, tensor.shape.rank) + tensor.shape[1:].as_list(), tensor.dtype)
+
+            lists = tf.TensorSpec([None, None], tf.int64)
+            known, k, user_index, _, wanted = map(any_batch, others)
+            signature = [any_batch(queries.rows), tuple(map(any_batch, parts)), known, k, user_index, lists, wanted]
+            self._traced[num_bits] = tf.function(of_tensors, input_signature=signature, autograph=False)
+        return self._traced[num_bits](queries.rows, parts, *others)
