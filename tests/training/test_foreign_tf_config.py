@@ -56,7 +56,7 @@ def test_train_does_the_same_as_without_it(command, tmp_path, log_path, referenc
 def test_the_other_commands(command, tmp_path, log_path):
     tf_config = FOREIGN["a worker of a cluster that isn't there"]
     settings = ("--set", f"data.path={log_path}", "--set", "training.max_epochs=1")
-    command(tf_config, "tune", "configs/smoke.yaml", "--out", tmp_path / "study", "--trials", 2, "--jobs", 2, *settings)
+    command(tf_config, "tune", "configs/smoke.yaml", "--out", tmp_path / "study", "--trials", 1, *settings)
     command(tf_config, "train", "configs/smoke.yaml", "--out", tmp_path / "run", *settings)
     assert json.loads(command(tf_config, "evaluate", tmp_path / "run", "--json"))["num_users"] > 0
     assert command(tf_config, "export", tmp_path / "run", "--out", tmp_path / "export").startswith("version 1")
