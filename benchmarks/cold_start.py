@@ -100,7 +100,7 @@ def _with_items(bundle: ServingBundle, dataset: SplitDataset, pairs: Interaction
     used, item_index = np.unique(pairs.item_index, return_inverse=True)
     log = Interactions(pairs.user_index, item_index.astype(np.int32))
     report = ReadReport(len(pairs), len(pairs), 0, 0)
-    table = InteractionTable(dataset.user_ids, dataset.item_ids[used], log, None, None, report)
+    table = InteractionTable(dataset.user_ids, dataset.item_ids[used], log, None, report)
     return extend(trimmed, table)[0]
 
 

@@ -62,11 +62,13 @@ class Interactions:
       user_index: int32 [n].
       item_index: int32 [n].
       timestamp: float64 [n], or None where the log has no time.
+      weight: float64 [n], above 0: how much each counts, relative to the others; None where all count the same.
     """
 
     user_index: Int32Array
     item_index: Int32Array
     timestamp: Float64Array | None = None
+    weight: Float64Array | None = None
 
     def __post_init__(self) -> None:
         if self.user_index.shape != self.item_index.shape or self.user_index.ndim != 1:
@@ -81,7 +83,21 @@ class Interactions:
     def take(self, rows: IntArray | BoolArray) -> Interactions:
         """The interactions at `rows` (indices or a boolean mask), in that order."""
         timestamp = None if self.timestamp is None else self.timestamp[rows]
-        return Interactions(self.user_index[rows], self.item_index[rows], timestamp)
+        weight = None if self.weight is None else self.weight[rows]
+        return Interactions(self.user_index[rows], self.item_index[rows], timestamp, weight)
+
+    def relative_weight(self) -> Float32Array | None:
+        """The weights divided by their mean, float32 [n]; None where all count the same.
+
+        Example:
+          >>> pairs = np.zeros(3, np.int32)
+          >>> Interactions(pairs, pairs, weight=np.array([2.0, 2.0, 8.0])).relative_weight().tolist()
+          [0.5, 0.5, 2.0]
+        """
+        if self.weight is None or not len(self.weight) or self.weight.min() == self.weight.max():
+            return None
+        relative: Float32Array = (self.weight / self.weight.mean()).astype(np.float32)
+        return relative
 
     def to_csr(self, num_users: int) -> tuple[Int64Array, Int32Array]:
         """`(indptr, indices)`: int64 [num_users + 1] and int32 [n], the sorted items of each user."""
@@ -96,12 +112,17 @@ class Interactions:
 
 
 def concatenate(*parts: Interactions) -> Interactions:
-    """All interactions of `parts`, one after the other; the time is dropped unless every part has it."""
+    """All interactions of `parts`, one after the other; the time is dropped unless every part has it.
+
+    Where some parts have weights, the pairs of the others weigh 1.
+    """
     timestamps = [part.timestamp for part in parts if part.timestamp is not None]
+    weights = [np.ones(len(part)) if part.weight is None else part.weight for part in parts]
     return Interactions(
         np.concatenate([part.user_index for part in parts]),
         np.concatenate([part.item_index for part in parts]),
         np.concatenate(timestamps) if len(timestamps) == len(parts) else None,
+        np.concatenate(weights) if any(part.weight is not None for part in parts) else None,
     )
 
 

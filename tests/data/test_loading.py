@@ -236,7 +236,7 @@ NOTES = {
         "weight",
         [2, 3, 4],
         {},
-        ["the column weight isn't used in training yet; it only decides which of sev"],
+        ["weights go from 2 to 4"],
     ),
     "times": ("timestamp", [2, 3, 4], {}, []),
 }

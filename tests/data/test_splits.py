@@ -36,7 +36,7 @@ def table_of(pairs, times=None):
     if times is not None:
         timestamp = np.array([times[int(user[1:]), int(item[1:])] for user, item in pairs], np.float64)
     interactions = Interactions(user_index.astype(np.int32), item_index.astype(np.int32), timestamp)
-    return InteractionTable(user_ids, item_ids, interactions, None, None, ReadReport(len(pairs), len(pairs), 0, 0))
+    return InteractionTable(user_ids, item_ids, interactions, None, ReadReport(len(pairs), len(pairs), 0, 0))
 
 
 def named(table, part, code):

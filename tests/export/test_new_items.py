@@ -42,7 +42,7 @@ def table(pairs):
     users, items = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
     index = [np.array([ids.index(pair[side]) for pair in pairs], np.int32) for side, ids in ((0, users), (1, items))]
     report = ReadReport(len(pairs), len(pairs), 0, 0)
-    return InteractionTable(np.array(users, object), np.array(items, object), Interactions(*index), None, None, report)
+    return InteractionTable(np.array(users, object), np.array(items, object), Interactions(*index), None, report)
 
 
 def log_of(bundle):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
@@ -21,7 +21,10 @@ class Section(BaseModel):
         """`yes` is true in YAML, which pydantic takes for 1."""
         if isinstance(values, Mapping):
             for name, field in cls.model_fields.items():
-                found = _booleans(values.get(name))
+                value = values.get(name)
+                if isinstance(value, Mapping) and _is_mapping(field.annotation):
+                    value = list(value.values())
+                found = _booleans(value)
                 if found and not allows(field.annotation, bool):
                     came = str(found[0]).lower()
                     raise ValueError(f"{name} came as {came} (in YAML also yes, no, on, off); expected another value")
@@ -38,6 +41,11 @@ def _booleans(value: Any) -> list[bool]:
     if isinstance(value, bool):
         return [value]
     return [part for part in value if isinstance(part, bool)] if isinstance(value, list | tuple) else []
+
+
+def _is_mapping(annotation: Any) -> bool:
+    """Whether a type is a dict, or a union with one."""
+    return get_origin(annotation) is dict or any(_is_mapping(part) for part in get_args(annotation))
 
 
 def allows(annotation: Any, kind: type) -> bool:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tf_hqgnn.data.chunks import ID_COLUMNS
+from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 from tf_hqgnn.types import InputError
 
@@ -52,9 +53,9 @@ class FileProfile:
         return FileProfile(**{**values, "columns": tuple(values["columns"])})
 
 
-def id_types(path: Path, format: str) -> dict[str, str]:
+def id_types(path: Path, format: str, columns: ColumnNames = STANDARD_NAMES) -> dict[str, str]:
     """Whether each id column of a file holds `strings` or `integers`; strings where the format doesn't tell."""
-    integers = INPUT_FORMATS[format]().integer_ids(path)
+    integers = INPUT_FORMATS[format](columns).integer_ids(path)
     return {name: _INTEGER if name in integers else _TEXT for name in ID_COLUMNS}
 
 

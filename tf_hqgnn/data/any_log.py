@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tf_hqgnn.config import DataConfig
-from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS, NUMBER_COLUMNS
+from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS
+from tf_hqgnn.data.column_names import COLUMNS
 from tf_hqgnn.data.frame_input import log_frame, read_frame, read_item_frame
 from tf_hqgnn.data.frames import library_of, to_frame
 from tf_hqgnn.data.id_list import read_id_list
@@ -17,6 +18,7 @@ from tf_hqgnn.data.id_types import IdType, id_texts
 from tf_hqgnn.data.interaction_table import InteractionTable
 from tf_hqgnn.data.interactions import read_spans
 from tf_hqgnn.data.items import ItemCatalogue, read_items
+from tf_hqgnn.data.log_rules import LogRules
 from tf_hqgnn.data.report import BadRowLog, ReadReport
 from tf_hqgnn.data.spans import resolve_spans
 from tf_hqgnn.types import InputError
@@ -47,22 +49,19 @@ def read_log(log: Any, name: str, config: DataConfig, bad_rows: BadRowLog, colum
       name: of the argument, for messages.
       config: says which rows count.
       bad_rows: collects the others.
-      columns: what columns are called in the table.
+      columns: what columns are called in the table or file; these names come before those of `data.columns`.
 
     Raises:
       InputError: It can't be read; one line says what, where and how to mend it.
     """
-    columns = _checked(columns)
+    given = {key: value for key, value in _checked(columns).items() if key not in ITEM_COLUMNS[1:]}
+    rules = LogRules.of(config, given)
     if not _is_path(log):
-        frame = log_frame(log, name, {key: value for key, value in columns.items() if key not in ITEM_COLUMNS[1:]})
-        return LogInput(read_frame(frame, bad_rows, config.min_rating), frame.id_types, frame.library)
-    if columns:
-        raise InputError(
-            f"columns: {name} is a path, whose columns can't be renamed; read the file, and pass its table"
-        )
+        frame = log_frame(log, name, rules.columns)
+        return LogInput(read_frame(frame, bad_rows, rules), frame.id_types, frame.library)
     spans = resolve_spans(os.fspath(log), config.num_spans)
     limits = config.max_growth, config.max_id_drift
-    table = read_spans(spans, config.format, bad_rows, config.min_rating, *limits)
+    table = read_spans(spans, config.format, bad_rows, rules, *limits)
     return LogInput(table, id_types_of(table.report), "pandas")
 
 
@@ -128,7 +127,7 @@ def _checked(columns: Columns | None) -> Columns:
     """The mapping of columns, whose keys are all known."""
     if columns is None:
         return {}
-    known = (*ID_COLUMNS, *NUMBER_COLUMNS, *ITEM_COLUMNS[1:])
+    known = (*COLUMNS, *ITEM_COLUMNS[1:])
     if not isinstance(columns, Mapping):
         raise InputError(f"columns: expected a mapping such as {{'user_id': 'userId'}}, got {columns!r}")
     for key in columns:

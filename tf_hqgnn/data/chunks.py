@@ -10,12 +10,33 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from tf_hqgnn.data.column_names import EVENT_COLUMN, ID_COLUMNS, NUMBER_COLUMNS, STANDARD_NAMES, ColumnNames
 from tf_hqgnn.data.ids import MAX_ID_BYTES, MISSING, TOO_LONG, WITH_NUL
 from tf_hqgnn.data.timestamps import ACCEPTED
 from tf_hqgnn.types import Float64Array, InputError
 
-ID_COLUMNS = ("user_id", "item_id")
-NUMBER_COLUMNS = ("timestamp", "rating", "weight")
+__all__ = [
+    "BROKEN_QUOTING",
+    "EVENT_COLUMN",
+    "ID_COLUMNS",
+    "ITEM_COLUMNS",
+    "LARGEST",
+    "MISSING_EVENT",
+    "NUMBER_COLUMNS",
+    "REPEATED_HEADER",
+    "UNDECODABLE",
+    "WRONG_COLUMN_COUNT",
+    "Chunk",
+    "Chunks",
+    "bad_id",
+    "check_columns",
+    "chunk_from_lists",
+    "dictionary",
+    "expectation",
+    "is_header",
+    "not_finite",
+]
+
 ITEM_COLUMNS = ("item_id", "title", "category", "available")
 
 # The kinds of bad rows, in the order in which they are looked for: a row with several faults counts once.
@@ -25,6 +46,8 @@ WRONG_COLUMN_COUNT = "wrong column count"
 # Of files that were joined without taking their headers off.
 REPEATED_HEADER = "repeated header"
 
+
+MISSING_EVENT = f"missing {EVENT_COLUMN}"
 
 # What a good value of each column is, for messages.
 _VALUES = {
@@ -68,6 +91,7 @@ def expectation(kind: str) -> str:
         if kind == not_finite(column):
             return f"{column} to be {value}"
     return {
+        MISSING_EVENT: "an event in every row",
         UNDECODABLE: "UTF-8 text",
         BROKEN_QUOTING: 'fields such as title or "title"',
         WRONG_COLUMN_COUNT: "as many columns as the header has",
@@ -76,13 +100,17 @@ def expectation(kind: str) -> str:
 
 
 class Chunk(NamedTuple):
-    """Good rows: ids as dictionary<int32, string> arrays [n], numbers float64 [n] or None where the file has none."""
+    """Good rows: ids as dictionary<int32, string> arrays [n], numbers float64 [n] or None where the file has none.
+
+    Events are as ids; None where the file has none, or they aren't asked for.
+    """
 
     user_id: pa.DictionaryArray
     item_id: pa.DictionaryArray
     timestamp: Float64Array | None
     rating: Float64Array | None
     weight: Float64Array | None
+    event: pa.DictionaryArray | None = None
 
 
 Chunks = Iterator[Chunk]
@@ -97,12 +125,20 @@ LARGEST = {
 
 
 def chunk_from_lists(
-    user_id: Sequence[str], item_id: Sequence[str], numbers: dict[str, list[float]], columns: Iterable[str]
+    user_id: Sequence[str],
+    item_id: Sequence[str],
+    numbers: dict[str, list[float]],
+    columns: Iterable[str],
+    event: Sequence[str] | None = None,
 ) -> Chunk:
     """A chunk from Python values; `columns` are the numbers that the file has."""
     given = set(columns)
-    arrays = [np.asarray(numbers[column], np.float64) if column in given else None for column in NUMBER_COLUMNS]
-    return Chunk(dictionary(pa.array(user_id, pa.utf8())), dictionary(pa.array(item_id, pa.utf8())), *arrays)
+    timestamp, rating, weight = (
+        np.asarray(numbers[column], np.float64) if column in given else None for column in NUMBER_COLUMNS
+    )
+    users, items = (dictionary(pa.array(values, pa.utf8())) for values in (user_id, item_id))
+    events = None if event is None else dictionary(pa.array(event, pa.utf8()))
+    return Chunk(users, items, timestamp, rating, weight, events)
 
 
 def dictionary(strings: pa.Array) -> pa.DictionaryArray:
@@ -110,13 +146,15 @@ def dictionary(strings: pa.Array) -> pa.DictionaryArray:
     return strings.dictionary_encode()
 
 
-def is_header(user: str, item: str) -> bool:
+def is_header(user: str, item: str, columns: ColumnNames = STANDARD_NAMES) -> bool:
     r"""Whether a row names the id columns, as the header does; a byte order mark may be before it.
 
     >>> is_header("\ufeffuser_id", "item_id"), is_header("user_id:token", "item_id:token"), is_header("user_id", "i")
     (True, True, False)
     """
-    return tuple(name.removeprefix("\ufeff").partition(":")[0] for name in (user, item)) == ID_COLUMNS
+    return tuple(name.removeprefix("\ufeff").partition(":")[0] for name in (user, item)) == tuple(
+        columns[column] for column in ID_COLUMNS
+    )
 
 
 def _cure(name: str, absent: Sequence[str]) -> str:
@@ -130,15 +168,15 @@ def _cure(name: str, absent: Sequence[str]) -> str:
     return ""
 
 
-def check_columns(path: Path, names: Sequence[str]) -> None:
-    """Refuses a file without the id columns, or with one of the known columns twice.
+def check_columns(path: Path, names: Sequence[str], columns: ColumnNames = STANDARD_NAMES) -> None:
+    """Refuses a file without the id columns or one that `data.columns` names, or with one of the known columns twice.
 
     Raises:
       InputError: In one line, with what the file has.
     """
-    absent = [column for column in ID_COLUMNS if column not in names]
+    absent = [columns[column] for column in ID_COLUMNS if columns[column] not in names]
+    shown = ", ".join(names[:20]) or "none"
     if absent:
-        shown = ", ".join(names[:20]) or "none"
         if names and not any(re.search("[A-Za-z]", name) for name in names):
             raise InputError(
                 f"{path}: the first line ({shown}) is data, and not a header; put a line with the names of the columns "
@@ -148,12 +186,17 @@ def check_columns(path: Path, names: Sequence[str]) -> None:
             if cure := _cure(name, absent):
                 raise InputError(f"{path}: the header has {name[:80]!r}; {cure}")
         raise InputError(
-            f"{path}: no column {' and no column '.join(absent)}; expected at least user_id and item_id "
-            f"(optional: {', '.join(NUMBER_COLUMNS)}), found: {shown}; rename the columns in the header, or add a "
-            "header where the first line is data"
+            f"{path}: no column {' and no column '.join(absent)}; expected at least "
+            f"{' and '.join(columns[column] for column in ID_COLUMNS)} (optional: {', '.join(NUMBER_COLUMNS)}), found: "
+            f"{shown}; rename the columns in the header, set data.columns to what they are called, or add a header "
+            "where the first line is data"
         )
-    for column in (*ID_COLUMNS, *NUMBER_COLUMNS):
-        if list(names).count(column) > 1:
+    for column, name in columns.names.items():
+        if name not in names and column in columns.read:
+            raise InputError(f"{path}: no column {name}, which data.columns names for {column}; found: {shown}")
+    for column in columns.read:
+        if list(names).count(columns[column]) > 1:
             raise InputError(
-                f"{path}: column {column} appears more than once; expected it once, remove or rename the others"
+                f"{path}: column {columns[column]} appears more than once; expected it once, remove or rename the "
+                "others"
             )

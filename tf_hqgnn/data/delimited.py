@@ -21,8 +21,10 @@ import pyarrow.compute as pc
 from tf_hqgnn.data.arrow_text import read_columns
 from tf_hqgnn.data.chunks import (
     BROKEN_QUOTING,
+    EVENT_COLUMN,
     ID_COLUMNS,
     LARGEST,
+    MISSING_EVENT,
     NUMBER_COLUMNS,
     REPEATED_HEADER,
     UNDECODABLE,
@@ -35,7 +37,8 @@ from tf_hqgnn.data.chunks import (
     is_header,
     not_finite,
 )
-from tf_hqgnn.data.ids import id_fault, id_faults
+from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
+from tf_hqgnn.data.ids import MISSING, id_fault, id_faults
 from tf_hqgnn.data.input_file import open_text
 from tf_hqgnn.data.records import count_lines, record_ends, records
 from tf_hqgnn.data.report import BadRowLog
@@ -49,7 +52,14 @@ _NUMBER = re.compile(NUMBER.encode())
 _COMMA_NUMBER = re.compile(NUMBER.replace(r"\.", "[.,]").encode())
 
 
-def read_delimited(path: Path, log: BadRowLog, *, inter: bool = False, block_bytes: int = _BLOCK_BYTES) -> Chunks:
+def read_delimited(
+    path: Path,
+    log: BadRowLog,
+    columns: ColumnNames = STANDARD_NAMES,
+    *,
+    inter: bool = False,
+    block_bytes: int = _BLOCK_BYTES,
+) -> Chunks:
     """Yields the good rows of a file with a header, and notes the others in `log`.
 
     See `TextTable` for delimiters, quotes and line ends; other columns are ignored. An id is taken as it is, blanks
@@ -58,7 +68,8 @@ def read_delimited(path: Path, log: BadRowLog, *, inter: bool = False, block_byt
 
     Args:
       path: the file.
-      log: collects bad rows.
+      log: collects bad rows, and the names of columns that aren't read.
+      columns: what columns are called in the file.
       inter: RecBole's form: tabs, and a header such as `user_id:token`.
       block_bytes: how much is read at once.
 
@@ -67,8 +78,9 @@ def read_delimited(path: Path, log: BadRowLog, *, inter: bool = False, block_byt
     """
     with open_text(path) as stream:
         table = TextTable(stream, str(path), delimiter=b"\t" if inter else None, block_bytes=block_bytes)
-        check_columns(path, table.names)
-        reader = _Reader(path, log, table.delimiter, table.names)
+        check_columns(path, table.names, columns)
+        log.note_unused(columns.unused(table.names))
+        reader = _Reader(path, log, table.delimiter, table.names, columns)
         for block, line in table.blocks():
             yield from reader.read(block, line)
 
@@ -83,16 +95,21 @@ class _Form(NamedTuple):
 class _Reader:
     """Reads blocks of whole rows with known columns."""
 
-    def __init__(self, path: Path, log: BadRowLog, delimiter: bytes, names: list[str]) -> None:
+    def __init__(
+        self, path: Path, log: BadRowLog, delimiter: bytes, names: list[str], columns: ColumnNames = STANDARD_NAMES
+    ) -> None:
         self.delimiter = delimiter
         self._path = path
         self._log = log
         self._num_columns = len(names)
-        self._numbers = [name for name in NUMBER_COLUMNS if name in names]
-        self._position = {name: names.index(name) for name in (*ID_COLUMNS, *self._numbers)}
+        self._columns = columns
+        present = columns.present(names)
+        self._numbers = [name for name in present if name in NUMBER_COLUMNS]
+        self._texts = [name for name in (*ID_COLUMNS, EVENT_COLUMN) if name in (*ID_COLUMNS, *present)]
+        self._position = {name: names.index(columns[name]) for name in (*ID_COLUMNS, *present)}
         points = ".," if delimiter == b";" else "."
         self._number = _COMMA_NUMBER if delimiter == b";" else _NUMBER
-        times = (False, True) if "timestamp" in names else (False,)
+        times = (False, True) if "timestamp" in present else (False,)
         # The form that fitted last is tried first.
         self._forms = [_Form(*form) for form in itertools.product(points, times)]
 
@@ -133,17 +150,21 @@ class _Reader:
         return None
 
     def _read_form(self, block: bytes, form: _Form) -> list[Chunk] | None:
-        types = dict.fromkeys(ID_COLUMNS, pa.dictionary(pa.int32(), pa.utf8()))
+        types = dict.fromkeys(self._texts, pa.dictionary(pa.int32(), pa.utf8()))
         types |= dict.fromkeys(self._numbers, pa.float64())
         if form.iso_times:
             types["timestamp"] = pa.utf8()
-        by_position = {self._position[name]: kind for name, kind in types.items()}
+        by_position: dict[int, pa.DataType] = {}
+        for name, kind in types.items():
+            # A column may be two things at once, such as a rating that is also the weight.
+            if by_position.setdefault(self._position[name], kind) != kind:
+                return None
         table = read_columns(block, self.delimiter, self._num_columns, by_position, form.decimal_point)
         if table is None:
             return None
         chunks = []
-        for batch in table.rename_columns(list(types)).to_batches():
-            columns = dict(zip(types, batch.columns))
+        for batch in table.to_batches():
+            columns = {name: batch.column(str(self._position[name])) for name in types}
             numbers = {
                 name: column_to_seconds(columns[name]) if types[name] == pa.utf8() else columns[name].to_numpy()
                 for name in self._numbers
@@ -153,18 +174,21 @@ class _Reader:
             for name in ID_COLUMNS:
                 ids = columns[name].dictionary
                 # The header may have been read once more, if the column's own name is an id.
-                named = pc.match_substring_regex(ids, pattern=f"^(\ufeff)?{name}(:|$)")
+                named = pc.match_substring_regex(ids, pattern=f"^(\ufeff)?{re.escape(self._columns[name])}(:|$)")
                 if pc.any(named).as_py() or any(mask.any() for mask in id_faults(ids).values()):
                     return None
-            chunks.append(
-                Chunk(columns["user_id"], columns["item_id"], *(numbers.get(name) for name in NUMBER_COLUMNS))
-            )
+            event = columns.get(EVENT_COLUMN)
+            if event is not None and id_faults(event.dictionary)[MISSING].any():
+                return None
+            timestamp, rating, weight = (numbers.get(name) for name in NUMBER_COLUMNS)
+            chunks.append(Chunk(columns["user_id"], columns["item_id"], timestamp, rating, weight, event))
         return chunks
 
     def _read_rows(self, block: bytes, line: int) -> Chunk:
         """The good rows, one by one; the others go to the log."""
         users: list[str] = []
         items: list[str] = []
+        events: list[str] | None = [] if EVENT_COLUMN in self._texts else None
         numbers: dict[str, list[float]] = {name: [] for name in self._numbers}
         for record in records(block, self.delimiter, line):
             row = self._row(record.fields)
@@ -175,19 +199,21 @@ class _Reader:
             items.append(row[1])
             for name, value in zip(self._numbers, row[2]):
                 numbers[name].append(value)
-        return chunk_from_lists(users, items, numbers, self._numbers)
+            if events is not None:
+                events.append(row[3])
+        return chunk_from_lists(users, items, numbers, self._numbers, events)
 
-    def _row(self, fields: list[bytes] | None) -> str | tuple[str, str, list[float]]:
+    def _row(self, fields: list[bytes] | None) -> str | tuple[str, str, list[float], str]:
         """The values of a good row, or what is wrong with it."""
         if fields is None:
             return BROKEN_QUOTING
         if len(fields) != self._num_columns:
             return WRONG_COLUMN_COUNT
         try:
-            user, item = (fields[self._position[name]].decode() for name in ID_COLUMNS)
+            user, item, *events = (fields[self._position[name]].decode() for name in self._texts)
         except UnicodeDecodeError:
             return UNDECODABLE
-        if is_header(user, item):
+        if is_header(user, item, self._columns):
             return REPEATED_HEADER
         for name, value in zip(ID_COLUMNS, (user, item)):
             if fault := id_fault(value):
@@ -198,7 +224,9 @@ class _Reader:
             if not abs(number) <= LARGEST[name]:
                 return not_finite(name)
             values.append(number)
-        return user, item, values
+        if any(id_fault(event) == MISSING for event in events):
+            return MISSING_EVENT
+        return user, item, values, "".join(events)
 
     def _number_of(self, name: str, text: bytes) -> float:
         """The value of a field, NaN if it is none."""

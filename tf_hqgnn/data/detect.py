@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
 from tf_hqgnn.data.compression import SUFFIXES
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 from tf_hqgnn.data.input_file import open_input, text_of
@@ -14,13 +15,17 @@ _SAMPLE_BYTES = 64 << 10
 _LISTS = "or set data.format=adjacency if each line is a user followed by its items"
 
 
-def detect_format(path: Path) -> str:
+def detect_format(path: Path, columns: ColumnNames = STANDARD_NAMES) -> str:
     """The name of a file's format, by the extension (without that of a compression) or else by the content.
+
+    Args:
+      path: the file.
+      columns: what columns are called in it.
 
     Raises:
       InputError: The content is none of the known ones; or a table without a header, which isn't guessed at.
     """
-    formats = {name: INPUT_FORMATS[name]() for name in INPUT_FORMATS.names()}
+    formats = {name: INPUT_FORMATS[name](columns) for name in INPUT_FORMATS.names()}
     suffixes = [suffix.lower() for suffix in path.suffixes]
     while suffixes and suffixes[-1] in SUFFIXES:
         suffixes.pop()

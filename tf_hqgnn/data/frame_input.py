@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from tf_hqgnn.data.anomalies import FileProfile
-from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS, NUMBER_COLUMNS
+from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS
+from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
 from tf_hqgnn.data.frames import Frame, to_frame
 from tf_hqgnn.data.interaction_table import InteractionTable, combine, kinds_of_ids
 from tf_hqgnn.data.items import ItemCatalogue, items_of_batches
+from tf_hqgnn.data.log_rules import EVERY_ROW, LogRules
 from tf_hqgnn.data.parquet import expected_types, good_rows
 from tf_hqgnn.data.parquet_columns import check_kind
 from tf_hqgnn.data.report import BadRowLog
@@ -21,35 +23,41 @@ from tf_hqgnn.types import InputError
 BATCH_ROWS = 1 << 19
 
 
-def log_frame(table: Any, name: str, columns: Mapping[str, Any] | None = None) -> Frame:
+def log_frame(table: Any, name: str, columns: ColumnNames = STANDARD_NAMES) -> Frame:
     """The columns of a log.
+
+    Args:
+      table: as of `to_frame`.
+      name: of the argument, for messages.
+      columns: which columns are read, and what they are called.
 
     Raises:
       InputError: It isn't a table, a column isn't there or is there twice, or a column is of a type that isn't read.
     """
-    frame = to_frame(table, name, ID_COLUMNS, NUMBER_COLUMNS, columns)
+    given = {column: other for column, other in columns.names.items() if column in columns.read}
+    frame = to_frame(table, name, ID_COLUMNS, columns.optional, given)
     for column in frame.table.schema:
         check_kind(column.type, name, column.name, expected_types(column.name))
     return frame
 
 
-def read_frame(frame: Frame, log: BadRowLog, min_rating: float | None) -> InteractionTable:
+def read_frame(frame: Frame, log: BadRowLog, rules: LogRules = EVERY_ROW) -> InteractionTable:
     """Reads interactions of a table in memory, as `interactions.read_table` does; "line" is the row's number from 1.
 
     Args:
       frame: of `log_frame`.
       log: collects bad rows.
-      min_rating: the lowest rating that counts as an interaction.
+      rules: which rows are interactions and dislikes, and what they weigh.
 
     Raises:
       InputError: There are too many bad rows, or nothing is left.
     """
     name, rows = frame.name, len(frame.table)
-    columns = tuple(column for column in (*ID_COLUMNS, *NUMBER_COLUMNS) if column in frame.table.schema.names)
-    numbers = [column for column in columns if column not in ID_COLUMNS]
+    columns = tuple(column for column in rules.columns.read if column in frame.table.schema.names)
+    log.note_unused(rules.columns.unused(frame.found))
     chunks = []
     for start in range(0, rows, BATCH_ROWS):
-        chunk = good_rows(name, _batch(frame.table.slice(start, BATCH_ROWS)), numbers, start + 1, log)
+        chunk = good_rows(name, _batch(frame.table.slice(start, BATCH_ROWS)), start + 1, log)
         if len(chunk.user_id):
             chunks.append(chunk)
     if rows and not chunks:
@@ -60,7 +68,7 @@ def read_frame(frame: Frame, log: BadRowLog, min_rating: float | None) -> Intera
     types = {column: "strings" if kind.is_text else "integers" for column, kind in frame.id_types.items()}
     unit = time_unit(name, [chunk.timestamp for chunk in chunks])
     profile = FileProfile(name, None, rows, columns, types, kinds_of_ids(chunks), unit)
-    return combine(chunks, [profile], log.bad(name), name, min_rating)
+    return combine(chunks, [profile], log.bad(name), name, rules, log.unused)
 
 
 def read_item_frame(table: Any, name: str, columns: Mapping[str, Any] | None = None) -> ItemCatalogue:

@@ -33,12 +33,14 @@ class Frame:
       table: the columns under the names of the input contract.
       id_types: of each column of ids.
       library: of which answers are made: `polars` for polars, else `pandas`.
+      found: the names of all columns of the table.
     """
 
     name: str
     table: pa.Table
     id_types: Mapping[str, IdType]
     library: Literal["pandas", "polars"]
+    found: tuple[Any, ...] = ()
 
 
 def library_of(table: Any) -> str | None:
@@ -90,7 +92,7 @@ def to_frame(
             id_types[column] = IdType.of(values.type, kind)
             values = _whole_numbers(values, name, column)
         read[column] = values
-    return Frame(name, pa.table(read), id_types, "polars" if library == "polars" else "pandas")
+    return Frame(name, pa.table(read), id_types, "polars" if library == "polars" else "pandas", tuple(found))
 
 
 def _places(

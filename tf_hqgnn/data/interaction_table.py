@@ -13,16 +13,15 @@ import pyarrow.compute as pc
 from tf_hqgnn.data.anomalies import FileProfile, id_kinds
 from tf_hqgnn.data.chunks import ID_COLUMNS, Chunk
 from tf_hqgnn.data.ids import odd_ids
+from tf_hqgnn.data.log_rules import LogRules
+from tf_hqgnn.data.pairs import distinct_pairs, first_rows, move, settle
 from tf_hqgnn.data.report import BadRows, ReadReport
-from tf_hqgnn.data.sorting import stable_argsort
 from tf_hqgnn.types import (
     BoolArray,
     Float32Array,
     Float64Array,
-    FloatArray,
     InputError,
     Int32Array,
-    Int64Array,
     IntArray,
     Interactions,
     ObjectArray,
@@ -38,16 +37,24 @@ class InteractionTable:
       item_ids: object [I] of str, likewise.
       interactions: the pairs as rows into these, with the timestamp where the log has one.
       rating: float32 [n], or None.
-      weight: float32 [n], or None.
       report: what became of every row read.
+      disliked: pairs of `user_ids` and `item_ids` that aren't interactions, but dislikes; None where there is none.
+        Users with dislikes alone are among `user_ids`.
+      taken: pairs that never come back to their users, dislikes included; None for `interactions` and `disliked`.
     """
 
     user_ids: ObjectArray
     item_ids: ObjectArray
     interactions: Interactions
     rating: Float32Array | None
-    weight: Float32Array | None
     report: ReadReport
+    disliked: Interactions | None = None
+    taken: Interactions | None = None
+
+    @property
+    def weight(self) -> Float64Array | None:
+        """float64 [n], or None where all pairs weigh the same."""
+        return self.interactions.weight
 
     def __len__(self) -> int:
         return len(self.interactions)
@@ -58,15 +65,41 @@ class InteractionTable:
         items, item_index = _compact(self.interactions.item_index[mask], len(self.item_ids))
         removed = len(self) - len(user_index)
         report = replace(self.report, kept=self.report.kept - removed, filtered=self.report.filtered + removed)
-        timestamp = self.interactions.timestamp
+        rows = np.full(len(self.user_ids), -1, np.int32), np.full(len(self.item_ids), -1, np.int32)
+        rows[0][users], rows[1][items] = np.arange(len(users)), np.arange(len(items))
         return InteractionTable(
             self.user_ids[users],
             self.item_ids[items],
-            Interactions(user_index, item_index, None if timestamp is None else timestamp[mask]),
+            replace(self.interactions.take(mask), user_index=user_index, item_index=item_index),
             None if self.rating is None else self.rating[mask],
-            None if self.weight is None else self.weight[mask],
             report,
+            move(self.disliked, *rows),
+            move(self.taken, *rows),
         )
+
+
+def counted(table: InteractionTable) -> InteractionTable:
+    """The table without pairs of weight 0, from which nothing is learnt, and which are taken all the same.
+
+    Raises:
+      InputError: A weight is negative, or all are 0.
+    """
+    weight = table.weight
+    if weight is None or weight.min() > 0:
+        return table
+    name = table.report.files[-1].name if table.report.files else "the log"
+    if weight.min() < 0:
+        raise InputError(
+            f"{name}: a weight of {weight.min():g}; expected weights of 0 and more (a dislike is a low rating: set "
+            "data.negative_rating)"
+        )
+    if not weight.any():
+        raise InputError(f"{name}: every weight is 0; expected pairs with more, or leave out the column weight")
+    pairs = [table.interactions, *(() if table.disliked is None else (table.disliked,))]
+    taken = table.taken or distinct_pairs(
+        np.concatenate([one.user_index for one in pairs]), np.concatenate([one.item_index for one in pairs])
+    )
+    return replace(table, taken=taken).filter(weight > 0)
 
 
 def combine(
@@ -74,7 +107,8 @@ def combine(
     files: Sequence[FileProfile],
     bad: Mapping[str, BadRows],
     name: str,
-    min_rating: float | None,
+    rules: LogRules,
+    unused: tuple[str, ...] = (),
 ) -> InteractionTable:
     """One table of distinct pairs from the good rows of a log.
 
@@ -83,45 +117,110 @@ def combine(
       files: what the files look like that they are from.
       bad: the rows that could not be used, by kind.
       name: of the log, for messages.
-      min_rating: the lowest rating that counts as an interaction.
+      rules: which rows are interactions and dislikes, and what they weigh.
+      unused: columns of the files that weren't read.
 
     Raises:
-      InputError: There is no column rating, which `min_rating` needs, or no rating reaches it.
+      InputError: A rule needs a column that isn't there, or no row is an interaction by them.
     """
     with ThreadPoolExecutor(len(ID_COLUMNS)) as threads:
         columns = ([getattr(chunk, name) for chunk in chunks] for name in ID_COLUMNS)
         (user_ids, user_index), (item_ids, item_index) = threads.map(_encode, columns)
-    timestamp, rating, weight = (_column(chunks, name) for name in ("timestamp", "rating", "weight"))
+    has_events = chunks[0].event is not None
+    events, event = _encode([chunk.event for chunk in chunks]) if has_events else (np.zeros(0, object), None)
+    timestamp, rating, given = (_column(chunks, name) for name in ("timestamp", "rating", "weight"))
     # Else every row would be in memory twice.
     chunks.clear()
     rows_read = len(user_index)
-    ratings = None
-    if min_rating is None and rating is not None:
-        ratings = float(rating.min()), float(rating.max())
-    if min_rating is not None:
-        if rating is None:
-            raise InputError(f"{name}: min_rating={min_rating} needs a column rating, which it doesn't have")
-        mask = rating >= min_rating
-        if not mask.any():
-            raise InputError(f"{name}: no rating reaches min_rating={min_rating}, the highest is {rating.max():g}")
-        users, user_index = _compact(user_index[mask], len(user_ids))
-        items, item_index = _compact(item_index[mask], len(item_ids))
+    liked, disliked = rules.opinions(name, rating, rows_read)
+    weight, counts, sentences = _row_weights(name, rules, files, events, event, timestamp, given)
+    is_taken = rules.taken(name, events.tolist(), event, rows_read) | disliked
+    kept = liked & counts
+    is_all = kept.all() and is_taken.all()
+    dislikes = taken = None
+    if disliked.any():
+        kept, dislikes = settle(user_index, item_index, timestamp, kept, disliked)
+    if not kept.any():
+        raise InputError(f"{name}: no row is an interaction: the event of every one weighs 0, or its item is disliked")
+    if not is_all:
+        taken = distinct_pairs(user_index[is_taken], item_index[is_taken])
+        wanted = kept.copy()
+        if dislikes is not None:
+            # Who only dislikes is known all the same: what is disliked must not come back.
+            wanted[disliked] = True
+        users, items = _used(user_index[wanted], len(user_ids)), _used(item_index[kept], len(item_ids))
+        user_row, item_row = (_rows_of(used, len(ids)) for used, ids in ((users, user_ids), (items, item_ids)))
+        taken, dislikes = move(taken, user_row, item_row), move(dislikes, user_row, item_row)
+        user_index, item_index = user_row[user_index[kept]], item_row[item_index[kept]]
         user_ids, item_ids = user_ids[users], item_ids[items]
-        timestamp, rating, weight = (None if x is None else x[mask] for x in (timestamp, rating, weight))
+        timestamp, rating, weight = (None if x is None else x[kept] for x in (timestamp, rating, weight))
     filtered = rows_read - len(user_index)
-    rows = _distinct(user_index, item_index, timestamp, rating, weight)
+    rows, weight = first_rows(user_index, item_index, timestamp, rating, weight, rules.combine, name)
     num_bad = sum(count.count for count in bad.values())
     repeated = rows_read - filtered - len(rows)
-    odd = odd_ids("user_id", user_ids) + odd_ids("item_id", item_ids)
-    report = ReadReport(rows_read + num_bad, len(rows), repeated, filtered, bad, tuple(files), ratings, odd)
+    if dislikes is not None:
+        sentences += (f"ratings below {rules.negative_rating:g}: {len(dislikes):,} pairs are disliked",)
+    if repeated:
+        sentences += (_RULES[rules.combine].format(f"{repeated:,}"),)
+    counts_all = rating is not None and rules.min_rating is None and rules.negative_rating is None
+    report = ReadReport(
+        rows_read + num_bad,
+        len(rows),
+        repeated,
+        filtered,
+        bad,
+        tuple(files),
+        (float(rating.min()), float(rating.max())) if counts_all and rating is not None else None,
+        odd_ids("user_id", user_ids) + odd_ids("item_id", item_ids),
+        sentences,
+        unused,
+        None if timestamp is None else float(timestamp.max()),
+    )
     return InteractionTable(
         user_ids,
         item_ids,
-        Interactions(user_index[rows], item_index[rows], None if timestamp is None else timestamp[rows]),
+        Interactions(user_index[rows], item_index[rows], None if timestamp is None else timestamp[rows], weight),
         None if rating is None else rating[rows].astype(np.float32),
-        None if weight is None else weight[rows].astype(np.float32),
         report,
+        dislikes,
+        taken,
     )
+
+
+_RULES = {
+    "sum": "a pair with several rows weighs their sum (data.combine=sum): {} further rows",
+    "largest": "a pair with several rows weighs as the heaviest of them (data.combine=largest): {} further rows",
+    "last": "a pair with several rows weighs as the last of them (data.combine=last): {} further rows",
+}
+
+
+def _row_weights(
+    name: str,
+    rules: LogRules,
+    files: Sequence[FileProfile],
+    events: ObjectArray,
+    event: Int32Array | None,
+    timestamp: Float64Array | None,
+    given: Float64Array | None,
+) -> tuple[Float64Array | None, BoolArray | np.bool_, tuple[str, ...]]:
+    """What each row weighs, float64 [n] or None where all weigh the same; which events count; and why, in words."""
+    sentences: list[str] = []
+    if given is not None:
+        sentences.append(f"weights go from {given.min():g} to {given.max():g}")
+    by_event = rules.weigh_events(name, events.tolist(), event)
+    if by_event is not None and event is not None and rules.event_weights is not None:
+        counts = np.bincount(event, minlength=len(events))
+        parts = [f"{one} {rules.event_weights[one]:g} ({count:,} rows)" for one, count in zip(events, counts)]
+        sentences.append(f"weights of events: {', '.join(parts)}")
+    unit = next((file.time_unit for file in files if file.time_unit is not None), None)
+    decay = rules.decay(name, timestamp, unit)
+    if decay is not None:
+        sentences.append(f"weights halve every {rules.half_life_days:g} days back from the end of the log")
+    weight: Float64Array | None = None
+    for factor in (given, by_event, decay):
+        if factor is not None:
+            weight = factor if weight is None else weight * factor
+    return weight, np.bool_(True) if by_event is None else by_event > 0, tuple(sentences)
 
 
 def kinds_of_ids(chunks: list[Chunk]) -> dict[str, dict[str, float]]:
@@ -154,34 +253,17 @@ def _column(chunks: list[Chunk], name: str) -> Float64Array | None:
 
 def _compact(index: IntArray, size: int) -> tuple[IntArray, Int32Array]:
     """The rows below `size` that occur in `index`, and `index` as int32 positions among them."""
-    used = np.bincount(index, minlength=size) > 0
-    position = np.cumsum(used) - 1
-    return np.flatnonzero(used), position[index].astype(np.int32)
+    used = _used(index, size)
+    return used, _rows_of(used, size)[index]
 
 
-def _distinct(
-    user_index: Int32Array,
-    item_index: Int32Array,
-    timestamp: Float64Array | None,
-    rating: FloatArray | None,
-    weight: FloatArray | None,
-) -> IntArray:
-    """The rows that hold the preferred occurrence of each pair, by user, then item."""
-    by_item = stable_argsort(item_index)
-    order = by_item[stable_argsort(user_index[by_item])]
-    del by_item
-    users, items = user_index[order], item_index[order]
-    same = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
-    if not same.any():
-        return order
-    # Only rows of repeated pairs need the sort by every column.
-    repeated = np.zeros(len(order), bool)
-    repeated[1:] |= same
-    repeated[:-1] |= same
-    rows = order[repeated]
-    preferences = [
-        column[rows] * sign for column, sign in ((weight, -1), (rating, -1), (timestamp, 1)) if column is not None
-    ]
-    order[repeated] = rows[np.lexsort((*preferences, items[repeated], users[repeated]))]
-    first: Int64Array = order[np.concatenate([[True], ~same])]
-    return first
+def _used(index: IntArray, size: int) -> IntArray:
+    """The rows below `size` that occur in `index`, ascending."""
+    return np.flatnonzero(np.bincount(index, minlength=size))
+
+
+def _rows_of(used: IntArray, size: int) -> Int32Array:
+    """int32 [size], the position of each row in `used`, -1 where it isn't there."""
+    rows = np.full(size, -1, np.int32)
+    rows[used] = np.arange(len(used), dtype=np.int32)
+    return rows

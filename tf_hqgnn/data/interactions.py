@@ -8,10 +8,12 @@ from pathlib import Path
 
 from tf_hqgnn.data.anomalies import FileProfile, check_files, check_time_units, id_types
 from tf_hqgnn.data.chunks import Chunk
+from tf_hqgnn.data.column_names import ColumnNames
 from tf_hqgnn.data.detect import detect_format
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 from tf_hqgnn.data.input_file import input_parts, open_input
 from tf_hqgnn.data.interaction_table import InteractionTable, combine, kinds_of_ids
+from tf_hqgnn.data.log_rules import EVERY_ROW, LogRules
 from tf_hqgnn.data.report import BadRowLog, BadRows, ReadReport
 from tf_hqgnn.data.spans import Span
 from tf_hqgnn.data.time_units import time_unit
@@ -30,8 +32,9 @@ def read_interactions(
 ) -> InteractionTable:
     """Reads a log of interactions.
 
-    Rows rated below `min_rating` are filtered first. Of the rows of one (user, item) pair the earliest is kept; without
-    a timestamp, or at the same time, the one with the highest rating, then the highest weight.
+    Rows rated below `min_rating` are filtered first. The rows of one (user, item) pair become one whose weight is their
+    sum, and which has the time and rating of the earliest; without a timestamp, or at the same time, of the one with
+    the highest rating, then the highest weight.
 
     Args:
       path: the file, or a folder with part files.
@@ -45,19 +48,19 @@ def read_interactions(
       InputError: The file is missing or empty, lacks a column, has too many bad rows, or nothing is left of it.
     """
     with BadRowLog(max_bad_rows, quarantine_path, [Path(path)]) as log:
-        return read_table(path, format, log, min_rating)
+        return read_table(path, format, log, LogRules(min_rating=min_rating))
 
 
-def read_table(path: str | Path, format: str, log: BadRowLog, min_rating: float | None) -> InteractionTable:
-    """As `read_interactions`, with a log of bad rows that several files can share."""
-    return read_spans((Span(Path(path), None),), format, log, min_rating)
+def read_table(path: str | Path, format: str, log: BadRowLog, rules: LogRules = EVERY_ROW) -> InteractionTable:
+    """As `read_interactions`, with a log of bad rows that several files can share, and by any rules."""
+    return read_spans((Span(Path(path), None),), format, log, rules)
 
 
 def read_spans(
     spans: Sequence[Span],
     format: str,
     log: BadRowLog,
-    min_rating: float | None,
+    rules: LogRules = EVERY_ROW,
     max_growth: float | None = None,
     max_id_drift: float | None = None,
 ) -> InteractionTable:
@@ -67,7 +70,7 @@ def read_spans(
       spans: the files, oldest first.
       format: of each.
       log: collects bad rows.
-      min_rating: the lowest rating that counts as an interaction.
+      rules: which rows are interactions and dislikes, and what they weigh.
       max_growth: of `check_files`, to which the last file is held; columns and types must agree in all.
       max_id_drift: likewise.
 
@@ -80,7 +83,7 @@ def read_spans(
     parts = {span: input_parts(span.path) for span in spans}
     several = sum(map(len, parts.values())) > 1
     for span in spans:
-        read, profile = _read_span(span, parts[span], format, log)
+        read, profile = _read_span(span, parts[span], format, log, rules.columns)
         files.append(profile)
         # An odd day in the past has been let through once; only the latest is judged by how many and which.
         limits = (max_growth, max_id_drift) if span is spans[-1] else (None, None)
@@ -89,26 +92,28 @@ def read_spans(
             found = log.bad(str(part))
             bad |= {f"{part}: {kind}" if several else kind: rows for kind, rows in found.items()}
         chunks += read
-    return combine(chunks, files, bad, str(spans[-1].path), min_rating)
+    return combine(chunks, files, bad, str(spans[-1].path), rules, log.unused)
 
 
-def _read_span(span: Span, parts: Sequence[Path], format: str, log: BadRowLog) -> tuple[list[Chunk], FileProfile]:
+def _read_span(
+    span: Span, parts: Sequence[Path], format: str, log: BadRowLog, columns: ColumnNames
+) -> tuple[list[Chunk], FileProfile]:
     """The good rows of one file, or of the parts of a folder, at least one; and what it looks like."""
     chunks: list[Chunk] = []
     profiles: list[FileProfile] = []
     kinds: dict[str, Path] = {}
     for part in parts:
-        kind = detect_format(part) if format == "auto" else format
+        kind = detect_format(part, columns) if format == "auto" else format
         kinds.setdefault(kind, part)
         if len(kinds) > 1:
             (one, path), (other, _) = kinds.items()
             raise InputError(
                 f"{part}: read as {other}, but {path} as {one}; expected one format in a folder, or set data.format"
             )
-        read = _read_file(part, kind, log)
+        read = _read_file(part, kind, log, columns)
         if read:
             num_bad = sum(rows.count for rows in log.bad(str(part)).values())
-            profiles.append(_profile(part, span.number, read, kind, num_bad))
+            profiles.append(_profile(part, span.number, read, kind, num_bad, columns))
             check_files(profiles[-1], profiles[:1] if len(profiles) > 1 else ())
             chunks += read
     log.check()
@@ -125,10 +130,10 @@ def _read_span(span: Span, parts: Sequence[Path], format: str, log: BadRowLog) -
     return chunks, replace(first, name=str(span.path), rows=rows, kinds=kinds_of_ids(chunks), time_unit=unit)
 
 
-def _read_file(path: Path, kind: str, log: BadRowLog) -> list[Chunk]:
+def _read_file(path: Path, kind: str, log: BadRowLog, columns: ColumnNames) -> list[Chunk]:
     """The good rows of one file; none only if it has no rows at all."""
     try:
-        reader = INPUT_FORMATS[kind]()
+        reader = INPUT_FORMATS[kind](columns)
     except ValueError as error:
         raise InputError(f"format {kind!r}: expected one of auto, {', '.join(INPUT_FORMATS.names())}") from error
     chunks = [chunk for chunk in reader.read(path, log) if len(chunk.user_id)]
@@ -142,12 +147,14 @@ def _read_file(path: Path, kind: str, log: BadRowLog) -> list[Chunk]:
     return chunks
 
 
-def _profile(path: Path, number: int | None, chunks: list[Chunk], format: str, num_bad: int) -> FileProfile:
+def _profile(
+    path: Path, number: int | None, chunks: list[Chunk], format: str, num_bad: int, names: ColumnNames
+) -> FileProfile:
     """What the file looks like, for `check_files`."""
     columns = tuple(name for name in chunks[0]._fields if getattr(chunks[0], name) is not None)
     rows = num_bad + sum(len(chunk.user_id) for chunk in chunks)
     unit = time_unit(str(path), [chunk.timestamp for chunk in chunks])
-    return FileProfile(str(path), number, rows, columns, id_types(path, format), kinds_of_ids(chunks), unit)
+    return FileProfile(str(path), number, rows, columns, id_types(path, format, names), kinds_of_ids(chunks), unit)
 
 
 def check_file(path: Path) -> None:

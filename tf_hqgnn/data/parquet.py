@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from tf_hqgnn.data.chunks import (
+    EVENT_COLUMN,
     ID_COLUMNS,
     LARGEST,
+    MISSING_EVENT,
     NUMBER_COLUMNS,
     UNDECODABLE,
     Chunk,
@@ -20,7 +22,8 @@ from tf_hqgnn.data.chunks import (
     dictionary,
     not_finite,
 )
-from tf_hqgnn.data.ids import id_faults
+from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
+from tf_hqgnn.data.ids import MISSING, id_faults
 from tf_hqgnn.data.parquet_columns import check_type, is_text, to_strings, value_type
 from tf_hqgnn.data.parquet_file import open_parquet, read_batches
 from tf_hqgnn.data.report import BadRowLog
@@ -30,7 +33,7 @@ from tf_hqgnn.types import Float64Array, FloatArray
 _BATCH_ROWS = 1 << 19
 
 
-def read_parquet(path: Path, log: BadRowLog) -> Chunks:
+def read_parquet(path: Path, log: BadRowLog, columns: ColumnNames = STANDARD_NAMES) -> Chunks:
     """Yields the good rows of a Parquet file, and notes the others in `log`; "line" is the row's number from 1.
 
     Ids are strings, binary (UTF-8), integers or dictionaries of these; numbers are of any numeric type, and `timestamp`
@@ -39,21 +42,24 @@ def read_parquet(path: Path, log: BadRowLog) -> Chunks:
 
     Args:
       path: the file.
-      log: collects bad rows.
+      log: collects bad rows, and the names of columns that aren't read.
+      columns: what columns are called in the file.
 
     Raises:
       InputError: The file isn't Parquet, or lacks a column, or a column has a type that can't be read.
     """
     file = open_parquet(path, str(path), "expected one, or set data.format")
     names = file.schema_arrow.names
-    check_columns(path, names)
-    numbers = [name for name in NUMBER_COLUMNS if name in names]
-    columns = [*ID_COLUMNS, *numbers]
-    for column in columns:
-        check_type(file, str(path), column, expected_types(column))
+    check_columns(path, names, columns)
+    log.note_unused(columns.unused(names))
+    wanted = [*ID_COLUMNS, *columns.present(names)]
+    for column in wanted:
+        check_type(file, str(path), columns[column], expected_types(column))
     line = 1
-    for batch in read_batches(file, str(path), columns, _BATCH_ROWS):
-        yield good_rows(str(path), batch, numbers, line, log)
+    # A column may be two things at once, such as a rating that is also the weight.
+    for batch in read_batches(file, str(path), list(dict.fromkeys(columns[column] for column in wanted)), _BATCH_ROWS):
+        named = pa.RecordBatch.from_arrays([batch.column(columns[column]) for column in wanted], wanted)
+        yield good_rows(str(path), named, line, log)
         line += len(batch)
 
 
@@ -61,25 +67,28 @@ def expected_types(column: str) -> tuple[str, ...]:
     """The types that a column may be of, as of `check_type`."""
     if column in ID_COLUMNS:
         return "strings", "integers"
+    if column == EVENT_COLUMN:
+        return ("strings",)
     return ("numbers", "times", "strings") if column == "timestamp" else ("numbers",)
 
 
-def good_rows(name: str, batch: pa.RecordBatch, numbers: list[str], line: int, log: BadRowLog) -> Chunk:
+def good_rows(name: str, batch: pa.RecordBatch, line: int, log: BadRowLog) -> Chunk:
     """The good rows of a batch; the others are noted.
 
     Args:
       name: of the file, for the log of bad rows.
-      batch: with the columns of ids, and `numbers`.
-      numbers: the columns of numbers that the file has.
+      batch: with the columns of ids, and those of numbers and events that the file has.
       line: the number of the first row.
       log: collects bad rows.
     """
     columns = dict(zip(batch.schema.names, batch.columns))
+    numbers = [column for column in NUMBER_COLUMNS if column in columns]
+    texts = [column for column in (*ID_COLUMNS, EVENT_COLUMN) if column in columns]
     # The first fault found in a row is the one that counts.
     fault = np.full(len(batch), -1, np.int8)
     kinds = [UNDECODABLE]
     ids, distinct = {}, {}
-    for column in ID_COLUMNS:
+    for column in texts:
         ids[column], undecodable = to_strings(columns[column])
         fault[undecodable] = 0
     for column in ID_COLUMNS:
@@ -96,6 +105,10 @@ def good_rows(name: str, batch: pa.RecordBatch, numbers: list[str], line: int, l
         kinds.append(not_finite(column))
         values[column] = _floats(columns[column])
         fault[~(np.abs(values[column]) <= LARGEST[column]) & (fault < 0)] = len(kinds) - 1
+    if EVENT_COLUMN in ids:
+        kinds.append(MISSING_EVENT)
+        fault[id_faults(ids[EVENT_COLUMN])[MISSING] & (fault < 0)] = len(kinds) - 1
+        distinct[EVENT_COLUMN] = dictionary(ids[EVENT_COLUMN])
     bad = np.flatnonzero(fault >= 0)
     for row in bad.tolist():
         content = {column: _value(cells[row]) for column, cells in columns.items()}
@@ -103,10 +116,9 @@ def good_rows(name: str, batch: pa.RecordBatch, numbers: list[str], line: int, l
         log.add(name, kinds[fault[row]], line + row, text)
     mask = np.asarray(fault < 0)
     good = pa.array(mask)
-    return Chunk(
-        *(dictionary(ids[column].filter(good)) if len(bad) else distinct[column] for column in ID_COLUMNS),
-        *(values[column][mask] if column in values else None for column in NUMBER_COLUMNS),
-    )
+    kept = {column: dictionary(ids[column].filter(good)) if len(bad) else distinct[column] for column in texts}
+    timestamp, rating, weight = (values[column][mask] if column in values else None for column in NUMBER_COLUMNS)
+    return Chunk(kept["user_id"], kept["item_id"], timestamp, rating, weight, kept.get(EVENT_COLUMN))
 
 
 def _value(scalar: pa.Scalar) -> object:

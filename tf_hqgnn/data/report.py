@@ -43,11 +43,14 @@ class ReadReport:
       rows_read: rows of the file, the header and blank lines left out.
       kept: distinct (user, item) pairs that remain.
       duplicate: further rows of a pair that is kept or filtered.
-      filtered: rows removed by `min_rating` or by the k-core.
+      filtered: rows removed by `min_rating`, `negative_rating`, a weight of 0 or the k-core.
       bad: what couldn't be used, by kind.
       files: what each file looks like, oldest first, for the comparison with those of another day.
       ratings: the lowest and the highest rating, where all of them count as positive; else None.
       odd_ids: what is odd about the ids, a sentence each.
+      rules: how rows became weighted pairs and dislikes by the settings, a sentence each.
+      unused: columns of the files that aren't read.
+      last_time: the latest timestamp of the log, in its own unit; None where the log has no time.
 
     Raises:
       ValueError: The parts don't add up to the rows read.
@@ -65,6 +68,9 @@ class ReadReport:
     files: tuple[FileProfile, ...] = ()
     ratings: tuple[float, float] | None = None
     odd_ids: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    last_time: float | None = None
 
     def __post_init__(self) -> None:
         if self.rows_read != self.kept + self.duplicate + self.filtered + self.num_bad:
@@ -85,10 +91,9 @@ class ReadReport:
                 f"ratings go from {low:g} to {high:g}, and every row counts as positive; set data.min_rating to count "
                 "only higher ones"
             )
-        if any("weight" in file.columns for file in self.files):
-            notes.append(
-                "the column weight isn't used in training yet; it only decides which of several rows of a pair is kept"
-            )
+        notes += self.rules
+        if self.unused:
+            notes.append(f"columns that aren't used: {', '.join(self.unused)}")
         return tuple(notes)
 
     def __str__(self) -> str:
@@ -110,6 +115,9 @@ class ReadReport:
             "files": [file.to_json() for file in self.files],
             "ratings": None if self.ratings is None else list(self.ratings),
             "odd_ids": list(self.odd_ids),
+            "rules": list(self.rules),
+            "unused": list(self.unused),
+            "last_time": self.last_time,
         }
 
     @staticmethod
@@ -127,6 +135,9 @@ class ReadReport:
             files,
             None if ratings is None else (ratings[0], ratings[1]),
             tuple(values.get("odd_ids", ())),
+            tuple(values.get("rules", ())),
+            tuple(values.get("unused", ())),
+            values.get("last_time"),
         )
 
 
@@ -162,6 +173,7 @@ class BadRowLog:
         self._lines: dict[tuple[str, str], list[int]] = {}
         self._examples: dict[tuple[str, str], str] = {}
         self._quarantine: Quarantine | None = None
+        self._unused: dict[str, None] = {}
 
     def __enter__(self) -> BadRowLog:
         if self._path is not None:
@@ -185,6 +197,15 @@ class BadRowLog:
             self._examples[key] = repr(row[:_EXAMPLE_BYTES].decode("utf-8", "backslashreplace"))
         if self._quarantine is not None:
             self._quarantine.add(source, line, kind, row)
+
+    def note_unused(self, columns: Iterable[str]) -> None:
+        """Notes columns of a file that aren't read."""
+        self._unused |= dict.fromkeys(columns)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The columns that weren't read of any file, in their order."""
+        return tuple(self._unused)
 
     def bad(self, source: str | None = None) -> dict[str, BadRows]:
         """The bad rows by kind: of one file, or of all with the file's name in front where there are several."""

@@ -7,14 +7,21 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tf_hqgnn.data.feature_table import FeatureTable
+from tf_hqgnn.data.pairs import distinct_pairs
 from tf_hqgnn.data.parquet_file import read_parquet_table
 from tf_hqgnn.data.report import ReadReport
+from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.types import Array, BoolArray, InputError, Interactions, ObjectArray
 
 _PARTS = ("train", "valid", "test")
+# Written only where they are there, which runs of version 0.1 don't know of.
+_SETS = ("disliked", "taken")
+_FEATURES = ("user_features", "item_features")
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,11 @@ class SplitDataset:
       categories: object [I] of str, likewise; or None.
       available: bool [I], or None.
       report: what became of every row read.
+      disliked: pairs that users disliked, none of which is in a part; None where there is none.
+      taken: pairs that never come back to their users, dislikes included; None for every pair of the parts and every
+        dislike.
+      user_features: what is known of the users, in the order of `user_ids`; None where nothing is.
+      item_features: what is known of the items, likewise.
 
     Example:
     >>> import tempfile
@@ -54,6 +66,10 @@ class SplitDataset:
     categories: ObjectArray | None = None
     available: BoolArray | None = None
     report: ReadReport = field(default_factory=lambda: ReadReport(0, 0, 0, 0))
+    disliked: Interactions | None = None
+    taken: Interactions | None = None
+    user_features: FeatureTable | None = None
+    item_features: FeatureTable | None = None
 
     def __post_init__(self) -> None:
         for name in ("titles", "categories", "available"):
@@ -71,6 +87,19 @@ class SplitDataset:
         """I, those without training interactions included."""
         return len(self.item_ids)
 
+    def history(self) -> Interactions:
+        """The distinct pairs that never come back in answers: what was taken, in whichever part, and disliked."""
+        pairs = (self.train, self.valid, self.test) if self.taken is None else (self.taken,)
+        return _distinct(*pairs, self.disliked)
+
+    def masked(self, *parts: Interactions) -> CSR:
+        """What isn't ranked where a part is held out: the items of each user in other parts, and what it disliked.
+
+        Args:
+          *parts: those that are known, such as `train`.
+        """
+        return _distinct(*parts, self.disliked).to_csr(self.num_users)
+
     def fingerprint(self) -> str:
         """A digest of the ids and of the pairs of every part: equal data, equal fingerprint."""
         digest = hashlib.sha256()
@@ -79,6 +108,16 @@ class SplitDataset:
         for part in (self.train, self.valid, self.test):
             digest.update(part.user_index.tobytes())
             digest.update(part.item_index.tobytes())
+            if part.weight is not None:
+                digest.update(part.weight.tobytes())
+        for name in _SETS:
+            pairs: Interactions | None = getattr(self, name)
+            if pairs is not None:
+                digest.update(name.encode() + pairs.user_index.tobytes() + pairs.item_index.tobytes())
+        for name in _FEATURES:
+            features: FeatureTable | None = getattr(self, name)
+            if features is not None:
+                digest.update("\x00".join([name, *features.columns, *features.pairs().ravel()]).encode())
         return digest.hexdigest()
 
     def save(self, directory: str | Path) -> None:
@@ -94,12 +133,19 @@ class SplitDataset:
             items["available"] = pa.array(self.available)
         pq.write_table(pa.table({"user_id": pa.array(self.user_ids, pa.utf8())}), directory / "users.parquet")
         pq.write_table(pa.table(items), directory / "items.parquet")
-        for name in _PARTS:
-            part: Interactions = getattr(self, name)
+        for name in (*_PARTS, *_SETS):
+            part: Interactions | None = getattr(self, name)
+            if part is None:
+                continue
             columns: dict[str, Array] = {"user_index": part.user_index, "item_index": part.item_index}
-            if part.timestamp is not None:
-                columns["timestamp"] = part.timestamp
+            for column in ("timestamp", "weight"):
+                if (values := getattr(part, column)) is not None:
+                    columns[column] = values
             pq.write_table(pa.table(columns), directory / f"{name}.parquet")
+        for name in _FEATURES:
+            features: FeatureTable | None = getattr(self, name)
+            if features is not None:
+                features.save(directory / f"{name}.parquet")
         (directory / "report.json").write_text(json.dumps(self.report.to_json(), indent=2) + "\n", encoding="utf-8")
 
     @staticmethod
@@ -114,6 +160,10 @@ class SplitDataset:
             users = read_parquet_table(directory / "users.parquet")
             items = read_parquet_table(directory / "items.parquet")
             train, valid, test = (_load_part(directory / f"{name}.parquet") for name in _PARTS)
+            sets = {name: directory / f"{name}.parquet" for name in _SETS}
+            pairs = {name: _load_part(path) for name, path in sets.items() if path.is_file()}
+            known = {name: directory / f"{name}.parquet" for name in _FEATURES}
+            features = {name: FeatureTable.load(path) for name, path in known.items() if path.is_file()}
             report = ReadReport.from_json(json.loads((directory / "report.json").read_text(encoding="utf-8")))
         except (OSError, InputError, json.JSONDecodeError) as error:
             raise InputError(
@@ -131,10 +181,21 @@ class SplitDataset:
             columns.get("category"),
             columns.get("available"),
             report,
+            pairs.get("disliked"),
+            pairs.get("taken"),
+            features.get("user_features"),
+            features.get("item_features"),
         )
+
+
+def _distinct(*parts: Interactions | None) -> Interactions:
+    """The distinct pairs of several parts."""
+    there = [part for part in parts if part is not None]
+    users, items = (np.concatenate([getattr(part, name) for part in there]) for name in ("user_index", "item_index"))
+    return distinct_pairs(users, items)
 
 
 def _load_part(path: Path) -> Interactions:
     table = read_parquet_table(path)
     columns = {name: table[name].to_numpy() for name in table.column_names}
-    return Interactions(columns["user_index"], columns["item_index"], columns.get("timestamp"))
+    return Interactions(columns["user_index"], columns["item_index"], columns.get("timestamp"), columns.get("weight"))

@@ -65,7 +65,7 @@ def add_items(export_dir: Path, interactions: Path, items: Path | None = None) -
         newest = {name: newest_version(export_dir, name) for name in MODEL_NAMES if versions(export_dir / name)}
         settings = {name: kept_settings(version_dir) for name, version_dir in newest.items()}
         with BadRowLog(0, None) as log:
-            table = read_table(interactions, DataConfig().format, log, None)
+            table = read_table(interactions, DataConfig().format, log)
         catalogue = None if items is None else read_items(items)
         extended, counts = extend(bundle, table, catalogue)
         version = write_version(lambda: extended, export_dir, settings)

@@ -77,11 +77,13 @@ class Recommender(LocalQueries):
 
         Args:
           log: a DataFrame of pandas or polars, or an Arrow table, with `user_id`, `item_id` and maybe `timestamp`,
-            `rating`, `weight`; a scipy sparse matrix, whose row and column numbers are the ids; or the path of a log.
+            `rating`, `weight`, `event`; a scipy sparse matrix, whose row and column numbers are the ids; or the path of
+            a log.
           valid: another log, by which epochs and propagation are chosen; users and items may be new in it.
           items: a table or a path: `item_id` and any of `title`, `category`, `available`.
           users: a table or a path with `user_id`. It is checked; no model learns from its other columns yet.
-          columns: what columns are called in the tables, as `{"user_id": "userId"}`.
+          columns: what columns are called in the tables and files, as `{"user_id": "userId"}`; these names come before
+            those of the setting `data.columns`.
           run_dir: where the run directory stays, which the command line goes on from; None leaves no files.
 
         Returns:
@@ -91,11 +93,15 @@ class Recommender(LocalQueries):
           InputError: The log can't be used; one line says why. What was learnt before stays.
         """
         from tf_hqgnn.data.any_log import check_ids, check_users, read_any_items, read_log
+        from tf_hqgnn.data.column_names import COLUMNS
         from tf_hqgnn.data.loading import join_valid, make_dataset, split_log
 
         config = self._resolved()
         if isinstance(log, str | os.PathLike):
             config = config.with_values({"data.path": os.fspath(log)})
+            if isinstance(columns, Mapping):
+                given = {name: str(other) for name, other in columns.items() if name in COLUMNS}
+                config = config.with_values({"data.columns": {**config.data.columns, **given}})
         with bad_row_log(config.data) as bad_rows:
             read = read_log(log, "log", config.data, bad_rows, columns)
             if valid is None:
@@ -137,6 +143,7 @@ class Recommender(LocalQueries):
             return self.fit(new_log, items=items, columns=columns, run_dir=run_dir)
         from tf_hqgnn.data.any_log import LogInput, check_ids, read_any_items, read_log
         from tf_hqgnn.data.loading import extend_dataset
+        from tf_hqgnn.data.log_rules import LogRules
         from tf_hqgnn.data.report import BadRowLog
 
         model = self._model
@@ -149,7 +156,7 @@ class Recommender(LocalQueries):
             read = read_log(new_log, "new_log", config.data, bad_rows, columns)
             check_ids(read.table, "new_log", model.form.id_types)
             about = None if items is None else read_any_items(items, columns)
-            dataset = extend_dataset(before, read.table, about, bad_rows)
+            dataset = extend_dataset(before, read.table, about, bad_rows, LogRules.of(config.data))
         kept = LogInput(read.table, model.form.id_types, model.form.library)
         return self._train(dataset, kept, config, run_dir=run_dir, state=state if config.training.max_epochs else None)
 

@@ -11,6 +11,7 @@ from tf_hqgnn.data.adjacency import read_adjacency
 from tf_hqgnn.data.chunks import Chunks
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS, InputFormat
 from tf_hqgnn.data.report import BadRowLog
+from tf_hqgnn.types import InputError
 
 # Published lists hold numbers from 0 on, maybe behind the same letters, separated by one blank. Nine digits are a time
 # rather than an item.
@@ -33,6 +34,8 @@ class Adjacency(InputFormat):
 
     def read(self, path: Path, log: BadRowLog) -> Chunks:
         """See `InputFormat`."""
+        if self.columns.names:
+            raise InputError(f"{path}: lists of neighbours have no columns to rename; leave out data.columns")
         return read_adjacency(path, log)
 
     def recognizes(self, lines: list[bytes]) -> bool:

@@ -26,10 +26,10 @@ class Csv(InputFormat):
 
     def read(self, path: Path, log: BadRowLog) -> Chunks:
         """See `InputFormat`."""
-        return read_delimited(path, log)
+        return read_delimited(path, log, self.columns)
 
     def recognizes(self, lines: list[bytes]) -> bool:
         """See `InputFormat`."""
         header = lines[1] if hint_of(lines[0]) is not None and len(lines) > 1 else lines[0]
-        names = any(names_column(header, name) for name in ID_COLUMNS)
-        return names and b"::" not in header and not Inter().recognizes(lines)
+        names = any(names_column(header, self.columns[name]) for name in ID_COLUMNS)
+        return names and b"::" not in header and not Inter(self.columns).recognizes(lines)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
 from tf_hqgnn.types import Registry
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ class InputFormat(ABC):
     A format is registered by `@INPUT_FORMATS.register(name)` in a module of this package, and then `data.format` may
     name it.
 
+    Args:
+      columns: what columns are called in the files.
+
     Attributes:
       name: the value of `data.format`.
       suffixes: file name extensions that mean this format, in lower case, without that of a compression.
@@ -28,6 +32,9 @@ class InputFormat(ABC):
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = ()
     is_text: ClassVar[bool] = True
+
+    def __init__(self, columns: ColumnNames = STANDARD_NAMES) -> None:
+        self.columns = columns
 
     @abstractmethod
     def read(self, path: Path, log: BadRowLog) -> Chunks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from tf_hqgnn.data.chunks import Chunks
+from tf_hqgnn.data.chunks import ID_COLUMNS, Chunks
 from tf_hqgnn.data.delimited import read_delimited
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS, InputFormat
 from tf_hqgnn.data.report import BadRowLog
@@ -24,8 +24,8 @@ class Inter(InputFormat):
 
     def read(self, path: Path, log: BadRowLog) -> Chunks:
         """See `InputFormat`."""
-        return read_delimited(path, log, inter=True)
+        return read_delimited(path, log, self.columns, inter=True)
 
     def recognizes(self, lines: list[bytes]) -> bool:
         """See `InputFormat`."""
-        return any(name in lines[0] for name in (b"user_id:", b"item_id:")) and b"::" not in lines[0]
+        return any(f"{self.columns[name]}:".encode() in lines[0] for name in ID_COLUMNS) and b"::" not in lines[0]

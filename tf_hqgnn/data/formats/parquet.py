@@ -28,7 +28,7 @@ class Parquet(InputFormat):
 
     def read(self, path: Path, log: BadRowLog) -> Chunks:
         """See `InputFormat`."""
-        return read_parquet(path, log)
+        return read_parquet(path, log, self.columns)
 
     def recognizes(self, lines: list[bytes]) -> bool:
         """See `InputFormat`."""
@@ -37,6 +37,6 @@ class Parquet(InputFormat):
     def integer_ids(self, path: Path) -> frozenset[str]:
         """See `InputFormat`."""
         schema = open_parquet(path, str(path)).schema_arrow
-        types = {name: schema.field(name).type for name in ID_COLUMNS}
+        types = {name: schema.field(self.columns[name]).type for name in ID_COLUMNS}
         values = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types.items()}
         return frozenset(name for name, kind in values.items() if pa.types.is_integer(kind))

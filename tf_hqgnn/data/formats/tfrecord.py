@@ -26,7 +26,7 @@ class TfRecord(InputFormat):
 
     def read(self, path: Path, log: BadRowLog) -> Chunks:
         """See `InputFormat`."""
-        return read_tfrecord(path, log)
+        return read_tfrecord(path, log, self.columns)
 
     def recognizes(self, lines: list[bytes]) -> bool:
         """See `InputFormat`."""
