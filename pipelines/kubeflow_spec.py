@@ -60,7 +60,7 @@ class RunParameters:
 
 _DESCRIPTIONS = {
     "data_path": "the log, as the steps see it (a mounted file); empty for that of the settings",
-    "items_path": "titles and categories of items, likewise",
+    "items_path": "titles, categories and features of items, likewise",
     "max_epochs": "of the training; 0 for that of the settings",
     "thresholds": "JSON: what a model must show to be pushed; what is left out has tf_hqgnn's default",
     "serving_dir": "gets hqgnn/VERSION and hqgnn_scann/VERSION; a mounted folder",

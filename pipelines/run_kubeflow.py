@@ -47,7 +47,7 @@ def execute(options: argparse.Namespace) -> int:
 
     parameters = kubeflow_spec.RunParameters(
         data_path=config.data.path or "",
-        items_path=config.data.items_path or "",
+        items_path=str(config.data.items_path or ""),
         max_epochs=0,
         thresholds=thresholds,
         serving_dir=options.serving_dir,
@@ -111,16 +111,19 @@ def _check_paths(options: argparse.Namespace, config: Config) -> Config:
     data = config.data
     if options.data and data.train_path:
         raise InputError("--data and data.train_path both name a log; give one of them")
-    data = data.model_copy(update={"path": options.data or data.path, "items_path": options.items or data.items_path})
+    about = {"items_path": options.items or data.items_path, "users_path": options.users or data.users_path}
+    # Not looked for here: the steps see other paths.
+    about = {name: path if isinstance(path, str | None) else ",".join(path) for name, path in about.items()}
+    data = data.model_copy(update={"path": options.data or data.path, **about})
     if not (data.path or data.train_path):
         raise InputError("no log to read; give --data PATH, as the steps see it, or data.path in the config")
     paths = {name: getattr(data, name) for name in type(data).model_fields if name.endswith("path")}
     folders = {"--serving-dir": options.serving_dir, "--model-store": options.model_store}
     folders["--model-config-file"] = options.model_config_file
     for name, path in {**{f"data.{key}": path for key, path in paths.items()}, **folders}.items():
-        if path and not path.startswith("/"):
+        if path and not all(one.startswith("/") for one in path.split(",")):
             raise InputError(f"{name} {path}: expected an absolute path, as the steps see it: on a mounted volume")
-        if path and options.platform == "vertex" and not path.startswith("/gcs/"):
+        if path and options.platform == "vertex" and not all(one.startswith("/gcs/") for one in path.split(",")):
             raise InputError(f"{name} {path}: no such volume on Vertex; expected a path under /gcs/, where buckets are")
     return config.model_copy(update={"data": data})
 

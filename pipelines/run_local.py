@@ -22,6 +22,7 @@ from typing import Any
 from tf_hqgnn.cli import pipeline as commands
 from tf_hqgnn.cli.terminal import printable
 from tf_hqgnn.config import Config
+from tf_hqgnn.data.input_file import paths_of
 from tf_hqgnn.data.named_inputs import fingerprint as fingerprint_inputs
 from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
@@ -174,12 +175,15 @@ def _configure(options: argparse.Namespace) -> Config:
     data = config.data
     if options.data and data.train_path:
         raise InputError("--data and data.train_path both name a log; give one of them")
-    given = {"path": options.data or data.path, "items_path": options.items or data.items_path}
+    given: dict[str, Any] = {"path": options.data or data.path}
     given |= {name: getattr(data, name) for name in ("train_path", "valid_path", "test_path", "quarantine_path")}
     if not (given["path"] or given["train_path"]):
         raise InputError("no log to read; give --data FILE, or data.path in the config")
     # TFX's cache compares these: without "..", and with links as they were named, as pathlib can't give them.
     absolute = {name: os.path.abspath(path) if path else None for name, path in given.items()}  # noqa: PTH100
+    for name, about in (("items_path", options.items), ("users_path", options.users)):
+        if path := about or getattr(data, name):
+            absolute[name] = ",".join(os.path.abspath(one) for one in paths_of(path))  # noqa: PTH100
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
 
 

@@ -140,7 +140,14 @@ def run(
         str | None, typer.Option(metavar="FILE", help="The log; {SPAN} stands for a day. Or data.* of the config.")
     ] = None,
     items: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Titles and categories: item_id[,title,category,available].")
+        str | None,
+        typer.Option(
+            metavar="FILE[,FILE]",
+            help="What is known of items: item_id[,title,category,available,...]; files are joined by id.",
+        ),
+    ] = None,
+    users: Annotated[
+        str | None, typer.Option(metavar="FILE[,FILE]", help="What is known of users: user_id and features.")
     ] = None,
     folder: Folder = None,
     config: Config = None,
@@ -155,7 +162,7 @@ def run(
     thresholds: dict[str, float],
 ) -> None:
     """Run the pipeline on this machine: from a log to two served models."""
-    options = Namespace(out=out, data=data, items=items, config=config, schema=schema, no_cache=no_cache)
+    options = Namespace(out=out, data=data, items=items, users=users, config=config, schema=schema, no_cache=no_cache)
     options.keep, options.model_config_file = keep, model_config_file or ""
     _call(folder, "run_local", options, overrides, thresholds)
 
@@ -170,7 +177,10 @@ def compile_(
         str | None, typer.Option(metavar="PATH", help="Default of data_path: the log, as the steps see it.")
     ] = None,
     items: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Default of items_path: titles and categories.")
+        str | None, typer.Option(metavar="PATH[,PATH]", help="Default of items_path: titles, categories, features.")
+    ] = None,
+    users: Annotated[
+        str | None, typer.Option(metavar="PATH[,PATH]", help="Features of users, as the steps see the file.")
     ] = None,
     serving_dir: Annotated[str, typer.Option(metavar="PATH", help="Default of serving_dir.")] = "/mnt/models",
     model_store: Annotated[str, typer.Option(metavar="PATH", help="Default of model_store.")] = "/mnt/store",
@@ -200,6 +210,7 @@ def compile_(
         platform=platform.value,
         data=data,
         items=items,
+        users=users,
         serving_dir=serving_dir,
         model_store=model_store,
         pipeline_root=pipeline_root,

@@ -6,14 +6,14 @@ import hashlib
 from pathlib import Path
 
 from tf_hqgnn.config import DataConfig
-from tf_hqgnn.data.input_file import input_parts, open_raw
+from tf_hqgnn.data.input_file import input_parts, open_raw, paths_of
 from tf_hqgnn.data.spans import resolve_spans
 
 _CHUNK_BYTES = 1 << 20
 
 
 def named_inputs(data: DataConfig) -> list[Path]:
-    """The log's files, spans and parts of folders one by one, and those of the items.
+    """The log's files, spans and parts of folders one by one, and those of the items and users.
 
     Raises:
       InputError: One isn't there, is empty, or can't be read by this process.
@@ -23,8 +23,9 @@ def named_inputs(data: DataConfig) -> list[Path]:
     for name in ("train_path", "valid_path", "test_path"):
         if path := getattr(data, name):
             files += input_parts(Path(path), setting=f"data.{name}")
-    if data.items_path:
-        files += input_parts(Path(data.items_path), "items", "data.items_path")
+    for holds in ("items", "users"):
+        if about := getattr(data, f"{holds}_path"):
+            files += [part for path in paths_of(about) for part in input_parts(path, holds, f"data.{holds}_path")]
     for file in files:
         open_raw(file).close()
     return files

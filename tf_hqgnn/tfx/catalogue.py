@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tf_hqgnn.data.feature_table import FeatureTable
+from tf_hqgnn.data.growth import with_features
 from tf_hqgnn.data.parquet_file import read_parquet_table
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.splits import SplitDataset
@@ -18,6 +20,7 @@ from tf_hqgnn.types import Array, BoolArray, ObjectArray
 
 _FILE = "items.parquet"
 _REPORT = "report.json"
+_FEATURES = ("user_features", "item_features")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class CatalogueColumns:
 
 
 def write_catalogue(dataset: SplitDataset, directory: Path) -> None:
-    """Writes `items.parquet`: `item_id` and those of `title`, `category`, `available` that the dataset has."""
+    """Writes `items.parquet`: `item_id`, what the dataset has of `title`, `category`, `available`; and features."""
     columns = {"item_id": pa.array(dataset.item_ids, pa.string())}
     for name, values in (("title", dataset.titles), ("category", dataset.categories)):
         if values is not None:
@@ -45,6 +48,10 @@ def write_catalogue(dataset: SplitDataset, directory: Path) -> None:
         columns["available"] = pa.array(dataset.available, pa.bool_())
     directory.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), directory / _FILE)
+    for name in _FEATURES:
+        features = getattr(dataset, name)
+        if features is not None:
+            features.save(directory / f"{name}.parquet")
 
 
 def read_catalogue(directory: Path, item_ids: ObjectArray) -> CatalogueColumns:
@@ -66,6 +73,12 @@ def read_catalogue(directory: Path, item_ids: ObjectArray) -> CatalogueColumns:
         return np.array(table[name].to_pylist(), dtype)[rows]
 
     return CatalogueColumns(column("title", object), column("category", object), column("available", bool))
+
+
+def add_features(dataset: SplitDataset, directory: Path) -> SplitDataset:
+    """Returns the dataset with the features that `write_catalogue` kept, and those who are known by nothing else."""
+    paths = [directory / f"{name}.parquet" for name in _FEATURES]
+    return with_features(dataset, *(FeatureTable.load(path) if path.is_file() else None for path in paths))
 
 
 def write_report(dataset: SplitDataset, directory: Path) -> None:
