@@ -47,7 +47,7 @@ def execute(options: argparse.Namespace) -> int:
 
     parameters = kubeflow_spec.RunParameters(
         data_path=config.data.path or "",
-        items_path=str(config.data.items_path or ""),
+        items_path=config.data.items_path or "",
         max_epochs=0,
         thresholds=thresholds,
         serving_dir=options.serving_dir,
@@ -112,8 +112,6 @@ def _check_paths(options: argparse.Namespace, config: Config) -> Config:
     if options.data and data.train_path:
         raise InputError("--data and data.train_path both name a log; give one of them")
     about = {"items_path": options.items or data.items_path, "users_path": options.users or data.users_path}
-    # Not looked for here: the steps see other paths.
-    about = {name: path if isinstance(path, str | None) else ",".join(path) for name, path in about.items()}
     data = data.model_copy(update={"path": options.data or data.path, **about})
     if not (data.path or data.train_path):
         raise InputError("no log to read; give --data PATH, as the steps see it, or data.path in the config")

@@ -27,12 +27,10 @@ class DataConfig(Section):
     train_path: str | None = None
     valid_path: str | None = Field(None, description="optional; without it, split.valid of train_path is held out")
     test_path: str | None = None
-    items_path: str | tuple[str, ...] | None = Field(
+    items_path: str | None = Field(
         None, description="What is known of items; several files, in a list or separated by commas, are joined by id."
     )
-    users_path: str | tuple[str, ...] | None = Field(
-        None, description="What is known of users: user_id and features, likewise."
-    )
+    users_path: str | None = Field(None, description="What is known of users: user_id and features, likewise.")
     item_features: tuple[str, ...] | Literal["auto"] = Field(
         (),
         description="Columns from which new items get an embedding, such as [genres, year, title:text]; a kind behind "
@@ -72,6 +70,13 @@ class DataConfig(Section):
         0.5, ge=0, le=1, description="share of ids of another kind than before that stops the run; null lets any pass"
     )
     quarantine_path: str | None = None
+
+    @field_validator("items_path", "users_path", mode="before")
+    @classmethod
+    def _joined_paths(cls, value: object) -> object:
+        """A list of paths is kept as the command line has it: separated by commas."""
+        several = isinstance(value, list | tuple) and all(isinstance(path, str) for path in value)
+        return ",".join(value) if several else value  # type: ignore[arg-type]
 
     @field_validator("item_features", "user_features", mode="before")
     @classmethod
