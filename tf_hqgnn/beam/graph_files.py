@@ -100,6 +100,8 @@ def write_edges(path: str, user_index: IntArray, item_index: IntArray) -> None:
 def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
     """Writes `edges.parquet`, `users.parquet` and `items.parquet` of a training run: its graph and trained tables.
 
+    Those of the model that is served: after a refit on the whole log, of that.
+
     Returns:
       The settings of its propagation, and bool [U], the users that no interaction has taught.
 
@@ -109,6 +111,7 @@ def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
     """
     from tf_hqgnn.config import Config
     from tf_hqgnn.graph.interaction_graph import InteractionGraph
+    from tf_hqgnn.runs.manifest import served_folder
     from tf_hqgnn.runs.tables import TrainedTables
 
     if not (run_dir / "metrics.json").is_file():
@@ -116,8 +119,9 @@ def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
     config = Config.load(run_dir / "config.yaml")
     if config.model.encoder_choice().convolves:
         raise InputError(f"{run_dir}: encoder {config.model.encoder} has convolved rows; only tables can be propagated")
-    tables = TrainedTables.load(run_dir)
-    graph = InteractionGraph.load(run_dir / "graph" / "graph.npz")
+    folder_of_model = served_folder(run_dir)
+    tables = TrainedTables.load(folder_of_model)
+    graph = InteractionGraph.load(folder_of_model / "graph" / "graph.npz")
     users = np.repeat(np.arange(graph.num_users), graph.user_degree)
     write_edges(str(folder / "edges.parquet"), users, graph.indices)
     # Zeros stay zeros: that is what training makes of an item that no interaction has taught.

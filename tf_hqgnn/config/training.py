@@ -36,8 +36,18 @@ class TrainingConfig(Section):
     )
     warm_epochs: int = Field(10, ge=1, description="in place of max_epochs where a training starts from another's rows")
     warm_learning_rate: float = Field(0.01, gt=0, description="likewise in place of learning_rate")
-    refit: bool = Field(
-        False, description="once epochs and propagation are chosen, train anew on training and validation interactions"
+    refit: bool | Literal["all"] = Field(
+        False,
+        description="once epochs and propagation are chosen, train anew: true on training and validation interactions; "
+        "all on the whole log, for what is served, while all metrics stay those of the first training. A pipeline and "
+        "Recommender do all unless they are told otherwise.",
+    )
+    min_refit_agreement: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="With refit: all, the least share of a user's first items that the refitted model has in common "
+        "with the model that was judged; below it the refitted model isn't served.",
     )
 
 

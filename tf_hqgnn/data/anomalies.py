@@ -129,7 +129,7 @@ def check_files(
                 f"({_describe(usual_kinds)}); expected the same ids day after day, mend the export, or let "
                 "them pass with --set data.max_id_drift=null"
             )
-    sizes = [file.rows for file in before if (file.span is None) == (last.span is None)]
+    sizes: Sequence[int] = [file.rows for file in before if (file.span is None) == (last.span is None)]
     if max_growth is None or not sizes:
         return
     sizes = _without_history(sizes, max_growth)

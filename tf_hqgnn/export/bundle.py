@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,20 @@ import scipy.sparse
 import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, SCANN_MODEL, ModelSettings, version_path, write_metadata
+from tf_hqgnn.export.layout import (
+    EXACT_MODEL,
+    EXTRA_FILES,
+    MODEL_NAMES,
+    SCANN_MODEL,
+    ModelSettings,
+    version_path,
+    write_metadata,
+)
 from tf_hqgnn.export.loading import CUSTOM_OPERATIONS
 from tf_hqgnn.export.serving_module import make_module
 from tf_hqgnn.export.versions import check_free, staged_versions, version_lock
 from tf_hqgnn.export.warmup import warmup_batches, warmup_requests, write_warmup
+from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
 from tf_hqgnn.files.durable import staged_folder
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import check_index
@@ -43,6 +52,7 @@ class ServingBundle:
       item_categories: object [N] of str, "" for an item without one; None if none has one.
       item_available: bool [N], False for items that never come back; None if all may.
       hop_map: float32 [d, d], finite: `user_hop_map` as it was fitted before; None fits it when it is asked for.
+      features: from which new users and items get a row.
 
     Raises:
       ValueError: The parts don't fit together; the message says which.
@@ -58,6 +68,7 @@ class ServingBundle:
     item_categories: ObjectArray | None = None
     item_available: BoolArray | None = None
     hop_map: Float32Array | None = None
+    features: FeatureModels = field(default_factory=FeatureModels)
 
     def __post_init__(self) -> None:
         _check_ids("user_ids", self.user_ids)
@@ -100,18 +111,29 @@ class ServingBundle:
 
     @staticmethod
     def from_run(run: RunDirectory) -> ServingBundle:
-        """What a finished training run serves: its codes, if it has any; seen are the training items."""
-        coded = run.coded
-        return ServingBundle(
-            user_ids=run.dataset.user_ids,
-            item_ids=run.dataset.item_ids,
-            users=run.user_embeddings if coded is None else coded.users,
-            items=run.item_embeddings if coded is None else coded.items,
-            seen=run.graph.seen(),
-            item_popularity=run.graph.item_degree.astype(np.float32),
-            item_categories=run.dataset.categories,
-            item_available=run.dataset.available,
-        )
+        """What a finished training run serves, in codes if it has any: after a refit on the whole log that model."""
+        served = run.served()
+        return _bundle(served, served.dataset.history().to_csr(served.dataset.num_users))
+
+    @staticmethod
+    def judged(run: RunDirectory) -> ServingBundle:
+        """What a run is judged by: the model from before a refit, which may recommend held-out items."""
+        return _bundle(run, run.graph.masked())
+
+
+def _bundle(run: RunDirectory, seen: tuple[Int64Array, Int32Array]) -> ServingBundle:
+    coded = run.coded
+    return ServingBundle(
+        user_ids=run.dataset.user_ids,
+        item_ids=run.dataset.item_ids,
+        users=run.user_embeddings if coded is None else coded.users,
+        items=run.item_embeddings if coded is None else coded.items,
+        seen=seen,
+        item_popularity=run.graph.item_strength.astype(np.float32),
+        item_categories=run.dataset.categories,
+        item_available=run.dataset.available,
+        features=run.features,
+    )
 
 
 def export_exact(bundle: ServingBundle, directory: str | Path, config: ExportConfig, version: int) -> Path:
@@ -254,6 +276,8 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
     batches = warmup_batches(config.jit_compile)
     requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches)
     write_warmup(model_dir, name, requests)
+    if bundle.features:
+        bundle.features.save(model_dir / EXTRA_FILES / FEATURES_FILE)
     metadata = {
         "model": name,
         "num_users": users.num_rows,

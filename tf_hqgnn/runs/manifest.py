@@ -12,10 +12,23 @@ from tf_hqgnn.files.reading import read_json, read_text
 from tf_hqgnn.types import InputError
 
 FILE = "manifest.json"
+# The folder in a run of what a refit on the whole log has made.
+REFIT = "refit"
 CURE = "train again, or take another run directory"
 # What a run is read from. Reports and logs may be deleted, or written anew; config.yaml may be edited before an export,
 # and is known to be whole by its sections.
-_READ = ("metrics.json", "embeddings.npz", "tables.npz", "data/", "graph/", "codes/")
+_MODEL = ("embeddings.npz", "tables.npz", "features.npz", "graph/", "codes/")
+_READ = ("metrics.json", "data/", *_MODEL, *(f"{REFIT}/{name}" for name in _MODEL))
+
+
+def served_folder(run_dir: Path) -> Path:
+    """The folder in a run of the model that is served: that of its refit on the whole log, if it passed its guard.
+
+    Raises:
+      InputError: The run's metrics can't be read.
+    """
+    refit = read_json(run_dir / "metrics.json", cure=CURE).get("refit")
+    return run_dir / REFIT if refit and refit["served"] else run_dir
 
 
 def write_manifest(folder: Path) -> None:

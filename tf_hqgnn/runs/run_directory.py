@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.evaluation.metrics import RankingMetrics, evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.evaluation.stock import in_stock
+from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
 from tf_hqgnn.files.reading import read_arrays, read_json
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-from tf_hqgnn.runs.manifest import CURE, check_manifest
+from tf_hqgnn.runs.manifest import CURE, check_manifest, served_folder
 from tf_hqgnn.runs.tables import TrainedTables
 from tf_hqgnn.types import Float32Array, InputError, concatenate
 
@@ -31,6 +34,8 @@ class RunDirectory:
       item_embeddings: float32 [I, d], likewise.
       coded: the codes of both, which are what is served; None if the settings ask for none.
       metrics: what training reported: epochs, seconds, `valid` and `popularity` metrics.
+      is_refitted: whether these are the tables of a refit on the whole log (see `served`), and `path` its folder.
+      features: what was learnt of features.
     """
 
     path: Path
@@ -41,6 +46,8 @@ class RunDirectory:
     item_embeddings: Float32Array
     coded: CodedEmbeddings | None
     metrics: dict[str, Any]
+    is_refitted: bool = False
+    features: FeatureModels = field(default_factory=FeatureModels)
 
     @staticmethod
     def load(path: Path) -> RunDirectory:
@@ -58,18 +65,35 @@ class RunDirectory:
             )
             raise InputError(f"{path} is not the directory of a finished run (no metrics.json){hint}")
         check_manifest(path)
-        arrays = read_arrays(path / "embeddings.npz", "user", "item", cure=CURE)
-        users, items = arrays["user"], arrays["item"]
         config = Config.load(path / "config.yaml")
         return RunDirectory(
             path=path,
             config=config,
             dataset=SplitDataset.load(path / "data"),
-            graph=InteractionGraph.load(path / "graph" / "graph.npz"),
-            user_embeddings=users,
-            item_embeddings=items,
-            coded=None if config.quantization.bits is None else CodedEmbeddings.load(path / "codes"),
             metrics=read_json(path / "metrics.json", cure=CURE),
+            **_read_model(path, config),
+        )
+
+    def served(self) -> RunDirectory:
+        """The model that export, batch and a warm start take: that of the refit on the whole log, where one is served.
+
+        Its dataset has all interactions in `train`; the metrics are those of the model that was judged.
+
+        Raises:
+          InputError: A file is damaged.
+        """
+        folder = self.path if self.is_refitted else served_folder(self.path)
+        if folder == self.path:
+            return self
+        dataset = self.dataset
+        nothing = dataset.valid.take(np.zeros(0, np.int64))
+        everything = concatenate(dataset.train, dataset.valid, dataset.test)
+        return replace(
+            self,
+            path=folder,
+            dataset=replace(dataset, train=everything, valid=nothing, test=nothing),
+            is_refitted=True,
+            **_read_model(folder, self.config),
         )
 
     def tables(self) -> TrainedTables:
@@ -99,7 +123,7 @@ class RunDirectory:
           InputError: The split is empty, or the model was refitted on it.
         """
         dataset = self.dataset
-        if split == "valid" and self.config.training.refit:
+        if split == "valid" and self.config.training.refit is True:
             raise InputError(
                 f"{self.path} was refitted on its validation split (training.refit), which can't judge it any more; "
                 "its metrics from before are in metrics.json: evaluate --split test"
@@ -112,9 +136,8 @@ class RunDirectory:
                 f"none of the items in the {split} split of {self.path} is available, so nothing of it can be "
                 "recommended; check the column available of data.items_path"
             )
-        known = dataset.train if split == "valid" else concatenate(dataset.train, dataset.valid)
-        seen = known.to_csr(dataset.num_users)
-        popularity, settings = self.graph.item_degree, (ks, self.config.evaluation.chunk_size, dataset.available)
+        seen = dataset.masked(dataset.train, *(() if split == "valid" else (dataset.valid,)))
+        popularity, settings = self.graph.item_strength, (ks, self.config.evaluation.chunk_size, dataset.available)
 
         def judge(users: Float32Array, items: Float32Array) -> RankingMetrics:
             return evaluate_embeddings(users, items, targets, seen, popularity, *settings)
@@ -140,6 +163,18 @@ class Evaluation:
     metrics: RankingMetrics
     full_precision: RankingMetrics | None
     popularity: RankingMetrics
+
+
+def _read_model(folder: Path, config: Config) -> dict[str, Any]:
+    """The graph, the rows and the codes in a folder, as arguments of a RunDirectory."""
+    arrays = read_arrays(folder / "embeddings.npz", "user", "item", cure=CURE)
+    return {
+        "graph": InteractionGraph.load(folder / "graph" / "graph.npz"),
+        "user_embeddings": arrays["user"],
+        "item_embeddings": arrays["item"],
+        "coded": None if config.quantization.bits is None else CodedEmbeddings.load(folder / "codes"),
+        "features": FeatureModels.load(folder / FEATURES_FILE, CURE),
+    }
 
 
 def partial_path(path: Path) -> Path:

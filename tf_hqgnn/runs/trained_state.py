@@ -15,6 +15,7 @@ from tf_hqgnn.runs.tables import FILE, TrainedTables
 from tf_hqgnn.types import Float32Array, concatenate
 
 _DATA = "data"
+_HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +27,14 @@ class TrainedState:
         model the validation interactions are in `train`, which is what it has learnt from.
       users: float32 [U, d], the trained table; NaN in rows that no interaction has taught.
       items: float32 [I, d], likewise.
+      held_out: the model that was judged, where this one was refitted on the whole log after that. The next training
+        starts from it to be judged, and from this one for what is served.
     """
 
     dataset: SplitDataset
     users: Float32Array
     items: Float32Array
+    held_out: TrainedState | None = None
 
     @staticmethod
     def from_run(run: RunDirectory) -> TrainedState:
@@ -41,17 +45,34 @@ class TrainedState:
         """
         tables = run.tables()
         dataset = run.dataset
-        if run.config.training.refit:
+        served = run.served()
+        if served.is_refitted and not run.is_refitted:
+            judged = TrainedState(dataset, tables.users, tables.items)
+            return replace(TrainedState.from_run(served), held_out=judged)
+        if run.config.training.refit is True:
             learnt = concatenate(dataset.train, dataset.valid)
             dataset = replace(dataset, train=learnt, valid=dataset.valid.take(np.zeros(0, np.int64)))
         return TrainedState(dataset, tables.users, tables.items)
 
-    def save(self, directory: Path) -> None:
-        """Writes `directory`, which appears complete or not at all; one that is there is replaced."""
+    def save(self, directory: Path, judged_model: Path | None = None) -> None:
+        """Writes `directory`, which appears complete or not at all; one that is there is replaced.
+
+        Args:
+          directory: where to.
+          judged_model: the exact SavedModel that knows no held-out interaction, which the next candidate is compared
+            with; None keeps none.
+        """
         shutil.rmtree(directory, ignore_errors=True)
         with staged_folder(directory) as staged:
-            self.dataset.save(staged / _DATA)
-            TrainedTables(self.users, self.items).save(staged)
+            self._write(staged)
+            if self.held_out is not None:
+                self.held_out._write(staged / _HELD_OUT)
+            if judged_model is not None:
+                shutil.copytree(judged_model, judged_model_path(staged))
+
+    def _write(self, folder: Path) -> None:
+        self.dataset.save(folder / _DATA)
+        TrainedTables(self.users, self.items).save(folder)
 
     @staticmethod
     def load(directory: Path) -> TrainedState:
@@ -63,5 +84,15 @@ class TrainedState:
         # A run has `tables.npz` and `data/`, too, but knows by its settings what it has learnt from.
         if (directory / "config.yaml").is_file() or not (directory / FILE).is_file():
             return TrainedState.from_run(RunDirectory.load(directory))
-        tables = TrainedTables.load(directory)
-        return TrainedState(SplitDataset.load(directory / _DATA), tables.users, tables.items)
+        judged = directory / _HELD_OUT
+        return _read(directory, _read(judged) if judged.is_dir() else None)
+
+
+def judged_model_path(directory: Path) -> Path:
+    """Where `TrainedState.save` puts the SavedModel of the model that was judged."""
+    return directory / "judged_model"
+
+
+def _read(folder: Path, held_out: TrainedState | None = None) -> TrainedState:
+    tables = TrainedTables.load(folder)
+    return TrainedState(SplitDataset.load(folder / _DATA), tables.users, tables.items, held_out)

@@ -14,7 +14,7 @@ from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation.metrics import user_metrics
 from tf_hqgnn.export.layout import EXACT_MODEL, SAVED_MODEL_FILE
 from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries, select_rows
-from tf_hqgnn.runs.trained_state import TrainedState
+from tf_hqgnn.runs.trained_state import TrainedState, judged_model_path
 from tf_hqgnn.tfx.saved_model_ranking import Recommend, load_recommend, rank_items
 from tf_hqgnn.tfx.slices import make_slices, slice_relevant
 from tf_hqgnn.types import Int32Array, IntArray, Interactions, concatenate
@@ -113,7 +113,10 @@ def rank_baseline(
     tops: Rankings,
     batch_size: int,
 ) -> tuple[Rankings | None, str]:
-    """Ranks today's test users with the model that the pointer names, as it answers: it doesn't know today's new ids.
+    """Ranks today's test users with the model that was blessed last, as it answers: it doesn't know today's new ids.
+
+    That is the model that was judged then. After a refit on the whole log another one was pushed, which has learnt most
+    of today's test split.
 
     What it has learnt from must not count. Where the split is by time, today's test interactions are later than all
     that it has seen. Where it is random, an old training interaction may be in today's test split; the old model
@@ -132,13 +135,17 @@ def rank_baseline(
     Returns:
       The rankings that can be compared, or None; and in words what they are, or why there are none.
     """
-    path, state_path = Path(pointer["models"][EXACT_MODEL]), pointer.get("state")
+    state_path = pointer.get("state")
+    # A store of version 0.1 has no model that was judged apart from the one that was pushed.
+    judged = judged_model_path(Path(state_path or ""))
+    path = judged if state_path and judged.is_dir() else Path(pointer["models"][EXACT_MODEL])
     if not (path / SAVED_MODEL_FILE).is_file():
         return None, f"the last blessed model is no longer at {path}"
     if not state_path or not Path(state_path).is_dir():
         return None, "the model store doesn't say what the last blessed model learnt from"
     try:
-        old = TrainedState.load(Path(state_path)).dataset
+        state = TrainedState.load(Path(state_path))
+        old = (state.held_out or state).dataset
         _, recommend_old = load_recommend(path)
     except ValueError as error:
         return None, f"the last blessed model can't be loaded: {error}"

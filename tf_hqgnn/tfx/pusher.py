@@ -18,6 +18,7 @@ from tf_hqgnn.files.reading import read_json
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
+from tf_hqgnn.tfx.held_out_model import judged_model_dir
 from tf_hqgnn.tfx.model_store import push, read_pointer, remove_states, state_path, store_lock, write_pointer
 from tf_hqgnn.tfx.old_versions import remove_old_versions
 from tf_hqgnn.tfx.push_origin import PushOrigin
@@ -92,7 +93,8 @@ def Pusher(
         state_dir = state_path(store, version)
         if is_last and (earlier is None or not state_dir.is_dir()):
             # Before anything is visible: a model whose state can't be kept isn't pushed either.
-            TrainedState.from_run(RunDirectory.load(run_path(model_run.uri))).save(state_dir)
+            state = TrainedState.from_run(RunDirectory.load(run_path(model_run.uri)))
+            state.save(state_dir, judged_model_dir(model.uri))
         push(sources, serving, version, origin)
         paths = {name: str(version_path(serving, name, version)) for name in MODEL_NAMES}
         if is_last:

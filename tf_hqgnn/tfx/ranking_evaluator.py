@@ -12,7 +12,6 @@ from absl import logging
 from tfx.components.evaluator import constants
 from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, ModelRun
-from tfx.utils import path_utils
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
@@ -23,6 +22,7 @@ from tf_hqgnn.graph.csr import select_rows
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.annotations import InputArtifact, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.baseline import Rankings, differences, rank_baseline
+from tf_hqgnn.tfx.held_out_model import judged_model_dir
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
 from tf_hqgnn.tfx.saved_model_ranking import load_recommend, overlap, rank_items
 from tf_hqgnn.tfx.slices import make_slices, slice_overlap
@@ -51,8 +51,8 @@ def RankingEvaluator(
     """Ranks the whole catalogue through both SavedModels, judges, and blesses or not, as TFX's Evaluator does.
 
     Args:
-      model: the exact model.
-      index: the ScaNN model.
+      model: the exact model; judged is the one beside it that knows no held-out interaction (see held_out_model.py).
+      index: the ScaNN model, likewise.
       model_run: the training that both come from; its test split is what they are judged on.
       evaluation: `metrics.json` with every figure, the thresholds and the verdict.
       blessing: `BLESSED` or `NOT_BLESSED`, and TFX's custom properties; the reasons are in `blessing_message`.
@@ -64,11 +64,11 @@ def RankingEvaluator(
     del store_state
     settings, limits = Config.from_yaml(config), Thresholds.from_json(thresholds)
     pointer = read_pointer(Path(model_store))
-    paths = {name: Path(path_utils.serving_model_path(artifact.uri)) for name, artifact in (("m", model), ("i", index))}
+    run = RunDirectory.load(run_path(model_run.uri))
     figures = evaluate_models(
-        RunDirectory.load(run_path(model_run.uri)),
-        paths["m"],
-        paths["i"],
+        run,
+        judged_model_dir(model.uri),
+        judged_model_dir(index.uri),
         tuple(sorted({*settings.evaluation.k, _ANN_K})),
         settings.evaluation.chunk_size,
         limits,
@@ -77,6 +77,7 @@ def RankingEvaluator(
     verdict = judge(figures, limits, pointer["evaluation"] if pointer else None)
     record = {
         **figures,
+        "refit": run.metrics.get("refit"),
         "thresholds": limits.model_dump(),
         "blessed": verdict.blessed,
         "reasons": list(verdict.reasons),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,18 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from tf_hqgnn.config import Config, RetrievalConfig
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.export.bundle import ServingBundle, export_model
 from tf_hqgnn.export.layout import EXACT_MODEL, ModelSettings
 from tf_hqgnn.report.page import report_hook
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
-from tf_hqgnn.tfx.catalogue import read_catalogue, read_report
+from tf_hqgnn.tfx.catalogue import add_features, read_catalogue, read_report
 from tf_hqgnn.tfx.examples import read_transformed, reindex, sort_vocabulary
+from tf_hqgnn.tfx.held_out_model import export_models
 from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.tfx.preprocessing import ITEM_VOCABULARY, USER_VOCABULARY
 from tf_hqgnn.tfx.settings import read_settings
 from tf_hqgnn.training.distribution import is_chief, make_strategy
-from tf_hqgnn.training.train import train
-from tf_hqgnn.training.warm_start import warm_start
+from tf_hqgnn.training.train import starts_of, train
 from tf_hqgnn.types import InputError
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def run_fn(fn_args: FnArgs) -> None:
     train(dataset, config, run_dir, hooks=(report_hook,), state=state, strategy=strategy)
     if not is_chief(strategy):
         return
-    bundle = ServingBundle.from_run(RunDirectory.load(run_dir))
-    export_model(bundle, EXACT_MODEL, ModelSettings(config.export, RetrievalConfig()), Path(fn_args.serving_model_dir))
+    settings = ModelSettings(config.export, RetrievalConfig())
+    export_models(RunDirectory.load(run_dir), EXACT_MODEL, settings, str(Path(fn_args.serving_model_dir).parent))
 
 
 def last_state(dataset: SplitDataset, config: Config, model_store: str) -> TrainedState | None:
@@ -70,7 +70,7 @@ def last_state(dataset: SplitDataset, config: Config, model_store: str) -> Train
         return None
     try:
         state = TrainedState.load(Path(pointer["state"]))
-        start = warm_start(dataset, state, config.model.embedding_dim)
+        start = starts_of(dataset, state, config)[0]
     except InputError as error:
         # The model store is nothing that a user has asked for by name: it helps where it can.
         log.info("cold start: %s", error)
@@ -98,18 +98,18 @@ def rebuild_dataset(fn_args: FnArgs) -> SplitDataset:
         reindex(read_transformed([pattern], users, items), user_rank, item_rank)
         for pattern in (*fn_args.train_files, *fn_args.eval_files)
     )
-    columns = read_catalogue(Path(custom["catalogue_path"]), item_ids)
-    return SplitDataset(
+    catalogue = Path(custom["catalogue_path"])
+    dataset = SplitDataset(
         user_ids=user_ids,
         item_ids=item_ids,
         train=train_split,
         valid=valid,
         test=test,
-        titles=columns.titles,
-        categories=columns.categories,
-        available=columns.available,
         report=read_report(Path(custom["report_path"]))["read"],
     )
+    dataset = add_features(dataset, catalogue)
+    columns = read_catalogue(catalogue, dataset.item_ids)
+    return replace(dataset, titles=columns.titles, categories=columns.categories, available=columns.available)
 
 
 def run_path(model_run_uri: str) -> Path:

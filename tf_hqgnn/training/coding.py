@@ -68,7 +68,7 @@ def make_codes(
     return distill(
         users,
         items,
-        graph.seen(),
+        graph.masked(),
         config.quantization,
         config.seed,
         validate=lambda users, items: judge(users, items)[monitor],

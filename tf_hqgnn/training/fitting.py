@@ -24,7 +24,7 @@ from tf_hqgnn.types import Array, Interactions
 def loss_batches(
     loss: Loss, train: Interactions, graph: InteractionGraph, batch_size: int, seed: int, first_epoch: int = 0
 ) -> tf.data.Dataset:
-    """The training batches with what the loss needs in them: negatives, or which items of a batch are positives.
+    """The training batches with what the loss needs in them: negatives, which items of a batch are positives, dislikes.
 
     Args:
       loss: says what it needs.
@@ -42,6 +42,7 @@ def loss_batches(
         first_epoch,
         num_negatives=loss.negatives_per_pair,
         seen=graph.seen() if loss.needs_positives else None,
+        disliked=None if graph.disliked is None else graph.disliked.to_csr(graph.num_users),
     )
 
 

@@ -17,7 +17,7 @@ from tf_hqgnn.types import BoolArray, Float32Array, Interactions
 
 @dataclass(frozen=True)
 class Judge:
-    """Ranks the whole catalogue with training items masked, and compares with held-out interactions.
+    """Ranks the whole catalogue with training items and disliked ones masked, and compares with held-out interactions.
 
     Args:
       targets: the held-out interactions; there may be none.
@@ -43,7 +43,7 @@ class Judge:
         if not len(self.targets):
             return {}
         graph, settings = self.graph, (self._ks(), self.config.chunk_size, self.available)
-        return evaluate_embeddings(users, items, self.targets, graph.seen(), graph.item_degree, *settings).values
+        return evaluate_embeddings(users, items, self.targets, graph.masked(), graph.item_strength, *settings).values
 
     def value(self, users: Float32Array, items: Float32Array) -> float:
         """The metric by which everything is chosen (`evaluation.monitor`), of the same rows; there must be targets."""
@@ -54,7 +54,7 @@ class Judge:
         if not len(self.targets):
             return {}
         graph, settings = self.graph, (self._ks(), self.config.chunk_size, self.available)
-        return evaluate_popularity(self.targets, graph.seen(), graph.item_degree, *settings).values
+        return evaluate_popularity(self.targets, graph.masked(), graph.item_strength, *settings).values
 
     def sample(self, num_users: int, seed: int) -> Judge:
         """The judge of a random sample of the users with targets."""
@@ -94,6 +94,6 @@ def agreement_judge(
     """
     known = np.flatnonzero(graph.user_degree)
     chosen = np.sort(np.random.default_rng(seed).choice(known, min(num_users, len(known)), replace=False))
-    top = rank(users, items, chosen, graph.seen(), 20, config.chunk_size)
+    top = rank(users, items, chosen, graph.masked(), 20, config.chunk_size)
     place, _ = present = np.nonzero(top >= 0)
     return Judge(Interactions(chosen[place].astype(np.int32), top[present]), graph, config)

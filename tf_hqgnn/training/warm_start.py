@@ -15,12 +15,14 @@ import numpy as np
 import scipy.sparse
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.data.feature_table import FeatureTable
+from tf_hqgnn.data.growth import grow
 from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.unit_rows import unit_rows
 from tf_hqgnn.runs.trained_state import TrainedState
-from tf_hqgnn.types import Array, BoolArray, Float32Array, InputError, Interactions, concatenate
+from tf_hqgnn.types import Array, BoolArray, Float32Array, InputError, ObjectArray, concatenate
 
 # Of a split's interactions, at least so many must be new to the model that a training starts from.
 _FRESH_SHARE = 0.5
@@ -47,7 +49,7 @@ class WarmStart:
         return kept | {f"new_{name}": int((~mask).sum()) for name, mask in known.items()}
 
 
-def warm_start(dataset: SplitDataset, state: TrainedState, embedding_dim: int) -> WarmStart:
+def warm_start(dataset: SplitDataset, state: TrainedState, embedding_dim: int, is_judged: bool = True) -> WarmStart:
     """The dataset, grown by the ids of a trained model, and the rows of that model.
 
     What the model has learnt from can't judge one that starts from it: such interactions of the validation and the
@@ -57,6 +59,7 @@ def warm_start(dataset: SplitDataset, state: TrainedState, embedding_dim: int) -
       dataset: to train on.
       state: of the model.
       embedding_dim: of the tables.
+      is_judged: whether the splits judge what starts from the model; for a refit on the whole log they don't.
 
     Raises:
       InputError: The model's tables are of another dimension, or it has learnt from more than half of a split.
@@ -75,7 +78,30 @@ def warm_start(dataset: SplitDataset, state: TrainedState, embedding_dim: int) -
             (state.items, state.dataset.item_ids, grown.item_ids),
         )
     ]
-    return WarmStart(_set_apart(grown, state.dataset), *rows)
+    return WarmStart(_set_apart(grown, state.dataset) if is_judged else grown, *rows)
+
+
+def warm_starts(
+    dataset: SplitDataset, state: TrainedState, embedding_dim: int, is_refitted: bool
+) -> tuple[WarmStart, WarmStart]:
+    """What the training that is judged starts from, and what a refit after it does.
+
+    After a refit on the whole log a model has learnt most of the next log's splits. So the judged training goes on from
+    the model that was judged then, and the refit from the refitted one.
+
+    Args:
+      dataset: to train on.
+      state: of the model.
+      embedding_dim: of the tables.
+      is_refitted: whether this training ends with a refit on the whole log.
+
+    Raises:
+      InputError: As of `warm_start`.
+    """
+    if state.held_out is None or not is_refitted:
+        start = warm_start(dataset, state, embedding_dim)
+        return start, start
+    return warm_start(dataset, state.held_out, embedding_dim), warm_start(dataset, state, embedding_dim, False)
 
 
 def warm_settings(config: Config) -> Config:
@@ -129,16 +155,8 @@ def _known(rows: Float32Array) -> BoolArray:
 
 def _grow(dataset: SplitDataset, old: SplitDataset) -> SplitDataset:
     """The dataset with the ids of both; what is known of an item that has dropped out is what was known then."""
-    user_ids, item_ids = (
-        np.array(sorted({*mine, *theirs}), object)
-        for mine, theirs in ((dataset.user_ids, old.user_ids), (dataset.item_ids, old.item_ids))
-    )
-    user_row, item_row = rows_of(user_ids, dataset.user_ids), rows_of(item_ids, dataset.item_ids)
-
-    def moved(part: Interactions) -> Interactions:
-        users, items = user_row[part.user_index].astype(np.int32), item_row[part.item_index].astype(np.int32)
-        return Interactions(users, items, part.timestamp)
-
+    grown = grow(dataset, old.user_ids, old.item_ids)
+    item_ids = grown.item_ids
     mine, theirs = rows_of(dataset.item_ids, item_ids), rows_of(old.item_ids, item_ids)
 
     def column(pick: Callable[[SplitDataset], Array | None], empty: str | bool) -> Array | None:
@@ -148,13 +166,13 @@ def _grow(dataset: SplitDataset, old: SplitDataset) -> SplitDataset:
         known_then = np.full(len(item_ids), empty, values.dtype) if before is None else np.append(before, empty)[theirs]
         return np.where(mine >= 0, np.append(values, empty)[mine], known_then).astype(values.dtype)
 
+    def known(table: FeatureTable | None, before: FeatureTable | None, ids: ObjectArray) -> FeatureTable | None:
+        return None if table is None else table.align(ids) if before is None else table.over(before).align(ids)
+
     return replace(
-        dataset,
-        user_ids=user_ids,
-        item_ids=item_ids,
-        train=moved(dataset.train),
-        valid=moved(dataset.valid),
-        test=moved(dataset.test),
+        grown,
+        user_features=known(dataset.user_features, old.user_features, grown.user_ids),
+        item_features=known(dataset.item_features, old.item_features, item_ids),
         titles=column(lambda one: one.titles, ""),
         categories=column(lambda one: one.categories, ""),
         available=column(lambda one: one.available, True),
