@@ -7,15 +7,17 @@ import argparse
 from pydantic import ValidationError
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.config.names import is_given
 from tf_hqgnn.config.presets import find_config
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
 
 
 def read_config(options: argparse.Namespace) -> Config:
-    """The settings of --config with those of --set."""
+    """The settings of --config with those of --set; unless they say otherwise, what is pushed learns the whole log."""
     overrides = tuple(options.overrides)
-    return Config.load(find_config(options.config), overrides) if options.config else Config.from_yaml("", overrides)
+    given = Config.load(find_config(options.config), overrides) if options.config else Config.from_yaml("", overrides)
+    return given if is_given(given, "training.refit") else given.with_values({"training.refit": "all"})
 
 
 def read_thresholds(options: argparse.Namespace) -> Thresholds:

@@ -110,8 +110,9 @@ def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
         convolution.
     """
     from tf_hqgnn.config import Config
+    from tf_hqgnn.files.reading import read_json
     from tf_hqgnn.graph.interaction_graph import InteractionGraph
-    from tf_hqgnn.runs.manifest import served_folder
+    from tf_hqgnn.runs.manifest import CURE, served_folder
     from tf_hqgnn.runs.tables import TrainedTables
 
     if not (run_dir / "metrics.json").is_file():
@@ -119,7 +120,7 @@ def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
     config = Config.load(run_dir / "config.yaml")
     if config.model.encoder_choice().convolves:
         raise InputError(f"{run_dir}: encoder {config.model.encoder} has convolved rows; only tables can be propagated")
-    folder_of_model = served_folder(run_dir)
+    folder_of_model = served_folder(run_dir, read_json(run_dir / "metrics.json", cure=CURE))
     tables = TrainedTables.load(folder_of_model)
     graph = InteractionGraph.load(folder_of_model / "graph" / "graph.npz")
     users = np.repeat(np.arange(graph.num_users), graph.user_degree)

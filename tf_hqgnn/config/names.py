@@ -70,7 +70,7 @@ def resolve(
     Args:
       config: the name of a preset, the path of a file, or a `Config`.
       changed: by `section.key`, settings in place of those of `config`.
-      unless_given: likewise, of `data.split`: where neither of the two says anything.
+      unless_given: by `section.key`, settings where neither of the two says anything.
       also: names that messages may mean besides those of settings.
 
     Raises:
@@ -86,9 +86,23 @@ def resolve(
         config = Config.load(find_config(os.fspath(config)))
     if not isinstance(config, Config):
         raise InputError(f"config: expected a preset, the path of a file or a Config, got {config!r}")
-    given = {f"data.split.{name}" for name in config.data.split.model_fields_set}
-    values = {name: value for name, value in unless_given.items() if name not in given}
+    values = {name: value for name, value in unless_given.items() if not is_given(config, name)}
     return config.with_values(values | {name: _plain(value) for name, value in changed.items()}, "Recommender")
+
+
+def is_given(config: Config, name: str) -> bool:
+    """Whether a setting, named `section.key`, was given, and isn't there by default.
+
+    Example:
+      >>> config = Config.from_yaml("training: {refit: false}")
+      >>> is_given(config, "training.refit"), is_given(config, "training.max_epochs")
+      (True, False)
+    """
+    *sections, key = name.split(".")
+    section: Section = config
+    for one in sections:
+        section = getattr(section, one)
+    return key in section.model_fields_set
 
 
 def _plain(value: Any) -> Any:

@@ -30,9 +30,12 @@ _FITTED = ("config_", "data_report_", "metrics_", "added_items_")
 class Recommender(LocalQueries):
     """Learns from a log of who took what, and recommends.
 
-    Everything in the log is learnt from and never comes back in answers, unless the settings hold a part of it out
-    (`data.split.valid`, `data.split.test`, which are 0 here where nothing is said). Ids come back in the type they came
-    in. What users and items are known by is text inside: `7` and `"7"` are one id.
+    Everything in the log is learnt from and never comes back in answers. Where the settings hold a part of it out
+    (`data.split.valid`, `data.split.test`, which are 0 here where nothing is said), that part chooses epochs and
+    propagation first, `metrics_` are measured on it, and what answers is trained once more on the whole log
+    (`training.refit`, which is `all` here where nothing is said).
+
+    Ids come back in the type they came in. What users and items are known by is text inside: `7` and `"7"` are one id.
 
     Args:
       config: the name of a preset such as `spectral`, the path of a file of settings, or a `Config`.
@@ -79,7 +82,8 @@ class Recommender(LocalQueries):
           log: a DataFrame of pandas or polars, or an Arrow table, with `user_id`, `item_id` and maybe `timestamp`,
             `rating`, `weight`, `event`; a scipy sparse matrix, whose row and column numbers are the ids; or the path of
             a log.
-          valid: another log, by which epochs and propagation are chosen; users and items may be new in it.
+          valid: another log, by which epochs and propagation are chosen before it is learnt from, too; users and items
+            may be new in it. `training.refit=False` keeps it from being learnt.
           items: a table or a path: `item_id` and any of `title`, `category`, `available`.
           users: a table or a path with `user_id`. It is checked; no model learns from its other columns yet.
           columns: what columns are called in the tables and files, as `{"user_id": "userId"}`; these names come before
@@ -274,10 +278,10 @@ class Recommender(LocalQueries):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _resolved(self) -> Config:
-        """All settings; all of the log is learnt from where none of them asks for something else."""
+        """All settings; what is served learns from all of the log where none of them asks for something else."""
         from tf_hqgnn.config.names import resolve
 
-        unless_given = {"data.split.valid": 0.0, "data.split.test": 0.0}
+        unless_given = {"data.split.valid": 0.0, "data.split.test": 0.0, "training.refit": "all"}
         return resolve(self.config, self._settings, unless_given, ("config", "verbose"))
 
     def _train(self, dataset: SplitDataset, log: LogInput, config: Config, **options: Any) -> Recommender:

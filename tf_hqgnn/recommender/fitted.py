@@ -56,9 +56,9 @@ class FittedModel:
         self.packed = packed
         with packed.unpacked() as folder:
             self.run = RunDirectory.load(folder)
+            self.bundle = ServingBundle.from_run(self.run)
             added = sorted(folder.glob(f"{_ADDED}/*/"), key=lambda path: int(path.name))
             self.additions = [(read_interactions(one / "pairs.parquet"), _items_beside(one)) for one in added]
-        self.bundle = ServingBundle.from_run(self.run)
         self.form = _form(packed, self.run.dataset)
         self._module: ServingModule | None = None
         self._functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {}
@@ -80,7 +80,16 @@ class FittedModel:
         return self._module
 
     def predict(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs of a signature, strings as objects of bytes."""
+        """The outputs of a signature, strings as objects of bytes.
+
+        Raises:
+          InputError: The model doesn't have it.
+        """
+        if signature not in self.module.signatures():
+            raise InputError(
+                f"{signature}: this model has learnt nothing from features of users; fit it with users= and their "
+                "features"
+            )
         if signature not in self._functions:
             # Called as such a function, TensorFlow warns of every model after the fourth in a process.
             self._functions[signature] = getattr(self.module, signature).get_concrete_function()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.config.text import parse_settings
@@ -21,13 +23,14 @@ _MODEL = ("embeddings.npz", "tables.npz", "features.npz", "graph/", "codes/")
 _READ = ("metrics.json", "data/", *_MODEL, *(f"{REFIT}/{name}" for name in _MODEL))
 
 
-def served_folder(run_dir: Path) -> Path:
+def served_folder(run_dir: Path, metrics: Mapping[str, Any]) -> Path:
     """The folder in a run of the model that is served: that of its refit on the whole log, if it passed its guard.
 
-    Raises:
-      InputError: The run's metrics can't be read.
+    Args:
+      run_dir: the run.
+      metrics: what its `metrics.json` holds.
     """
-    refit = read_json(run_dir / "metrics.json", cure=CURE).get("refit")
+    refit = metrics.get("refit")
     return run_dir / REFIT if refit and refit["served"] else run_dir
 
 

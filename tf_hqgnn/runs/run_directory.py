@@ -82,7 +82,7 @@ class RunDirectory:
         Raises:
           InputError: A file is damaged.
         """
-        folder = self.path if self.is_refitted else served_folder(self.path)
+        folder = self.path if self.is_refitted else served_folder(self.path, self.metrics)
         if folder == self.path:
             return self
         dataset = self.dataset
