@@ -48,6 +48,12 @@ class LossConfig(Section):
     name: Annotated[str, registered(LOSSES)] = "softmax"
     weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
 
+    dislike_weight: float = Field(
+        1.0,
+        ge=0,
+        description="The weight of the part that pushes disliked items (data.negative_rating) below taken ones.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _check_settings(cls, values: Any) -> Any:

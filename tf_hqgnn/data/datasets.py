@@ -14,6 +14,7 @@ from tf_hqgnn.types import Int64Array, IntArray, Interactions
 # Draws of a negative before one that the user has interacted with is let through: at most
 # (share of the catalogue that a user has seen) ** 4 of the negatives are false.
 _NEGATIVE_DRAWS = 4
+_DISLIKE_SEED = 0x5EED
 
 # Of a table of all users and items. Where it is that small, looking pairs up is faster than going through histories,
 # which are long in a log of few items.
@@ -33,6 +34,7 @@ def training_batches(
     first_epoch: int = 0,
     num_negatives: int = 0,
     seen: CSR | None = None,
+    disliked: CSR | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled batches; epoch after epoch from `first_epoch` on, each in an order of its own.
 
@@ -46,10 +48,13 @@ def training_batches(
       first_epoch: 0 for a new run.
       num_negatives: uniform negatives per pair that the user has not interacted with; 0 for none.
       seen: the CSR `(indptr, indices)` of each user's items, for `is_positive`; None leaves that out.
+      disliked: the CSR of what each user disliked, for `disliked_index`; None leaves that out.
 
     Returns:
       A dataset of {"user_index": int32 [B], "item_index": int32 [B]}, with "negative_index": int32 [B, num_negatives]
-      and "is_positive": bool [B, B], whether the user of a row has seen the item of a column.
+      and "is_positive": bool [B, B], whether the user of a row has seen the item of a column; where the interactions
+      differ in weight, "weight": float32 [B], of mean 1 over all; and "disliked_index": int32 [B], an item that the
+      user disliked, drawn at random, -1 where there is none.
 
     Raises:
       ValueError: There are fewer than two interactions.
@@ -59,6 +64,9 @@ def training_batches(
     batch_size = min(batch_size, len(train))
     steps = steps_per_epoch(len(train), batch_size)
     users, items = tf.constant(train.user_index), tf.constant(train.item_index)
+    relative = train.relative_weight()
+    weights = None if relative is None else tf.constant(relative)
+    dislikes = None if disliked is None else (tf.constant(disliked[0]), tf.constant(disliked[1]))
     sorted_pairs = tf.constant(_sorted_pairs(train, num_items)) if num_negatives else None
     is_positive = None if seen is None else _is_positive(seen, num_items)
     # For a hundred million interactions an order is 400 MB in int32; the positions are int64 only where they must be.
@@ -88,6 +96,10 @@ def training_batches(
             )
         if is_positive is not None:
             features["is_positive"] = is_positive(user_index, item_index)
+        if weights is not None:
+            features["weight"] = tf.gather(weights, rows)
+        if dislikes is not None:
+            features["disliked_index"] = _sample_disliked(user_index, *dislikes, seed, number)
         return features
 
     epochs = tf.data.Dataset.counter(first_epoch)
@@ -137,6 +149,19 @@ def _positives(
     is_positive = tf.scatter_nd(places[:, tf.newaxis], tf.ones_like(places, tf.bool), [tf.size(items) * size])
     repeated = tf.gather(tf.reshape(is_positive, [-1, size]), tf.searchsorted(items, item_index))
     return tf.transpose(tf.ensure_shape(repeated, [size, size]))
+
+
+def _sample_disliked(
+    user_index: tf.Tensor, indptr: tf.Tensor, indices: tf.Tensor, seed: int, number: tf.Tensor
+) -> tf.Tensor:
+    """int32 [B], one of the items that each user disliked; -1 where there is none."""
+    start = tf.gather(indptr, user_index)
+    count = tf.gather(indptr, user_index + 1) - start
+    # Numbers of its own: the negatives of this batch are drawn by the seed itself.
+    drawn = tf.random.stateless_uniform(tf.shape(user_index), [seed ^ _DISLIKE_SEED, number], dtype=tf.float64)
+    place = start + tf.cast(drawn * tf.cast(count, tf.float64), start.dtype)
+    item = tf.gather(indices, tf.minimum(place, tf.size(indices, start.dtype) - 1))
+    return tf.where(count > 0, item, -1)
 
 
 def _sample_negatives(

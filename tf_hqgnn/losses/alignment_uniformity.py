@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from tf_hqgnn.losses.loss import LOSSES, BatchContext, Loss
+from tf_hqgnn.losses.loss import LOSSES, BatchContext, Loss, WeightedBatchContext
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def uniformity(x: tf.Tensor) -> tf.Tensor:
+def uniformity(x: tf.Tensor, weight: tf.Tensor | None = None) -> tf.Tensor:
     """`log mean_{a<b} exp(-2 |x_a - x_b|^2)` over the rows of a batch: low when they spread over the sphere.
 
     Args:
       x: float32 [B, d] with rows of unit length, B >= 2.
+      weight: float32 [B], which makes the mean one over a and b with the weights w_a w_b; None for 1.
 
     Returns:
       float32 [].
@@ -34,6 +35,10 @@ def uniformity(x: tf.Tensor) -> tf.Tensor:
     similarity = tf.matmul(x, x, transpose_b=True)
     # |a - b|^2 = 2 - 2 a.b on the sphere; a pair with itself is not a pair.
     kernel = tf.linalg.set_diag(tf.exp(4.0 * similarity - 4.0), tf.zeros_like(similarity[:, 0]))
+    if weight is not None:
+        both = weight[:, tf.newaxis] * weight[tf.newaxis, :]
+        total = tf.square(tf.reduce_sum(weight)) - tf.reduce_sum(tf.square(weight))
+        return tf.math.log(tf.reduce_sum(kernel * both) / total)
     size = tf.cast(tf.shape(x)[0], x.dtype)
     return tf.math.log(tf.reduce_sum(kernel) / (size * (size - 1.0)))
 
@@ -61,14 +66,16 @@ class AlignmentUniformity(Loss):
         users: tf.Tensor,
         items: tf.Tensor,
         negatives: tf.Tensor | None = None,
-        context: BatchContext | None = None,
+        context: BatchContext | WeightedBatchContext | None = None,
     ) -> tf.Tensor:
-        """See `Loss`; reads neither negatives nor context."""
+        """See `Loss`; reads no negatives, and of the context the weights alone."""
         import tensorflow as tf
 
         users, items = tf.math.l2_normalize(users, axis=1), tf.math.l2_normalize(items, axis=1)
-        alignment = tf.reduce_mean(tf.reduce_sum(tf.math.squared_difference(users, items), axis=1))
-        return alignment + self.gamma * (uniformity(users) + uniformity(items)) / 2.0
+        distances = tf.reduce_sum(tf.math.squared_difference(users, items), axis=1)
+        weight = None if context is None else context.weight
+        alignment = tf.reduce_mean(distances if weight is None else distances * weight)
+        return alignment + self.gamma * (uniformity(users, weight) + uniformity(items, weight)) / 2.0
 
     def default_ranges(self) -> dict[str, Mapping[str, Any]]:
         """See `Loss`."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from tf_hqgnn.losses.loss import LOSSES, BatchContext, Loss
+from tf_hqgnn.losses.loss import LOSSES, BatchContext, Loss, WeightedBatchContext
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @LOSSES.register("bpr")
 class BPR(Loss):
-    """`-mean log sigmoid(u.i - u.j)` over every negative j of every pair.
+    """`-mean log sigmoid(u.i - u.j)` over every negative j of every pair, times the pair's weight where it has one.
 
     Args:
       num_negatives: n, uniform negatives per pair.
@@ -38,16 +38,17 @@ class BPR(Loss):
         users: tf.Tensor,
         items: tf.Tensor,
         negatives: tf.Tensor | None,
-        context: BatchContext | None = None,
+        context: BatchContext | WeightedBatchContext | None = None,
     ) -> tf.Tensor:
-        """See `Loss`; reads no context."""
+        """See `Loss`; of the context it reads the weights alone."""
         import tensorflow as tf
 
         if negatives is None:
             raise ValueError("the bpr loss needs negative rows [B, n, d], got None")
         positive = tf.reduce_sum(users * items, axis=1, keepdims=True)
         negative = tf.einsum("bd,bnd->bn", users, negatives)
-        return tf.reduce_mean(tf.math.softplus(negative - positive))
+        terms = tf.math.softplus(negative - positive)
+        return tf.reduce_mean(terms if context is None else terms * context.weight[:, tf.newaxis])
 
     @property
     def negatives_per_pair(self) -> int:
@@ -55,7 +56,7 @@ class BPR(Loss):
         return self.num_negatives
 
     def hessian_traces(
-        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None
+        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None, weight: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The trace of the Hessian, exact: the part of the user rows, and that of the item rows.
 
@@ -70,6 +71,7 @@ class BPR(Loss):
           users: float32 [B, d], the quantized rows that were scored.
           items: float32 [B, d].
           negatives: float32 [B, n, d].
+          weight: float32 [B], by which the terms of each pair are multiplied; None for 1.
 
         Returns:
           float32 [] and [], >= 0; 0 for no triples.
@@ -92,6 +94,8 @@ class BPR(Loss):
         differences = items[:, tf.newaxis, :] - negatives
         s = tf.sigmoid(tf.einsum("bd,bmd->bm", users, differences))
         curvature = s * (1.0 - s)
+        if weight is not None:
+            curvature *= weight[:, tf.newaxis]
         per_user = curvature * tf.reduce_sum(tf.square(differences), axis=2)
         per_item = curvature * 2.0 * tf.reduce_sum(tf.square(users), axis=1, keepdims=True)
         num_triples = tf.cast(tf.size(curvature), users.dtype)

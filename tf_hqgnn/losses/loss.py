@@ -26,6 +26,9 @@ class BatchContext(NamedTuple):
       log_popularity: float32 [B], log of each item's share of the training interactions.
       weight: float32 [B], of each pair, see `Loss.user_weight`.
 
+    Attributes:
+      pair_weight: None: all pairs weigh the same in the log.
+
     >>> import tensorflow as tf
     >>> context = BatchContext(tf.eye(2, dtype=tf.bool), tf.math.log([0.75, 0.25]), tf.ones(2))
     >>> context.is_positive.numpy().tolist()
@@ -35,6 +38,27 @@ class BatchContext(NamedTuple):
     is_positive: tf.Tensor
     log_popularity: tf.Tensor
     weight: tf.Tensor
+
+    @property
+    def pair_weight(self) -> tf.Tensor | None:
+        """What each pair weighs in the log."""
+        return None
+
+
+class WeightedBatchContext(NamedTuple):
+    """A `BatchContext` of pairs that differ in weight.
+
+    Args:
+      is_positive: as of `BatchContext`.
+      log_popularity: as of `BatchContext`.
+      weight: float32 [B], of each pair: `Loss.user_weight` times `pair_weight`.
+      pair_weight: float32 [B], what each pair weighs in the log; its mean over the log is 1.
+    """
+
+    is_positive: tf.Tensor
+    log_popularity: tf.Tensor
+    weight: tf.Tensor
+    pair_weight: tf.Tensor
 
 
 class Loss(BaseModel, ABC):
@@ -47,7 +71,8 @@ class Loss(BaseModel, ABC):
       name: as in the settings.
       reads_lengths: whether the lengths of the rows matter. A loss that looks at directions alone turns long rows more
         slowly, so its rows start at unit length.
-      needs_context: whether it needs the `BatchContext` of the batch.
+      needs_context: whether it needs the `BatchContext` of every batch. Others get it where pairs have weights, by
+        which a loss multiplies its terms.
       exact_trace: whether it has `hessian_traces`.
 
     Raises:
@@ -70,7 +95,11 @@ class Loss(BaseModel, ABC):
 
     @abstractmethod
     def __call__(
-        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None, context: BatchContext | None
+        self,
+        users: tf.Tensor,
+        items: tf.Tensor,
+        negatives: tf.Tensor | None,
+        context: BatchContext | WeightedBatchContext | None,
     ) -> tf.Tensor:
         """The loss of a batch.
 
@@ -78,7 +107,7 @@ class Loss(BaseModel, ABC):
           users: float32 [B, d].
           items: float32 [B, d], the item that each user took.
           negatives: float32 [B, n, d], n being `negatives_per_pair`; None where that is 0.
-          context: None unless `needs_context`.
+          context: None unless `needs_context`, or pairs have weights.
 
         Returns:
           float32 [].
@@ -86,6 +115,14 @@ class Loss(BaseModel, ABC):
         Raises:
           ValueError: Something is None that the loss needs.
         """
+
+    def scores(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """The scores that the loss compares, float32 [B], of rows float32 [B, d] each."""
+        import tensorflow as tf
+
+        if not self.reads_lengths:
+            users, items = tf.math.l2_normalize(users, axis=-1), tf.math.l2_normalize(items, axis=-1)
+        return tf.reduce_sum(users * items, axis=-1)
 
     @property
     def negatives_per_pair(self) -> int:
@@ -114,7 +151,7 @@ class Loss(BaseModel, ABC):
         return np.ones(len(counts))
 
     def hessian_traces(
-        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None
+        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None, weight: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The exact trace of the loss's Hessian with respect to all user rows, and to all item rows.
 
@@ -122,6 +159,7 @@ class Loss(BaseModel, ABC):
           users: as of a call, likewise the rest.
           items: float32 [B, d].
           negatives: float32 [B, n, d].
+          weight: float32 [B], of each pair; None where all weigh 1.
 
         Returns:
           float32 [] and [].

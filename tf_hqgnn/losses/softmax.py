@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from tf_hqgnn.losses.loss import LOSSES, BatchContext, Loss
+from tf_hqgnn.losses.loss import LOSSES, BatchContext, Loss, WeightedBatchContext
 from tf_hqgnn.types import Float64Array
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Softmax(Loss):
 
     p_c is the item's share of the training interactions (logQ correction): popular items are frequent negatives, and
     aren't pushed down for that alone. With `mask_positives` the sum leaves out other items that the user took as well.
+    Where pairs have weights, w_b is the pair's, too, and a pair is as many negatives of the others as it weighs:
+    exp(l_bc) is multiplied by the weight of pair c.
 
     Args:
       temperature: > 0.
@@ -69,7 +71,11 @@ class Softmax(Loss):
     )
 
     def __call__(
-        self, users: tf.Tensor, items: tf.Tensor, negatives: tf.Tensor | None, context: BatchContext | None
+        self,
+        users: tf.Tensor,
+        items: tf.Tensor,
+        negatives: tf.Tensor | None,
+        context: BatchContext | WeightedBatchContext | None,
     ) -> tf.Tensor:
         """See `Loss`; reads no negatives."""
         import tensorflow as tf
@@ -82,12 +88,20 @@ class Softmax(Loss):
             logits -= self.popularity_correction * context.log_popularity[tf.newaxis, :]
         itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
         own = tf.linalg.diag_part(logits)
+        if context.pair_weight is not None:
+            # A pair that weighs as much as several is as many negatives of the other users.
+            logits += tf.math.log(context.pair_weight)[tf.newaxis, :]
+            logits = tf.linalg.set_diag(logits, own)
         is_left_out = context.is_positive & ~itself
         if self.negative_weight is None:
             pushed = tf.reduce_logsumexp(tf.where(is_left_out, _NEVER, logits), axis=1)
         else:
             pushed = self.negative_weight * _log_sum_of_kept(logits, ~(is_left_out | itself))
         return tf.reduce_mean(context.weight * (pushed - own))
+
+    def scores(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """See `Loss`."""
+        return super().scores(users, items) / self.temperature
 
     @property
     def needs_positives(self) -> bool:

@@ -21,8 +21,8 @@ def as_features(data: Any) -> Features:
 
     Args:
       data: `(user_index, item_index)`, integers [B] or [B, 1]; or a dict with these keys, which may have
-        "negative_index" [B, n] and "is_positive" [B, B], too. Keras hands a dict on as it is, or as the first of a
-        tuple.
+        "negative_index" [B, n], "is_positive" [B, B], "weight" float32 [B] and "disliked_index" [B], too. Keras
+        hands a dict on as it is, or as the first of a tuple.
 
     Returns:
       A dict of int32 [B], and what else there was.
@@ -45,7 +45,7 @@ def as_features(data: Any) -> Features:
     elif isinstance(data, (tuple, list)) and len(data) == 2:
         features = {"user_index": data[0], "item_index": data[1]}
     elif isinstance(data, (tuple, list)) and len(data) == 3:
-        raise ValueError(f"pairs have no sample weights here: {_EXPECTED}, got three parts")
+        raise ValueError(f"pairs have no sample weights here: {_EXPECTED} and maybe weight, got three parts")
     else:
         raise ValueError(f"{_EXPECTED}, got {type(data).__name__}")
     return features | {name: as_rows(name, features[name]) for name in ("user_index", "item_index")}
@@ -91,10 +91,16 @@ def with_wishes(
 
 
 def wanted_items(features: Features) -> tf.Tensor:
-    """int32 [B, 1 + n], the item of each pair and its negatives, if there are any."""
+    """int32 [B, 1 + n], the item of each pair and its negatives, if there are any; a disliked item is the last.
+
+    Where a user dislikes nothing, the pair's own item is in that place.
+    """
     parts = [features["item_index"][:, tf.newaxis]]
     if "negative_index" in features:
         parts.append(features["negative_index"])
+    if "disliked_index" in features:
+        disliked = features["disliked_index"]
+        parts.append(tf.where(disliked < 0, features["item_index"], disliked)[:, tf.newaxis])
     return tf.concat(parts, axis=1)
 
 

@@ -25,6 +25,8 @@ def refresh_deltas(model: HQGNN, features: Features, config: QuantizationConfig)
       features: A batch as `fit` gets it.
       config: How the trace is found: `exact` (of a loss with `exact_trace`) or `hutchinson`.
     """
+    # What is disliked is no part of the curvature.
+    features = {name: values for name, values in features.items() if name != "disliked_index"}
     context, wanted = model.batch_context(features), wanted_items(features)
     # Rows left over beside the distinct ones are touched by no loss, and count for nothing.
     touched_users, user_place, _ = unique_rows(features["user_index"])
@@ -45,7 +47,8 @@ def refresh_deltas(model: HQGNN, features: Features, config: QuantizationConfig)
         value = loss(coded_users, coded_items)
     gradients = tape.gradient(value, [coded_users, coded_items])
     if config.trace == "exact":
-        traces = model.batch_loss.hessian_traces(*batch_rows(coded_users, coded_items))
+        weight = [features["weight"]] if "weight" in features else []
+        traces = model.batch_loss.hessian_traces(*batch_rows(coded_users, coded_items), *weight)
     else:
         step = model.optimizer.iterations if model.optimizer is not None else 0
         losses = (lambda x: loss(x, coded_items), lambda x: loss(coded_users, x))

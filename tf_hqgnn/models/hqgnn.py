@@ -13,7 +13,7 @@ from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.graph_ode import GraphODE
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
-from tf_hqgnn.losses.loss import BatchContext, Loss, make_loss
+from tf_hqgnn.losses.loss import BatchContext, Loss, WeightedBatchContext, make_loss
 from tf_hqgnn.losses.softmax import Softmax
 from tf_hqgnn.models.batches import Features, as_features, wanted_items, with_wishes
 from tf_hqgnn.models.delta_refresh import refresh_deltas
@@ -43,6 +43,8 @@ class HQGNN(RankingModel):
       item_quantizer: likewise the items.
       weight_decay: times half the mean squared norm of the tables' rows of the batch, which is added to the loss: of
         the tables' rows, not of what encoder and quantizers make of them.
+      dislike_weight: times the part of the loss that pushes what a user disliked below what it took, in batches that
+        have a `disliked_index`.
       seed: of the initial tables.
       jit_compile_loss: whether XLA compiles loss and gradient (the sparse updates around them are never compiled).
       start: float32 [U, d] and [I, d], what the tables hold at first; None draws them (Glorot).
@@ -91,6 +93,7 @@ class HQGNN(RankingModel):
         user_quantizer: LowBitQuantizer | None = None,
         item_quantizer: LowBitQuantizer | None = None,
         weight_decay: float = 0.0,
+        dislike_weight: float = 1.0,
         seed: int = 0,
         jit_compile_loss: bool = True,
         start: tuple[Float32Array, Float32Array] | None = None,
@@ -107,6 +110,7 @@ class HQGNN(RankingModel):
         self.embedding_dim = embedding_dim
         self.batch_loss = loss or Softmax()
         self.weight_decay = weight_decay
+        self.dislike_weight = dislike_weight
         self.seed = seed
         self.jit_compile_loss = jit_compile_loss
         self.encoder = encoder or LookupEncoder()
@@ -116,8 +120,8 @@ class HQGNN(RankingModel):
                 self.encoder.bind(graph)
             if propagation is not None and not propagation.has_graph:
                 propagation.bind(graph)
-            item_count = graph.item_degree if item_count is None else item_count
-            user_count = graph.user_degree if user_count is None else user_count
+            item_count = graph.item_strength if item_count is None else item_count
+            user_count = graph.user_strength if user_count is None else user_count
         if start is None:
             initializers = [tf_keras.initializers.GlorotNormal(seed=seed + offset) for offset in (0, 1)]
         else:
@@ -212,12 +216,17 @@ class HQGNN(RankingModel):
         wanted = wanted_items(features)
         users, items = self.encode(features["user_index"], wanted, training)
         users, items = self.quantize(users, items)
+        dislikes = None
+        if "disliked_index" in features:
+            items, disliked = items[:, :-1], items[:, -1]
+            dislikes = disliked, tf.cast(features["disliked_index"] >= 0, items.dtype)
         negatives = items[:, 1:] if "negative_index" in features else None
         decayed = None
         other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
         if other_rows and self.weight_decay:
             decayed = [tf.gather(self.user_table, features["user_index"]), tf.gather(self.item_table, wanted)]
-        loss = self._compiled_loss_of_rows(users, items[:, 0], negatives, self.batch_context(features), decayed)
+        context = self.batch_context(features)
+        loss = self._compiled_loss_of_rows(users, items[:, 0], negatives, context, decayed, dislikes)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return loss / replicas if training and replicas > 1 else loss
 
@@ -233,11 +242,21 @@ class HQGNN(RankingModel):
         users: tf.Tensor,
         items: tf.Tensor,
         negatives: tf.Tensor | None,
-        context: BatchContext | None,
+        context: BatchContext | WeightedBatchContext | None,
         decayed: list[tf.Tensor] | None,
+        dislikes: tuple[tf.Tensor, tf.Tensor] | None = None,
     ) -> tf.Tensor:
-        """The loss with weight decay on `decayed`: None stands for the rows themselves, an empty list for none."""
+        """The loss with weight decay on `decayed`: None stands for the rows themselves, an empty list for none.
+
+        A disliked item of each pair's user adds `dislike_weight log(1 + exp(s(u, disliked) - s(u, i)))`, s being the
+        scores that the loss compares; `dislikes` are its rows, and 1 where there is one, else 0.
+        """
         value = self.batch_loss(users, items, negatives, context)
+        if dislikes is not None and self.dislike_weight:
+            disliked, has_one = dislikes
+            margin = self.batch_loss.scores(users, disliked) - self.batch_loss.scores(users, items)
+            weight = has_one if context is None else has_one * context.weight
+            value += self.dislike_weight * tf.reduce_mean(weight * tf.math.softplus(margin))
         if self.weight_decay and decayed != []:
             if decayed is None:
                 decayed = [users, items] if negatives is None else [users, items, negatives]
@@ -246,20 +265,24 @@ class HQGNN(RankingModel):
             value += self.weight_decay * half_squares / tf.cast(tf.shape(users)[0], users.dtype)
         return value
 
-    def batch_context(self, features: Features) -> BatchContext | None:
-        """Returns what the loss is told of a batch besides its rows; None if it needs nothing.
+    def batch_context(self, features: Features) -> BatchContext | WeightedBatchContext | None:
+        """Returns what the loss is told of a batch besides its rows; None if it needs nothing and no pair has a weight.
 
         Args:
           features: of the batch, as `call` gets them; `is_positive` is taken as it is where it is there.
         """
-        if not self.batch_loss.needs_context:
+        pair_weight = features.get("weight")
+        if not self.batch_loss.needs_context and pair_weight is None:
             return None
         item_index = features["item_index"]
         is_positive = features.get("is_positive")
         if is_positive is None:
             is_positive = tf.equal(item_index[:, tf.newaxis], item_index[tf.newaxis, :])
         weight = tf.gather(self.user_weight, features["user_index"])
-        return BatchContext(is_positive, tf.gather(self.log_popularity, item_index), weight)
+        log_popularity = tf.gather(self.log_popularity, item_index)
+        if pair_weight is None:
+            return BatchContext(is_positive, log_popularity, weight)
+        return WeightedBatchContext(is_positive, log_popularity, weight * pair_weight, pair_weight)
 
     # Nothing here is Python control flow over tensors; converting it would take longer than an epoch of a small log.
     @tf.autograph.experimental.do_not_convert
@@ -321,6 +344,7 @@ class HQGNN(RankingModel):
             "user_quantizer": _serialized(self.user_quantizer),
             "item_quantizer": _serialized(self.item_quantizer),
             "weight_decay": self.weight_decay,
+            "dislike_weight": self.dislike_weight,
             "seed": self.seed,
             "jit_compile_loss": self.jit_compile_loss,
             "graph": self.graph_config(),

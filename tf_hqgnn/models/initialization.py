@@ -40,8 +40,8 @@ def initial_embeddings(
 def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int) -> tuple[Float32Array, Float32Array]:
     """Rows that rank without training: a low-pass filter of the graph, by the truncated SVD of the interactions.
 
-    With `R_n = D_U^-a R D_I^-c ~ P S Q'`, R being 1 for an interaction and D the degrees, the score of a user and an
-    item is theirs in
+    With `R_n = D_U^-a R D_I^-c ~ P S Q'`, R being the weight of an interaction (1 where all count the same) and D the
+    sums of these, the score of a user and an item is theirs in
 
         P S^p Q' D_I^b
 
@@ -74,10 +74,12 @@ def spectral_embeddings(graph: InteractionGraph, config: ModelConfig, seed: int)
     if graph.num_edges * dim > LONG_FACTORISATION:
         log.info("spectral: %d singular vectors of %s interactions", dim, f"{graph.num_edges:,}")
     user_degree, item_degree = (
-        np.maximum(degree, 1).astype(np.float32) for degree in (graph.user_degree, graph.item_degree)
+        np.where(degree > 0, degree, 1).astype(np.float32) for degree in (graph.user_strength, graph.item_strength)
     )
     user_factor, item_factor = user_degree**-config.spectral_user_exponent, item_degree**-config.spectral_item_exponent
     values = np.repeat(user_factor, graph.user_degree) * item_factor[graph.indices]
+    if graph.weight is not None:
+        values *= graph.weight
     matrix = scipy.sparse.csr_matrix((values, graph.indices, graph.indptr), shape)
     left, strength, right = truncated_svd(matrix, dim, config.spectral_iterations, seed)
     # Relative to the first, so that a power neither over- nor underflows.

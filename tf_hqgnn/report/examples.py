@@ -33,7 +33,7 @@ def examples(run: RunDirectory) -> str:
     """The section."""
     users = choose_users(run)
     tables = (run.user_embeddings, run.item_embeddings) if run.coded is None else run.coded.dequantize()
-    top = rank(*tables, users, run.graph.seen(), _TOP, available=run.dataset.available)
+    top = rank(*tables, users, run.graph.masked(), _TOP, available=run.dataset.available)
     valid = run.dataset.valid.to_csr(run.dataset.num_users)
     parts = [
         _user(run, int(user), items[items >= 0], set(select_rows(valid, [user])[1].tolist()), place == len(users) // 2)

@@ -78,18 +78,18 @@ class ValidationSample:
         """int32 [n, K], the best unseen items of each user of the sample; tables of all users and all items."""
         run = self.run
         chunk_size, available = run.config.evaluation.chunk_size, run.dataset.available
-        return rank(users, items, self.users, run.graph.seen(), K, chunk_size, available)
+        return rank(users, items, self.users, run.graph.masked(), K, chunk_size, available)
 
     def rank_popular(self) -> Int32Array:
         """int32 [n, K], the most popular unseen items."""
-        popularity = self.run.graph.item_degree.astype(np.float32)[:, None]
+        popularity = self.run.graph.item_strength.astype(np.float32)[:, None]
         return self.rank(np.ones((self.run.dataset.num_users, 1), np.float32), popularity)
 
     def ndcg(self, top: IntArray, rows: IntArray | None = None) -> float:
         """Mean NDCG@K of a ranking `top` [n, K], over the users at `rows`, or over all."""
         rows = np.arange(len(self.users)) if rows is None else rows
         relevant = select_rows(self.targets, rows)
-        popularity = self.run.graph.item_degree
+        popularity = self.run.graph.item_strength
         values = ranking_metrics(top[rows], relevant, [K], len(popularity), popularity).values
         return values[f"ndcg@{K}"]
 

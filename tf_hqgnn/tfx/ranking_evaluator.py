@@ -28,7 +28,7 @@ from tf_hqgnn.tfx.saved_model_ranking import load_recommend, overlap, rank_items
 from tf_hqgnn.tfx.slices import make_slices, slice_overlap
 from tf_hqgnn.tfx.thresholds import ANN_RECALL, Thresholds, Verdict, judge, lift
 from tf_hqgnn.tfx.trainer import run_path
-from tf_hqgnn.types import Array, IntArray, concatenate
+from tf_hqgnn.types import IntArray
 
 METRICS_FILE = "metrics.json"
 # The version of the model that was the last one pushed when the verdict was made, or null.
@@ -118,7 +118,7 @@ def evaluate_models(
       `num_users`, `metrics`, `ann_metrics`, `popularity`, `ann_recall@20`, `lift`, `data_fingerprint`, `slices` and,
       with a pointer, `comparison`, ready for JSON. Without a user who has test items the metrics are empty.
     """
-    dataset, popularity = run.dataset, run.graph.item_degree
+    dataset, popularity, degree = run.dataset, run.graph.item_strength, run.graph.item_degree
     # The SavedModels leave out by themselves what isn't available; so must targets and popularity.
     relevant_indptr, relevant = in_stock(dataset.test, dataset.available).to_csr(dataset.num_users)
     users = np.flatnonzero(np.diff(relevant_indptr))
@@ -135,7 +135,7 @@ def evaluate_models(
         tops.append(rank_items(recommend, dataset.user_ids[users], excluded, dataset.item_ids, max(ks), chunk_size))
         del loaded
     exact, approximate = (ranking_metrics(top, targets, ks, dataset.num_items, popularity) for top in tops)
-    seen = concatenate(dataset.train, dataset.valid).to_csr(dataset.num_users)
+    seen = dataset.masked(dataset.train, dataset.valid)
     baseline = evaluate_popularity(dataset.test, seen, popularity, ks, chunk_size, dataset.available)
     over_popularity = lift(exact.values, baseline.values)
     rankings = Rankings(users, targets, tops[0])
@@ -149,27 +149,27 @@ def evaluate_models(
         # JSON has no infinity.
         "lift": over_popularity if math.isfinite(over_popularity) else None,
         "data_fingerprint": fingerprint,
-        "slices": _slices(dataset, popularity, rankings, tops[1], limits),
+        "slices": _slices(dataset, degree, rankings, tops[1], limits),
     }
     if pointer is not None:
         compared, note = rank_baseline(pointer, dataset, exact_dir, rankings, chunk_size)
         tolerances = limits.max_drop, limits.max_slice_drop
-        parts = [] if compared is None else differences(compared, dataset, popularity, *tolerances)
+        parts = [] if compared is None else differences(compared, dataset, degree, *tolerances)
         figures["comparison"] = {"note": note, "slices": [asdict(part) for part in parts]}
     return figures
 
 
 def _slices(
-    dataset: SplitDataset, popularity: Array, rankings: Rankings, approximate: IntArray, limits: Thresholds
+    dataset: SplitDataset, item_degree: IntArray, rankings: Rankings, approximate: IntArray, limits: Thresholds
 ) -> list[dict[str, Any]]:
     """Every slice of the candidate: users, NDCG@20, Recall@20, and what ScaNN finds; whether that is enough to judge.
 
     As `differences` without a baseline, in the same order, that of all users left out.
     """
     degree = np.bincount(dataset.train.user_index, minlength=dataset.num_users)[rankings.users]
-    alone = differences(rankings, dataset, popularity, 0.0, 0.0)[1:]
+    alone = differences(rankings, dataset, item_degree, 0.0, 0.0)[1:]
     records = []
-    for part, found in zip(make_slices(degree, popularity), alone):
+    for part, found in zip(make_slices(degree, item_degree), alone):
         shares = slice_overlap(rankings.candidate, approximate, part, _ANN_K)
         shares = shares[np.isfinite(shares)]
         records.append(

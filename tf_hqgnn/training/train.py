@@ -154,7 +154,7 @@ def _train(
     starts: tuple[WarmStart | None, WarmStart | None],
 ) -> TrainResult:
     """All of a training but its last step: the run directory gets its name from the caller."""
-    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items, dataset.disliked)
     judge = Judge.of(dataset, graph, config.evaluation).sample(config.evaluation.validation_users, config.seed)
     start, refit_start = starts
     model = make(dataset.train, graph, config, judge, partial, strategy, start=start, dataset=dataset)
@@ -177,7 +177,7 @@ def _train(
     everything = refit_interactions(dataset, config)
     if everything is None:
         return result
-    graph = InteractionGraph.from_interactions(everything, dataset.num_users, dataset.num_items)
+    graph = InteractionGraph.from_interactions(everything, dataset.num_users, dataset.num_items, dataset.disliked)
     log.info("refit: %d epochs on %d interactions", result.best_epoch, len(everything))
     folder = partial / REFIT
     folder.mkdir(exist_ok=True)
@@ -219,7 +219,7 @@ def _assist(
     for train, start in zip((dataset.train, refit_interactions(dataset, config)), starts):
         if train is None:
             return
-        graph = InteractionGraph.from_interactions(train, dataset.num_users, dataset.num_items)
+        graph = InteractionGraph.from_interactions(train, dataset.num_users, dataset.num_items, dataset.disliked)
         model, training = start_model(graph, config, strategy, partial, epochs, start)
         with suppress(DivergenceError) if epochs is not None and config.training.refit == "all" else nullcontext():
             epochs = fit(model, train, graph, training, config.seed, dict, partial).best_epoch
