@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 
 # A logit that adds nothing to a sum of exponentials, and has no gradient that isn't a number.
 _NEVER = -1e9
+
+
+class Coefficients(NamedTuple):
+    """Numbers of the softmax loss, or scalar tensors.
+
+    Args:
+      temperature: As of `Softmax`, likewise the correction.
+      popularity_correction: 0 for none.
+      negative_weight: Of the negatives' part.
+      counts_itself: Whether a pair's own item is in the sum.
+    """
+
+    temperature: float | tf.Tensor
+    popularity_correction: float | tf.Tensor
+    negative_weight: float | tf.Tensor
+    counts_itself: bool | tf.Tensor
 
 
 @LOSSES.register("softmax")
@@ -83,21 +99,25 @@ class Softmax(Loss):
         if context is None:
             raise ValueError("the softmax loss needs the BatchContext of the batch, got None")
         users, items = tf.math.l2_normalize(users, axis=1), tf.math.l2_normalize(items, axis=1)
-        logits = tf.matmul(users, items, transpose_b=True) / self.temperature
-        if self.popularity_correction:
-            logits -= self.popularity_correction * context.log_popularity[tf.newaxis, :]
-        itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
+        coefficients = self.coefficients()
+        logits = tf.matmul(users, items, transpose_b=True) / coefficients.temperature
+        logits -= coefficients.popularity_correction * context.log_popularity[tf.newaxis, :]
         own = tf.linalg.diag_part(logits)
         if context.pair_weight is not None:
             # A pair that weighs as much as several is as many negatives of the other users.
             logits += tf.math.log(context.pair_weight)[tf.newaxis, :]
             logits = tf.linalg.set_diag(logits, own)
-        is_left_out = context.is_positive & ~itself
-        if self.negative_weight is None:
-            pushed = tf.reduce_logsumexp(tf.where(is_left_out, _NEVER, logits), axis=1)
-        else:
-            pushed = self.negative_weight * _log_sum_of_kept(logits, ~(is_left_out | itself))
+        itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
+        kept = tf.where(itself, coefficients.counts_itself, ~context.is_positive)
+        pushed = coefficients.negative_weight * _log_sum_of_kept(logits, kept)
         return tf.reduce_mean(context.weight * (pushed - own))
+
+    def coefficients(self) -> Coefficients:
+        """What the formula is computed with; a subclass may have tensors that change from step to step."""
+        ratio = self.negative_weight
+        return Coefficients(
+            self.temperature, self.popularity_correction, 1.0 if ratio is None else ratio, ratio is None
+        )
 
     def scores(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """See `Loss`."""
