@@ -60,7 +60,7 @@ def log_of(bundle):
 
 def test_new_rows_are_a_hop_and_the_map_of_least_squares(bundle):
     extended, counts = extend(bundle, table(log_of(bundle)))
-    assert counts == {"num_added": 2, "num_skipped": 1, "num_updated": 1, "num_unknown_users": 1}
+    assert counts == {"num_added": 2, "num_by_features": 0, "num_skipped": 1, "num_updated": 1, "num_unknown_users": 1}
     assert extended.item_ids[-2:].tolist() == ["new film", "né"]
     assert np.isnan(extended.item_popularity).sum() == 0
     gained = extended.item_popularity - np.append(bundle.item_popularity, [0, 0])

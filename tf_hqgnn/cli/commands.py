@@ -179,20 +179,30 @@ def export(
 @app.command("add-items")
 def add_items(
     export: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `export` wrote.")],
-    interactions: Annotated[Path, typer.Option(metavar="FILE", help="A log with the first interactions of new items.")],
-    items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="Their categories and availability.")] = None,
+    interactions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A log with the first interactions of new items.")
+    ] = None,
+    items: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[,FILE]",
+            help="Their categories, availability and features. With features no interaction is needed.",
+        ),
+    ] = None,
 ) -> None:
     """Add new items to an exported model without training, as a new version.
 
     A model is a program: add items only to one that you trust.
     """
+    if interactions is None and items is None:
+        raise InputError("nothing to add: pass --interactions FILE, or --items FILE with features, or both")
     from tf_hqgnn.export.new_items import add_items
 
     added = add_items(export, interactions, items)
     print(
-        f"version {added.version} in {export}: {added.num_added:,} items added, {added.num_updated:,} known ones "
-        f"updated; {added.num_skipped:,} new items skipped (no interaction of a known user), "
-        f"{added.num_unknown_users:,} unknown users ignored"
+        f"version {added.version} in {export}: {added.num_added:,} items added ({added.num_by_features:,} by features "
+        f"alone), {added.num_updated:,} known ones updated; {added.num_skipped:,} new items skipped (no interaction of "
+        f"a known user), {added.num_unknown_users:,} unknown users ignored"
     )
 
 

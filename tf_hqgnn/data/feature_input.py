@@ -18,7 +18,7 @@ from tf_hqgnn.types import InputError
 
 Holds = Literal["items", "users"]
 # The names that a setting gives, or every column that isn't there for something else.
-Names = tuple[str, ...] | Literal["auto"]
+Names = tuple[str, ...] | Literal["auto", "all"]
 _IDS = {"items": "item_id", "users": "user_id"}
 _PATHS = {"items": "data.items_path", "users": "data.users_path"}
 _SETTINGS = {"items": "data.item_features", "users": "data.user_features"}
@@ -34,7 +34,7 @@ def read_features(
         more than one has, the first counts.
       holds: `items` or `users`.
       names: of columns, with the kind behind a colon where the values shouldn't decide it (`title:text`); `auto` takes
-        every column but the ids, `title`, `category` and `available`.
+        every column but the ids, `title`, `category` and `available`; `all` takes these three, too.
       columns: what the column of ids is called in tables in memory, as `{"user_id": "userId"}`.
 
     Returns:
@@ -51,13 +51,14 @@ def read_features(
     """
     if not names:
         return None
-    kinds = {} if names == "auto" else dict(map(_split_kind, names))
+    kinds = {} if names in ("auto", "all") else dict(map(_split_kind, names))
     found: list[str] = []
 
     def pick(header: Sequence[str]) -> list[str]:
-        others = [name for name in header if name not in (*ITEM_COLUMNS, "user_id", "")]
+        others = [name for name in header if name not in (*(ITEM_COLUMNS if names != "all" else ()), "user_id", "")]
+        others = [name for name in others if name != _IDS[holds]]
         found.extend(others)
-        chosen = others if names == "auto" else [name for name in kinds if name in header]
+        chosen = others if names in ("auto", "all") else [name for name in kinds if name in header]
         for name in chosen:
             if "=" in name:
                 raise InputError(f"{_SETTINGS[holds]}: a column of features can't have = in its name, as {name!r} has")

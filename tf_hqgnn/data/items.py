@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tf_hqgnn.data.attribute_rows import Attributes, Part, checked_rows, file_parts, table_part
 from tf_hqgnn.data.chunks import ITEM_COLUMNS
+from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.input_file import paths_of
 from tf_hqgnn.data.timestamps import NUMBER
 from tf_hqgnn.types import BoolArray, InputError, Int64Array, ObjectArray
@@ -32,12 +33,14 @@ class ItemCatalogue:
       title: object [n] of str, "" where an item has none; None where the file has no such column.
       category: object [n] of str, likewise.
       available: bool [n], likewise.
+      features: of any items; None where the file's features aren't asked for.
     """
 
     item_ids: ObjectArray
     title: ObjectArray | None = None
     category: ObjectArray | None = None
     available: BoolArray | None = None
+    features: FeatureTable | None = None
 
     def align(self, item_ids: ObjectArray) -> ItemCatalogue:
         """The catalogue of exactly `item_ids`, in that order; an unknown item has "" and is available.
@@ -52,6 +55,7 @@ class ItemCatalogue:
             None if self.title is None else np.append(self.title, "")[rows],
             None if self.category is None else np.append(self.category, "")[rows],
             None if self.available is None else np.append(self.available, True)[rows],
+            self.features,
         )
 
     def over(self, other: ItemCatalogue) -> ItemCatalogue:
@@ -69,7 +73,11 @@ class ItemCatalogue:
         for name in ("title", "category", "available"):
             one, two = getattr(mine, name), getattr(theirs, name)
             columns.append(one if two is None else two if one is None else np.where(own, one, two))
-        return ItemCatalogue(ids, *columns)
+        features = self.features
+        if other.features is not None:
+            features = other.features if features is None else features.over(other.features)
+        title, category, available = columns
+        return ItemCatalogue(ids, title, category, available, features)
 
 
 def rows_of(ids: ObjectArray, wanted: ObjectArray) -> Int64Array:

@@ -28,6 +28,7 @@ from tf_hqgnn.export.versions import check_free, staged_versions, version_lock
 from tf_hqgnn.export.warmup import warmup_batches, warmup_requests, write_warmup
 from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
 from tf_hqgnn.files.durable import staged_folder
+from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import check_index
 from tf_hqgnn.retrieval.histories import fit_hop_map
@@ -52,6 +53,8 @@ class ServingBundle:
       item_categories: object [N] of str, "" for an item without one; None if none has one.
       item_available: bool [N], False for items that never come back; None if all may.
       hop_map: float32 [d, d], finite: `user_hop_map` as it was fitted before; None fits it when it is asked for.
+      learnt: as `seen`, the items that each user's row was learnt from, which `user_hop_map` is fitted to; None for
+        `seen`.
       features: from which new users and items get a row.
 
     Raises:
@@ -68,6 +71,7 @@ class ServingBundle:
     item_categories: ObjectArray | None = None
     item_available: BoolArray | None = None
     hop_map: Float32Array | None = None
+    learnt: CSR | None = None
     features: FeatureModels = field(default_factory=FeatureModels)
 
     def __post_init__(self) -> None:
@@ -101,11 +105,14 @@ class ServingBundle:
         """What makes a user's row of the rows of its items, float32 [d, d]."""
         if self.hop_map is not None:
             return self.hop_map
-        return fit_hop_map(self.seen_matrix(), as_float32(self.items), as_float32(self.users))
+        return fit_hop_map(self._matrix(self.learnt or self.seen), as_float32(self.items), as_float32(self.users))
 
     def seen_matrix(self) -> scipy.sparse.csr_matrix:
         """float32 [U, N], 1 for every seen item."""
-        indptr, indices = self.seen
+        return self._matrix(self.seen)
+
+    def _matrix(self, csr: CSR) -> scipy.sparse.csr_matrix:
+        indptr, indices = csr
         shape = (len(self.user_ids), len(self.item_ids))
         return scipy.sparse.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape)
 
@@ -132,6 +139,7 @@ def _bundle(run: RunDirectory, seen: tuple[Int64Array, Int32Array]) -> ServingBu
         item_popularity=run.graph.item_strength.astype(np.float32),
         item_categories=run.dataset.categories,
         item_available=run.dataset.available,
+        learnt=run.graph.seen(),
         features=run.features,
     )
 
@@ -274,7 +282,8 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
     options = tf.saved_model.SaveOptions(namespace_whitelist=list(CUSTOM_OPERATIONS))
     tf.saved_model.save(module, str(model_dir), signatures=module.signatures(), options=options)
     batches = warmup_batches(config.jit_compile)
-    requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches)
+    some_features = () if bundle.features.users is None else bundle.features.users.example()
+    requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches, some_features)
     write_warmup(model_dir, name, requests)
     if bundle.features:
         bundle.features.save(model_dir / EXTRA_FILES / FEATURES_FILE)

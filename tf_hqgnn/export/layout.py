@@ -23,6 +23,8 @@ MODEL_NAMES = (EXACT_MODEL, SCANN_MODEL)
 # What a client asks that names no model, or no signature.
 DEFAULT_MODEL = EXACT_MODEL
 DEFAULT_SIGNATURE = "serving_default"
+# Of models that have learnt from features of users.
+FOR_FEATURES = "recommend_for_features"
 
 SAVED_MODEL_FILE = "saved_model.pb"
 VARIABLES = "variables/variables"

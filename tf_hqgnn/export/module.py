@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.export.layout import FOR_FEATURES
+from tf_hqgnn.features.encoder import FeatureRows
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.retrieval.filters import ANY, ItemFilter, SeenItems, block_any, block_listed
 from tf_hqgnn.retrieval.histories import HistoryEncoder
@@ -49,6 +51,7 @@ class ServingModule(tf.Module):
       history: makes queries of histories, over `items`.
       item_filter: which items may come back, and their categories.
       default_k: answers of the signatures without k.
+      features: makes queries of the features of users; without it there is no `recommend_for_features`.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ServingModule(tf.Module):
         history: HistoryEncoder,
         item_filter: ItemFilter,
         default_k: int,
+        features: FeatureRows | None = None,
     ) -> None:
         super().__init__(name="hqgnn")
         self.user_ids = IdTable(user_ids)
@@ -74,13 +78,18 @@ class ServingModule(tf.Module):
         self.popular = PopularItems(popularity, item_filter)
         self.history = history
         self.item_filter = item_filter
+        self.features = features
         self._default_k = default_k
         self._num_items = items.num_rows
         self._answer_queries = _TracedOnce(self._best_items)
+        if features is not None:
+            # Every function that a module has by its class is saved with it.
+            inputs = [_STRING_LISTS, _K, _STRING_LISTS, _STRINGS]
+            self.recommend_for_features = _signature(inputs)(self._recommend_for_features)
 
     def signatures(self) -> dict[str, Any]:
         """What `tf.saved_model.save` takes as `signatures`."""
-        return {
+        signatures = {
             "serving_default": self.serving_default,
             "recommend": self.recommend,
             "recommend_for_history": self.recommend_for_history,
@@ -88,6 +97,7 @@ class ServingModule(tf.Module):
             "embed_user": self.embed_user,
             "tf_example": self.tf_example,
         }
+        return signatures if self.features is None else {**signatures, FOR_FEATURES: self.recommend_for_features}
 
     @_signature([_STRINGS])
     def serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -131,6 +141,20 @@ class ServingModule(tf.Module):
         )
         unknown = tf.not_equal(history_item_id, "") & ~known
         return {**answer, "num_unknown": tf.reduce_sum(tf.cast(unknown, tf.int32), axis=1)}
+
+    def _recommend_for_features(
+        self, user_feature: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor, category: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """As `recommend`, for users of whom nothing is known but features, as `age=24` (rows padded with "").
+
+        Without a known one the answer is what is popular, and `known_user` is False.
+        """
+        assert self.features is not None
+        with tf.control_dependencies(self._check_wishes("user_feature", user_feature, k, exclude_item_id, category)):
+            rows, known = self.features.call(tf.identity(user_feature))
+        nobody = tf.fill([tf.shape(user_feature)[0]], tf.constant(-1, tf.int64))
+        excluded, wanted = self.item_ids.lookup(exclude_item_id), self.item_filter.wanted(category)
+        return self._answer_queries(Queries(rows), known, tf.identity(k), nobody, excluded, wanted)
 
     @_signature([_STRINGS, _K])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:

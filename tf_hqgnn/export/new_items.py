@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 
 from tf_hqgnn.config import DataConfig
+from tf_hqgnn.data.feature_input import read_features
+from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.interactions import InteractionTable, read_table
 from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
 from tf_hqgnn.data.report import BadRowLog
@@ -17,9 +20,10 @@ from tf_hqgnn.export.kept_settings import kept_settings
 from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, newest_version
 from tf_hqgnn.export.reader import read_bundle
 from tf_hqgnn.export.versions import version_lock, versions
+from tf_hqgnn.features.model import blend
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.histories import fit_hop_map, hop
-from tf_hqgnn.types import Array, Float32Array, InputError
+from tf_hqgnn.types import Array, Float32Array, InputError, Int32Array, Int64Array, ObjectArray
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,21 @@ class AddedItems:
     Args:
       version: that holds the new items.
       num_added: items that the model didn't know.
-      num_skipped: new items without an interaction of a user that the model knows: nothing can be said of them.
+      num_by_features: those of them that have no interaction of a known user, but features that the model knows.
+      num_skipped: new items without either: nothing can be said of them.
       num_updated: known items with new interactions, which count for what a user has seen and for popularity.
       num_unknown_users: users that the model doesn't know; `recommend_for_history` is for them.
     """
 
     version: int
     num_added: int
+    num_by_features: int
     num_skipped: int
     num_updated: int
     num_unknown_users: int
 
 
-def add_items(export_dir: Path, interactions: Path, items: Path | None = None) -> AddedItems:
+def add_items(export_dir: Path, interactions: Path | None, items: str | Path | None = None) -> AddedItems:
     """Writes the next version of every model in `export_dir`, with the new items of a log.
 
     A new item's row is one hop over the rows of the users who took it, through the map that leads from such hops to
@@ -53,8 +59,9 @@ def add_items(export_dir: Path, interactions: Path, items: Path | None = None) -
 
     Args:
       export_dir: of `tf-hqgnn export`; its newest version is read.
-      interactions: a log as of training.
-      items: a file of items, for categories and availability of the new ones.
+      interactions: a log as of training; None where the items have none yet.
+      items: a file of items (or several, separated by commas), for categories, availability and features. If the
+        model has learnt from features of items, an item that has some is added without any interaction.
 
     Raises:
       InputError: There is no export or it can't be read, or the log can't be read or has no new item.
@@ -64,42 +71,56 @@ def add_items(export_dir: Path, interactions: Path, items: Path | None = None) -
         bundle = read_bundle(newest_version(export_dir, EXACT_MODEL))
         newest = {name: newest_version(export_dir, name) for name in MODEL_NAMES if versions(export_dir / name)}
         settings = {name: kept_settings(version_dir) for name, version_dir in newest.items()}
-        with BadRowLog(0, None) as log:
-            table = read_table(interactions, DataConfig().format, log)
-        catalogue = None if items is None else read_items(items)
+        table = None
+        if interactions is not None:
+            with BadRowLog(0, None) as log:
+                table = read_table(interactions, DataConfig().format, log)
+        catalogue = None if items is None else replace(read_items(items), features=_features(bundle, items))
         extended, counts = extend(bundle, table, catalogue)
         version = write_version(lambda: extended, export_dir, settings)
     return AddedItems(version, **counts)
 
 
+def _features(bundle: ServingBundle, items: str | Path) -> FeatureTable | None:
+    model = bundle.features.items
+    # Of the columns that the model knows, the new items may lack some.
+    return None if model is None else read_features(items, "items", "all")
+
+
 def extend(
-    bundle: ServingBundle, table: InteractionTable, catalogue: ItemCatalogue | None = None
+    bundle: ServingBundle, table: InteractionTable | None, catalogue: ItemCatalogue | None = None
 ) -> tuple[ServingBundle, dict[str, int]]:
     """`bundle` with the new items and pairs of `table`, and how many there were, as `AddedItems` counts.
 
+    Args:
+      bundle: what is served.
+      table: the first interactions of new items; None where there are none yet.
+      catalogue: of any items. One with features that the bundle knows is added without any interaction.
+
     Raises:
-      InputError: No item of the log is new and of a known user.
+      InputError: No item is new, and has an interaction of a known user or known features.
     """
-    users, items = rows_of(bundle.user_ids, table.user_ids), rows_of(bundle.item_ids, table.item_ids)
-    user_index, item_index = users[table.interactions.user_index], table.interactions.item_index
-    known = user_index >= 0
-    user_index, item_index = user_index[known], item_index[known]
-    is_new = np.zeros(len(items), bool)
-    is_new[item_index] = True
-    is_new &= items < 0
+    log = _Log.of(bundle, table)
+    users, items, user_index, item_index = log.users, log.items, log.user_index, log.item_index
+    taken = np.zeros(len(items), bool)
+    taken[item_index] = True
+    taken &= items < 0
+    by_features = _known_by_features(bundle, catalogue, log.item_ids[taken])
+    new_ids = np.concatenate([log.item_ids[taken], by_features])
+    skipped = {*log.item_ids[items < 0]} - {*new_ids}
     counts = {
-        "num_added": int(is_new.sum()),
-        "num_skipped": int((items < 0).sum() - is_new.sum()),
+        "num_added": len(new_ids),
+        "num_by_features": len(by_features),
+        "num_skipped": len(skipped),
         "num_updated": len(np.unique(item_index[items[item_index] >= 0])),
         "num_unknown_users": int((users < 0).sum()),
     }
-    if not is_new.any():
+    if not len(new_ids):
         raise InputError(
             f"nothing to add: of the log's {len(items):,} items {int((items >= 0).sum()):,} are known, and "
-            f"{counts['num_skipped']:,} have no interaction of a user that the model knows"
+            f"{counts['num_skipped']:,} have no interaction of a user that the model knows, nor features that it knows"
         )
-    new_ids = table.item_ids[is_new]
-    items[is_new] = len(bundle.item_ids) + np.arange(len(new_ids))
+    items[taken] = len(bundle.item_ids) + np.arange(taken.sum())
     pairs = user_index, items[item_index]
     shape = (len(bundle.user_ids), len(bundle.item_ids) + len(new_ids))
     added = scipy.sparse.csr_matrix((np.ones(len(user_index), np.float32), pairs), shape)
@@ -109,7 +130,7 @@ def extend(
     seen.sum_duplicates()
     seen.data[:] = 1
     first_new = len(bundle.item_ids)
-    rows = _new_rows(bundle, seen.T.tocsr()[first_new:])
+    rows = _new_rows(bundle, seen.T.tocsr()[first_new:], new_ids, catalogue)
     popularity = np.pad(bundle.item_popularity, (0, len(new_ids)))
     popularity += np.asarray(added.sum(axis=0), np.float32).ravel()
     about = (catalogue or ItemCatalogue(new_ids)).align(new_ids)
@@ -121,14 +142,63 @@ def extend(
         item_popularity=popularity,
         item_categories=_append_column(bundle.item_categories, about.category, "", first_new, len(new_ids)),
         item_available=_append_column(bundle.item_available, about.available, True, first_new, len(new_ids)),
+        learnt=None,
         hop_map=None,  # It is fitted anew, to what users have seen by now.
     )
     return extended, counts
 
 
-def _new_rows(bundle: ServingBundle, neighbours: scipy.sparse.csr_matrix) -> Float32Array:
+class _Log(NamedTuple):
+    """A log in rows of a bundle; -1 for what that doesn't know.
+
+    Args:
+      item_ids: of the log.
+      users: rows of the log's users.
+      items: rows of its items.
+      user_index: of the pairs of known users, rows of the bundle.
+      item_index: likewise, rows of the log.
+    """
+
+    item_ids: ObjectArray
+    users: Int64Array
+    items: Int64Array
+    user_index: Int64Array
+    item_index: Int32Array
+
+    @staticmethod
+    def of(bundle: ServingBundle, table: InteractionTable | None) -> _Log:
+        """The log of a table; None is an empty one."""
+        if table is None:
+            nothing = np.zeros(0, np.int64)
+            return _Log(np.zeros(0, object), nothing, nothing.copy(), nothing, nothing.astype(np.int32))
+        users, items = rows_of(bundle.user_ids, table.user_ids), rows_of(bundle.item_ids, table.item_ids)
+        user_index, item_index = users[table.interactions.user_index], table.interactions.item_index
+        known = user_index >= 0
+        return _Log(table.item_ids, users, items, user_index[known], item_index[known])
+
+
+def _known_by_features(bundle: ServingBundle, catalogue: ItemCatalogue | None, others: ObjectArray) -> ObjectArray:
+    """New items of a catalogue that have known features, and aren't among `others`."""
+    model, features = bundle.features.items, None if catalogue is None else catalogue.features
+    if model is None or features is None:
+        return np.zeros(0, object)
+    old = {*bundle.item_ids, *others}
+    new = features.take(np.array([one not in old for one in features.ids], bool))
+    return new.ids[model.predict(new)[1]]
+
+
+def _new_rows(
+    bundle: ServingBundle, neighbours: scipy.sparse.csr_matrix, ids: ObjectArray, catalogue: ItemCatalogue | None
+) -> Float32Array:
+    """Rows by the interactions [n, U] of new items, and by their features where these are known."""
     users, items = as_float32(bundle.users), as_float32(bundle.items)
-    return hop(neighbours, users) @ fit_hop_map(bundle.seen_matrix().T.tocsr(), users, items)
+    rows = hop(neighbours, users) @ fit_hop_map(bundle.seen_matrix().T.tocsr(), users, items)
+    model, features = bundle.features.items, None if catalogue is None else catalogue.features
+    if model is None or features is None:
+        return rows
+    predicted, known = model.predict(features.align(ids))
+    blended = blend(predicted, rows, np.diff(neighbours.indptr), model.worth)
+    return np.where(known[:, np.newaxis], blended, rows)
 
 
 def _append(items: Codes | Float32Array, rows: Float32Array) -> Codes | Float32Array:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tf_hqgnn.export.bundle import ServingBundle
-from tf_hqgnn.export.layout import ITEM_IDS, USER_IDS, read_metadata
+from tf_hqgnn.export.layout import EXTRA_FILES, ITEM_IDS, USER_IDS, read_metadata
 from tf_hqgnn.export.stored import StoredModel
+from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.packing import from_bit_planes, pack
 from tf_hqgnn.retrieval.bit_planes import unpack_planes
@@ -55,6 +56,7 @@ def read_bundle(version_dir: Path) -> ServingBundle:
         item_categories=categories if categories.any() else None,
         item_available=None if available.all() else available,
         hop_map=stored.read("history/hop_map"),
+        features=FeatureModels.load(Path(version_dir) / EXTRA_FILES / FEATURES_FILE),
     )
 
 

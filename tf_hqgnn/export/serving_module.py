@@ -51,4 +51,5 @@ def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> Se
         history=HistoryEncoder(items, bundle.user_hop_map),
         item_filter=item_filter,
         default_k=settings.export.default_k,
+        features=None if bundle.features.users is None else bundle.features.users.make_module(),
     )

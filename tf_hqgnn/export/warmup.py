@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.data.tfrecord_file import record_batches
-from tf_hqgnn.export.layout import DEFAULT_SIGNATURE, MAX_WARMUP_RECORDS, WARMUP_FILE
+from tf_hqgnn.export.layout import DEFAULT_SIGNATURE, FOR_FEATURES, MAX_WARMUP_RECORDS, WARMUP_FILE
 from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.retrieval.coded_rows import FUSED_BATCHES
 from tf_hqgnn.types import InputError, ObjectArray
@@ -51,7 +51,13 @@ def warmup_records(path: Path) -> Iterator[bytes]:
             yield from batch
 
 
-def warmup_requests(user_ids: ObjectArray, item_ids: ObjectArray, k: int, batch_sizes: tuple[int, ...]) -> Requests:
+def warmup_requests(
+    user_ids: ObjectArray,
+    item_ids: ObjectArray,
+    k: int,
+    batch_sizes: tuple[int, ...],
+    user_features: tuple[str, ...] = (),
+) -> Requests:
     """`(signature, inputs)` that run every signature at every batch size, an unknown user among the larger ones.
 
     Args:
@@ -59,6 +65,7 @@ def warmup_requests(user_ids: ObjectArray, item_ids: ObjectArray, k: int, batch_
       item_ids: some ids, object [n >= 1].
       k: answers per row.
       batch_sizes: rows per request.
+      user_features: some, as `name=value`; empty where the model hasn't learnt from any.
     """
     requests: Requests = []
     for size in batch_sizes:
@@ -77,6 +84,9 @@ def warmup_requests(user_ids: ObjectArray, item_ids: ObjectArray, k: int, batch_
             ("embed_user", {"user_id": users}),
             ("tf_example", {"examples": examples}),
         ]
+        if user_features:
+            features = np.tile(np.array(user_features, object), (size, 1))
+            requests.append((FOR_FEATURES, {"user_feature": features, **request}))
     return requests
 
 

@@ -17,6 +17,8 @@ from tf_hqgnn.types import ObjectArray
 # Of all columns: a ridge regression over more would take minutes.
 MAX_VALUES = 4096
 _TEXT_BUCKETS = 1024
+# Of a column of numbers, at least: a few rows may say "unknown".
+_NUMBER_SHARE = 0.95
 _MAX_KNOTS = 12
 # A column whose values nearly all differ is no category, but an address or a name.
 _DISTINCT_SHARE = 0.5
@@ -73,8 +75,9 @@ class Column:
 def fit_columns(table: FeatureTable) -> tuple[tuple[Column, ...], tuple[str, ...]]:
     """Decides how the columns of a table are read.
 
-    A column of numbers is a number, one with `|` in it a list, one of different sentences a text, and any other a
-    category, unless the table names the kind. Of more than 4,096 values the most frequent are kept.
+    A column of numbers (but for a twentieth) is a number, one with `|` in it a list, one of different sentences a
+    text, and any other a category, unless the table names the kind. Of more than 4,096 values the most frequent are
+    kept.
 
     Returns:
       The columns, and the names of those that are left out, because nothing is in them or nearly all values differ.
@@ -132,7 +135,7 @@ def is_number(text: str) -> bool:
 
 
 def _kind(present: ObjectArray) -> str:
-    if all(map(is_number, present)):
+    if sum(map(is_number, present)) >= _NUMBER_SHARE * len(present):
         return "number"
     if any("|" in text for text in present):
         return "list"

@@ -18,6 +18,8 @@ from tf_hqgnn.features.encoder import FeatureEncoder, FeatureRows
 from tf_hqgnn.files.reading import read_arrays
 from tf_hqgnn.types import BoolArray, Float32Array, IntArray, ObjectArray
 
+# In a run, and among the extra files of a SavedModel.
+FEATURES_FILE = "features.npz"
 _CHUNK = 1024
 
 
@@ -67,6 +69,11 @@ class FeatureModel:
         """Returns what was learnt, in words."""
         columns = ", ".join(column.describe() for column in self.columns)
         return f"{columns}; ridge {self.strength:g}, worth {self.worth:g} interactions"
+
+    def example(self) -> tuple[str, ...]:
+        """Returns a value of each column, as `name=value`."""
+        firsts = ((column, next(iter(column.values or map(str, column.knots)), "a")) for column in self.columns)
+        return tuple(f"{column.name}={value}" for column, value in firsts)
 
     def to_arrays(self) -> dict[str, Any]:
         """Returns arrays, from which `from_arrays` makes the model again."""

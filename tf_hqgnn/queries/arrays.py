@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tf_hqgnn.types import ObjectArray
+from tf_hqgnn.types import InputError, ObjectArray
 
 
 def as_objects(values: Sequence[Any]) -> ObjectArray:
@@ -20,6 +20,36 @@ def as_objects(values: Sequence[Any]) -> ObjectArray:
 def encoded(texts: Sequence[str] | ObjectArray) -> ObjectArray:
     """UTF-8 bytes of each text, object [n]."""
     return as_objects([text.encode() for text in texts])
+
+
+def feature_texts(features: Any) -> list[str]:
+    """Returns the features of one user as `name=value`; unknown ones, as NaN and None, are left out.
+
+    Args:
+      features: a mapping of names to a value or a list of values, or texts of the form `name=value`.
+
+    Raises:
+      InputError: A text isn't of that form, or a name has = in it.
+
+    Example:
+      >>> feature_texts({"age": 24, "gender": None, "tags": ["a", "b"]}), feature_texts(["age=24"])
+      (['age=24', 'tags=a', 'tags=b'], ['age=24'])
+    """
+    if isinstance(features, Mapping):
+        texts = []
+        for name, value in features.items():
+            if not isinstance(name, str) or "=" in name or not name:
+                raise InputError(f"features: expected names without =, got {name!r}")
+            values = value if isinstance(value, list | tuple | set | np.ndarray) else [value]
+            texts += [f"{name}={one}" for one in values if one is not None and one == one and str(one)]
+        return texts
+    if isinstance(features, str | bytes) or not isinstance(features, Iterable):
+        raise InputError(f"features: expected a mapping or a list of texts such as age=24, got {features!r}")
+    listed = list(features)
+    for text in listed:
+        if not isinstance(text, str) or not text.partition("=")[0] or "=" not in text:
+            raise InputError(f"features: expected texts such as age=24, got {text!r}")
+    return listed
 
 
 def padded(lists: Sequence[ObjectArray]) -> ObjectArray:

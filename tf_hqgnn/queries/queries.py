@@ -11,7 +11,7 @@ import numpy as np
 
 from tf_hqgnn.data.frames import library_of
 from tf_hqgnn.data.id_types import IdType, as_list, id_texts
-from tf_hqgnn.queries.arrays import as_objects, encoded, padded
+from tf_hqgnn.queries.arrays import as_objects, encoded, feature_texts, padded
 from tf_hqgnn.queries.tables import AnswerForm, Answers, decoded
 from tf_hqgnn.types import Array, Float32Array, InputError, ObjectArray
 
@@ -114,6 +114,46 @@ class Queries(abc.ABC):
             answers.add(self._predict("recommend_for_history", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": names})
 
+    def recommend_for_features(
+        self, features: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
+    ) -> Any:
+        """Recommends to users of whom nothing is known but features, such as their age.
+
+        What the model doesn't know, by name or value, counts for nothing. A user without a known feature gets popular
+        items, and False in the column `known`.
+
+        Args:
+          features: a table with a row for each user and a column for each feature, and maybe `user_id`; or a list with
+            a mapping for each user, such as `{"age": 24, "tags": ["a", "b"]}`.
+          k: as of `recommend`, likewise the rest.
+          exclude: see `recommend`.
+          category: see `recommend`.
+          as_arrays: see `recommend`.
+
+        Returns:
+          As `recommend`. `user_id` is that of the table, or the place of the user, from 0.
+
+        Raises:
+          InputError: An argument is wrong, or the model hasn't learnt from features of users.
+        """
+        k = _check_k(k)
+        names: tuple[ObjectArray, IdType] | None = None
+        if library_of(features) in ("pandas", "polars", "arrow"):
+            columns = _columns_of(features)
+            if (ids := columns.pop("user_id", None)) is not None:
+                names = id_texts("features", ids), self._form(users=ids).user_id
+            features = [dict(zip(columns, row)) for row in zip(*columns.values())]
+        listed = as_list("features", [features] if isinstance(features, Mapping) else features)
+        texts = [encoded(feature_texts(one)) for one in listed]
+        if names is None:
+            names = np.array([str(place) for place in range(len(texts))], object), IdType("int64")
+        wishes = _Wishes(len(texts), exclude, category)
+        answers = Answers(self._form(), k)
+        for part in _chunks(len(texts)):
+            inputs = {"user_feature": padded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
+            answers.add(self._predict("recommend_for_features", inputs), "known_user")
+        return answers.arrays() if as_arrays else answers.table({"user_id": names})
+
     def similar_items(self, items: Any, k: int = 10, *, as_arrays: bool = False) -> Any:
         """Finds the items nearest to each item by the cosine of their embeddings.
 
@@ -205,6 +245,13 @@ def asked_type(values: Any) -> IdType:
     listed = as_list("ids", values)
     numbers = [isinstance(one, int | float | np.number) and not isinstance(one, bool) for one in listed]
     return IdType("int64") if listed and all(numbers) else IdType()
+
+
+def _columns_of(table: Any) -> dict[str, list[Any]]:
+    """The columns of a table of pandas, polars or Arrow, as lists of Python's values."""
+    if hasattr(table, "to_pydict"):
+        return dict(table.to_pydict())
+    return {str(name): list(table[name]) for name in table.columns}
 
 
 def _lists(histories: Any) -> list[Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Iterable, Sequence
+from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tf_hqgnn.export.layout import DEFAULT_MODEL
-from tf_hqgnn.queries.arrays import encoded, padded
+from tf_hqgnn.export.layout import DEFAULT_MODEL, FOR_FEATURES
+from tf_hqgnn.queries.arrays import encoded, feature_texts, padded
 from tf_hqgnn.types import Array, InputError
 
 
@@ -109,6 +109,33 @@ class QueryClient(abc.ABC):
         inputs |= _wishes(len(histories), k, exclude, category)
         outputs = self.predict("recommend_for_history", inputs, model, version)
         return _recommendations([""] * len(histories), outputs)
+
+    def recommend_for_features(
+        self,
+        features: Sequence[Mapping[str, str | Sequence[str]] | Sequence[str]],
+        k: int = 10,
+        exclude: Sequence[str] | Sequence[Sequence[str]] = (),
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        category: str | Sequence[str] = "",
+    ) -> list[Recommendation]:
+        """As `recommend`, for users of whom nothing is known but features; `user_id` is "" then.
+
+        Args:
+          features: of each user: a mapping such as `{"age": "24"}`, or texts such as `age=24`. What the model doesn't
+            know counts for nothing; a user without a known feature gets popular items, and `known_user` False.
+          k: as of `recommend`, likewise the rest.
+          exclude: see `recommend`.
+          model: see `recommend`; it must have learnt from features of users.
+          version: see `recommend`.
+          category: see `recommend`.
+        """
+        if not len(features):
+            return []
+        inputs = {"user_feature": padded([encoded(feature_texts(one)) for one in features])}
+        inputs |= _wishes(len(features), k, exclude, category)
+        outputs = self.predict(FOR_FEATURES, inputs, model, version)
+        return _recommendations([""] * len(features), outputs)
 
     def similar_items(
         self, item_ids: Sequence[str], k: int = 10, model: str = DEFAULT_MODEL, version: int | None = None
