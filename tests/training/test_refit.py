@@ -1,5 +1,6 @@
 """A model that is trained once more on the whole log: what is kept, what is served, and what its guard refuses."""
 
+import inspect
 import logging
 import re
 from dataclasses import replace
@@ -103,7 +104,7 @@ def test_the_next_training_goes_on_from_both(run, shop, tmp_path, monkeypatch):
     starts = []
 
     def make(*args, **kwargs):
-        starts.append(kwargs.get("start", args[-1]))
+        starts.append(inspect.signature(original).bind(*args, **kwargs).arguments["start"])
         return original(*args, **kwargs)
 
     original = training.make
