@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def print_read(report: ReadReport) -> None:
     """Print on standard error what became of every row of a log, and what may surprise its owner."""
-    for line in (str(report), *report.notes):
+    for line in report.summary:
         print(printable(line), file=sys.stderr)
 
 

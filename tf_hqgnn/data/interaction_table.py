@@ -33,13 +33,12 @@ class InteractionTable:
     """Distinct (user, item) pairs, sorted by user, then item.
 
     Args:
-      user_ids: object [U] of str, sorted by code point; each has at least one interaction.
+      user_ids: object [U] of str, sorted by code point. Where some rows are no interactions, some users have none.
       item_ids: object [I] of str, likewise.
       interactions: the pairs as rows into these, with the timestamp where the log has one.
       rating: float32 [n], or None.
       report: what became of every row read.
-      disliked: pairs of `user_ids` and `item_ids` that aren't interactions, but dislikes; None where there is none.
-        Users with dislikes alone are among `user_ids`.
+      disliked: pairs that aren't interactions, but dislikes; None where there is none.
       taken: pairs that never come back to their users, dislikes included; None for `interactions` and `disliked`.
     """
 
@@ -61,20 +60,41 @@ class InteractionTable:
 
     def filter(self, mask: BoolArray) -> InteractionTable:
         """The table with the pairs where `mask` (bool [n]) is true; users and items without any are left out."""
-        users, user_index = _compact(self.interactions.user_index[mask], len(self.user_ids))
-        items, item_index = _compact(self.interactions.item_index[mask], len(self.item_ids))
-        removed = len(self) - len(user_index)
+        removed = len(self) - int(np.count_nonzero(mask))
         report = replace(self.report, kept=self.report.kept - removed, filtered=self.report.filtered + removed)
-        rows = np.full(len(self.user_ids), -1, np.int32), np.full(len(self.item_ids), -1, np.int32)
-        rows[0][users], rows[1][items] = np.arange(len(users)), np.arange(len(items))
-        return InteractionTable(
-            self.user_ids[users],
-            self.item_ids[items],
-            replace(self.interactions.take(mask), user_index=user_index, item_index=item_index),
-            None if self.rating is None else self.rating[mask],
-            report,
-            move(self.disliked, *rows),
-            move(self.taken, *rows),
+        rating = None if self.rating is None else self.rating[mask]
+        pairs = self.interactions.take(mask)
+        users, items = _used(pairs.user_index, len(self.user_ids)), _used(pairs.item_index, len(self.item_ids))
+        return replace(self, interactions=pairs, rating=rating, report=report)._keep(users, items)
+
+    def compact(self, known: tuple[ObjectArray, ObjectArray] | None = None) -> InteractionTable:
+        """The table without the items that have no interaction, and the users that have neither one nor a dislike.
+
+        Args:
+          known: ids of users and of items that stay all the same.
+        """
+        # Who only dislikes stays: what is disliked must not come back.
+        parts = [self.interactions, *(() if self.disliked is None else (self.disliked,))]
+        users = _used(np.concatenate([part.user_index for part in parts]), len(self.user_ids))
+        items = _used(self.interactions.item_index, len(self.item_ids))
+        if known is not None:
+            users = np.union1d(users, np.flatnonzero(np.isin(self.user_ids, known[0])))
+            items = np.union1d(items, np.flatnonzero(np.isin(self.item_ids, known[1])))
+        if len(users) == len(self.user_ids) and len(items) == len(self.item_ids):
+            return self
+        return self._keep(users, items)
+
+    def _keep(self, users: IntArray, items: IntArray) -> InteractionTable:
+        """The table with these rows of users and items alone, which have all of the interactions."""
+        user_row, item_row = _rows_of(users, len(self.user_ids)), _rows_of(items, len(self.item_ids))
+        pairs = self.interactions
+        return replace(
+            self,
+            user_ids=self.user_ids[users],
+            item_ids=self.item_ids[items],
+            interactions=replace(pairs, user_index=user_row[pairs.user_index], item_index=item_row[pairs.item_index]),
+            disliked=move(self.disliked, user_row, item_row),
+            taken=move(self.taken, user_row, item_row),
         )
 
 
@@ -144,15 +164,8 @@ def combine(
         raise InputError(f"{name}: no row is an interaction: the event of every one weighs 0, or its item is disliked")
     if not is_all:
         taken = distinct_pairs(user_index[is_taken], item_index[is_taken])
-        wanted = kept.copy()
-        if dislikes is not None:
-            # Who only dislikes is known all the same: what is disliked must not come back.
-            wanted[disliked] = True
-        users, items = _used(user_index[wanted], len(user_ids)), _used(item_index[kept], len(item_ids))
-        user_row, item_row = (_rows_of(used, len(ids)) for used, ids in ((users, user_ids), (items, item_ids)))
-        taken, dislikes = move(taken, user_row, item_row), move(dislikes, user_row, item_row)
-        user_index, item_index = user_row[user_index[kept]], item_row[item_index[kept]]
-        user_ids, item_ids = user_ids[users], item_ids[items]
+        # Ids without an interaction stay: another log may have interactions of theirs.
+        user_index, item_index = user_index[kept], item_index[kept]
         timestamp, rating, weight = (None if x is None else x[kept] for x in (timestamp, rating, weight))
     filtered = rows_read - len(user_index)
     rows, weight = first_rows(user_index, item_index, timestamp, rating, weight, rules.combine, name)
@@ -249,12 +262,6 @@ def _column(chunks: list[Chunk], name: str) -> Float64Array | None:
     """One column of numbers over all chunks, or None where the file has none."""
     parts = [getattr(chunk, name) for chunk in chunks]
     return None if parts[0] is None else np.concatenate(parts)
-
-
-def _compact(index: IntArray, size: int) -> tuple[IntArray, Int32Array]:
-    """The rows below `size` that occur in `index`, and `index` as int32 positions among them."""
-    used = _used(index, size)
-    return used, _rows_of(used, size)[index]
 
 
 def _used(index: IntArray, size: int) -> IntArray:

@@ -48,7 +48,7 @@ def read_interactions(
       InputError: The file is missing or empty, lacks a column, has too many bad rows, or nothing is left of it.
     """
     with BadRowLog(max_bad_rows, quarantine_path, [Path(path)]) as log:
-        return read_table(path, format, log, LogRules(min_rating=min_rating))
+        return read_table(path, format, log, LogRules(min_rating=min_rating)).compact()
 
 
 def read_table(path: str | Path, format: str, log: BadRowLog, rules: LogRules = EVERY_ROW) -> InteractionTable:

@@ -88,7 +88,7 @@ def read_configured(config: DataConfig) -> Features:
 
 def split_log(table: InteractionTable, config: DataConfig, seed: int) -> tuple[InteractionTable, Parts]:
     """The table without what the k-core leaves out, and the part of each interaction by `config.split`."""
-    table = k_core(counted(table), config.k_core)
+    table = k_core(counted(table), config.k_core).compact()
     return table, _split(table, config, seed)
 
 
@@ -189,7 +189,8 @@ def extend_dataset(
     old = InteractionTable(
         dataset.user_ids, dataset.item_ids, everything.take(order), None, report, dataset.disliked, taken
     )
-    table, row = union(aged(old, new, rules), counted(new), log, rules)
+    new = counted(new).compact((old.user_ids, old.item_ids))
+    table, row = union(aged(old, new, rules), new, log, rules)
     known = ItemCatalogue(dataset.item_ids, dataset.titles, dataset.categories, dataset.available)
     about = known if items is None else items.over(known)
     parts = np.where(row >= 0, part[order][row], TRAIN).astype(np.int8)
@@ -229,4 +230,4 @@ def _in_k_core(table: InteractionTable, part: Parts, k: int) -> tuple[Interactio
     mask = k_core_mask(table.interactions, k)
     if not (part[mask] == TRAIN).any():
         raise InputError(f"k_core={k}: no interaction is left for training; lower data.k_core")
-    return (table, part) if mask.all() else (table.filter(mask), part[mask])
+    return (table.compact(), part) if mask.all() else (table.filter(mask), part[mask])

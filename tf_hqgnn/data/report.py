@@ -91,10 +91,13 @@ class ReadReport:
                 f"ratings go from {low:g} to {high:g}, and every row counts as positive; set data.min_rating to count "
                 "only higher ones"
             )
-        notes += self.rules
-        if self.unused:
-            notes.append(f"columns that aren't used: {', '.join(self.unused)}")
-        return tuple(notes)
+        return (*notes, *self.rules)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What to tell of the log, a line each: the balance of its rows, notes, and columns that aren't used."""
+        unused = [f"columns that aren't used: {', '.join(self.unused)}"] if self.unused else []
+        return (str(self), *self.notes, *unused)
 
     def __str__(self) -> str:
         text = (

@@ -186,7 +186,7 @@ class Recommender(LocalQueries):
 
         model = self._fitted()
         with bad_row_log(model.run.config.data) as bad_rows:
-            table = read_log(log, "log", model.run.config.data, bad_rows, columns).table
+            table = read_log(log, "log", model.run.config.data, bad_rows, columns).table.compact()
         check_ids(table, "log", model.form.id_types)
         self.added_items_ = model.add_items(table, None if items is None else read_any_items(items, columns))
         return self
@@ -291,7 +291,7 @@ class Recommender(LocalQueries):
         from tf_hqgnn.recommender.fitted import fit_model
 
         with progress_on_stderr() if self.verbose else nullcontext(), _own_random_numbers():
-            for line in (str(dataset.report), *dataset.report.notes) if self.verbose else ():
+            for line in dataset.report.summary if self.verbose else ():
                 _log.info(line)
             if config.training.max_epochs and config.training.jit_compile:
                 start_xla()

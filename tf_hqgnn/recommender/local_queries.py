@@ -85,7 +85,7 @@ class LocalQueries(Queries):
             raise InputError(f"k: expected whole numbers from 1 on, got {k!r}")
         with bad_row_log(model.run.config.data) as bad_rows:
             read = read_log(log, "log", model.run.config.data, bad_rows, columns)
-        return model.evaluate(read.table, tuple(map(int, ks)))
+        return model.evaluate(read.table.compact(), tuple(map(int, ks)))
 
     def item_embeddings(self) -> tuple[Array, Float32Array]:
         """`(item_ids, embeddings)`: [I] and float32 [I, d], the rows that are scored with.
