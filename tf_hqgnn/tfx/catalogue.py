@@ -84,7 +84,7 @@ def add_features(dataset: SplitDataset, directory: Path) -> SplitDataset:
 def write_report(dataset: SplitDataset, directory: Path) -> None:
     """Writes `report.json`: `read` (the balance of the rows), `text` (in words), and the sizes of the result."""
     report = {
-        "text": "\n".join([str(dataset.report), *dataset.report.notes]),
+        "text": "\n".join(dataset.report.summary),
         "read": dataset.report.to_json(),
         "num_users": dataset.num_users,
         "num_items": dataset.num_items,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def interaction_columns(dataset: SplitDataset, split: str) -> pa.Table:
-    """One split as columns `user_id`, `item_id` (string) and, where the log has time, `timestamp`.
+    """One split as columns `user_id`, `item_id` (string) and, where the log has them, `timestamp` and `weight`.
 
     A timestamp is int64 where every one of the log is a whole number, which keeps it exact; otherwise it is a float,
     to which tf.Example gives single precision.
@@ -29,6 +30,8 @@ def interaction_columns(dataset: SplitDataset, split: str) -> pa.Table:
     if interactions.timestamp is not None:
         dtype = np.int64 if _whole_timestamps(dataset) else np.float64
         columns["timestamp"] = pa.array(interactions.timestamp.astype(dtype))
+    if interactions.weight is not None:
+        columns["weight"] = pa.array(interactions.weight.astype(np.float32))
     return pa.table(columns)
 
 
@@ -50,13 +53,17 @@ def serialize_examples(columns: pa.Table) -> Iterator[bytes]:
         else:
             values = columns["timestamp"].to_pylist()
             times = [{"timestamp": tf.train.Feature(float_list=tf.train.FloatList(value=[value]))} for value in values]
-    for user, item, time in zip(users, items, times):
-        features = {"user_id": _bytes_feature(user), "item_id": _bytes_feature(item), **time}
+    weights: list[dict[str, tf.train.Feature]] = [{}] * len(users)
+    if "weight" in columns.column_names:
+        values = columns["weight"].to_pylist()
+        weights = [{"weight": tf.train.Feature(float_list=tf.train.FloatList(value=[value]))} for value in values]
+    for user, item, time, weight in zip(users, items, times, weights):
+        features = {"user_id": _bytes_feature(user), "item_id": _bytes_feature(item), **time, **weight}
         yield tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
 def read_transformed(patterns: Sequence[str], users: Sequence[bytes], items: Sequence[bytes]) -> Interactions:
-    """Reads materialised, transformed examples: `user_index`, `item_index` (int64) and perhaps `timestamp`.
+    """Reads materialised, transformed examples: `user_index`, `item_index` (int64), perhaps `timestamp`, `weight`.
 
     Args:
       patterns: file patterns of gzipped TFRecords, as TFX's FnArgs hold them.
@@ -76,16 +83,19 @@ def read_transformed(patterns: Sequence[str], users: Sequence[bytes], items: Seq
                 f"{name}_index is between {index.min()} and {index.max()}, but the vocabulary has {len(vocabulary)} "
                 f"ids; Transform must analyze every split"
             )
-    has_time = bool(parsed) and all("timestamp" in part for part in parsed)
-    timestamp = np.concatenate([part["timestamp"] for part in parsed]) if has_time else None
-    return Interactions(user_index.astype(np.int32), item_index.astype(np.int32), timestamp)
+    timestamp, weight = (
+        np.concatenate([part[name] for part in parsed]) if parsed and all(name in part for part in parsed) else None
+        for name in ("timestamp", "weight")
+    )
+    return Interactions(user_index.astype(np.int32), item_index.astype(np.int32), timestamp, weight)
 
 
 def reindex(interactions: Interactions, user_rank: IntArray, item_rank: IntArray) -> Interactions:
     """The interactions with row `r` renamed to `rank[r]`, in canonical order: by user, then item."""
     users = user_rank[interactions.user_index].astype(np.int32)
     items = item_rank[interactions.item_index].astype(np.int32)
-    return Interactions(users, items, interactions.timestamp).take(np.lexsort((items, users)))
+    renamed = replace(interactions, user_index=users, item_index=items)
+    return renamed.take(np.lexsort((items, users)))
 
 
 def sort_vocabulary(vocabulary: Sequence[bytes]) -> tuple[ObjectArray, IntArray]:
@@ -120,9 +130,12 @@ def _parse(serialized: tf.Tensor) -> dict[str, Array]:
     if "timestamp" in first:
         is_whole = first["timestamp"].WhichOneof("kind") == "int64_list"
         features["timestamp"] = tf.io.FixedLenFeature([], tf.int64 if is_whole else tf.float32)
+    if "weight" in first:
+        features["weight"] = tf.io.FixedLenFeature([], tf.float32)
     parsed = {name: values.numpy() for name, values in tf.io.parse_example(serialized, features).items()}
-    if "timestamp" in parsed:
-        parsed["timestamp"] = parsed["timestamp"].astype(np.float64)
+    for name in ("timestamp", "weight"):
+        if name in parsed:
+            parsed[name] = parsed[name].astype(np.float64)
     return parsed
 
 

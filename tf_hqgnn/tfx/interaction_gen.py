@@ -15,6 +15,7 @@ from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.tfx.annotations import BeamComponentParameter, OutputArtifact, Parameter, component
 from tf_hqgnn.tfx.catalogue import write_catalogue, write_report
 from tf_hqgnn.tfx.examples import SPLITS, examples_path, interaction_columns, serialize_examples
+from tf_hqgnn.tfx.known_pairs import write_known_pairs
 from tf_hqgnn.tfx.model_store import read_last_log
 from tf_hqgnn.tfx.settings import read_data_settings
 
@@ -40,7 +41,8 @@ def InteractionGen(
 
     Args:
       examples: `Split-train`, `Split-valid`, `Split-test`, gzipped TFRecords of tf.Example.
-      catalogue: titles, categories and availability of the items, as Parquet; no column where there is none.
+      catalogue: titles, categories and availability of the items, as Parquet; no column where there is none. Beside
+        it dislikes and what was taken, where that is more or less than the interactions.
       report: `report.json`, the count of rows read, kept, duplicate, filtered and bad.
       config: YAML of a `Config`; only `seed` and `data` count, so give only those, and the cache holds.
       input_fingerprint: changes when a file behind the paths does; TFX's cache can't see into files by itself.
@@ -61,6 +63,7 @@ def InteractionGen(
     last_log = read_last_log(Path(model_store)) if model_store else ()
     check_files(files[-1], last_log, settings.data.max_growth, settings.data.max_id_drift)
     write_catalogue(dataset, Path(catalogue.uri))
+    write_known_pairs(dataset, Path(catalogue.uri))
     write_report(dataset, Path(report.uri))
 
     columns = Path(examples.uri) / ".columns"

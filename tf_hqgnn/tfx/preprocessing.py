@@ -10,17 +10,18 @@ ITEM_VOCABULARY = "item_ids"
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Adds nothing to the ids but their rows: `user_index`, `item_index` int64 [B]; a `timestamp` is passed through.
+    """Adds nothing to ids but their rows: `user_index`, `item_index` int64 [B]; `timestamp` and `weight` pass through.
 
     Args:
-      inputs: `user_id` and `item_id` string [B, 1] or [B], and perhaps `timestamp`.
+      inputs: `user_id` and `item_id` string [B, 1] or [B], and perhaps `timestamp` and `weight`.
     """
     outputs = {
         "user_index": _rows(inputs["user_id"], USER_VOCABULARY),
         "item_index": _rows(inputs["item_id"], ITEM_VOCABULARY),
     }
-    if "timestamp" in inputs:
-        outputs["timestamp"] = _dense(inputs["timestamp"])
+    for name in ("timestamp", "weight"):
+        if name in inputs:
+            outputs[name] = _dense(inputs[name])
     return outputs
 
 

@@ -23,6 +23,7 @@ from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.catalogue import add_features, read_catalogue, read_report
 from tf_hqgnn.tfx.examples import read_transformed, reindex, sort_vocabulary
 from tf_hqgnn.tfx.held_out_model import export_models
+from tf_hqgnn.tfx.known_pairs import add_known_pairs
 from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.tfx.preprocessing import ITEM_VOCABULARY, USER_VOCABULARY
 from tf_hqgnn.tfx.settings import read_settings
@@ -107,7 +108,7 @@ def rebuild_dataset(fn_args: FnArgs) -> SplitDataset:
         test=test,
         report=read_report(Path(custom["report_path"]))["read"],
     )
-    dataset = add_features(dataset, catalogue)
+    dataset = add_features(add_known_pairs(dataset, catalogue), catalogue)
     columns = read_catalogue(catalogue, dataset.item_ids)
     return replace(dataset, titles=columns.titles, categories=columns.categories, available=columns.available)
 
