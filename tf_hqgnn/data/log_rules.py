@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -31,6 +31,7 @@ class LogRules:
       exclude_events: the events by which an item is taken; None for all rows.
       combine: what the weights of several rows of a pair become.
       half_life_days: in which time a row's weight halves; None for never.
+      strict: whether a rule for dislikes or events needs its column to be there.
 
     Example:
       >>> rules = LogRules(half_life_days=1.0)
@@ -45,6 +46,7 @@ class LogRules:
     exclude_events: Sequence[str] | None = None
     combine: Literal["sum", "largest", "last"] = "sum"
     half_life_days: float | None = None
+    strict: bool = True
 
     @staticmethod
     def of(config: DataConfig, columns: Mapping[str, Any] | None = None) -> LogRules:
@@ -65,6 +67,10 @@ class LogRules:
             config.half_life_days,
         )
 
+    def of_pairs(self) -> LogRules:
+        """The rules by which a log says who took what: weights don't matter, and columns for them may be missing."""
+        return replace(self, exclude_events=None, combine="sum", half_life_days=None, strict=False)
+
     def opinions(self, name: str, rating: Float64Array | None, size: int) -> tuple[BoolArray, BoolArray]:
         """Which rows are rated high enough to count, and which are dislikes; bool [n] each.
 
@@ -73,7 +79,7 @@ class LogRules:
         """
         wanted = {"min_rating": self.min_rating, "negative_rating": self.negative_rating}
         for setting, value in wanted.items():
-            if value is not None and rating is None:
+            if value is not None and rating is None and (self.strict or setting == "min_rating"):
                 raise InputError(f"{name}: {setting}={value} needs a column rating, which it doesn't have")
         liked, disliked = np.ones(size, bool), np.zeros(size, bool)
         if rating is None:
@@ -103,11 +109,11 @@ class LogRules:
           InputError: The log has no events, or one that has no weight.
         """
         for setting in ("event_weights", "exclude_events"):
-            if getattr(self, setting) is not None and event is None:
+            if self.strict and getattr(self, setting) is not None and event is None:
                 raise InputError(
                     f"{name}: data.{setting} needs a column {self.columns['event']}, which it doesn't have"
                 )
-        if self.event_weights is None:
+        if self.event_weights is None or event is None:
             return None
         missing = [one for one in events if one not in self.event_weights]
         if missing:
