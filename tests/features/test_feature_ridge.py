@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 import tensorflow as tf
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import MultiLabelBinarizer
@@ -14,7 +13,7 @@ from tf_hqgnn.data.feature_input import read_features
 from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.features.columns import Column, fit_columns
 from tf_hqgnn.features.encoder import FeatureEncoder
-from tf_hqgnn.features.fit import WORTHS, first_rows, fit_features
+from tf_hqgnn.features.fit import fit_features
 from tf_hqgnn.features.model import FeatureModels, blend
 from tf_hqgnn.features.ridge import STRENGTHS, Moments, choose_strength
 from tf_hqgnn.types import InputError
@@ -45,8 +44,7 @@ def learnt(films):
     features, _, rows = films
     trained = np.arange(200) < 180
     others = np.random.default_rng(2).normal(size=(50, 5)).astype(np.float32)
-    pairs = scipy.sparse.random(200, 50, 0.2, "csr", random_state=3)
-    return fit_features(features, rows, trained, others, pairs)
+    return fit_features(features, rows, trained, others)
 
 
 def test_the_embedding_of_a_new_item_is_the_prediction_of_scikit_learn(films, learnt):
@@ -129,23 +127,17 @@ def test_a_named_kind_counts_and_addresses_are_left_out():
 
 def test_too_few_rows_teach_nothing():
     rows = np.ones((9, 2), np.float32)
-    nobody = scipy.sparse.csr_matrix((9, 3))
-    assert fit_features(table(x=["a"] * 9), rows, np.ones(9, bool), np.ones((3, 2), np.float32), nobody) is None
+    assert fit_features(table(x=["a"] * 9), rows, np.ones(9, bool), np.ones((3, 2), np.float32)) is None
 
 
 def test_blending_goes_from_the_prediction_to_the_interactions():
-    one, two = np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32)
-    assert blend(one, two, np.array([0, 2, 8]), 2.0)[:, 0].tolist() == pytest.approx([0, 0.5, 0.8])
-    assert blend(one, two, np.array([0, 2, 8]), 0.0)[:, 0].tolist() == [0, 1, 1]
-
-
-def test_what_features_are_worth_is_chosen_from_the_first_interactions(learnt):
-    assert learnt.worth in WORTHS
-    pairs = scipy.sparse.csr_matrix(np.ones((2, 9), np.float32))
-    others = np.eye(9, dtype=np.float32)
-    rows = first_rows(pairs, others, np.eye(9, dtype=np.float32), 4, seed=0)
-    assert (rows > 0).sum(axis=1).tolist() == [4, 4]
-    np.testing.assert_allclose(rows.sum(axis=1), 4 / np.sqrt(4))
+    predicted, rows = np.tile([[3.0, 0.0]], (3, 1)), np.tile([[0.0, 1.0]], (3, 1))
+    mixed = blend(predicted.astype(np.float32), rows.astype(np.float32), np.array([0, 2, 8]), 2.0)
+    shares = np.array([0, 0.5, 0.8])
+    np.testing.assert_allclose(mixed[:, 0] / (mixed[:, 0] + mixed[:, 1] * 3), 1 - shares, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(mixed, axis=1), shares * 1 + (1 - shares) * 3, rtol=1e-6)
+    alone = blend(predicted.astype(np.float32), rows.astype(np.float32), np.array([0, 2, 8]), 0.0)
+    assert alone.tolist() == [[3, 0], [0, 1], [0, 1]]
 
 
 def test_a_saved_model_predicts_the_same(films, learnt, tmp_path):

@@ -12,7 +12,7 @@ import scipy.sparse
 
 from tf_hqgnn import InputError, Recommender
 from tf_hqgnn.config import DataConfig
-from tf_hqgnn.data.any_log import check_users, read_any_items, read_log
+from tf_hqgnn.data.any_log import read_any_features, read_any_items, read_log
 from tf_hqgnn.data.frames import to_frame
 from tf_hqgnn.data.id_types import IdType
 from tf_hqgnn.data.interactions import read_interactions
@@ -232,9 +232,11 @@ def test_items_of_a_table():
 
 
 def test_users_of_a_table():
-    check_users(pd.DataFrame({"user_id": [1, 2], "age": [30, 40]}))
-    with pytest.raises(InputError, match="users: user_id '1' is there more than once"):
-        check_users(pd.DataFrame({"user_id": [1, 2, 1]}))
+    config = DataConfig(user_features="auto")
+    users, items = read_any_features(pd.DataFrame({"user_id": [1, 2], "age": [30, 40]}), None, config)
+    assert (users.pairs().tolist(), items) == ([["age=30"], ["age=40"]], None)
+    with pytest.raises(InputError, match="users row 3: user_id '1' came before in row 1; expected it once"):
+        read_any_features(pd.DataFrame({"user_id": [1, 2, 1]}), None, config)
 
 
 def test_a_long_column_is_read_in_batches(monkeypatch):

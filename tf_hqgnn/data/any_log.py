@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from tf_hqgnn.config import DataConfig
 from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS
 from tf_hqgnn.data.column_names import COLUMNS
+from tf_hqgnn.data.feature_input import read_features
+from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.frame_input import log_frame, read_frame, read_item_frame
-from tf_hqgnn.data.frames import library_of, to_frame
-from tf_hqgnn.data.id_list import read_id_list
-from tf_hqgnn.data.id_types import IdType, id_texts
+from tf_hqgnn.data.frames import library_of
+from tf_hqgnn.data.id_types import IdType
 from tf_hqgnn.data.interaction_table import InteractionTable
 from tf_hqgnn.data.interactions import read_spans
 from tf_hqgnn.data.items import ItemCatalogue, read_items
@@ -41,7 +41,14 @@ class LogInput:
     library: Literal["pandas", "polars"]
 
 
-def read_log(log: Any, name: str, config: DataConfig, bad_rows: BadRowLog, columns: Columns | None = None) -> LogInput:
+def read_log(
+    log: Any,
+    name: str,
+    config: DataConfig,
+    bad_rows: BadRowLog,
+    columns: Columns | None = None,
+    pairs_only: bool = False,
+) -> LogInput:
     """Reads a log of interactions.
 
     Args:
@@ -50,12 +57,14 @@ def read_log(log: Any, name: str, config: DataConfig, bad_rows: BadRowLog, colum
       config: says which rows count.
       bad_rows: collects the others.
       columns: what columns are called in the table or file; these names come before those of `data.columns`.
+      pairs_only: whether weights don't matter: columns that they need may be missing.
 
     Raises:
       InputError: It can't be read; one line says what, where and how to mend it.
     """
     given = {key: value for key, value in _checked(columns).items() if key not in ITEM_COLUMNS[1:]}
     rules = LogRules.of(config, given)
+    rules = rules.of_pairs() if pairs_only else rules
     if not _is_path(log):
         frame = log_frame(log, name, rules.columns)
         return LogInput(read_frame(frame, bad_rows, rules), frame.id_types, frame.library)
@@ -91,12 +100,18 @@ def read_any_items(items: Any, columns: Columns | None = None) -> ItemCatalogue:
     """Reads what is known of items.
 
     Args:
-      items: a table as of `read_log`, with `item_id` and any of `title`, `category` and `available`, or its path.
+      items: a table as of `read_log`, with `item_id` and any of `title`, `category` and `available`, its path, or a
+        list of these.
       columns: what columns are called; those that this table doesn't have are left to the log.
 
     Raises:
       InputError: It can't be read, or an item is in it twice.
     """
+    if isinstance(items, list | tuple):
+        first, *others = (read_any_items(one, columns) for one in items)
+        for other in others:
+            first = first.over(other)
+        return first
     if _is_path(items):
         return read_items(os.fspath(items))
     found = list(getattr(items, "column_names", getattr(items, "columns", ())))
@@ -104,23 +119,25 @@ def read_any_items(items: Any, columns: Columns | None = None) -> ItemCatalogue:
     return read_item_frame(items, "items", {key: value for key, value in given.items() if value in found})
 
 
-def check_users(users: Any, columns: Columns | None = None) -> None:
-    """Checks a table of users, of which nothing but their ids is known to any model yet.
+def read_any_features(
+    users: Any, items: Any, config: DataConfig, columns: Columns | None = None
+) -> tuple[FeatureTable | None, FeatureTable | None]:
+    """Reads the features of users and items that the settings name.
+
+    Args:
+      users: as `items`; None for those of `data.users_path`.
+      items: as of `read_any_items`.
+      config: `user_features` and `item_features` name the columns.
+      columns: as of `read_any_items`.
 
     Raises:
-      InputError: It has no column user_id, or a user is in it twice.
+      InputError: They can't be read, or a column isn't there.
     """
-    if _is_path(users):
-        ids = list(read_id_list(Path(users), "user_id", "users"))
-    else:
-        wanted = {key: value for key, value in _checked(columns).items() if key == "user_id"}
-        wanted = {key: value for key, value in wanted.items() if value in list(users.columns)}
-        ids = id_texts("users", to_frame(users, "users", ("user_id",), (), wanted).table["user_id"]).tolist()
-    seen: set[str] = set()
-    for user in ids:
-        if user in seen:
-            raise InputError(f"users: user_id {user!r} is there more than once; expected it once")
-        seen.add(user)
+    users = config.users_path if users is None else users
+    return (
+        None if users is None else read_features(users, "users", config.user_features, columns),
+        None if items is None else read_features(items, "items", config.item_features, columns),
+    )
 
 
 def _checked(columns: Columns | None) -> Columns:

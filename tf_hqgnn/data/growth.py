@@ -67,7 +67,7 @@ def with_features(
       items: features of items, likewise.
 
     Raises:
-      InputError: No user, or no item, of the features is among those of the interactions.
+      InputError: No user, or no item, of the first features is among those of the interactions.
     """
     joined: dict[str, FeatureTable | None] = {}
     for holds, mine, ids, before in (
@@ -76,7 +76,7 @@ def with_features(
     ):
         if mine is not None:
             mine = mine.take(mine.known())
-            if not set(mine.ids).intersection(ids):
+            if before is None and not set(mine.ids).intersection(ids):
                 raise InputError(
                     f"{holds}s: none of the {len(mine.ids):,} {holds}s with features is among the {len(ids):,} of the "
                     f"interactions (such as {ids[0]!r}); expected the same {holds}_id in both"

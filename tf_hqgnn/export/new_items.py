@@ -197,7 +197,7 @@ def _new_rows(
     if model is None or features is None:
         return rows
     predicted, known = model.predict(features.align(ids))
-    blended = blend(predicted, rows, np.diff(neighbours.indptr), model.worth)
+    blended = blend(predicted, rows, np.diff(neighbours.indptr))
     return np.where(known[:, np.newaxis], blended, rows)
 
 

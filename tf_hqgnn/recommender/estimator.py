@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,10 @@ class Recommender(LocalQueries):
             a log.
           valid: another log, by which epochs and propagation are chosen before it is learnt from, too; users and items
             may be new in it. `training.refit=False` keeps it from being learnt.
-          items: a table or a path: `item_id` and any of `title`, `category`, `available`.
-          users: a table or a path with `user_id`. It is checked; no model learns from its other columns yet.
+          items: a table or a path: `item_id` and any of `title`, `category`, `available`; or a list of these, which
+            are joined by id. Other columns are features (`data.item_features`, which is `auto` here where nothing is
+            said): an item of which nothing else is known can be recommended by them.
+          users: a table or a path, or a list of these: `user_id` and features (`data.user_features`, likewise).
           columns: what columns are called in the tables and files, as `{"user_id": "userId"}`; these names come before
             those of the setting `data.columns`.
           run_dir: where the run directory stays, which the command line goes on from; None leaves no files.
@@ -96,7 +99,7 @@ class Recommender(LocalQueries):
         Raises:
           InputError: The log can't be used; one line says why. What was learnt before stays.
         """
-        from tf_hqgnn.data.any_log import check_ids, check_users, read_any_items, read_log
+        from tf_hqgnn.data.any_log import check_ids, read_any_features, read_any_items, read_log
         from tf_hqgnn.data.column_names import COLUMNS
         from tf_hqgnn.data.loading import join_valid, make_dataset, split_log
 
@@ -116,15 +119,15 @@ class Recommender(LocalQueries):
                 table, part = join_valid(read.table, judge.table, config.data, bad_rows)
         items = config.data.items_path if items is None else items
         about = None if items is None else read_any_items(items, columns)
-        if users is not None:
-            check_users(users, columns)
-        return self._train(make_dataset(table, part, about), read, config, run_dir=run_dir)
+        features = read_any_features(users, items, config.data, columns)
+        return self._train(make_dataset(table, part, about, features=features), read, config, run_dir=run_dir)
 
     def partial_fit(
         self,
         new_log: Any,
         *,
         items: Any = None,
+        users: Any = None,
         columns: Mapping[str, Any] | None = None,
         run_dir: str | os.PathLike[str] | None = None,
     ) -> Recommender:
@@ -137,6 +140,7 @@ class Recommender(LocalQueries):
         Args:
           new_log: as `log` of `fit`.
           items: as of `fit`; what it says of an item comes before what was known of it.
+          users: likewise of users.
           columns: as of `fit`.
           run_dir: as of `fit`.
 
@@ -144,8 +148,9 @@ class Recommender(LocalQueries):
           InputError: The log can't be used. What was learnt before stays.
         """
         if self._model is None:
-            return self.fit(new_log, items=items, columns=columns, run_dir=run_dir)
-        from tf_hqgnn.data.any_log import LogInput, check_ids, read_any_items, read_log
+            return self.fit(new_log, items=items, users=users, columns=columns, run_dir=run_dir)
+        from tf_hqgnn.data.any_log import LogInput, check_ids, read_any_features, read_any_items, read_log
+        from tf_hqgnn.data.growth import with_features
         from tf_hqgnn.data.loading import extend_dataset
         from tf_hqgnn.data.log_rules import LogRules
         from tf_hqgnn.data.report import BadRowLog
@@ -155,40 +160,54 @@ class Recommender(LocalQueries):
         state = model.trained_state()
         before = state.dataset
         for table, added in model.additions:
-            before = extend_dataset(before, table, added, BadRowLog())
+            known = None, None if added is None else added.features
+            if table is None:
+                before = with_features(before, *known)
+            else:
+                before = extend_dataset(before, table, added, BadRowLog(), features=known)
         with bad_row_log(config.data) as bad_rows:
             read = read_log(new_log, "new_log", config.data, bad_rows, columns)
             check_ids(read.table, "new_log", model.form.id_types)
             about = None if items is None else read_any_items(items, columns)
-            dataset = extend_dataset(before, read.table, about, bad_rows, LogRules.of(config.data))
+            features = read_any_features(users, items, config.data, columns)
+            dataset = extend_dataset(before, read.table, about, bad_rows, LogRules.of(config.data), features)
         kept = LogInput(read.table, model.form.id_types, model.form.library)
         return self._train(dataset, kept, config, run_dir=run_dir, state=state if config.training.max_epochs else None)
 
-    def add_items(self, log: Any, *, items: Any = None, columns: Mapping[str, Any] | None = None) -> Recommender:
-        """Adds the new items of a log without training, as `tf-hqgnn add-items` does.
+    def add_items(self, log: Any = None, *, items: Any = None, columns: Mapping[str, Any] | None = None) -> Recommender:
+        """Adds new items without training, as `tf-hqgnn add-items` does.
 
-        A new item's embedding follows from those of the users who took it. What a known user took in the log doesn't
-        come back to it. `added_items_` says how many were added, skipped and updated.
+        A new item's embedding follows from those of the users who took it, from its features where `fit` has learnt
+        from such, or from both. What a known user took in the log doesn't come back to it. `added_items_` says how many
+        were added, skipped and updated.
 
         Args:
-          log: the first interactions of new items, as of `fit`.
-          items: their titles, categories and availability, as of `fit`.
+          log: the first interactions of new items, as of `fit`; None where they have none yet.
+          items: their titles, categories, availability and features, as of `fit`.
           columns: as of `fit`.
 
         Returns:
           The recommender itself. `save` keeps the items; what the command line makes of the run doesn't have them.
 
         Raises:
-          InputError: The log can't be used, or has no new item of a known user.
+          InputError: The log can't be used, or no new item is of a known user or has known features.
           NotFittedError: `fit` comes first.
         """
         from tf_hqgnn.data.any_log import check_ids, read_any_items, read_log
+        from tf_hqgnn.data.feature_input import read_features
 
         model = self._fitted()
-        with bad_row_log(model.run.config.data) as bad_rows:
-            table = read_log(log, "log", model.run.config.data, bad_rows, columns).table.compact()
-        check_ids(table, "log", model.form.id_types)
-        self.added_items_ = model.add_items(table, None if items is None else read_any_items(items, columns))
+        table = about = None
+        if log is not None:
+            with bad_row_log(model.run.config.data) as bad_rows:
+                read = read_log(log, "log", model.run.config.data, bad_rows, columns, pairs_only=True)
+                table = read.table.compact()
+            check_ids(table, "log", model.form.id_types)
+        if items is not None:
+            about = read_any_items(items, columns)
+            if model.bundle.features.items is not None:
+                about = replace(about, features=read_features(items, "items", "all", columns))
+        self.added_items_ = model.add_items(table, about)
         return self
 
     def save(self, directory: str | os.PathLike[str]) -> None:
@@ -282,6 +301,7 @@ class Recommender(LocalQueries):
         from tf_hqgnn.config.names import resolve
 
         unless_given = {"data.split.valid": 0.0, "data.split.test": 0.0, "training.refit": "all"}
+        unless_given |= {"data.item_features": "auto", "data.user_features": "auto"}
         return resolve(self.config, self._settings, unless_given, ("config", "verbose"))
 
     def _train(self, dataset: SplitDataset, log: LogInput, config: Config, **options: Any) -> Recommender:
