@@ -98,11 +98,9 @@ def measure(candidate: Candidate, config: Config, seed: int) -> dict[str, float]
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """Every candidate, mean over seeds, and how the one that validates best does on test against ignoring the signal."""
-    lines = [
-        "| signal | used as | valid NDCG@20 | test NDCG@20 | test, against ignoring it |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    """Every candidate, as means over the seeds, and its test metric against that of ignoring the signal."""
+    header = ["signal", "used as", "valid NDCG@20", "test NDCG@20", "test, against ignoring it"]
+    lines = [f"| {' | '.join(header)} |", "| --- | --- | --- | --- | --- |"]
     for signal in dict.fromkeys(row["signal"] for row in rows):
         of_signal = [row for row in rows if row["signal"] == signal]
         values = {}

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from benchmarks import epochs, quantization, scale
+from benchmarks import epochs, log_signals, quantization, scale
 from benchmarks.ann import __main__ as ann
 from benchmarks.cells import ROOT
 from benchmarks.gpu import report as gpu
@@ -24,6 +24,7 @@ _MAKERS: dict[str, Callable[[list[dict[str, str]]], str]] = {
     "ann": ann.markdown,
     "epochs": epochs.markdown,
     "gpu": gpu.markdown,
+    "log_signals": log_signals.markdown,
     "quantization": quantization.markdown,
     "peers": peers.markdown,
     "scale": scale.markdown,
