@@ -180,6 +180,7 @@ def evaluate_embeddings(
     ks: Sequence[int],
     chunk_size: int = 1024,
     available: BoolArray | None = None,
+    unknown: tuple[BoolArray, BoolArray] | None = None,
 ) -> RankingMetrics:
     """Ranks the whole catalogue by dot product for every user with a target, and compares with the targets.
 
@@ -194,6 +195,8 @@ def evaluate_embeddings(
       ks: Cut-offs, each >= 1.
       chunk_size: Users scored at once.
       available: bool [num_items]; an item that isn't available is neither recommended nor a target (see stock.py).
+      unknown: bool [num_users] and bool [num_items], of whom a model knows nothing. As in what is served, such users
+        get the most popular items, and such items aren't recommended; as targets they are missed.
 
     Returns:
       The metrics; users without a target are counted in `num_skipped`.
@@ -204,7 +207,14 @@ def evaluate_embeddings(
     num_users, num_items = len(user_embeddings), len(item_embeddings)
     ks = _check_cutoffs(ks)
     users, relevant = _users_with_targets(in_stock(targets, available), num_users, num_items)
-    top = rank(user_embeddings, item_embeddings, users, seen, ks[-1], chunk_size, available)
+    if unknown is None:
+        top = rank(user_embeddings, item_embeddings, users, seen, ks[-1], chunk_size, available)
+    else:
+        known = ~unknown[1] if available is None else available & ~unknown[1]
+        top, strangers = np.empty((len(users), ks[-1]), np.int32), unknown[0][users]
+        friends = users[~strangers]
+        top[~strangers] = rank(user_embeddings, item_embeddings, friends, seen, ks[-1], chunk_size, known)
+        top[strangers] = rank_by_popularity(item_popularity, users[strangers], seen, ks[-1], chunk_size, known)
     metrics = ranking_metrics(top, relevant, ks, num_items, item_popularity)
     return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
 

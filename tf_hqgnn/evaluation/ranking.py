@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.evaluation.stock import catalogue_rows, seen_in_stock, stock_rows
-from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates
+from tf_hqgnn.evaluation.stock import catalogue_rows, stock_rows
+from tf_hqgnn.graph.csr import CSR, check_csr, check_rows, coordinates, keep_columns
 from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.types import Array, BoolArray, Float32Array, Int32Array, IntArray
 
@@ -63,7 +63,7 @@ def rank(
         raise ValueError(f"k and chunk_size must be at least 1, got {k} and {chunk_size}")
     rows = stock_rows(available)
     if rows is not None:
-        seen_here = seen_in_stock(seen, rows, len(items))
+        seen_here = keep_columns(seen, rows, len(items))
         return catalogue_rows(rank(users, items[rows], user_index, seen_here, k, chunk_size), rows)
     top = np.full((len(user_index), k), -1, np.int32)
     if not len(user_index) or not len(items):
@@ -125,7 +125,7 @@ def rank_by_popularity(
     check_csr(seen, num_users, num_items, "seen")
     rows = stock_rows(available)
     if rows is not None:
-        seen_here = seen_in_stock(seen, rows, num_items)
+        seen_here = keep_columns(seen, rows, num_items)
         return catalogue_rows(
             rank_by_popularity(np.asarray(popularity)[rows], user_index, seen_here, k, chunk_size), rows
         )

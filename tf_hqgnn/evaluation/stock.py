@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_hqgnn.graph.csr import CSR, keep_entries
 from tf_hqgnn.types import BoolArray, Int32Array, IntArray, Interactions
 
 
@@ -31,19 +30,6 @@ def in_stock(targets: Interactions, available: BoolArray | None) -> Interactions
 def stock_rows(available: BoolArray | None) -> IntArray | None:
     """Returns the rows of the available items, int64 [A], ascending; None if every item is available."""
     return None if available is None or available.all() else np.flatnonzero(available)
-
-
-def seen_in_stock(seen: CSR, rows: IntArray, num_items: int) -> CSR:
-    """Returns a CSR over users with its columns renumbered to places in `rows`, and those not in `rows` left out.
-
-    Example:
-      >>> seen_in_stock((np.array([0, 2]), np.array([0, 2])), np.array([1, 2]), 3)[1].tolist()
-      [1]
-    """
-    place = np.full(num_items, -1, np.int32)
-    place[rows] = np.arange(len(rows))
-    indptr, places = keep_entries((seen[0], place[seen[1]]), place[seen[1]] >= 0)
-    return indptr, places
 
 
 def catalogue_rows(top: IntArray, rows: IntArray) -> Int32Array:

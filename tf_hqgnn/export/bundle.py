@@ -28,7 +28,7 @@ from tf_hqgnn.export.versions import check_free, staged_versions, version_lock
 from tf_hqgnn.export.warmup import warmup_batches, warmup_requests, write_warmup
 from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
 from tf_hqgnn.files.durable import staged_folder
-from tf_hqgnn.graph.csr import CSR
+from tf_hqgnn.graph.csr import CSR, keep_columns
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import check_index
 from tf_hqgnn.retrieval.histories import fit_hop_map
@@ -56,6 +56,8 @@ class ServingBundle:
       learnt: as `seen`, the items that each user's row was learnt from, which `user_hop_map` is fitted to; None for
         `seen`.
       features: from which new users and items get a row.
+      known_users: bool [U], False for users of whom nothing is known but what must not come back to them: they are
+        answered as an unknown user is; None if all are known.
 
     Raises:
       ValueError: The parts don't fit together; the message says which.
@@ -73,6 +75,7 @@ class ServingBundle:
     hop_map: Float32Array | None = None
     learnt: CSR | None = None
     features: FeatureModels = field(default_factory=FeatureModels)
+    known_users: BoolArray | None = None
 
     def __post_init__(self) -> None:
         _check_ids("user_ids", self.user_ids)
@@ -128,19 +131,28 @@ class ServingBundle:
         return _bundle(run, run.graph.masked())
 
 
-def _bundle(run: RunDirectory, seen: tuple[Int64Array, Int32Array]) -> ServingBundle:
-    coded = run.coded
+def _bundle(run: RunDirectory, seen: CSR) -> ServingBundle:
+    """The bundle of a run, without items that nothing is known of: no question can be answered by such a row."""
+    coded, dataset, unknown = run.coded, run.dataset, run.unknown
+    users = run.user_embeddings if coded is None else coded.users
+    items: Codes | Float32Array = run.item_embeddings if coded is None else coded.items
+    known = np.ones(dataset.num_items, bool) if unknown is None else ~unknown.items
+    learnt: CSR = run.graph.seen()
+    if not known.all():
+        items = items.take(known) if isinstance(items, Codes) else items[known]
+        seen, learnt = (keep_columns(one, np.flatnonzero(known), dataset.num_items) for one in (seen, learnt))
     return ServingBundle(
-        user_ids=run.dataset.user_ids,
-        item_ids=run.dataset.item_ids,
-        users=run.user_embeddings if coded is None else coded.users,
-        items=run.item_embeddings if coded is None else coded.items,
-        seen=seen,
-        item_popularity=run.graph.item_strength.astype(np.float32),
-        item_categories=run.dataset.categories,
-        item_available=run.dataset.available,
-        learnt=run.graph.seen(),
+        user_ids=dataset.user_ids,
+        item_ids=dataset.item_ids[known],
+        users=users,
+        items=items,
+        seen=(seen[0].astype(np.int64), seen[1].astype(np.int32)),
+        item_popularity=run.graph.item_strength[known].astype(np.float32),
+        item_categories=None if dataset.categories is None else dataset.categories[known],
+        item_available=None if dataset.available is None else dataset.available[known],
+        learnt=learnt,
         features=run.features,
+        known_users=None if unknown is None or not unknown.users.any() else ~unknown.users,
     )
 
 

@@ -18,7 +18,8 @@ from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK, pad_to
-from tf_hqgnn.types import Float32Array, ObjectArray
+from tf_hqgnn.retrieval.variables import gather
+from tf_hqgnn.types import BoolArray, Float32Array, ObjectArray
 
 # A k may exceed the catalogue, the rest is padding; but a slip of the pen must not make a server allocate gigabytes.
 MAX_PADDED_K = 65_536
@@ -52,6 +53,7 @@ class ServingModule(tf.Module):
       item_filter: which items may come back, and their categories.
       default_k: answers of the signatures without k.
       features: makes queries of the features of users; without it there is no `recommend_for_features`.
+      known_users: bool [U], False for ids that are answered as an unknown user's; None if all are known.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ServingModule(tf.Module):
         item_filter: ItemFilter,
         default_k: int,
         features: FeatureRows | None = None,
+        known_users: BoolArray | None = None,
     ) -> None:
         super().__init__(name="hqgnn")
         self.user_ids = IdTable(user_ids)
@@ -79,6 +82,8 @@ class ServingModule(tf.Module):
         self.history = history
         self.item_filter = item_filter
         self.features = features
+        if known_users is not None:
+            self.known_users = tf.Variable(known_users.astype(np.int32), trainable=False, name="known_users")
         self._default_k = default_k
         self._num_items = items.num_rows
         self._answer_queries = _TracedOnce(self._best_items)
@@ -173,7 +178,7 @@ class ServingModule(tf.Module):
     def embed_user(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The row of each user, float32 [B, d], as it is scored with; zeros for an unknown one."""
         user_index = self.user_ids.lookup(user_id)
-        known = user_index >= 0
+        known = self._is_known(user_index)
         rows = self.users.gather(tf.maximum(user_index, 0))
         return {"embedding": tf.where(known[:, tf.newaxis], rows, 0.0), "known_user": known}
 
@@ -192,7 +197,14 @@ class ServingModule(tf.Module):
     ) -> dict[str, tf.Tensor]:
         user_index = self.user_ids.lookup(user_id)
         queries = self.users.queries(tf.maximum(user_index, 0))
-        return self._answer_queries(queries, user_index >= 0, k, user_index, excluded, wanted)
+        return self._answer_queries(queries, self._is_known(user_index), k, user_index, excluded, wanted)
+
+    def _is_known(self, user_index: tf.Tensor) -> tf.Tensor:
+        """Whether more is known of users, rows int64 [B] or -1, than what must not come back to them: bool [B]."""
+        known = user_index >= 0
+        if not hasattr(self, "known_users"):
+            return known
+        return known & (gather(self.known_users, tf.maximum(user_index, 0)) > 0)
 
     def _best_items(
         self,

@@ -56,6 +56,7 @@ def read_bundle(version_dir: Path) -> ServingBundle:
         item_categories=categories if categories.any() else None,
         item_available=None if available.all() else available,
         hop_map=stored.read("history/hop_map"),
+        known_users=stored.read("known_users") > 0 if "known_users" in stored else None,
         features=FeatureModels.load(Path(version_dir) / EXTRA_FILES / FEATURES_FILE),
     )
 

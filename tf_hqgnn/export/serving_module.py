@@ -52,4 +52,5 @@ def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> Se
         item_filter=item_filter,
         default_k=settings.export.default_k,
         features=None if bundle.features.users is None else bundle.features.users.make_module(),
+        known_users=bundle.known_users,
     )

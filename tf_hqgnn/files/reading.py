@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,13 +30,14 @@ _DAMAGED = (
 )
 
 
-def read_arrays(path: Path, *names: str, cure: str) -> dict[str, Array]:
+def read_arrays(path: Path, *names: str, cure: str, optional: Sequence[str] = ()) -> dict[str, Array]:
     """Arrays of an .npz file; never unpickles.
 
     Args:
       path: of the file.
       names: of the arrays to read; without any, all of them.
       cure: what to do about a damaged file, for messages.
+      optional: of arrays to read besides `names` if the file has them.
 
     Raises:
       InputError: The file isn't there, is damaged, or lacks an array.
@@ -46,7 +47,8 @@ def read_arrays(path: Path, *names: str, cure: str) -> dict[str, Array]:
         # Opened here: NumPy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             _check_sizes(path, arrays.zip)
-            return {name: arrays[name] for name in names or arrays.files}
+            there = [name for name in optional if name in arrays.files]
+            return {name: arrays[name] for name in (*names, *there) or arrays.files}
 
     return _read(path, load, cure)
 

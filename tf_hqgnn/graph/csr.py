@@ -45,6 +45,24 @@ def keep_entries(csr: CSR, kept: BoolArray) -> CSR:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), csr[1][kept]
 
 
+def keep_columns(csr: CSR, columns: IntArray, num_columns: int) -> CSR:
+    """The CSR matrix with only these columns, renumbered to their places in `columns`.
+
+    Args:
+      csr: the matrix.
+      columns: ascending.
+      num_columns: that the matrix has.
+
+    Example:
+      >>> indptr, indices = keep_columns((np.array([0, 2]), np.array([0, 2])), np.array([1, 2]), 3)
+      >>> indptr.tolist(), indices.tolist()
+      ([0, 1], [1])
+    """
+    place = np.full(num_columns, -1, np.int32)
+    place[columns] = np.arange(len(columns))
+    return keep_entries((csr[0], place[csr[1]]), place[csr[1]] >= 0)
+
+
 def coordinates(csr: CSR, rows: IntArray, dtype: type[np.integer[Any]] = np.int32) -> IntArray:
     """[n, 2] of `dtype`: (place in `rows`, column) of every entry of these rows of a CSR, without a loop over rows."""
     indptr, indices = csr

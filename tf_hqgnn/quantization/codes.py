@@ -12,7 +12,7 @@ from tf_hqgnn.files.durable import staged_file
 from tf_hqgnn.files.reading import read_arrays
 from tf_hqgnn.quantization.packing import check_num_bits, check_packed, pack, to_bit_planes, unpack
 from tf_hqgnn.quantization.ranges import MIN_WIDTH, row_ranges
-from tf_hqgnn.types import Array, Float32Array, FloatArray, InputError, IntArray, UInt8Array
+from tf_hqgnn.types import Array, BoolArray, Float32Array, FloatArray, InputError, IntArray, UInt8Array
 
 CHUNK_ROWS = 65536
 
@@ -137,6 +137,13 @@ class Codes:
         low, width = _stored_range(self.scale, self.offset, rows)
         codes = unpack(self.packed[rows], self.num_bits, self.dim)
         return low + width * (codes / np.float32(2**self.num_bits - 1))
+
+    def take(self, rows: IntArray | BoolArray) -> Codes:
+        """The codes at `rows` (indices or a boolean mask), in that order."""
+        # One range that all rows share stays as it is.
+        own: IntArray | BoolArray | slice = slice(None) if len(self.scale) == 1 and len(self) != 1 else rows
+        offset = None if self.offset is None else self.offset[own]
+        return Codes(self.packed[rows], self.scale[own], offset, self.num_bits, self.dim)
 
     def __len__(self) -> int:
         return len(self.packed)

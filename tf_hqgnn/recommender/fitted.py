@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.data.any_log import LogInput, id_types_of
+from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.interaction_table import InteractionTable
 from tf_hqgnn.data.interactions import read_interactions
 from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
@@ -29,15 +30,17 @@ from tf_hqgnn.export.module import ServingModule
 from tf_hqgnn.export.new_items import extend
 from tf_hqgnn.export.serving_module import make_module
 from tf_hqgnn.files.durable import write_file
+from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries
 from tf_hqgnn.queries.tables import AnswerForm
 from tf_hqgnn.runs.packed_run import PackedRun
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.training.train import train
-from tf_hqgnn.types import Array, Float32Array, InputError, Interactions
+from tf_hqgnn.types import Array, BoolArray, Float32Array, InputError, IntArray, Interactions, concatenate
 
 _ID_TYPES = "id_types.json"
 _ADDED = "added_items"
+_PAIRS, _ITEMS, _FEATURES = "pairs.parquet", "items.parquet", "features.parquet"
 # Numbers of items' rows that are looked at together for scores.
 _NUMBERS_AT_ONCE = 1 << 22
 
@@ -57,9 +60,13 @@ class FittedModel:
         with packed.unpacked() as folder:
             self.run = RunDirectory.load(folder)
             self.bundle = ServingBundle.from_run(self.run)
+            served = self.run.served().dataset
             added = sorted(folder.glob(f"{_ADDED}/*/"), key=lambda path: int(path.name))
-            self.additions = [(read_interactions(one / "pairs.parquet"), _items_beside(one)) for one in added]
+            self.additions = [(_pairs_beside(one), _items_beside(one)) for one in added]
         self.form = _form(packed, self.run.dataset)
+        # What the model hasn't learnt, and doesn't return all the same.
+        parts = (served.test,) if self.run.config.training.refit is True else (served.valid, served.test)
+        self._held_out = concatenate(*parts)
         self._module: ServingModule | None = None
         self._functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {}
         for table, items in self.additions:
@@ -109,7 +116,7 @@ class FittedModel:
             rows = np.maximum(user_rows[start : start + step], 0)
             pairs = tf.constant(np.broadcast_to(place, (len(rows), len(place))))
             scores[start : start + step] = module.items.score_at(module.users.queries(tf.constant(rows)), pairs).numpy()
-        is_user, is_item = user_rows[:, np.newaxis] >= 0, item_rows >= 0
+        is_user, is_item = self._is_known(user_rows)[:, np.newaxis], item_rows >= 0
         scores = np.where(is_user, scores, self.bundle.item_popularity[place])
         return np.where(is_item, scores, np.nan).astype(np.float32), is_user & is_item
 
@@ -125,7 +132,7 @@ class FittedModel:
         items[items < 0] = size + np.arange((items < 0).sum())
         catalogue = size + int((items >= size).sum())
         user_index, item_index = users[table.interactions.user_index], items[table.interactions.item_index]
-        seen = bundle.seen_matrix().tocoo()
+        learnt = self._learnt()
         available = bundle.item_available
         # An item out of stock can't be recommended, and isn't asked for.
         sold = (
@@ -134,9 +141,9 @@ class FittedModel:
             else np.pad(available, (0, catalogue - size), constant_values=True)
         )
         held_out = (
-            (user_index >= 0)
+            self._is_known(user_index)
             & sold[item_index]
-            & ~np.isin(user_index * catalogue + item_index, seen.row.astype(np.int64) * catalogue + seen.col)
+            & ~np.isin(user_index * catalogue + item_index, rows_of_entries(learnt) * catalogue + learnt[1])
         )
         if not held_out.any():
             raise InputError("evaluate: no interaction of a known user that the model hasn't learnt from is in the log")
@@ -144,32 +151,48 @@ class FittedModel:
         judged = np.unique(targets.user_index)
         chunk = self.run.config.evaluation.chunk_size
         tables = as_float32(bundle.users), as_float32(bundle.items)
-        top = rank(*tables, judged, bundle.seen, max(ks), chunk, available)
+        top = rank(*tables, judged, learnt, max(ks), chunk, available)
         indptr, indices = targets.to_csr(len(bundle.user_ids))
         popularity = np.pad(bundle.item_popularity, (0, catalogue - size))
         relevant = np.append(indptr[judged], indptr[-1]), indices
         return ranking_metrics(top, relevant, ks, catalogue, popularity).values
 
-    def add_items(self, table: InteractionTable, items: ItemCatalogue | None) -> dict[str, int]:
+    def _is_known(self, user_rows: IntArray) -> BoolArray:
+        """Whether users, rows or -1, are known to the model."""
+        known: BoolArray = user_rows >= 0
+        if self.bundle.known_users is not None:
+            known &= self.bundle.known_users[np.maximum(user_rows, 0)]
+        return known
+
+    def _learnt(self) -> CSR:
+        """What was taken or disliked, without what was held out of training."""
+        bundle, size, pairs = self.bundle, len(self.bundle.item_ids), self._held_out
+        items = rows_of(bundle.item_ids, self.run.dataset.item_ids)[pairs.item_index]
+        held_out = (pairs.user_index.astype(np.int64) * size + items)[items >= 0]
+        return keep_entries(bundle.seen, ~np.isin(rows_of_entries(bundle.seen) * size + bundle.seen[1], held_out))
+
+    def add_items(self, table: InteractionTable | None, items: ItemCatalogue | None) -> dict[str, int]:
         """Adds the new items of a log, as `export.new_items.add_items` does; says how many.
 
         Raises:
-          InputError: There is none of a known user.
+          InputError: There is none of a known user, or with known features.
         """
         counts = self._extend(table, items)
-        number = sum(name.startswith(f"{_ADDED}/") and name.endswith("/pairs.parquet") for name in self.packed.files)
+        number = len({name.split("/")[1] for name in self.packed.files if name.startswith(f"{_ADDED}/")})
         with tempfile.TemporaryDirectory(prefix="tf_hqgnn-") as folder:
-            pairs, about = Path(folder) / "pairs.parquet", Path(folder) / "items.parquet"
-            pq.write_table(_pairs(table), pairs)
-            files = {f"{_ADDED}/{number}/pairs.parquet": pairs.read_bytes()}
+            written = Path(folder)
+            if table is not None:
+                pq.write_table(_pairs(table), written / _PAIRS)
             if items is not None:
-                pq.write_table(_item_table(items), about)
-                files[f"{_ADDED}/{number}/items.parquet"] = about.read_bytes()
+                pq.write_table(_item_table(items), written / _ITEMS)
+                if items.features is not None:
+                    items.features.save(written / _FEATURES)
+            files = {f"{_ADDED}/{number}/{path.name}": path.read_bytes() for path in written.iterdir()}
         self.additions.append((table, items))
         self.packed = PackedRun({**self.packed.files, **files})
         return counts
 
-    def _extend(self, table: InteractionTable, items: ItemCatalogue | None) -> dict[str, int]:
+    def _extend(self, table: InteractionTable | None, items: ItemCatalogue | None) -> dict[str, int]:
         self.bundle, counts = extend(self.bundle, table, items)
         self._module = None
         self._functions = {}
@@ -225,9 +248,16 @@ def _form(packed: PackedRun, dataset: SplitDataset) -> AnswerForm:
     return AnswerForm(types["user_id"], types["item_id"], "polars" if library == "polars" else "pandas", titles)
 
 
+def _pairs_beside(folder: Path) -> InteractionTable | None:
+    path = folder / _PAIRS
+    return read_interactions(path) if path.exists() else None
+
+
 def _items_beside(folder: Path) -> ItemCatalogue | None:
-    path = folder / "items.parquet"
-    return read_items(path) if path.exists() else None
+    path, features = folder / _ITEMS, folder / _FEATURES
+    if not path.exists():
+        return None
+    return replace(read_items(path), features=FeatureTable.load(features) if features.exists() else None)
 
 
 def _pairs(table: InteractionTable) -> pa.Table:

@@ -18,7 +18,10 @@ from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.runs.manifest import CURE, check_manifest, served_folder
 from tf_hqgnn.runs.tables import TrainedTables
+from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.types import Float32Array, InputError, concatenate
+
+_MASKS_BEFORE = ("untrained_user", "untrained_item")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class RunDirectory:
       metrics: what training reported: epochs, seconds, `valid` and `popularity` metrics.
       is_refitted: whether these are the tables of a refit on the whole log (see `served`), and `path` its folder.
       features: what was learnt of features.
+      unknown: the users and items whose rows nothing has taught; None where nobody noted it.
     """
 
     path: Path
@@ -48,6 +52,7 @@ class RunDirectory:
     metrics: dict[str, Any]
     is_refitted: bool = False
     features: FeatureModels = field(default_factory=FeatureModels)
+    unknown: Untrained | None = None
 
     @staticmethod
     def load(path: Path) -> RunDirectory:
@@ -139,8 +144,10 @@ class RunDirectory:
         seen = dataset.masked(dataset.train, *(() if split == "valid" else (dataset.valid,)))
         popularity, settings = self.graph.item_strength, (ks, self.config.evaluation.chunk_size, dataset.available)
 
+        unknown = None if self.unknown is None else (self.unknown.users, self.unknown.items)
+
         def judge(users: Float32Array, items: Float32Array) -> RankingMetrics:
-            return evaluate_embeddings(users, items, targets, seen, popularity, *settings)
+            return evaluate_embeddings(users, items, targets, seen, popularity, *settings, unknown)
 
         full_precision = judge(self.user_embeddings, self.item_embeddings)
         return Evaluation(
@@ -167,13 +174,17 @@ class Evaluation:
 
 def _read_model(folder: Path, config: Config) -> dict[str, Any]:
     """The graph, the rows and the codes in a folder, as arguments of a RunDirectory."""
-    arrays = read_arrays(folder / "embeddings.npz", "user", "item", cure=CURE)
+    masks = ("unknown_user", "unknown_item")
+    arrays = read_arrays(folder / "embeddings.npz", "user", "item", cure=CURE, optional=(*masks, *_MASKS_BEFORE))
+    # Until 0.2 features taught nobody anything.
+    masks = masks if masks[0] in arrays else _MASKS_BEFORE
     return {
         "graph": InteractionGraph.load(folder / "graph" / "graph.npz"),
         "user_embeddings": arrays["user"],
         "item_embeddings": arrays["item"],
         "coded": None if config.quantization.bits is None else CodedEmbeddings.load(folder / "codes"),
         "features": FeatureModels.load(folder / FEATURES_FILE, CURE),
+        "unknown": Untrained(arrays[masks[0]], arrays[masks[1]]) if masks[0] in arrays else None,
     }
 
 

@@ -34,6 +34,7 @@ class LearntFeatures:
       models: of both sides.
       worths: of users and items, in interactions: how far features count in trained rows; chosen on validation.
       report: for metrics.json, by `users` and `items`; empty where nothing was learnt.
+      told: of users and items, bool [U] and bool [I], whether features say anything; None where nothing was learnt.
     """
 
     users: Float32Array
@@ -41,6 +42,7 @@ class LearntFeatures:
     models: FeatureModels = field(default_factory=FeatureModels)
     worths: tuple[float, float] = (0.0, 0.0)
     report: dict[str, dict[str, Any]] = field(default_factory=dict)
+    told: tuple[BoolArray, BoolArray] | None = None
 
 
 def learn_features(
@@ -71,9 +73,9 @@ def learn_features(
     pairs.data = np.ones_like(pairs.data)
     user_model = item_model = None
     if dataset.user_features is not None:
-        user_model = fit_features(dataset.user_features, users, ~untrained.users, items, pairs, seed)
+        user_model = fit_features(dataset.user_features, users, ~untrained.users, items, seed)
     if dataset.item_features is not None:
-        item_model = fit_features(dataset.item_features, items, ~untrained.items, users, pairs.T.tocsr(), seed)
+        item_model = fit_features(dataset.item_features, items, ~untrained.items, users, seed)
     degrees = np.diff(pairs.indptr), np.bincount(pairs.indices, minlength=len(items))
     sides = (
         _Side.of(users, user_model, dataset.user_features, ~untrained.users, degrees[0]),
@@ -92,7 +94,8 @@ def learn_features(
             report[name] = side.report(worth)
             log.info("features of %s: %s; %s", name, side.model.describe(), side.summary(worth))
     models = FeatureModels(user_model, item_model)
-    return LearntFeatures(sides[0].rows_with(worths[0]), sides[1].rows_with(worths[1]), models, worths, report)
+    rows = [side.rows_with(worth) for side, worth in zip(sides, worths)]
+    return LearntFeatures(rows[0], rows[1], models, worths, report, (sides[0].known, sides[1].known))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +142,7 @@ class _Side:
         return {
             "columns": [column.describe() for column in self.model.columns],
             "strength": self.model.strength,
-            "worth": self.model.worth,
-            "worth_in_training": worth,
+            "worth": worth,
             "without_interactions": int((self.known & ~self.trained).sum()),
         }
 

@@ -12,6 +12,7 @@ from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.types import BoolArray, Float32Array, Interactions
 
 
@@ -25,6 +26,7 @@ class Judge:
       config: cut-offs, to which 20 and that of the monitor are added, and the size of chunks.
       only: cut-offs in their place; None for those.
       available: bool [I], what can be recommended today (see evaluation/stock.py); None if everything can.
+      unknown: whom the rows say nothing of, once a model is made: they are answered as in what is served.
     """
 
     targets: Interactions
@@ -32,6 +34,7 @@ class Judge:
     config: EvaluationConfig
     only: tuple[int, ...] | None = None
     available: BoolArray | None = None
+    unknown: Untrained | None = None
 
     @staticmethod
     def of(dataset: SplitDataset, graph: InteractionGraph, config: EvaluationConfig) -> Judge:
@@ -42,7 +45,9 @@ class Judge:
         """Metrics by name of users float32 [U, d] and items float32 [I, d]; none without targets."""
         if not len(self.targets):
             return {}
-        graph, settings = self.graph, (self._ks(), self.config.chunk_size, self.available)
+        graph = self.graph
+        unknown = None if self.unknown is None else (self.unknown.users, self.unknown.items)
+        settings = (self._ks(), self.config.chunk_size, self.available, unknown)
         return evaluate_embeddings(users, items, self.targets, graph.masked(), graph.item_strength, *settings).values
 
     def value(self, users: Float32Array, items: Float32Array) -> float:

@@ -54,6 +54,14 @@ class MadeModel:
     seconds: float
     features: LearntFeatures
 
+    @property
+    def unknown(self) -> Untrained:
+        """Whose rows say nothing: those that neither an interaction nor a feature has taught."""
+        told = self.features.told
+        if told is None:
+            return self.untrained
+        return Untrained(self.untrained.users & ~told[0], self.untrained.items & ~told[1])
+
 
 def make(
     train: Interactions,
@@ -167,9 +175,10 @@ def save_model(model: MadeModel, graph: InteractionGraph, folder: Path) -> None:
     """Writes what was made to a folder of a run, over what may be there of a model before it."""
     (folder / "graph").mkdir(exist_ok=True)
     graph.save(folder / "graph" / "graph.npz")
-    untrained = {"untrained_user": model.untrained.users, "untrained_item": model.untrained.items}
+    masks = {"untrained_user": model.untrained.users, "untrained_item": model.untrained.items}
+    masks |= {"unknown_user": model.unknown.users, "unknown_item": model.unknown.items}
     with staged_file(folder / "embeddings.npz") as staged:
-        np.savez(staged, user=model.users, item=model.items, **untrained)
+        np.savez(staged, user=model.users, item=model.items, **masks)
     model.tables.save(folder)
     if model.features.models:
         model.features.models.save(folder / FEATURES_FILE)
