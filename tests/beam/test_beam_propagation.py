@@ -90,6 +90,21 @@ def test_as_in_memory(graph, files, tmp_path, settings, block_rows, block_edges,
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == vars(done)
 
 
+def test_weights_count_as_in_memory(graph, files, tmp_path):
+    users, items, *tables = graph
+    # A pair of mean weight 1, as a run directory has them; repeated pairs count by their sum.
+    weight = np.random.default_rng(8).integers(1, 5, len(users)).astype(np.float64)
+    expected = InteractionGraph.from_interactions(Interactions(users, items, weight=weight), NUM_USERS, NUM_ITEMS)
+    for number, part in enumerate(np.array_split(np.arange(len(users)), 2)):
+        scaled = (weight[part] / weight.sum() * expected.num_edges).astype(np.float32)
+        write_edges(str(tmp_path / f"edges-{number}.parquet"), users[part], items[part], scaled)
+    edges = str(tmp_path / "edges-*.parquet")
+    propagate(edges, *files[1:], str(tmp_path / "out"), coefficients("exact", 1.0), block_rows=16, block_edges=40)
+    settings = PropagationConfig(solver="exact", t1=1.0, normalize=False)
+    for name, table in zip(("users", "items"), propagate_embeddings(expected, *tables, settings)):
+        np.testing.assert_allclose(read(tmp_path / "out", name), table, rtol=1e-4, atol=1e-5 * np.abs(table).max())
+
+
 @pytest.mark.parametrize("t1", [0.5, 3.0])
 def test_the_series_is_the_matrix_exponential(t1):
     a = np.array([[0.0, 0.6, 0.2], [0.6, 0.0, 0.1], [0.2, 0.1, 0.0]])

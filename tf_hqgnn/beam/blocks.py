@@ -15,8 +15,9 @@ import scipy.sparse
 
 from tf_hqgnn.types import Float32Array, Int64Array, IntArray
 
-# The rows of a block that have an edge, where the edges of each begin, and the rows at their other ends.
-EdgeBlock = tuple[int, bytes, bytes, bytes]
+# A block, its rows that have an edge, where the edges of each begin, the rows at their other ends, and their weights,
+# which are empty where all are 1.
+EdgeBlock = tuple[int, bytes, bytes, bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,17 @@ def split(keys: IntArray) -> Iterator[tuple[int, IntArray]]:
         yield int(keys[order[start]]), order[start:end]
 
 
-def edge_block(block: int, rows: Int64Array, others: Int64Array) -> EdgeBlock:
-    """The edges between `rows` of a block and rows of another, int64 [n >= 1], in any order, no pair twice."""
+def edge_block(block: int, rows: Int64Array, others: Int64Array, weight: Float32Array | None = None) -> EdgeBlock:
+    """The edges between `rows` of a block and rows of another, int64 [n >= 1], in any order, no pair twice.
+
+    Where they have weights, float32 [n], these are the last part; else that is empty.
+    """
     order = np.argsort(rows, kind="stable")
     rows = rows[order]
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     ends = np.append(starts, len(rows))
-    return block, _int32(rows[starts]), _int32(ends), _int32(others[order])
+    weights = b"" if weight is None else weight[order].astype(np.float32).tobytes()
+    return block, _int32(rows[starts]), _int32(ends), _int32(others[order]), weights
 
 
 def product(edges: EdgeBlock, values: Float32Array) -> tuple[int, bytes, bytes]:
@@ -132,11 +137,10 @@ def product(edges: EdgeBlock, values: Float32Array) -> tuple[int, bytes, bytes]:
       >>> block, np.frombuffer(rows, "i4").tolist(), np.frombuffer(sums, "f").reshape(2, 2).tolist()
       (7, [0, 2], [[0.0, 1.0], [1.0, 1.0]])
     """
-    block, rows, ends, others = edges
+    block, rows, ends, others, weights = edges
     indptr, indices = np.frombuffer(ends, np.int32), np.frombuffer(others, np.int32)
-    matrix = scipy.sparse.csr_matrix(
-        (np.ones(len(indices), np.float32), indices, indptr), (len(indptr) - 1, len(values)), copy=False
-    )
+    entries = np.frombuffer(weights, np.float32) if weights else np.ones(len(indices), np.float32)
+    matrix = scipy.sparse.csr_matrix((entries, indices, indptr), (len(indptr) - 1, len(values)), copy=False)
     return block, rows, (matrix @ values).astype(np.float32, copy=False).tobytes()
 
 

@@ -20,6 +20,8 @@ from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int64Array, IntA
 
 EDGE_COLUMNS = ("user_index", "item_index")
 ROW_COLUMNS = ("index", "embedding")
+# Of edges that don't all count the same.
+WEIGHT_COLUMN = "weight"
 
 # Rows that are in memory at a time while a file is read or written.
 _BATCH_ROWS = 1 << 16
@@ -72,11 +74,16 @@ def dimension(pattern: str, schema: pa.Schema) -> int:
     return int(kind.list_size)
 
 
-def read_edges(group: RowGroup) -> Iterator[tuple[Int64Array, Int64Array]]:
-    """Pairs of int64 [n]: users and items."""
-    for batch in _batches(group, EDGE_COLUMNS):
+def read_edges(group: RowGroup) -> Iterator[tuple[Int64Array, Int64Array, Float32Array | None]]:
+    """Users and items, int64 [n] each, and float32 [n], their weights; None where the file has none."""
+    for batch in _batches(group, EDGE_COLUMNS, WEIGHT_COLUMN):
         user, item = (batch.column(name).cast(pa.int64()).to_numpy() for name in EDGE_COLUMNS)
-        yield user, item
+        weight: Float32Array | None = None
+        if WEIGHT_COLUMN in batch.schema.names:
+            weight = batch.column(WEIGHT_COLUMN).cast(pa.float32()).to_numpy()
+            if not (weight > 0).all() or not np.isfinite(weight).all():
+                raise InputError(f"{group.path}: expected finite weights above 0")
+        yield user, item, weight
 
 
 def read_rows(group: RowGroup) -> Iterator[tuple[Int64Array, Float32Array]]:
@@ -92,9 +99,13 @@ def write_rows(path: str, index: IntArray, rows: Float32Array) -> None:
     _write(path, [index, pa.FixedSizeListArray.from_arrays(rows.astype(np.float32).ravel(), type=kind)], ROW_COLUMNS)
 
 
-def write_edges(path: str, user_index: IntArray, item_index: IntArray) -> None:
-    """Writes pairs; the file is there complete or not at all."""
-    _write(path, [user_index, item_index], EDGE_COLUMNS)
+def write_edges(path: str, user_index: IntArray, item_index: IntArray, weight: Float32Array | None = None) -> None:
+    """Writes pairs, with their weights if they have any; the file is there complete or not at all."""
+    columns = [user_index, item_index]
+    if weight is None:
+        _write(path, columns, EDGE_COLUMNS)
+    else:
+        _write(path, [*columns, weight], (*EDGE_COLUMNS, WEIGHT_COLUMN))
 
 
 def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
@@ -124,23 +135,24 @@ def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
     tables = TrainedTables.load(folder_of_model)
     graph = InteractionGraph.load(folder_of_model / "graph" / "graph.npz")
     users = np.repeat(np.arange(graph.num_users), graph.user_degree)
-    write_edges(str(folder / "edges.parquet"), users, graph.indices)
+    write_edges(str(folder / "edges.parquet"), users, graph.indices, graph.weight)
     # Zeros stay zeros: that is what training makes of an item that no interaction has taught.
     for name, table in zip(("users", "items"), tables.filled()):
         write_rows(str(folder / f"{name}.parquet"), np.arange(len(table)), table)
     return json.loads(config.propagation.model_dump_json()), tables.untrained().users
 
 
-def _batches(group: RowGroup, columns: tuple[str, str]) -> Iterator[pa.RecordBatch]:
+def _batches(group: RowGroup, columns: tuple[str, str], optional: str | None = None) -> Iterator[pa.RecordBatch]:
     with FileSystems.open(group.path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
         file = open_parquet(handle, group.path)
-        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group.number], columns=list(columns)):
+        wanted = [*columns, *(name for name in file.schema_arrow.names if name == optional)]
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group.number], columns=wanted):
             if any(column.null_count for column in batch.columns):
-                raise InputError(f"{group.path}: a value of {' or '.join(columns)} is null")
+                raise InputError(f"{group.path}: a value of {' or '.join(wanted)} is null")
             yield batch
 
 
-def _write(path: str, columns: list[Any], names: tuple[str, str]) -> None:
+def _write(path: str, columns: list[Any], names: tuple[str, ...]) -> None:
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(pa.table(dict(zip(names, columns))), file, row_group_size=_WRITE_ROWS)

@@ -6,8 +6,8 @@ of the edges, and g = S h, that is
 
     g <- S^2 (B g) + c_k S e,
 
-so edges carry no weights. Each product B g is a join of blocks of g with the edges that start in them, and a sum by
-the blocks where those end.
+so edges carry no weights but their own, if the log has any: B then holds these. Each product B g is a join of blocks
+of g with the edges that start in them, and a sum by the blocks where those end.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def propagate(
 
     Args:
       edges: files (pattern) of the pairs, integer columns `user_index` and `item_index`; repeated pairs count once.
+        With a column `weight`, above 0, they count by it, and repeated pairs by the sum.
       users: files of the trained rows of users: `index` (0 to U - 1, each once) and `embedding`, lists of d float32.
       items: the same of items.
       out: a folder that must not hold anything.

@@ -13,7 +13,7 @@ from tf_hqgnn.beam.blocks import Blocks, EdgeBlock, edge_block, product, split
 from tf_hqgnn.beam.graph_files import EDGE_COLUMNS, RowGroup, read_edges, read_rows, write_rows
 from tf_hqgnn.beam.sinks import write_bytes
 from tf_hqgnn.graph.degrees import degree_factor
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import Float32Array, InputError
 
 # What is sent to a block: which of these it is, and two arrays.
 DEGREE, ROWS, SUM, STATE = range(4)
@@ -21,15 +21,15 @@ Tagged = tuple[int, bytes, bytes]
 
 
 class ReadEdges(beam.DoFn):
-    """Row groups to `(pair of blocks, (users, items) as int32 rows of the blocks)`."""
+    """Row groups to `(pair of blocks, (users, items, weights))`: int32 rows of the blocks, and float32, maybe none."""
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
 
-    def process(self, group: RowGroup) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
+    def process(self, group: RowGroup) -> Iterator[tuple[int, tuple[bytes, bytes, bytes]]]:
         """At most one element for a pair of blocks and 65,536 edges."""
         blocks = self._blocks
-        for users, items in read_edges(group):
+        for users, items, weight in read_edges(group):
             for name, index, size in zip(EDGE_COLUMNS, (users, items), (blocks.num_users, blocks.num_items)):
                 if len(index) and not 0 <= index.min() <= index.max() < size:
                     wrong = index[(index < 0) | (index >= size)][0]
@@ -39,7 +39,7 @@ class ReadEdges(beam.DoFn):
             for pair, places in split(user_block * blocks.item_blocks + item_block):
                 ends = (rows[places].astype(np.int32).tobytes() for rows in (user_rows, item_rows))
                 user_bytes, item_bytes = ends
-                yield pair, (user_bytes, item_bytes)
+                yield pair, (user_bytes, item_bytes, b"" if weight is None else weight[places].tobytes())
 
 
 class DistinctEdges(beam.DoFn):
@@ -48,13 +48,23 @@ class DistinctEdges(beam.DoFn):
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
 
-    def process(self, element: tuple[int, Iterable[tuple[bytes, bytes]]]) -> Iterator[Any]:
+    def process(self, element: tuple[int, Iterable[tuple[bytes, bytes, bytes]]]) -> Iterator[Any]:
         """Yields edge blocks; tagged `degrees` and `count`, what they add to those."""
         pair, parts = element
-        chunks = [np.stack([np.frombuffer(end, np.int32) for end in part]).astype(np.int64) for part in parts]
+        chunks, weights = [], []
+        for *ends, weighed in parts:
+            chunks.append(np.stack([np.frombuffer(end, np.int32) for end in ends]).astype(np.int64))
+            weights.append(np.frombuffer(weighed, np.float32))
         users, items = np.concatenate(chunks, axis=1)
         width = int(items.max()) + 1
-        users, items = np.divmod(np.unique(users * width + items), width)
+        distinct, place = np.unique(users * width + items, return_inverse=True)
+        users, items = np.divmod(distinct, width)
+        # As in InteractionGraph, the weights of repeated pairs are added up.
+        weight: Float32Array | None = None
+        if any(map(len, weights)):
+            # Files without weights may be beside others.
+            each = [given if len(given) else np.ones(chunk.shape[1]) for given, chunk in zip(weights, chunks)]
+            weight = np.bincount(place, np.concatenate(each), len(distinct)).astype(np.float32)
         user_block, item_number = divmod(pair, self._blocks.item_blocks)
         item_block = self._blocks.user_blocks + item_number
         yield beam.pvalue.TaggedOutput("count", len(users))
@@ -62,9 +72,9 @@ class DistinctEdges(beam.DoFn):
             (user_block, users, item_block, items),
             (item_block, items, user_block, users),
         ):
-            block = edge_block(to, rows, others)
-            counts = np.diff(np.frombuffer(block[2], np.int32)).tobytes()
-            yield beam.pvalue.TaggedOutput("degrees", (to, (DEGREE, block[1], counts)))
+            block = edge_block(to, rows, others, weight)
+            sums = np.bincount(rows, weight)[np.frombuffer(block[1], np.int32)].astype(np.float64)
+            yield beam.pvalue.TaggedOutput("degrees", (to, (DEGREE, block[1], sums.tobytes())))
             yield (start, to % self._blocks.parts(start)), block
 
 
@@ -103,11 +113,11 @@ class Start(beam.DoFn):
         """Yields `(block, (S e, S))`."""
         block, parts = element
         size = self._blocks.rows(block)
-        e, degree, times = np.zeros((size, self._dim), np.float32), np.zeros(size, np.int64), np.zeros(size, np.int64)
+        e, degree, times = np.zeros((size, self._dim), np.float32), np.zeros(size), np.zeros(size, np.int64)
         for tag, where, values in parts:
             rows = np.frombuffer(where, np.int32)
             if tag == DEGREE:
-                degree[rows] += np.frombuffer(values, np.int32)
+                degree[rows] += np.frombuffer(values, np.float64)
             else:
                 np.add.at(times, rows, 1)
                 e[rows] = np.frombuffer(values, np.float32).reshape(len(rows), -1)
