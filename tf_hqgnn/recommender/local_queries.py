@@ -84,7 +84,7 @@ class LocalQueries(Queries):
         if not ks or any(isinstance(one, bool) or not isinstance(one, int | np.integer) or one < 1 for one in ks):
             raise InputError(f"k: expected whole numbers from 1 on, got {k!r}")
         with bad_row_log(model.run.config.data) as bad_rows:
-            read = read_log(log, "log", model.run.config.data, bad_rows, columns)
+            read = read_log(log, "log", model.run.config.data, bad_rows, columns, pairs_only=True)
         return model.evaluate(read.table.compact(), tuple(map(int, ks)))
 
     def item_embeddings(self) -> tuple[Array, Float32Array]:
