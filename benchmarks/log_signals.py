@@ -71,13 +71,14 @@ SIGNALS: dict[str, dict[str, Candidate]] = {
     "ratings below 3 as dislikes": {
         "ignored": Candidate(_LIKED),
         "never recommended": _disliked(3, 0.0),
+        "pushed away, weight 0.03": _disliked(3, 0.03),
+        "pushed away, weight 0.1": _disliked(3, 0.1),
         "pushed away, weight 0.3": _disliked(3, 0.3),
         "pushed away, weight 1": _disliked(3, 1.0),
-        "pushed away, weight 3": _disliked(3, 3.0),
     },
     "half-life": {
         "ignored": _half_life(None),
-        **{f"{days} days": _half_life(days) for days in (10, 30, 60, 120)},
+        **{f"{days} days": _half_life(days) for days in (5, 10, 20, 40, 80)},
     },
 }
 
