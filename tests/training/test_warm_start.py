@@ -41,6 +41,23 @@ def today():
     return replace(data, titles=ids("Jaws!", "Kes", "M"), available=np.array([True, False, True]))
 
 
+def test_what_was_taken_or_disliked_before_never_comes_back(today, state):
+    # Of the earlier day, b disliked l, and d disliked j; today a disliked k.
+    earlier = replace(state, dataset=replace(state.dataset, disliked=pairs((0, 1), (1, 0))))
+    now = replace(today, disliked=pairs((0, 1)))
+    grown = warm_start(now, earlier, 2).dataset
+
+    def named(part):
+        return {grown.user_ids[user] + grown.item_ids[item] for user, item in zip(part.user_index, part.item_index)}
+
+    assert named(grown.disliked) == {"ak", "bl", "dj"}
+    assert named(grown.history()) == {"aj", "bj", "bk", "am", "dl", "ak", "bl", "dj"}
+    # What is taken after all is liked.
+    changed = replace(today, train=pairs((0, 0), (1, 0), (1, 1)), disliked=None)
+    liked = replace(state, dataset=replace(state.dataset, train=pairs((1, 1)), disliked=pairs((0, 0))))
+    assert not len(warm_start(changed, liked, 2).dataset.disliked)
+
+
 def test_ids_that_have_dropped_out_stay_and_all_are_sorted(today, state):
     start = warm_start(today, state, 2)
     grown = start.dataset

@@ -14,7 +14,7 @@ from tf_hqgnn.data.anomalies import FileProfile, id_kinds
 from tf_hqgnn.data.chunks import ID_COLUMNS, Chunk
 from tf_hqgnn.data.ids import odd_ids
 from tf_hqgnn.data.log_rules import LogRules
-from tf_hqgnn.data.pairs import distinct_pairs, first_rows, move, settle
+from tf_hqgnn.data.pairs import distinct_pairs, first_rows, move, pairs_of_all, settle
 from tf_hqgnn.data.report import BadRows, ReadReport
 from tf_hqgnn.types import (
     BoolArray,
@@ -115,10 +115,7 @@ def counted(table: InteractionTable) -> InteractionTable:
         )
     if not weight.any():
         raise InputError(f"{name}: every weight is 0; expected pairs with more, or leave out the column weight")
-    pairs = [table.interactions, *(() if table.disliked is None else (table.disliked,))]
-    taken = table.taken or distinct_pairs(
-        np.concatenate([one.user_index for one in pairs]), np.concatenate([one.item_index for one in pairs])
-    )
+    taken = table.taken or pairs_of_all(table.interactions, table.disliked)
     return replace(table, taken=taken).filter(weight > 0)
 
 

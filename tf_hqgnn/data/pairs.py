@@ -39,6 +39,13 @@ def distinct_pairs(user_index: IntArray, item_index: IntArray) -> Interactions:
     return Interactions(users.astype(np.int32), items.astype(np.int32))
 
 
+def pairs_of_all(*parts: Interactions | None) -> Interactions:
+    """The distinct pairs of several parts, at least one of which is there."""
+    there = [part for part in parts if part is not None]
+    users, items = (np.concatenate([getattr(part, name) for part in there]) for name in ("user_index", "item_index"))
+    return distinct_pairs(users, items)
+
+
 def without(pairs: Interactions, others: Interactions) -> Interactions:
     """The pairs that aren't among the others."""
     width = int(max(pairs.item_index.max(initial=0), others.item_index.max(initial=0))) + 1

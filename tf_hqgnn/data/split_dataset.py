@@ -7,12 +7,11 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tf_hqgnn.data.feature_table import FeatureTable
-from tf_hqgnn.data.pairs import distinct_pairs
+from tf_hqgnn.data.pairs import pairs_of_all
 from tf_hqgnn.data.parquet_file import read_parquet_table
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.graph.csr import CSR
@@ -90,7 +89,7 @@ class SplitDataset:
     def history(self) -> Interactions:
         """The distinct pairs that never come back in answers: what was taken, in whichever part, and disliked."""
         pairs = (self.train, self.valid, self.test) if self.taken is None else (self.taken,)
-        return _distinct(*pairs, self.disliked)
+        return pairs_of_all(*pairs, self.disliked)
 
     def masked(self, *parts: Interactions) -> CSR:
         """What isn't ranked where a part is held out: the items of each user in other parts, and what it disliked.
@@ -98,7 +97,7 @@ class SplitDataset:
         Args:
           *parts: those that are known, such as `train`.
         """
-        return _distinct(*parts, self.disliked).to_csr(self.num_users)
+        return pairs_of_all(*parts, self.disliked).to_csr(self.num_users)
 
     def fingerprint(self) -> str:
         """A digest of the ids and of the pairs of every part: equal data, equal fingerprint."""
@@ -186,13 +185,6 @@ class SplitDataset:
             features.get("user_features"),
             features.get("item_features"),
         )
-
-
-def _distinct(*parts: Interactions | None) -> Interactions:
-    """The distinct pairs of several parts."""
-    there = [part for part in parts if part is not None]
-    users, items = (np.concatenate([getattr(part, name) for part in there]) for name in ("user_index", "item_index"))
-    return distinct_pairs(users, items)
 
 
 def _load_part(path: Path) -> Interactions:

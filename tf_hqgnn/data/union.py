@@ -10,7 +10,7 @@ import numpy as np
 from tf_hqgnn.data.anomalies import check_time_units
 from tf_hqgnn.data.interaction_table import InteractionTable
 from tf_hqgnn.data.log_rules import LogRules
-from tf_hqgnn.data.pairs import distinct_pairs, move, without
+from tf_hqgnn.data.pairs import move, pairs_of_all, without
 from tf_hqgnn.data.report import BadRowLog, ReadReport
 from tf_hqgnn.types import IntArray, Interactions, concatenate
 
@@ -120,10 +120,7 @@ def _dislikes(
         # A disliked pair is no interaction of its own log; of the other log it may be one.
         second = without(second, moved[0])
     first = without(first, moved[1])
-    together = distinct_pairs(
-        np.concatenate([first.user_index, second.user_index]), np.concatenate([first.item_index, second.item_index])
-    )
-    return together, second if goes_on else None
+    return pairs_of_all(first, second), second if goes_on else None
 
 
 def _taken(
@@ -138,10 +135,7 @@ def _taken(
     parts = [pairs if one.taken is None else move(one.taken, *to) for one, to, pairs in zip(tables, rows, moved)] + [
         disliked
     ]
-    there = [part for part in parts if part is not None]
-    return distinct_pairs(
-        np.concatenate([part.user_index for part in there]), np.concatenate([part.item_index for part in there])
-    )
+    return pairs_of_all(*parts)
 
 
 def _range(*ranges: tuple[float, float] | None) -> tuple[float, float] | None:

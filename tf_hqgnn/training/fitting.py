@@ -42,7 +42,7 @@ def loss_batches(
         first_epoch,
         num_negatives=loss.negatives_per_pair,
         seen=graph.seen() if loss.needs_positives else None,
-        disliked=None if graph.disliked is None else graph.disliked.to_csr(graph.num_users),
+        disliked=graph.disliked.to_csr(graph.num_users) if graph.disliked is not None and len(graph.disliked) else None,
     )
 
 

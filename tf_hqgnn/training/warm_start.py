@@ -1,9 +1,9 @@
 """Training that goes on from another model: old users and items keep their rows, new ones start among them.
 
 Vocabularies only grow. An id that has dropped out of the log keeps its row, has no interaction any more and stays
-known to the served model. What a user took before the window of data.num_spans is no longer left out of its answers:
-widen the window, or send `exclude_item_id`, where that matters. Ids stay sorted, so rows are found by id and never by
-position; the k-core looks at the log alone, before the vocabulary grows.
+known to the served model. What a user took or disliked before the window of data.num_spans goes on being left out of
+its answers. Ids stay sorted, so rows are found by id and never by position; the k-core looks at the log alone, before
+the vocabulary grows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.growth import grow
 from tf_hqgnn.data.items import rows_of
+from tf_hqgnn.data.pairs import pairs_of_all, without
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.unit_rows import unit_rows
@@ -169,8 +170,17 @@ def _grow(dataset: SplitDataset, old: SplitDataset) -> SplitDataset:
     def known(table: FeatureTable | None, before: FeatureTable | None, ids: ObjectArray) -> FeatureTable | None:
         return None if table is None else table.align(ids) if before is None else table.over(before).align(ids)
 
+    before = grow(old, grown.user_ids, grown.item_ids)
+    dislikes = [one.disliked for one in (grown, before) if one.disliked is not None]
+    disliked = None
+    if dislikes:
+        # What has been taken since is liked again.
+        disliked = without(pairs_of_all(*dislikes), pairs_of_all(grown.train, grown.valid, grown.test))
+    now, then = grown.history(), before.history()
     return replace(
         grown,
+        disliked=disliked,
+        taken=pairs_of_all(now, then) if grown.taken is not None or len(without(then, now)) else None,
         user_features=known(dataset.user_features, old.user_features, grown.user_ids),
         item_features=known(dataset.item_features, old.item_features, item_ids),
         titles=column(lambda one: one.titles, ""),
