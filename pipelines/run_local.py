@@ -29,7 +29,7 @@ from tf_hqgnn.export.versions import versions
 from tf_hqgnn.files.lock import locked
 from tf_hqgnn.logs import progress_on_stderr, start_xla
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
-from tf_hqgnn.tfx.thresholds import lift
+from tf_hqgnn.tfx.thresholds import METRIC, lift
 from tf_hqgnn.types import InputError
 
 from .options import read_config, read_thresholds
@@ -232,6 +232,7 @@ def _summarize(record: Any, layout: Layout, seconds: float) -> int:
     from tf_hqgnn.tfx.catalogue import read_report
     from tf_hqgnn.tfx.ranking_evaluator import METRICS_FILE
     from tf_hqgnn.tfx.trainer import run_path
+    from tf_hqgnn.training.advice import below_popularity
 
     report = read_report(record.uri("InteractionGen", "report"))
     figures = json.loads((record.uri("RankingEvaluator", "evaluation") / METRICS_FILE).read_text(encoding="utf-8"))
@@ -260,13 +261,21 @@ def _summarize(record: Any, layout: Layout, seconds: float) -> int:
             for part in compared:
                 ndcgs = f"{part['ndcg']:11.4f}{part['baseline_ndcg'] or 0:14.4f}"
                 print(f"  {printable(part['name']):<55}{part['num_users']:6,}{ndcgs}")
+    refit = figures.get("refit")
+    if refit is not None:
+        print(f"\n{refit['note']}")
+    worse = below_popularity(figures["metrics"], figures.get("popularity", {}), METRIC, "test")
     if not record.property("Pusher", "pushed_model", "pushed"):
         print(f"\nnot pushed after {seconds:.0f} s: {record.property('Pusher', 'pushed_model', 'reason')}")
+        if worse is not None:
+            print(worse)
         return 1
     print(f"\npushed after {seconds:.0f} s:")
     for output in ("pushed_model", "pushed_index"):
         print(f"  {record.property('Pusher', output, 'pushed_destination')}")
     print(f"  training run: {record.uri('Trainer', 'model_run') / 'run'}\nserve them: tf-hqgnn serve {layout.serving}")
+    if worse is not None:
+        print(worse)
     return 0
 
 

@@ -105,7 +105,9 @@ def train(
     start_xla()
     result = train(dataset, settings, out, resume, (report_hook,), strategy=strategy)
     if is_chief(strategy):
-        print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}))
+        print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}), flush=True)
+        if result.warning is not None:
+            print(f"tf-hqgnn: {result.warning}", file=sys.stderr)
 
 
 @app.command()

@@ -316,6 +316,8 @@ class Recommender(LocalQueries):
             if config.training.max_epochs and config.training.jit_compile:
                 start_xla()
             self._keep(fit_model(dataset, log, config, **options))
+            if self.metrics_["warning"] is not None:
+                _log.warning("%s", self.metrics_["warning"])
         return self
 
     def _keep(self, model: FittedModel) -> None:

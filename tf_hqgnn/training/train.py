@@ -20,6 +20,7 @@ from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.runs.manifest import REFIT
 from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.runs.trained_state import TrainedState
+from tf_hqgnn.training.advice import below_popularity
 from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.training.distribution import check_agreement, from_chief, is_chief, make_strategy, watch_workers
 from tf_hqgnn.training.fitting import fit
@@ -48,6 +49,7 @@ class TrainResult:
       refit: what became of a refit on the whole log (`Refit` of refit.py, as a dict); None where there was none. The
         metrics above are of the model before it.
       features: what was learnt of features of users and items, and how far they count; None where nothing was.
+      warning: one line that says that the model is worse than popularity, and what to try; None where it isn't.
     """
 
     run_dir: Path
@@ -60,6 +62,7 @@ class TrainResult:
     warm_start: dict[str, int] | None = None
     refit: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
+    warning: str | None = None
 
 
 def train(
@@ -158,6 +161,7 @@ def _train(
     judge = Judge.of(dataset, graph, config.evaluation).sample(config.evaluation.validation_users, config.seed)
     start, refit_start = starts
     model = make(dataset.train, graph, config, judge, partial, strategy, start=start, dataset=dataset)
+    judge = replace(judge, unknown=model.unknown)
     valid = judge(model.users, model.items)
     result = TrainResult(
         run_dir=partial,
@@ -170,6 +174,8 @@ def _train(
         warm_start=None if start is None else start.summary(),
         features=model.features.report or None,
     )
+    warning = below_popularity(result.valid, result.popularity, config.evaluation.monitor, "validation")
+    result = replace(result, warning=warning)
     save_model(model, graph, partial)
     _write_metrics(result, partial)
     for hook in hooks:
