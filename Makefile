@@ -16,11 +16,12 @@ PIP_INSTALL = -m pip --quiet --disable-pip-version-check install --no-deps --req
 UV_LOCK = supply_chain/requirements-uv.lock
 DATA ?=
 ITEMS ?=
+USERS ?=
 CONFIG ?=
 OUT ?= demo
 
 help:
-	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv OUT=demo)"
+	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and all tests; make test-install: the wheel in clean environments (10 minutes)"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
@@ -97,6 +98,12 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-quick-start/bin/python --require-hashes -r benchmarks/quick_start/requirements.lock
 	@touch $@
 
+# LightFM, the peer of benchmarks.new_by_features.
+.venv-lightfm/.installed: benchmarks/lightfm/requirements.lock .venv/.installed
+	@test -x .venv-lightfm/bin/python || $(BIN)/python -m venv --without-pip .venv-lightfm
+	@$(BIN)/uv pip install --quiet --python .venv-lightfm/bin/python --require-hashes -r benchmarks/lightfm/requirements.lock
+	@touch $@
+
 # FAISS and usearch, peers of benchmarks.ann.
 .venv-ann/.installed: benchmarks/ann/requirements.lock .venv/.installed
 	@test -x .venv-ann/bin/python || $(BIN)/python -m venv --without-pip .venv-ann
@@ -110,7 +117,7 @@ setup: .venv/.installed
 	@touch $@
 
 demo: .venv/.installed
-	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONFIG),--config "$(CONFIG)")
+	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(USERS),--users "$(USERS)") $(if $(CONFIG),--config "$(CONFIG)")
 
 # In a minute and a half: what to run after every change.
 check: lint .venv-serving/.installed
@@ -162,6 +169,8 @@ lock: .venv/.installed
 		supply_chain/requirements-audit.in -o supply_chain/requirements-audit.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		benchmarks/lightfm/requirements.in -o benchmarks/lightfm/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/ann/requirements.in -o benchmarks/ann/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
@@ -255,4 +264,4 @@ bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.install
 	$(PEERS) --refit --data gowalla --max-seconds 120 --config configs/gowalla.yaml --set training.refit=false
 
 clean:
-	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from pipelines import run_local
 from tf_hqgnn.cli.terminal import plain, printable, replace_unprintable
+from tf_hqgnn.config import Config
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
@@ -38,7 +39,10 @@ def main() -> int:
     """Runs the demo; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--data", help="a log of interactions; a generated one by default")
-    parser.add_argument("--items", help="CSV with item_id and title")
+    parser.add_argument(
+        "--items", help="CSV with item_id, title and features; several, separated by commas, are joined"
+    )
+    parser.add_argument("--users", help="CSV with user_id and features; several likewise")
     parser.add_argument("--config", default=str(_DEFAULT_CONFIG), help="YAML of settings")
     parser.add_argument("--out", default="demo", help="where everything is written")
     arguments = parser.parse_args()
@@ -54,7 +58,9 @@ def main() -> int:
         if data is None:
             data, items = _generate(out / "data", console)
         options = ["--data", data, "--out", str(out), "--config", arguments.config]
-        code = run_local.main([*options, *(["--items", items] if items else [])])
+        options += ["--items", items] if items else []
+        options += ["--users", arguments.users] if arguments.users else []
+        code = run_local.main([*options, *_features(arguments)])
         if code:
             return code
         run = RunDirectory.load(run_local.latest_run(out))
@@ -74,6 +80,14 @@ def main() -> int:
     return 0
 
 
+def _features(arguments: argparse.Namespace) -> list[str]:
+    """Options by which the user's own files are learnt from, where the settings don't name columns themselves."""
+    config = Config.load(arguments.config)
+    sides = {"items": "item_features", "users": "user_features"}
+    wanted = [name for side, name in sides.items() if getattr(arguments, side) and not getattr(config.data, name)]
+    return [word for name in wanted for word in ("--set", f"data.{name}=auto")]
+
+
 def _generate(folder: Path, console: Console) -> tuple[str, str]:
     names = ("interactions.csv", "items.csv")
     if not folder.exists():
@@ -90,7 +104,7 @@ def _generate(folder: Path, console: Console) -> tuple[str, str]:
 def _titles(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
-    catalogue = read_items(Path(path))
+    catalogue = read_items(path)
     return {} if catalogue.title is None else dict(zip(catalogue.item_ids, catalogue.title))
 
 
@@ -195,6 +209,9 @@ def _closing(console: Console, out: Path, run: RunDirectory, seconds: float) -> 
     console.print(f"\ndone in {seconds:.0f} s; the server is stopped. What there is now:")
     console.print(f"  {out}/serving/hqgnn, {out}/serving/hqgnn_scann   SavedModels, a folder per version")
     console.print(f"  {run.path}   the training run (config, history, TensorBoard)")
+    for side, learnt in (("users", run.features.users), ("items", run.features.items)):
+        if learnt is not None:
+            console.print(plain(f"features of {side} that new ones are known by: {learnt.describe()}"))
     user = run.dataset.user_ids[0]
     console.print("what to try next:")
     console.print(f"  .venv/bin/tf-hqgnn serve {out}/serving")

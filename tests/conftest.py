@@ -19,6 +19,7 @@ TIERS = {
     "config": "unit",
     "data": "unit",
     "evaluation": "unit",
+    "features": "unit",
     "graph": "unit",
     "layers": "unit",
     "losses": "unit",

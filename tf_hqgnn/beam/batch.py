@@ -67,7 +67,8 @@ def batch(
       out: name that ends in .parquet or .tfrecord.
       flags: of Apache Beam: the runner and its options.
       say: shows a line of progress.
-      settings: `k`, `exclude`, `num_shards`, `reject_unknown`, `batch_size`, `tf_threads`, as of `make_plan`.
+      settings: `k`, `exclude`, `num_shards`, `reject_unknown`, `batch_size`, `tf_threads`,
+        `user_features`, as of `make_plan`.
 
     Raises:
       InputError: See `make_plan` and `parse_flags`.
@@ -110,7 +111,7 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the whole run to `pipeline`."""
     todo = plan.missing()
     sources, _ = find_sources(plan.users, plan.input_paths, plan.model)
-    handler = RecommendHandler(plan.model, plan.k, plan.exclude, plan.batch_size, plan.tf_threads)
+    handler = RecommendHandler(plan.model, plan.k, plan.exclude, plan.batch_size, plan.tf_threads, plan.user_features)
     read = (
         pipeline
         | "Sources" >> beam.Create(sources)

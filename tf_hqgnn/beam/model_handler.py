@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from tf_hqgnn.beam.shards import ShardOfUsers
 from tf_hqgnn.beam.users import COLUMN
+from tf_hqgnn.export.layout import FOR_FEATURES
+from tf_hqgnn.queries.arrays import encoded, padded
 from tf_hqgnn.types import InputError
 
 # Scores of one call, 256 MB; beyond 2,048 users, more are no faster (benchmarks/batch.py).
@@ -48,15 +50,19 @@ class LoadedModel:
       root: what was loaded; its variables live as long as it does, which a signature alone doesn't see to.
       recommend: the signature.
       batch_size: users of a call, for the most answers a second.
+      for_features: the signature for users who are known by features alone; None where none were given.
+      features: of those users, `name=value` by id in UTF-8.
     """
 
     root: Any
     recommend: Any
     batch_size: int
+    for_features: Any = None
+    features: Mapping[bytes, list[str]] = field(default_factory=dict)
 
     def release(self) -> None:
         """Lets go of the model."""
-        self.root = self.recommend = None
+        self.root = self.recommend = self.for_features = None
 
 
 class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
@@ -71,6 +77,8 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
       exclude: ids of items that never come back.
       batch_size: users of one call of the model; None is the best size for its catalogue.
       tf_threads: of TensorFlow in a worker process; None leaves it to TensorFlow, which takes every core.
+      user_features: paths, separated by commas, of features of users, which every worker reads; users that the model
+        doesn't know are answered by them.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         exclude: Sequence[str] = (),
         batch_size: int | None = None,
         tf_threads: int | None = None,
+        user_features: str | None = None,
     ) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)
         self._model = model
@@ -87,6 +96,7 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         self._exclude = tuple(exclude)
         self._batch_size = batch_size
         self._tf_threads = tf_threads
+        self._user_features = user_features
 
     def load_model(self) -> LoadedModel:
         """The SavedModel and its signature, after `import scann` if it has ScaNN's operations.
@@ -94,7 +104,7 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         Raises:
           InputError: There is no such model, it lacks the signature, or it needs ScaNN and that isn't installed.
         """
-        return load_model(self._model, self._tf_threads)
+        return load_model(self._model, self._tf_threads, self._user_features)
 
     def run_inference(
         self, batch: Sequence[ShardOfUsers], model: LoadedModel, inference_args: dict[str, Any] | None = None
@@ -123,7 +133,7 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         return {"min_batch_size": 1, "max_batch_size": 1}
 
 
-def load_model(model: str, tf_threads: int | None = None) -> LoadedModel:
+def load_model(model: str, tf_threads: int | None = None, user_features: str | None = None) -> LoadedModel:
     """See `RecommendHandler`."""
     import tf_hqgnn  # noqa: F401  Chooses Keras 2 before TensorFlow is imported.
 
@@ -147,6 +157,10 @@ def load_model(model: str, tf_threads: int | None = None) -> LoadedModel:
         found = ", ".join(sorted(root.signatures))
         raise InputError(f"--model {model} has no signature recommend, only {found}: expected one of `tf-hqgnn export`")
     loaded = LoadedModel(root, root.signatures["recommend"], best_batch_size(_num_items(model)))
+    if user_features is not None:
+        if FOR_FEATURES not in root.signatures:
+            raise InputError(f"--model {model} has learnt nothing from features of users; leave out --user-features")
+        loaded.for_features, loaded.features = root.signatures[FOR_FEATURES], _features_by_id(user_features)
     # Beam holds it until the interpreter takes itself apart, when TensorFlow can't delete its functions any more.
     atexit.register(_release, weakref.ref(loaded))
     return loaded
@@ -160,6 +174,15 @@ def best_batch_size(num_items: int) -> int:
       [2048, 2048, 1024, 64]
     """
     return min(_LARGEST, max(_SMALLEST, 1 << max(1, _SCORES // num_items).bit_length() - 1))
+
+
+def _features_by_id(paths: str) -> dict[bytes, list[str]]:
+    from tf_hqgnn.data.feature_input import read_features
+
+    table = read_features(paths, "users", "all")
+    if table is None:
+        return {}
+    return {name.encode(): [pair for pair in row if pair] for name, row in zip(table.ids, table.pairs())}
 
 
 def _num_items(model: str) -> int:
@@ -187,14 +210,36 @@ def answer(model: LoadedModel, user_ids: pa.Array, k: int, exclude: Sequence[str
         exclude_item_id=tf.broadcast_to(tf.constant(list(exclude), tf.string), [size, len(exclude)]),
         category=tf.fill([size], ""),
     )
-    num_valid = outputs["num_valid"].numpy()
-    item_ids, scores = outputs["item_id"].numpy(), outputs["score"].numpy()
+    found = {name: outputs[name].numpy() for name in ("num_valid", "item_id", "score", "known_user")}
+    if model.for_features is not None:
+        _answer_by_features(model, user_ids, k, exclude, found)
+    num_valid, item_ids, scores = found["num_valid"], found["item_id"], found["score"]
     is_valid = np.arange(item_ids.shape[1]) < num_valid[:, None]
     ends = pa.array(np.concatenate([[0], np.cumsum(num_valid)]), pa.int32())
     columns = [
         user_ids.cast(pa.string()),
-        pa.array(outputs["known_user"].numpy()),
+        pa.array(found["known_user"]),
         pa.ListArray.from_arrays(ends, pa.array(item_ids[is_valid], pa.binary()).cast(pa.string())),
         pa.ListArray.from_arrays(ends, pa.array(scores[is_valid])),
     ]
     return pa.record_batch(columns, schema=ANSWERS)
+
+
+def _answer_by_features(
+    model: LoadedModel, user_ids: pa.Array, k: int, exclude: Sequence[str], found: dict[str, Any]
+) -> None:
+    """Puts answers by features in the places of users that the model doesn't know."""
+    import tensorflow as tf
+
+    ids = user_ids.to_pylist()
+    rows = [row for row in np.flatnonzero(~found["known_user"]) if ids[row] in model.features]
+    if not rows:
+        return
+    outputs = model.for_features(
+        user_feature=tf.constant(padded([encoded(model.features[ids[row]]) for row in rows])),
+        k=tf.constant(k, tf.int32),
+        exclude_item_id=tf.broadcast_to(tf.constant(list(exclude), tf.string), [len(rows), len(exclude)]),
+        category=tf.fill([len(rows)], ""),
+    )
+    for name, values in found.items():
+        values[rows] = outputs[name].numpy()

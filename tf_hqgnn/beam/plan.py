@@ -17,6 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 from tf_hqgnn.beam.sinks import FORMATS, check_name, read_json, shard_path, write_bytes
 from tf_hqgnn.beam.users import find_files, find_sources
 from tf_hqgnn.data.id_list import read_id_list
+from tf_hqgnn.data.input_file import input_parts, open_raw, paths_of
 from tf_hqgnn.export.layout import SAVED_MODEL_FILE, VARIABLES
 from tf_hqgnn.types import InputError
 
@@ -45,6 +46,8 @@ class Plan:
       tf_threads: of TensorFlow in a worker; None for all cores.
       inputs: `(path, bytes, time of change)` of the files of users.
       model_hash: of the SavedModel's graph and of the checksums of its variables.
+      user_features: paths, separated by commas, of what is known of users that the model doesn't know; None for none.
+      features_hash: of their content.
     """
 
     model: str
@@ -58,6 +61,8 @@ class Plan:
     tf_threads: int | None
     inputs: tuple[tuple[str, int, float], ...]
     model_hash: str
+    user_features: str | None = None
+    features_hash: str = ""
 
     @property
     def suffix(self) -> str:
@@ -125,6 +130,7 @@ def make_plan(
     reject_unknown: bool = False,
     batch_size: int | None = None,
     tf_threads: int | None = None,
+    user_features: str | None = None,
 ) -> Plan:
     """A new run, or the one that was interrupted, if everything that its answers depend on is the same.
 
@@ -147,7 +153,19 @@ def make_plan(
     if num_shards > _MAX_SHARDS:
         raise InputError(f"{num_shards:,} shards are too many, at most {_MAX_SHARDS:,}: lower -k, or set --shards")
     plan = Plan(
-        model, users, out, k, num_shards, tuple(exclude), reject_unknown, batch_size, tf_threads, inputs, model_hash
+        model,
+        users,
+        out,
+        k,
+        num_shards,
+        tuple(exclude),
+        reject_unknown,
+        batch_size,
+        tf_threads,
+        inputs,
+        model_hash,
+        user_features,
+        _hash_features(user_features),
     )
     _check_free(plan)
     if not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
@@ -174,7 +192,7 @@ def read_ids(path: Path) -> tuple[str, ...]:
 def _answers_of(plan: Plan) -> dict[str, object]:
     """All that the content of the output depends on; a model may have moved."""
     values = asdict(plan)
-    return {name: values[name] for name in values if name not in ("model", "batch_size", "tf_threads")}
+    return {name: values[name] for name in values if name not in ("model", "batch_size", "tf_threads", "user_features")}
 
 
 def _check_free(plan: Plan) -> None:
@@ -186,6 +204,16 @@ def _check_free(plan: Plan) -> None:
         raise InputError(
             f"--out {plan.out}: {found[0]} exists, and nothing is overwritten: delete it, or choose another"
         )
+
+
+def _hash_features(paths: str | None) -> str:
+    digest = hashlib.sha256()
+    for path in () if paths is None else paths_of(paths):
+        for part in input_parts(path, "users", "--user-features"):
+            with open_raw(part) as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+    return "" if paths is None else digest.hexdigest()
 
 
 def _hash_model(model: str) -> str:

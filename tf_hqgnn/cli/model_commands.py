@@ -91,6 +91,10 @@ def recommend(
     history: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Instead of --user: an item that was taken; repeatable.")
     ] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Instead of --user: what is known of a new user; repeatable."),
+    ] = None,
     items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="For titles.")] = None,
     ca_file: Annotated[
         Path | None, typer.Option(metavar="PEM", help="Call --server over TLS, and trust this authority.")
@@ -110,8 +114,11 @@ def recommend(
     """
     if (server is None) == (model is None):
         raise InputError("say whom to ask: either --server HOST:PORT or --model SAVED_MODEL")
-    if (user is None) == (not history):
-        raise InputError("say whom for: either --user ID or --history ID, once for each item that was taken")
+    if [user is not None, bool(history), bool(feature)].count(True) != 1:
+        raise InputError(
+            "say whom for: either --user ID, or --history ID, once for each item that was taken, or --feature "
+            "NAME=VALUE, once for each"
+        )
     from tf_hqgnn.serving.client import Client, ClientTls, LocalModel
 
     user, history = None if user is None else utf8(user), [utf8(one) for one in history or ()]
@@ -120,11 +127,14 @@ def recommend(
     if ca_file is not None or cert_file is not None or key_file is not None or server_name is not None:
         tls = ClientTls(ca_file, cert_file, key_file, server_name)
     with Client(server, tls=tls) if server is not None else LocalModel(Path(str(model))) as source:
-        if user is None:
+        if feature:
+            features = [[utf8(one) for one in feature]]
+            (answer,) = source.recommend_for_features(features, k=k, exclude=excluded, category=category)
+        elif user is None:
             (answer,) = source.recommend_for_history([history or []], k=k, exclude=excluded, category=category)
         else:
             (answer,) = source.recommend([user], k=k, exclude=excluded, category=category)
-    print_answer(answer, user, len(history or ()), _titles(items), as_json)
+    print_answer(answer, user, len(history or ()), _titles(items), as_json, feature or ())
 
 
 def batch(
@@ -142,6 +152,10 @@ def batch(
     shards: Annotated[int | None, typer.Option(min=1, help="Output files; by default by the number of users.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Users in one call of the model.")] = None,
     tf_threads: Annotated[int | None, typer.Option(min=1, help="Of TensorFlow in a worker; all cores.")] = None,
+    user_features: Annotated[
+        str | None,
+        typer.Option(metavar="FILE[,FILE]", help="Answer users that the model doesn't know by their features."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend to all users at once, on Apache Beam. Options not named here are Beam's, such as --runner.
@@ -159,6 +173,7 @@ def batch(
         "batch_size": batch_size,
         "tf_threads": tf_threads,
         "exclude": () if exclude is None else read_ids(exclude),
+        "user_features": user_features,
     }
     try:
         report = batch(model, users, out, context.args, print_progress, **settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tf_hqgnn.cli.terminal import plain, printable
@@ -76,9 +77,14 @@ def print_evaluation(split: str, found: Evaluation, coded: CodedEmbeddings | Non
 
 
 def print_answer(
-    answer: Recommendation, user: str | None, num_taken: int, titles: dict[str, str], as_json: bool
+    answer: Recommendation,
+    user: str | None,
+    num_taken: int,
+    titles: dict[str, str],
+    as_json: bool,
+    features: Sequence[str] = (),
 ) -> None:
-    """Items with their scores for `user`, or, if None, for a history of `num_taken` items."""
+    """Prints items with their scores for `user`, or, if None, for a user of `features`, or `num_taken` items."""
     if as_json:
         rows: list[dict[str, Any]] = []
         for score, item_id in zip(answer.scores, answer.item_ids):
@@ -88,7 +94,8 @@ def print_answer(
         return
     from rich.table import Table
 
-    who = f"a history of {num_taken} items" if user is None else f"user {user}"
+    nameless = f"a user with {', '.join(features)}" if features else f"a history of {num_taken} items"
+    who = nameless if user is None else f"user {user}"
     known = "" if answer.known_user else " (unknown: popular items)"
     table = Table()
     for column in ("", "item", "title", "score") if titles else ("", "item", "score"):
