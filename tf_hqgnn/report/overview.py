@@ -30,8 +30,9 @@ def headline(run: RunDirectory) -> str:
         "Everything on this page is measured on the validation split, by which epochs and settings are chosen; "
         "the test split is left alone."
     )
+    rules = "".join(paragraph(text(f"What the log says: {rule}.", 500), soft=True) for rule in dataset.report.rules)
     none = "" if valid else paragraph("No interaction was held out for validation, so no accuracy can be shown here.")
-    return f'<div class="cards">{boxes}</div>\n{paragraph(sizes, soft=True)}{none}'
+    return f'<div class="cards">{boxes}</div>\n{paragraph(sizes, soft=True)}{rules}{none}'
 
 
 def metrics(run: RunDirectory) -> str:
