@@ -56,6 +56,21 @@ def start_xla() -> None:
 
 
 @contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Without Optuna's log: the study says itself what it does."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@contextmanager
 def _muted_stderr() -> Iterator[None]:
     """Sends the process's file descriptor 2 nowhere: C++ code writes there, not to sys.stderr."""
     sys.stderr.flush()

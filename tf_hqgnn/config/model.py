@@ -20,8 +20,10 @@ class ModelConfig(Section):
     num_layers: int = Field(3, ge=1, description="of lightgcn and ngcf")
     layer_weights: Literal["uniform", "learned"] = Field("uniform", description="of lightgcn")
     message_dropout: float = Field(0.1, ge=0, lt=1, description="of ngcf: share of a layer's output that is dropped")
-    initializer: Literal["spectral", "random"] = Field(
-        "spectral", description="tables start at the graph's first singular vectors, or at random (Glorot)"
+    initializer: Literal["spectral", "random", "popularity"] = Field(
+        "spectral",
+        description="Tables start at the graph's first singular vectors, or at random (Glorot); or items rank by their "
+        "popularity for everybody, which makes sense where nothing is trained.",
     )
     spectral_user_exponent: float = Field(0.3, ge=0, le=1, description="an interaction weighs its user's degree^-this")
     spectral_item_exponent: float = Field(0.4, ge=0, le=1, description="likewise its item's")

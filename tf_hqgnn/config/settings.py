@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from tf_hqgnn.config.auto import AutoConfig
 from tf_hqgnn.config.data import DataConfig
 from tf_hqgnn.config.model import LossConfig, ModelConfig
 from tf_hqgnn.config.quantization import QuantizationConfig
@@ -40,6 +41,7 @@ class Config(Section):
     retrieval: RetrievalConfig = RetrievalConfig()
     export: ExportConfig = ExportConfig()
     tune: TuneConfig = TuneConfig()
+    auto: AutoConfig = AutoConfig()
 
     @model_validator(mode="after")
     def _fine_tuning_fits(self) -> Config:

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.files.durable import staged_folder
+from tf_hqgnn.files.durable import staged_folder, write_file
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.tables import FILE, TrainedTables
 from tf_hqgnn.types import Float32Array, concatenate
 
 _DATA = "data"
 _HELD_OUT = "held_out"
+# Not config.yaml, by which a run directory is known.
+_SETTINGS = "settings.yaml"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +32,14 @@ class TrainedState:
       items: float32 [I, d], likewise.
       held_out: the model that was judged, where this one was refitted on the whole log after that. The next training
         starts from it to be judged, and from this one for what is served.
+      config: the settings by which it was made; None where they aren't known.
     """
 
     dataset: SplitDataset
     users: Float32Array
     items: Float32Array
     held_out: TrainedState | None = None
+    config: Config | None = None
 
     @staticmethod
     def from_run(run: RunDirectory) -> TrainedState:
@@ -47,12 +52,12 @@ class TrainedState:
         dataset = run.dataset
         served = run.served()
         if served.is_refitted and not run.is_refitted:
-            judged = TrainedState(dataset, tables.users, tables.items)
+            judged = TrainedState(dataset, tables.users, tables.items, config=run.config)
             return replace(TrainedState.from_run(served), held_out=judged)
         if run.config.training.refit is True:
             learnt = concatenate(dataset.train, dataset.valid)
             dataset = replace(dataset, train=learnt, valid=dataset.valid.take(np.zeros(0, np.int64)))
-        return TrainedState(dataset, tables.users, tables.items)
+        return TrainedState(dataset, tables.users, tables.items, config=run.config)
 
     def save(self, directory: Path, judged_model: Path | None = None) -> None:
         """Writes `directory`, which appears complete or not at all; one that is there is replaced.
@@ -73,6 +78,8 @@ class TrainedState:
     def _write(self, folder: Path) -> None:
         self.dataset.save(folder / _DATA)
         TrainedTables(self.users, self.items).save(folder)
+        if self.config is not None:
+            write_file(folder / _SETTINGS, self.config.to_yaml())
 
     @staticmethod
     def load(directory: Path) -> TrainedState:
@@ -95,4 +102,6 @@ def judged_model_path(directory: Path) -> Path:
 
 def _read(folder: Path, held_out: TrainedState | None = None) -> TrainedState:
     tables = TrainedTables.load(folder)
-    return TrainedState(SplitDataset.load(folder / _DATA), tables.users, tables.items, held_out)
+    # A state of version 0.1 has no settings beside it.
+    config = Config.load(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else None
+    return TrainedState(SplitDataset.load(folder / _DATA), tables.users, tables.items, held_out, config)

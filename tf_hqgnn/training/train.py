@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.auto.choice import Choice
+from tf_hqgnn.auto.choose import choose_settings, settings_of
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.files.durable import write_file
@@ -22,13 +24,21 @@ from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.training.advice import below_popularity
 from tf_hqgnn.training.callbacks import DivergenceError
-from tf_hqgnn.training.distribution import check_agreement, from_chief, is_chief, make_strategy, watch_workers
+from tf_hqgnn.training.distribution import (
+    check_agreement,
+    from_chief,
+    is_chief,
+    is_cluster,
+    make_strategy,
+    watch_workers,
+)
 from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
 from tf_hqgnn.training.making import MadeModel, make, save_model, start_model
 from tf_hqgnn.training.refit import compare, not_served, refit_interactions
 from tf_hqgnn.training.run_folder import finish, marking_full_disk, prepare, run_lock
 from tf_hqgnn.training.warm_start import WarmStart, warm_starts
+from tf_hqgnn.types import InputError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +59,7 @@ class TrainResult:
       refit: what became of a refit on the whole log (`Refit` of refit.py, as a dict); None where there was none. The
         metrics above are of the model before it.
       features: what was learnt of features of users and items, and how far they count; None where nothing was.
+      chosen: why the settings are as they are, where a race chose them (`auto.race`); None where none did.
       warning: one line that says that the model is worse than popularity, and what to try; None where it isn't.
     """
 
@@ -62,6 +73,7 @@ class TrainResult:
     warm_start: dict[str, int] | None = None
     refit: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
+    chosen: str | None = None
     warning: str | None = None
 
 
@@ -76,6 +88,8 @@ def train(
 ) -> TrainResult:
     """From a dataset to a run directory.
 
+    0. With `auto.race`, chooses settings on the validation split (tf_hqgnn.auto), or takes those of the model that
+       training starts from; and if what is trained then ends below what needs no training, serves the latter.
     1. Trains, and keeps the best epoch by validation NDCG@20 with the propagation of the settings applied.
     2. Searches for a better propagation of it (`propagation.search`), on which no training depends.
     3. Makes codes, if the settings ask for them.
@@ -114,15 +128,23 @@ def train(
     if state is None and config.training.warm_start not in (None, "auto"):
         state = TrainedState.load(Path(str(config.training.warm_start)))
     starts: tuple[WarmStart | None, WarmStart | None] = None, None
+    given = config
+    if config.auto.race and state is not None:
+        config, state = settings_of(state, config)
     if state is not None:
         starts = starts_of(dataset, state, config)
         dataset = starts[0].dataset
     strategy = strategy or make_strategy(config.training.strategy)
+    if config.auto.race and is_cluster(strategy):
+        raise InputError(
+            "auto.race: a race runs on one machine; train on one with training.strategy=none, then its run's "
+            "config.yaml on the cluster, or set auto.race=false"
+        )
     with ExitStack() as held:
 
         def start_folder() -> str:
             held.enter_context(run_lock(out))
-            return str(prepare(dataset, config, out, resume))
+            return str(prepare(dataset, given, out, resume))
 
         with watch_workers(strategy), marking_full_disk(partial_path(out)):
             check_agreement(strategy, config.to_yaml, "settings")
@@ -131,7 +153,8 @@ def train(
             if not is_chief(strategy):
                 _assist(dataset, config, partial, strategy, starts)
                 return TrainResult(**from_chief(strategy, dict) | {"run_dir": out})
-            result = _train(dataset, config, partial, hooks, strategy, starts)
+            choice = choose_settings(dataset, config, partial) if config.auto.race else Choice(config)
+            result = _train(dataset, choice, partial, hooks, strategy, starts)
             # While the others still wait: should one of them be lost, all start again and go on from here.
             from_chief(strategy, lambda: {**asdict(result), "run_dir": None})
             finish(partial, out)
@@ -150,19 +173,28 @@ def starts_of(dataset: SplitDataset, state: TrainedState, config: Config) -> tup
 
 def _train(
     dataset: SplitDataset,
-    config: Config,
+    choice: Choice,
     partial: Path,
     hooks: Sequence[Callable[[RunDirectory], None]],
     strategy: tf.distribute.Strategy,
     starts: tuple[WarmStart | None, WarmStart | None],
 ) -> TrainResult:
     """All of a training but its last step: the run directory gets its name from the caller."""
+    config = choice.config
     graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items, dataset.disliked)
     judge = Judge.of(dataset, graph, config.evaluation).sample(config.evaluation.validation_users, config.seed)
     start, refit_start = starts
     model = make(dataset.train, graph, config, judge, partial, strategy, start=start, dataset=dataset)
     judge = replace(judge, unknown=model.unknown)
     valid = judge(model.users, model.items)
+    chosen = choice.reason or None
+    for number, fallback in enumerate(choice.fallbacks if choice.falls_back(valid) else ()):
+        other = make(dataset.train, graph, fallback, judge, partial / f"untrained{number}", strategy, dataset=dataset)
+        reached, before = (metrics[config.evaluation.monitor] for metrics in (judge(other.users, other.items), valid))
+        if reached > before:
+            chosen = f"{chosen}; trained so, it ended at {before:.4f}, below what needs no training ({reached:.4f})"
+            log.warning("auto: %s", chosen)
+            model, valid = other, judge(other.users, other.items)
     result = TrainResult(
         run_dir=partial,
         epochs=model.state.epoch,
@@ -173,6 +205,7 @@ def _train(
         popularity=judge.popularity(),
         warm_start=None if start is None else start.summary(),
         features=model.features.report or None,
+        chosen=chosen,
     )
     warning = below_popularity(result.valid, result.popularity, config.evaluation.monitor, "validation")
     result = replace(result, warning=warning)

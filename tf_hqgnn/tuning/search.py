@@ -10,8 +10,9 @@ from tf_hqgnn.config import Config, TuneConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.files.durable import staged_folder, write_file
 from tf_hqgnn.files.lock import locked
+from tf_hqgnn.logs import quiet_optuna
 from tf_hqgnn.tuning.ranges import choose, current, search_space, trial_config
-from tf_hqgnn.tuning.study import Study, Trial, create_study, quiet_optuna
+from tf_hqgnn.tuning.study import Study, Trial, create_study
 from tf_hqgnn.tuning.trials import Outcome, Runner, make_runner, remove_trial
 from tf_hqgnn.types import InputError
 

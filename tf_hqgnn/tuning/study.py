@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,19 +120,6 @@ class Study:
 def create_study(path: Path) -> None:
     """Makes the SQLite file of a study without trials."""
     optuna.create_study(study_name=_NAME, storage=_url(path), direction="maximize")
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Without Optuna's log: the study says itself what it does."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

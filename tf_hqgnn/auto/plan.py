@@ -1,0 +1,109 @@
+"""What a race may take: a number of training steps, divided among contestants and the training after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Epochs of a plain training, which a default budget is twice of.
+PLAIN_EPOCHS = 12
+# Columns of the tables that contestants train: what is best for these is best for more.
+RACED_DIM = 64
+# How much longer a step with d columns takes than one with RACED_DIM: this times d / RACED_DIM, from 1 on.
+_COST_OF_COLUMNS = 0.75
+# Of the budget, for the training itself (and its refit).
+_SHARE_OF_TRAINING = 0.5
+# Lengths of the two rounds, relative to the training's epochs; the winners of the first run the second.
+_FIRST, _SECOND = 0.25, 0.65
+# Of the epochs, where the first round was better than the second.
+SHORT_TRAINING = 0.4
+# Fewer contestants tell nothing, more than these bring nothing.
+_LEAST, _MOST = 3, 16
+
+
+def columns_and_bits(bytes_per_item: int, num_users: int, num_items: int) -> tuple[int, int]:
+    """The most columns of an item's code, and its bits: 8 while 64 columns fit, and as many as fit of 64 below that.
+
+    Args:
+      bytes_per_item: of the code, its scale of two bytes included.
+      num_users: U.
+      num_items: I; there are no more directions than the smaller of the two.
+
+    Example:
+      >>> columns_and_bits(258, 10_000, 5_000), columns_and_bits(34, 10_000, 5_000), columns_and_bits(258, 40, 90)
+      ((256, 8), (64, 4), (40, 8))
+    """
+    free = max(1, bytes_per_item - 2)
+    most = max(2, min(num_users, num_items))
+    if free >= 64:
+        return min(free, 512, most), 8
+    for bits in (8, 4, 2):
+        if 64 * bits <= 8 * free:
+            return min(64, most), bits
+    return min(8 * free, most), 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the steps of a budget are spent.
+
+    Args:
+      epochs: of the training; 0 where the budget isn't enough for one.
+      contestants: of the first round.
+      first: steps of each.
+      second: steps of the best of them.
+      share: of the users that the race sees, at most 1.
+    """
+
+    epochs: int
+    contestants: int
+    first: int
+    second: int
+    share: float
+
+    @property
+    def long_runners(self) -> int:
+        """How many run the second round."""
+        return _long_runners(self.contestants)
+
+    @staticmethod
+    def of(steps: int, steps_per_epoch: int, dim: int, trainings: int) -> Plan:
+        """Divides a budget.
+
+        Args:
+          steps: of training with `dim` columns, all together.
+          steps_per_epoch: of the training.
+          dim: its columns.
+          trainings: 2 where a refit follows the training, else 1.
+
+        Example:
+          >>> plan = Plan.of(steps=2400, steps_per_epoch=100, dim=256, trainings=1)
+          >>> plan.epochs, plan.contestants, plan.first, plan.second, plan.share
+          (12, 6, 300, 780, 1.0)
+        """
+        epochs = min(PLAIN_EPOCHS, int(steps * _SHARE_OF_TRAINING / (steps_per_epoch * trainings)))
+        if not epochs and steps >= steps_per_epoch * trainings:
+            epochs = 1
+        raced = (steps - epochs * trainings * steps_per_epoch) * cost_of_columns(dim)
+        length = max(1, epochs)
+        # So many epochs of the whole log are a race of the fewest contestants.
+        needed = (_LEAST * _FIRST + _long_runners(_LEAST) * _SECOND) * length * steps_per_epoch
+        share = min(1.0, max(raced, 1) / needed)
+        first, second = (max(1, round(part * length * steps_per_epoch * share)) for part in (_FIRST, _SECOND))
+        for contestants in range(_MOST, _LEAST - 1, -1):
+            if contestants * first + _long_runners(contestants) * second <= raced:
+                break
+        return Plan(epochs, contestants, first, second, share)
+
+
+def _long_runners(contestants: int) -> int:
+    return max(2, contestants // 3)
+
+
+def cost_of_columns(dim: int) -> float:
+    """How much longer a step with `dim` columns takes than one of the race."""
+    return max(1.0, _COST_OF_COLUMNS * dim / RACED_DIM)
+
+
+def default_steps(steps_per_epoch: int, trainings: int) -> int:
+    """Twice what a plain training takes, its refit included."""
+    return 2 * PLAIN_EPOCHS * steps_per_epoch * trainings
