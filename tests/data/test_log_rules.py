@@ -309,3 +309,20 @@ def test_what_does_not_fit_the_log_is_said(tmp_path, text, config, message):
 def test_settings_that_mean_nothing_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         Config().with_values(settings)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_items_have_the_same_names(tmp_path, suffix):
+    FILES["log.csv"](tmp_path / "log.csv")
+    items = pa.table({"sku": ["i", "j"], "title": ["One", "Two"], "year": ["1999", "2001"]})
+    path = tmp_path / f"items.{suffix}"
+    if suffix == "csv":
+        items.to_pandas().to_csv(path, index=False)
+    else:
+        pq.write_table(items, path)
+    config = DataConfig(
+        path=str(tmp_path / "log.csv"), items_path=str(path), columns=NAMES, item_features=["year:category"], **ALL
+    )
+    dataset = load_dataset(config, seed=1)
+    assert dataset.titles.tolist() == ["One", "Two"]
+    assert dataset.item_features.ids.tolist() == ["i", "j"]

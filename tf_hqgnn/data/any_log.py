@@ -113,7 +113,7 @@ def read_any_items(items: Any, columns: Columns | None = None) -> ItemCatalogue:
             first = first.over(other)
         return first
     if _is_path(items):
-        return read_items(os.fspath(items))
+        return read_items(os.fspath(items), {key: str(value) for key, value in _checked(columns).items()})
     found = list(getattr(items, "column_names", getattr(items, "columns", ())))
     given = {key: value for key, value in _checked(columns).items() if key in ITEM_COLUMNS}
     return read_item_frame(items, "items", {key: value for key, value in given.items() if value in found})

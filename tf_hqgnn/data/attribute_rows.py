@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +52,7 @@ class Attributes(NamedTuple):
       pick: which of the columns of a header are read, in the order of the answer.
       types: which types a column of Parquet may have; None for any that can be shown as text.
       numbers: columns in which a comma may be the decimal point where `;` separates; None for all.
+      names: what columns are called in files that don't have them under their own name.
     """
 
     id_column: str
@@ -60,6 +62,7 @@ class Attributes(NamedTuple):
     pick: Callable[[Sequence[str]], list[str]]
     types: Callable[[str], tuple[str, ...] | None]
     numbers: tuple[str, ...] | None
+    names: Mapping[str, str] = MappingProxyType({})
 
 
 def file_parts(path: Path, what: Attributes) -> Iterator[Part]:
@@ -133,19 +136,32 @@ def _open(path: Path, what: Attributes) -> Iterator[tuple[list[str], Iterator[Ro
         is_parquet = stream.peek(4).startswith(b"PAR1") or path.suffix.lower() in (".parquet", ".pq")
     if is_parquet:
         file = open_parquet(path, str(path))
-        columns = picked(path, file.schema_arrow.names, what)
+        own_names = _own_names(file.schema_arrow.names, what)
+        found = dict(zip(own_names, file.schema_arrow.names))
+        columns = picked(path, own_names, what)
         for name in columns:
             kinds = what.types(name)
             if kinds is not None:
-                check_type(file, str(path), name, kinds)
-        yield columns, _parquet_rows(str(path), columns, read_batches(file, str(path), columns, _BATCH_ROWS))
+                check_type(file, str(path), found[name], kinds)
+        batches = read_batches(file, str(path), [found[name] for name in columns], _BATCH_ROWS)
+        named = (
+            pa.RecordBatch.from_arrays([batch.column(found[name]) for name in columns], columns) for batch in batches
+        )
+        yield columns, _parquet_rows(str(path), columns, named)
         return
     with open_text(path) as stream:
         table = TextTable(stream, str(path), f"{what.id_column},...")
         if not table.names:
             raise InputError(f"{path}: the file is empty; expected a header with {what.expected}")
+        table.names = _own_names(table.names, what)
         columns = picked(path, table.names, what)
         yield columns, _text_rows(path, table, columns, what.numbers)
+
+
+def _own_names(found: Sequence[str], what: Attributes) -> list[str]:
+    """The columns of a file, in its order, by their own names."""
+    own = {other: name for name, other in what.names.items() if name not in found}
+    return [own.get(name, name) for name in found]
 
 
 def _text_rows(path: Path, table: TextTable, columns: list[str], numbers: tuple[str, ...] | None) -> Iterator[Row]:

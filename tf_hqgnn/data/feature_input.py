@@ -35,7 +35,7 @@ def read_features(
       holds: `items` or `users`.
       names: of columns, with the kind behind a colon where the values shouldn't decide it (`title:text`); `auto` takes
         every column but the ids, `title`, `category` and `available`; `all` takes these three, too.
-      columns: what the column of ids is called in tables in memory, as `{"user_id": "userId"}`.
+      columns: what the column of ids is called where it isn't there under its own name, as `{"user_id": "userId"}`.
 
     Returns:
       The table; None if `names` is empty, or `auto` finds no column.
@@ -67,6 +67,8 @@ def read_features(
     what = Attributes(
         _IDS[holds], holds, _PATHS[holds], f"{_IDS[holds]} and features", pick, types=lambda _: None, numbers=None
     )
+    if _IDS[holds] in (columns or {}):
+        what = what._replace(names={_IDS[holds]: str((columns or {})[_IDS[holds]])})
     table: FeatureTable | None = None
     for parts in _sources(source, holds, what, columns or {}):
         one = _read(parts, what)

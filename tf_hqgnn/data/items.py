@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,7 @@ _ITEMS = Attributes(
 )
 
 
-def read_items(path: str | Path | Sequence[str | Path]) -> ItemCatalogue:
+def read_items(path: str | Path | Sequence[str | Path], names: Mapping[str, str] | None = None) -> ItemCatalogue:
     """Reads files with `item_id` and any of `title`, `category`, `available`; other columns are ignored.
 
     Args:
@@ -109,12 +109,14 @@ def read_items(path: str | Path | Sequence[str | Path]) -> ItemCatalogue:
         false, yes, no, a number that is 1 or 0, or empty (also nan, none, null, na, n/a), in any case; an item
         without it is available. Several paths, separated by commas or in a list, are joined by id; of a column that
         more than one has, the first file counts.
+      names: what columns are called in files that don't have them under their own name, as `{"item_id": "sku"}`.
 
     Raises:
       InputError: The file is missing or empty, or a row has no id, an id that came before, another number of columns
         than the header, or isn't UTF-8. Always with the line.
     """
-    first, *others = (_catalogue(file_parts(one, _ITEMS)) for one in paths_of(path))
+    what = _ITEMS._replace(names={name: other for name, other in (names or {}).items() if name in ITEM_COLUMNS})
+    first, *others = (_catalogue(file_parts(one, what)) for one in paths_of(path))
     for other in others:
         first = first.over(other)
     return first

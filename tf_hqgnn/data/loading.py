@@ -64,7 +64,7 @@ def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
             table, part = _read_given(config.train_path, config.test_path, config, log, seed)
         else:
             raise InputError("no input: set data.path, or data.train_path with data.test_path")
-    items = None if config.items_path is None else read_items(config.items_path)
+    items = None if config.items_path is None else read_items(config.items_path, config.columns)
     features = read_configured(config)
     return make_dataset(table, part, items, f"{config.items_path}", "check data.items_path", features)
 
@@ -82,7 +82,7 @@ def read_configured(config: DataConfig) -> Features:
         names = getattr(config, f"{holds[:-1]}_features")
         if path is None and names and names != "auto":
             raise InputError(f"data.{holds[:-1]}_features names columns of data.{holds}_path, which is missing")
-        tables.append(None if path is None else read_features(path, holds, names))
+        tables.append(None if path is None else read_features(path, holds, names, config.columns))
     return tables[0], tables[1]
 
 

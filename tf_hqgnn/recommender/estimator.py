@@ -18,7 +18,7 @@ from tf_hqgnn.recommender.local_queries import LocalQueries, bad_row_log
 from tf_hqgnn.types import InputError, NotFittedError
 
 if TYPE_CHECKING:
-    from tf_hqgnn.config import Config
+    from tf_hqgnn.config import Config, DataConfig
     from tf_hqgnn.data.any_log import LogInput
     from tf_hqgnn.data.report import ReadReport
     from tf_hqgnn.data.split_dataset import SplitDataset
@@ -118,8 +118,9 @@ class Recommender(LocalQueries):
                 check_ids(judge.table, "valid", read.id_types)
                 table, part = join_valid(read.table, judge.table, config.data, bad_rows)
         items = config.data.items_path if items is None else items
-        about = None if items is None else read_any_items(items, columns)
-        features = read_any_features(users, items, config.data, columns)
+        named = _named(config.data, columns)
+        about = None if items is None else read_any_items(items, named)
+        features = read_any_features(users, items, config.data, named)
         return self._train(make_dataset(table, part, about, features=features), read, config, run_dir=run_dir)
 
     def partial_fit(
@@ -168,8 +169,9 @@ class Recommender(LocalQueries):
         with bad_row_log(config.data) as bad_rows:
             read = read_log(new_log, "new_log", config.data, bad_rows, columns)
             check_ids(read.table, "new_log", model.form.id_types)
-            about = None if items is None else read_any_items(items, columns)
-            features = read_any_features(users, items, config.data, columns)
+            named = _named(config.data, columns)
+            about = None if items is None else read_any_items(items, named)
+            features = read_any_features(users, items, config.data, named)
             dataset = extend_dataset(before, read.table, about, bad_rows, LogRules.of(config.data), features)
         kept = LogInput(read.table, model.form.id_types, model.form.library)
         return self._train(dataset, kept, config, run_dir=run_dir, state=state if config.training.max_epochs else None)
@@ -204,9 +206,10 @@ class Recommender(LocalQueries):
                 table = read.table.compact()
             check_ids(table, "log", model.form.id_types)
         if items is not None:
-            about = read_any_items(items, columns)
+            named = _named(model.run.config.data, columns)
+            about = read_any_items(items, named)
             if model.bundle.features.items is not None:
-                about = replace(about, features=read_features(items, "items", "all", columns))
+                about = replace(about, features=read_features(items, "items", "all", named))
         self.added_items_ = model.add_items(table, about)
         return self
 
@@ -330,6 +333,11 @@ class Recommender(LocalQueries):
         if self._model is None:
             raise NotFittedError("this Recommender hasn't learnt anything yet: call fit with a log first")
         return self._model
+
+
+def _named(config: DataConfig, columns: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What columns of items and users are called: as an argument says, else as the settings do."""
+    return {**config.columns, **(columns or {})}
 
 
 def _quieten() -> None:
