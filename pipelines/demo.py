@@ -28,6 +28,7 @@ from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
+from tf_hqgnn.features.model import FeatureModel
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
 from tf_hqgnn.types import InputError
@@ -66,7 +67,7 @@ def main() -> int:
         run = RunDirectory.load(run_local.latest_run(out))
         titles = _titles(items)
         with Server(out / "serving") as address:
-            _show(console, address, out / "serving", run.dataset, titles)
+            _show(console, address, out / "serving", run.dataset, titles, run.features.users)
     except InputError as error:
         print(f"make demo: {printable(error)}", file=sys.stderr)
         return 2
@@ -146,7 +147,14 @@ class Server:
             self._process.stdout.close()
 
 
-def _show(console: Console, address: str, serving: Path, dataset: SplitDataset, titles: dict[str, str]) -> None:
+def _show(
+    console: Console,
+    address: str,
+    serving: Path,
+    dataset: SplitDataset,
+    titles: dict[str, str],
+    features: FeatureModel | None,
+) -> None:
     # Somebody with a middling history: enough to show a taste, short enough to read.
     activity = np.bincount(dataset.train.user_index, minlength=dataset.num_users)
     held_out = np.bincount(dataset.test.user_index, minlength=dataset.num_users)
@@ -176,6 +184,9 @@ def _show(console: Console, address: str, serving: Path, dataset: SplitDataset, 
         (answer,) = client.recommend(["somebody new"], k=5)
         title = f"an unknown user (known_user = {answer.known_user}) gets the popular items"
         _print_answer(console, title, answer, titles)
+        if features is not None:
+            (answer,) = client.recommend_for_features([features.example()], k=5)
+            _print_answer(console, f"a new user with {', '.join(features.example())} gets", answer, titles)
         (similar,) = client.similar_items([best_known[0]], k=5)
         _print_answer(console, f"similar to {name(best_known[0])}", similar, titles)
 

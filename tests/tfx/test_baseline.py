@@ -161,6 +161,6 @@ def test_the_differences_are_those_of_each_users_own_ranking(today):
     assert everyone.excess_error == pytest.approx(np.abs(excess - excess.mean())[0])
     assert everyone.recall == 0.5
     assert everyone.baseline_recall == 1
-    # Of the two, v has no training interaction at all; both its items and u's have none.
-    assert [one.num_users for one in slices] == [1, 2]
+    # Of the two, v has no training interaction at all; both its items and u's have none. They are cold, and new.
+    assert [one.num_users for one in slices] == [1, 2, 1, 2]
     assert slices[0].excess == pytest.approx(-0.75)

@@ -16,7 +16,9 @@ def test_slices_are_named_by_what_is_cold_and_cover_the_catalogue_once():
         "cold users",
         "cold items",
         *(f"popularity bucket {number} of 10" for number in range(1, 11)),
+        "new items",
     ]
+    assert slices.pop().items.tolist() == (degree == 0).tolist()
     assert slices[0].name == "cold users (at most 2 interactions)"
     assert slices[0].users.tolist() == [False, True, False, False, True]
     assert degree[slices[1].items].max() < degree[~slices[1].items].min()
@@ -29,7 +31,13 @@ def test_slices_are_named_by_what_is_cold_and_cover_the_catalogue_once():
 
 @pytest.mark.parametrize(("num_items", "number"), [(39, 0), (40, 2), (119, 5), (5000, 10)])
 def test_a_small_catalogue_has_fewer_buckets(num_items, number):
-    assert len(list(make_slices(np.ones(3, int), np.arange(num_items)))) == 2 + number
+    assert len(list(make_slices(np.ones(3, int), 1 + np.arange(num_items)))) == 2 + number
+
+
+def test_users_and_items_without_interactions_are_judged_by_themselves():
+    slices = list(make_slices(np.array([0, 4, 0]), np.array([3, 0])))
+    assert [one.name for one in slices[-2:]] == ["new users (no interactions)", "new items (no interactions)"]
+    assert (slices[-2].users.tolist(), slices[-1].items.tolist()) == ([True, False, True], [False, True])
 
 
 def test_nobody_to_judge_gives_no_slice():

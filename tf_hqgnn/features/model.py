@@ -150,9 +150,9 @@ def blend(predicted: Float32Array, rows: Float32Array, counts: IntArray, worth: 
       worth: in interactions, 0 or more; without interactions the predicted row stands all the same.
 
     Example:
-      >>> one, two = np.eye(2, dtype=np.float32)
-      >>> blend(one[np.newaxis], two[np.newaxis], np.array([1]), 1.0).round(3).tolist()
-      [[0.707, 0.707]]
+      >>> predicted, row = np.array([[0.0, 2.0]], np.float32), np.array([[0.0, 4.0]], np.float32)
+      >>> blend(predicted, row, np.array([1]), 1.0).tolist()
+      [[0.0, 3.0]]
     """
     total = counts + worth
     share = np.divide(counts, total, out=np.zeros(len(counts)), where=total > 0).astype(np.float32)[:, np.newaxis]

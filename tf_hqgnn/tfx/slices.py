@@ -32,10 +32,12 @@ class Slice:
 
 
 def make_slices(user_degree: IntArray, item_degree: IntArray) -> Iterator[Slice]:
-    """Cold users, cold items, and the catalogue in up to ten equal buckets by popularity, the least popular first.
+    """Cold users and items, the catalogue in up to ten equal buckets by popularity, and users and items that are new.
 
     A user is cold with at most as many training interactions as the quarter of users that has the fewest, an item
-    likewise among the items. Where a count is shared by many, a slice is larger than a quarter.
+    likewise among the items. Where a count is shared by many, a slice is larger than a quarter. A user or an item is
+    new without any training interaction: all that a model can know of it is its features. The least popular bucket
+    comes first; there are slices of new ones where there are some.
 
     Args:
       user_degree: int [B], training interactions of the users of the test split.
@@ -48,6 +50,7 @@ def make_slices(user_degree: IntArray, item_degree: IntArray) -> Iterator[Slice]
       cold items (at most 9 interactions) 4 10
       popularity bucket 1 of 2 (0 to 19 interactions) 4 20
       popularity bucket 2 of 2 (20 to 39 interactions) 4 20
+      new items (no interactions) 4 1
     """
     every_user, every_item = np.ones(len(user_degree), bool), np.ones(len(item_degree), bool)
     if not len(user_degree) or not len(item_degree):
@@ -57,13 +60,16 @@ def make_slices(user_degree: IntArray, item_degree: IntArray) -> Iterator[Slice]
     limit = int(np.quantile(item_degree, _COLD_SHARE, method="lower"))
     yield Slice(f"cold items (at most {limit} interactions)", every_user, item_degree <= limit)
     number = min(_MAX_BUCKETS, len(item_degree) // _ITEMS_PER_BUCKET)
-    if number < 2:
-        return
-    for place, rows in enumerate(np.array_split(np.argsort(item_degree, kind="stable"), number), 1):
+    number = number if number > 1 else 0
+    for place, rows in enumerate(np.array_split(np.argsort(item_degree, kind="stable"), number) if number else (), 1):
         bucket = np.zeros(len(item_degree), bool)
         bucket[rows] = True
         low, high = item_degree[rows[0]], item_degree[rows[-1]]
         yield Slice(f"popularity bucket {place} of {number} ({low} to {high} interactions)", every_user, bucket)
+    if not user_degree.all():
+        yield Slice("new users (no interactions)", user_degree == 0, every_item)
+    if not item_degree.all():
+        yield Slice("new items (no interactions)", every_user, item_degree == 0)
 
 
 def slice_relevant(relevant: CSR, part: Slice) -> CSR:
