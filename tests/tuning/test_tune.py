@@ -11,12 +11,12 @@ import pytest
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.logs import progress_on_stderr
+from tf_hqgnn.logs import progress_on_stderr, quiet_optuna
 from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.tuning import search
 from tf_hqgnn.tuning.ranges import choose, default_ranges, search_space, trial_config
 from tf_hqgnn.tuning.search import changed_settings, tune
-from tf_hqgnn.tuning.study import Study, create_study, quiet_optuna
+from tf_hqgnn.tuning.study import Study, create_study
 from tf_hqgnn.tuning.trials import Outcome, make_runner, run_trial
 from tf_hqgnn.types import InputError
 
