@@ -118,7 +118,8 @@ def make(
         config = config.model_copy(update={"propagation": found})
     users, items = propagate(config.propagation)
     features = LearntFeatures(users, items)
-    if dataset is not None:
+    # Fine-tuning codes the rows as its own loss sees them, whatever features say.
+    if dataset is not None and (config.quantization.bits is None or config.quantization.method != "fine_tuning"):
         features = learn_features(dataset, users, items, untrained, graph, judge, config.seed, feature_worths)
         users, items = features.users, features.items
     coded = None
