@@ -96,9 +96,14 @@ class Racer:
         batches = loss_batches(self._loss, self._train, self._graph, self._batch_size, self._config.seed)
         model.fit(batches, epochs=1, steps_per_epoch=max(per_execution, steps), verbose=0)
 
+    def tables(self) -> tuple[Float32Array, Float32Array]:
+        """The trained tables, float32 [U, d] and [I, d]."""
+        users, items = self._model.embeddings()
+        return users, items
+
     def value(self) -> float:
         """The monitor's value of the tables as they are, by the best of a few propagations."""
-        tables = self._model.embeddings()
+        tables = self.tables()
         best = -1.0
         for values in _PROPAGATIONS:
             propagation = self._config.propagation.model_copy(update={**values, "normalize": True})

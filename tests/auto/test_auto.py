@@ -1,0 +1,216 @@
+"""The race for settings: what it tries, what it keeps, and that it never ends below what needs no training."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tf_hqgnn.auto import race as race_module
+from tf_hqgnn.auto.choice import Choice
+from tf_hqgnn.auto.choose import FILE, choose_settings, settings_of
+from tf_hqgnn.auto.contestants import prior
+from tf_hqgnn.auto.plan import PLAIN_EPOCHS, Plan, columns_and_bits, cost_of_columns
+from tf_hqgnn.auto.racer import Racer
+from tf_hqgnn.config import Config, DataConfig
+from tf_hqgnn.data.loading import load_dataset
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
+from tf_hqgnn.models.initialization import initial_embeddings
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.runs.trained_state import TrainedState
+from tf_hqgnn.training.judge import Judge
+from tf_hqgnn.training.train import train
+from tf_hqgnn.types import InputError
+
+AUTO = Config().with_values({"auto.race": True, "training.steps_per_execution": 4})
+# As few steps as a choice can be made by.
+SHORT = AUTO.with_values({"auto.steps": 60})
+
+
+@pytest.fixture(scope="module")
+def choice(dataset, tmp_path_factory):
+    return choose_settings(dataset, SHORT, tmp_path_factory.mktemp("race"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "dim", "trainings"),
+    [(2400, 256, 1), (4800, 256, 2), (7200, 64, 1), (500, 256, 1), (30, 64, 1)],
+)
+def test_a_plan_keeps_to_its_budget(steps, dim, trainings):
+    plan = Plan.of(steps, 100, dim, trainings)
+    raced = plan.contestants * plan.first + plan.long_runners * plan.second
+    spent = plan.epochs * 100 * trainings + (raced / cost_of_columns(dim) if plan.epochs else 0)
+    assert spent <= 1.05 * steps
+    assert plan.epochs <= PLAIN_EPOCHS
+    assert 0 < plan.share <= 1
+
+
+@pytest.mark.parametrize("most", [10, 18, 34, 66, 130, 258, 1000])
+def test_a_code_is_as_long_as_allowed_at_most(most):
+    dim, bits = columns_and_bits(most, 10_000, 10_000)
+    assert -(-dim * bits // 8) + 2 <= most
+    assert columns_and_bits(most, 10_000, 7)[0] <= 7
+
+
+def test_a_contestant_is_trained_as_train_would_train_it(dataset, tmp_path):
+    settings = {"model.embedding_dim": 16, "loss.temperature": 0.2, "loss.negative_weight": 1.3}
+    settings |= {"loss.user_balance": 0.5, "training.max_epochs": 2, "training.evaluate_every": 2}
+    settings |= {"propagation.solver": "none", "training.steps_per_execution": 1}
+    config = Config().with_values(settings)
+    result = train(dataset, config, tmp_path / "run")
+    tables = RunDirectory.load(tmp_path / "run").tables()
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    judge = Judge.of(dataset, graph, config.evaluation)
+    racer = Racer(config, graph, dataset.train, judge, initial_embeddings(graph, config.model, config.seed))
+    # Another contestant first: nothing of it is left.
+    racer.train(Config().loss.make(), 0.05, 5)
+    racer.train(config.loss.make(), config.training.learning_rate, 2 * racer.steps_per_epoch)
+    for found, expected in zip(racer.tables(), (tables.users, tables.items)):
+        trained = np.isfinite(expected).all(axis=1)
+        np.testing.assert_allclose(found[trained], expected[trained], rtol=1e-3, atol=1e-4)
+    assert racer.value() >= result.valid["ndcg@20"] - 1e-3
+
+
+def test_it_takes_the_best_and_says_why(choice, dataset):
+    best = max(choice.tried, key=lambda one: one.value)
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    judge = Judge.of(dataset, graph, SHORT.evaluation)
+    popularity = [one.value for one in choice.tried if one.kind == "popularity"]
+    assert popularity == [pytest.approx(judge.popularity()["ndcg@20"])]
+    assert {one.kind for one in choice.tried} == {"popularity", "start", "trained"}
+    start = next(one for one in choice.tried if one.kind == "start")
+    model = SHORT.with_values(start.settings).model
+    assert start.value == pytest.approx(
+        judge.value(*initial_embeddings(graph, model, SHORT.seed, unit=False)), abs=2e-3
+    )
+    table = choice.table("ndcg@20")
+    assert best.text in table[1]
+    assert len(table) == len(choice.tried) + 1
+    assert choice.reason
+    assert not choice.config.auto.race
+    assert choice.config.quantization.bits == 8
+
+
+def test_the_same_seed_and_steps_give_the_same_choice(choice, dataset):
+    again = choose_settings(dataset, SHORT)
+    assert again.config == choice.config
+    assert [(one.settings, one.value) for one in again.tried] == [(one.settings, one.value) for one in choice.tried]
+
+
+def test_seconds_are_recorded_as_steps_that_repeat_the_choice(dataset):
+    timed = choose_settings(dataset, AUTO.with_values({"auto.seconds": 5.0}))
+    steps = timed.config.auto.steps
+    assert steps > 0
+    assert timed.config.auto.seconds is None
+    assert choose_settings(dataset, AUTO.with_values({"auto.steps": steps})).config == timed.config
+
+
+def test_interrupted_it_goes_on_after_what_it_has_tried(choice, dataset, tmp_path, monkeypatch):
+    run = Racer.run
+    left = [2]
+
+    def interrupted(self, *arguments):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return run(self, *arguments)
+
+    monkeypatch.setattr(Racer, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        choose_settings(dataset, SHORT, tmp_path)
+    runs = []
+    monkeypatch.setattr(Racer, "run", lambda self, *arguments: runs.append(arguments) or run(self, *arguments))
+    again = choose_settings(dataset, SHORT, tmp_path)
+    assert again.config == choice.config
+    assert len(runs) == sum(one.kind == "trained" for one in choice.tried) - 2
+    # Decided once, it isn't raced again.
+    monkeypatch.setattr(race_module.Race, "run", lambda *_: pytest.fail("another race"))
+    assert choose_settings(dataset, SHORT, tmp_path).config == choice.config
+    assert Choice.load(tmp_path / FILE) == again
+
+
+def test_wishes_are_kept(dataset):
+    wishes = {"model.embedding_dim": 24, "loss.temperature": 0.11, "training.batch_size": 256}
+    wished = choose_settings(dataset, SHORT.with_values(wishes))
+    assert all(one.settings["loss.temperature"] == 0.11 for one in wished.tried if one.kind == "trained")
+    config = wished.config
+    if config.training.max_epochs:
+        assert (config.model.embedding_dim, config.loss.temperature, config.training.batch_size) == (24, 0.11, 256)
+
+
+@pytest.mark.parametrize("wish", [{"loss.name": "bpr"}, {"model.encoder": "lightgcn"}, {"model.initializer": "random"}])
+def test_what_cannot_be_raced_is_left_alone(dataset, wish):
+    choice = choose_settings(dataset, AUTO.with_values(wish))
+    assert not choice.tried
+    assert "nothing to race" in choice.reason
+    (name, value) = next(iter(wish.items()))
+    section, key = name.split(".")
+    assert getattr(getattr(choice.config, section), key) == value
+
+
+def test_without_validation_the_prior_decides(log_path):
+    split = {"valid": 0.0, "test": 0.1}
+    dataset = load_dataset(DataConfig(path=str(log_path), split=split), 1)
+    choice = choose_settings(dataset, AUTO)
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    assert choice.config.loss.temperature == prior(graph)[0]["temperature"]
+    assert "nothing is held out" in choice.reason
+
+
+def _log(users, items):
+    return "\n".join(["user_id,item_id", *(f"{user},{item}" for user, item in zip(users, items))]) + "\n"
+
+
+RNG = np.random.default_rng(0)
+ODD_LOGS = {
+    "chance": _log(RNG.integers(0, 60, 500), RNG.zipf(1.5, 500) % 80),
+    "three items for all": _log(np.repeat(np.arange(120), 3), np.tile([1, 2, 3], 120)),
+    "one popular item": _log(np.r_[0:200, RNG.integers(0, 200, 400)], np.r_[[0] * 200, RNG.integers(1, 150, 400)]),
+}
+
+
+@pytest.mark.parametrize("name", ODD_LOGS)
+def test_it_never_ends_below_popularity(tmp_path, name):
+    (tmp_path / "log.csv").write_text(ODD_LOGS[name])
+    dataset = load_dataset(DataConfig(path=str(tmp_path / "log.csv")), 1)
+    result = train(dataset, SHORT, tmp_path / "run")
+    assert result.valid["ndcg@20"] >= result.popularity["ndcg@20"] - 1e-6
+    assert result.chosen
+    run = RunDirectory.load(tmp_path / "run")
+    assert run.config.auto.steps == 60
+    assert json.loads((tmp_path / "run" / FILE).read_text())["tried"]
+
+
+def test_a_training_that_ends_below_its_start_is_not_served(dataset, tmp_path, monkeypatch):
+    """The race is made to prefer a training that ruins the start."""
+    ruinous = {"training.learning_rate": 5.0, "training.schedule": "constant", "training.max_epochs": 2}
+    choice = choose_settings(dataset, SHORT)
+    ruined = Choice(choice.config.with_values(ruinous), choice.fallbacks, choice.tried, "chosen to fail")
+    monkeypatch.setattr("tf_hqgnn.training.train.choose_settings", lambda *_: ruined)
+    result = train(dataset, SHORT, tmp_path / "run")
+    untrained = max(one.value for one in choice.tried if one.kind != "trained")
+    assert result.valid["ndcg@20"] >= untrained - 2e-3
+    assert "below what needs no training" in result.chosen
+    assert RunDirectory.load(tmp_path / "run").config.training.max_epochs == 0
+
+
+def test_a_warm_start_takes_the_settings_of_the_model_before(dataset, tmp_path):
+    before = SHORT.with_values({"auto.race": False, "loss.temperature": 0.17, "model.embedding_dim": 24})
+    train(dataset, before.with_values({"training.max_epochs": 1}), tmp_path / "run")
+    TrainedState.load(tmp_path / "run").save(tmp_path / "state")
+    config, state = settings_of(TrainedState.load(tmp_path / "state"), AUTO)
+    assert state is not None
+    assert (config.loss.temperature, config.model.embedding_dim, config.auto.race) == (0.17, 24, False)
+    untrained = before.with_values({"training.max_epochs": 0})
+    train(dataset, untrained, tmp_path / "untrained")
+    assert settings_of(TrainedState.load(tmp_path / "untrained"), AUTO) == (AUTO, None)
+
+
+def test_a_cluster_is_told_to_race_elsewhere(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("tf_hqgnn.training.train.is_cluster", lambda _strategy: True)
+    with pytest.raises(InputError, match=r"auto\.race: a race runs on one machine"):
+        train(dataset, AUTO, tmp_path / "run")
+
+
+def test_two_budgets_are_refused():
+    with pytest.raises(InputError, match=r"give either auto\.seconds or auto\.steps"):
+        Config().with_values({"auto.seconds": 3, "auto.steps": 3})
