@@ -4,7 +4,7 @@ A tenth of the items, or users, is left out of training whole, and known by feat
 interactions but ten of each drawn at random, with these rows: those that the ridge regression predicts; those after 1,
 2, 5 and 10 of the ten (one hop through the learned map, as `add-items` and `recommend_for_history` make them), alone
 and blended with the prediction; LightFM's (WARP, identity and features), sums of feature embeddings. Popularity stands
-beside them. New items are ranked among all items, and among the new ones alone, where popularity knows nothing. The ten
+beside them. New items are ranked among all items, and among the new ones alone, where popularity is random. The ten
 aren't ranked for their users. Trainings are kept in W.
 """
 
@@ -149,8 +149,8 @@ def study(name: str, side: str, config: Config, work: Path, lightfm: Path | None
     model = getattr(run.features, f"{side}s")
     table = getattr(dataset, f"{side}_features")
     predicted, known = model.predict(table)
-    zeros = np.zeros_like(predicted)
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {"ridge": one.rows(predicted)}
+    noise = np.random.default_rng(config.seed).normal(size=predicted.shape).astype(np.float32)
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {"random": one.rows(noise), "ridge": one.rows(predicted)}
     shape = (dataset.num_users, dataset.num_items)
     parts = {kind: (part.user_index, part.item_index) for kind, part in (("t", dataset.train), ("f", one.first))}
     pairs, first = (
@@ -168,7 +168,6 @@ def study(name: str, side: str, config: Config, work: Path, lightfm: Path | None
         found[f"{count} blended"] = one.rows(np.where(known[:, None], blend(predicted, rows, counts), rows))
     if lightfm is not None:
         found["LightFM"] = _lightfm(one, lightfm, config, work, epochs)
-    found["nothing"] = one.rows(zeros)
     about = {"data": name, "side": side, "new": str(one.new.sum()), "interactions": str(len(one.targets))}
     about["users"] = str(len(np.unique(one.targets.user_index)))
     results = [about | {"rows": "popularity", "ndcg": f"{one.popularity():.4f}", "among_new": ""}]

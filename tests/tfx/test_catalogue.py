@@ -3,7 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tf_hqgnn.tfx.catalogue import read_catalogue, read_report, write_catalogue, write_report
+from tf_hqgnn.data.feature_table import FeatureTable
+from tf_hqgnn.data.growth import with_features
+from tf_hqgnn.tfx.catalogue import add_features, read_catalogue, read_report, write_catalogue, write_report
 
 
 def test_columns_come_back_in_the_order_asked_for(dataset, tmp_path):
@@ -29,3 +31,15 @@ def test_the_report_comes_back(dataset, tmp_path):
     assert report["read"] == dataset.report
     assert report["text"] == str(dataset.report)
     assert report["train"] + report["valid"] + report["test"] == dataset.report.kept
+
+
+def test_features_come_back_with_those_who_have_nothing_else(dataset, tmp_path):
+    genres = np.array(["War|Drama", "Drama", "War"], object)
+    items = FeatureTable(np.array([*dataset.item_ids[:2], "zz new"], object), {"genres": genres})
+    known = with_features(dataset, items=items)
+    write_catalogue(known, tmp_path)
+    found = add_features(dataset, tmp_path)
+    assert found.item_ids.tolist() == [*dataset.item_ids, "zz new"]
+    assert found.item_features.pairs()[[0, 1, -1], 0].tolist() == [f"genres={one}" for one in genres]
+    assert (found.user_features, found.fingerprint()) == (None, known.fingerprint())
+    assert found.fingerprint() != dataset.fingerprint()
