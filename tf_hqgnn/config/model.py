@@ -51,7 +51,7 @@ class LossConfig(Section):
     weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
 
     dislike_weight: float = Field(
-        1.0,
+        0.1,
         ge=0,
         description="The weight of the part that pushes disliked items (data.negative_rating) below taken ones.",
     )

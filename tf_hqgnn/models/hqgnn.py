@@ -93,7 +93,7 @@ class HQGNN(RankingModel):
         user_quantizer: LowBitQuantizer | None = None,
         item_quantizer: LowBitQuantizer | None = None,
         weight_decay: float = 0.0,
-        dislike_weight: float = 1.0,
+        dislike_weight: float = 0.1,
         seed: int = 0,
         jit_compile_loss: bool = True,
         start: tuple[Float32Array, Float32Array] | None = None,
