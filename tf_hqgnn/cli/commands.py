@@ -13,6 +13,7 @@ import typer
 from tf_hqgnn import __version__
 from tf_hqgnn.cli import pipeline
 from tf_hqgnn.cli.exit_codes import run_to_exit
+from tf_hqgnn.cli.forget_command import forget
 from tf_hqgnn.cli.model_commands import JsonOption, batch, recommend, serve
 from tf_hqgnn.cli.output import print_evaluation, print_read, print_tuned
 from tf_hqgnn.cli.terminal import replace_unprintable
@@ -208,6 +209,7 @@ def add_items(
     )
 
 
+app.command()(forget)
 app.command()(serve)
 app.command()(recommend)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(batch)

@@ -33,11 +33,18 @@ log = logging.getLogger(__name__)
 @contextmanager
 def store_lock(store_dir: Path, serving_dir: Path) -> Iterator[None]:
     """Keeps other pushes out of a model store, and other writers of versions out of the served folders."""
+    with only_store_lock(store_dir), version_lock(serving_dir):
+        yield
+
+
+@contextmanager
+def only_store_lock(store_dir: Path) -> Iterator[None]:
+    """Keeps other pushes out of a model store; whoever needs the lock of served folders, too, takes it after this."""
     make_folder(store_dir, _PRIVATE)
     with suppress(OSError):
         # Not ours where it is the root of a volume.
         store_dir.chmod(_PRIVATE)
-    with waited_for(store_dir / _LOCK, f"a push into {store_dir}"), version_lock(serving_dir):
+    with waited_for(store_dir / _LOCK, f"a push into {store_dir}"):
         yield
 
 

@@ -1,0 +1,1 @@
+"""Removes users from what a training and its exports leave behind, without training anew."""
