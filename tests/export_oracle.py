@@ -7,6 +7,8 @@ import tensorflow as tf
 from retrieval.exact_scores import exact_cosines, exact_scores, rounded
 
 from tf_hqgnn.export.bundle import ServingBundle
+from tf_hqgnn.features.columns import Column
+from tf_hqgnn.features.model import FeatureModel, FeatureModels
 from tf_hqgnn.quantization.codes import Codes
 
 # Any UTF-8 is an id, also what would end a line of a vocabulary file.
@@ -39,6 +41,20 @@ def make_bundle(num_users=30, num_items=40, dim=6, seed=0) -> ServingBundle:
         item_categories=np.array(CATEGORIES, object)[rng.integers(0, len(CATEGORIES), num_items)],
         item_available=~np.isin(np.arange(num_items), UNAVAILABLE),
     )
+
+
+def with_user_features(bundle) -> ServingBundle:
+    """A bundle whose users have features of every kind, with random weights."""
+    columns = (
+        Column("age", "number", knots=(7.0, 20.0, 60.0)),
+        Column("gender", "category", values=("F", "M")),
+        Column("tags", "list", values=("a", "b")),
+        Column("about", "text", buckets=16),
+    )
+    width, dim = sum(column.width for column in columns), bundle.items.shape[1]
+    rng = np.random.default_rng(4)
+    parts = (rng.normal(size=shape).astype(np.float32) for shape in (width, (width, dim), dim))
+    return dataclasses.replace(bundle, features=FeatureModels(users=FeatureModel(columns, *parts, strength=1.0)))
 
 
 def coded(rows, num_bits, symmetric=True, per_tensor=False) -> Codes:

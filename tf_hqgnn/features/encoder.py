@@ -73,8 +73,9 @@ class FeatureEncoder(tf.Module):
         else:
             if column.kind == "text":
                 flat = tf.strings.regex_replace(tf.strings.lower(flat, "utf-8"), r"[^\pL\pN]+", " ")
-            split = tf.strings.split(flat) if column.kind == "text" else tf.strings.split(flat, "|")
-            row, tokens = tf.gather(row, split.value_rowids()), tf.strings.strip(split.flat_values)
+            # Not tf.strings.split, whose ragged tensors count rows on the host. A separator of "" is any blank.
+            split = tf.raw_ops.StringSplitV2(input=flat, sep="" if column.kind == "text" else "|")
+            row, tokens = tf.gather(row, split.indices[:, 0]), tf.strings.strip(split.values)
         if column.buckets:
             index = tf.strings.to_hash_bucket_fast(tokens, column.buckets)
         else:
