@@ -258,6 +258,12 @@ def test_columns_have_other_names_in_files(tmp_path, name):
         assert "columns that aren't used: price" in dataset.report.summary
 
 
+def test_events_may_be_numbers():
+    frame = pd.DataFrame({"user_id": ["u", "v"], "item_id": ["i", "i"], "event": [1, 2]})
+    table = read_log(frame, "log", DataConfig(event_weights={"1": 1, "2": 3}, **ALL), BadRowLog()).table
+    assert table.weight.tolist() == [1, 3]
+
+
 @pytest.mark.parametrize("make", [pd.DataFrame, pa.table], ids=["pandas", "arrow"])
 def test_columns_have_other_names_in_tables(make):
     config = DataConfig(columns=NAMES, event_weights={"view": 1, "buy": 4}, **ALL)

@@ -68,7 +68,7 @@ def expected_types(column: str) -> tuple[str, ...]:
     if column in ID_COLUMNS:
         return "strings", "integers"
     if column == EVENT_COLUMN:
-        return ("strings",)
+        return "strings", "integers"
     return ("numbers", "times", "strings") if column == "timestamp" else ("numbers",)
 
 

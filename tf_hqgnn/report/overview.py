@@ -9,6 +9,7 @@ from tf_hqgnn.report.markup import figure, number, paragraph, plots, section, ta
 from tf_hqgnn.report.validation_sample import K
 from tf_hqgnn.runs.run_directory import RunDirectory
 
+_COMBINED = {"sum": "their sum", "largest": "the largest", "last": "that of the last one"}
 _METRICS = ("recall", "ndcg", "hit", "mrr", "precision", "coverage")
 
 
@@ -100,6 +101,7 @@ def settings(config: Config) -> str:
         ["propagation", f"{solved}, rows {'scaled to unit length' if propagation.normalize else 'as trained'}"],
         ["codes", coded],
         ["split", _split(config)],
+        ["weights", _weights(config)],
         ["seed", str(config.seed)],
     ]
     everything = f"<details><summary>all settings</summary><pre>{text(config.to_yaml(), 50_000)}</pre></details>\n"
@@ -114,6 +116,19 @@ def _split(config: Config) -> str:
         return "files of their own for validation and testing"
     test = "a file of its own" if config.data.test_path else f"{split.test:g}"
     return f"{split.method}, {split.valid:g} for validation, {test} for testing"
+
+
+def _weights(config: Config) -> str:
+    """What a pair weighs, and what is disliked."""
+    data = config.data
+    parts = [f"several rows of a pair: {_COMBINED[data.combine]} (data.combine={data.combine})"]
+    if data.event_weights is not None:
+        parts.append(f"events: {', '.join(f'{name} {weight:g}' for name, weight in data.event_weights.items())}")
+    if data.half_life_days is not None:
+        parts.append(f"half as much every {data.half_life_days:g} days")
+    if data.negative_rating is not None:
+        parts.append(f"disliked: rated below {data.negative_rating:g}")
+    return "; ".join(parts)
 
 
 def _item_bytes(run: RunDirectory) -> float:
