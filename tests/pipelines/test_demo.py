@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipelines.demo import Server
-from tf_hqgnn.serving.client import Client
+from tf_hqgnn.export.layout import newest_version
+from tf_hqgnn.serving.client import Client, LocalModel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +36,15 @@ def start(out, *options):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, log_path):
     out = tmp_path_factory.mktemp("demo")
-    process = start(out, "--data", str(log_path), "--items", str(log_path.with_name("items.csv")))
+    # Features of everybody, and of a user and an item that are in no log.
+    log = pd.read_parquet(log_path) if log_path.suffix == ".parquet" else pd.read_csv(log_path)
+    items, users = ([*sorted(set(log[f"{side}_id"])), "unheard of"] for side in ("item", "user"))
+    shelves = pd.DataFrame({"item_id": items, "shelf": [f"s{n % 5}" for n in range(len(items))]})
+    ages = pd.DataFrame({"user_id": users, "age": [20 + n % 40 for n in range(len(users))]})
+    shelves.to_csv(out / "shelves.csv", index=False)
+    ages.to_csv(out / "users.csv", index=False)
+    about = f"{log_path.with_name('items.csv')},{out}/shelves.csv"
+    process = start(out, "--data", str(log_path), "--items", about, "--users", str(out / "users.csv"))
     output, _ = process.communicate()
     assert process.returncode == 0, output
     return out, output
@@ -54,6 +64,21 @@ def test_it_shows_a_known_user_an_unknown_one_and_similar_items(finished):
         assert heading in output
     assert "Traceback" not in output
     assert not [line for line in command_lines() if str(out) in line]
+
+
+def test_it_says_which_features_it_has_used_and_knows_who_has_nothing_else(finished):
+    out, output = finished
+    assert "features of users that new ones are known by: age (number, 20 to 59)" in output
+    assert "features of items that new ones are known by: shelf (category, 5 values)" in output
+    assert "a new user with age=20" in output
+    for model in ("hqgnn", "hqgnn_scann"):
+        with LocalModel(newest_version(out / "serving", model)) as served:
+            (answer,) = served.recommend(["unheard of"], k=3)
+            (similar,) = served.similar_items(["unheard of"], k=3)
+            (asked,) = served.recommend_for_features([{"age": "33"}], k=3)
+        assert answer.known_user
+        assert similar.known_item
+        assert asked.known_user
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
