@@ -183,3 +183,18 @@ def test_features_that_cant_be_read_are_one_line(tmp_path, text, names, message)
     with pytest.raises(InputError, match="items") as raised:
         read_features(tmp_path / "items.csv", "items", names)
     assert message in str(raised.value)
+
+
+def test_nothing_that_a_client_can_send_stops_the_encoder(learnt):
+    module = learnt.make_module()
+    odd = [b"genres=\xff\xfe", b"\xff=War", b"=War", b"genres", b"year=1e999", b"genres=" + b"|" * 5000, b"title=\x00"]
+    rows, known = module.call(tf.constant([[one] for one in odd]))
+    assert known.numpy().tolist() == [False] * 4 + [True] + [False] * 2
+    assert np.isfinite(rows.numpy()).all()
+    for shape in ((3, 0), (0, 2)):
+        rows, known = module.call(tf.zeros(shape, tf.string))
+        assert rows.shape == (shape[0], 5)
+        assert not known.numpy().any()
+    text = FeatureEncoder([Column("about", "text", buckets=8)])
+    values, known = text.call(tf.constant([[b"about=\xc3\x28 ok"], ["about=Ünï\ncode"], ["about= !?"]]))
+    assert known.numpy().ravel().tolist() == [False, True, False]

@@ -19,7 +19,7 @@ from tf_hqgnn.training.judge import Judge
 from tf_hqgnn.types import BoolArray, Float32Array, IntArray
 
 # What features may count for beside the interactions of a trained row, in interactions.
-_WORTHS = (0.0, 1.0, 3.0, 10.0)
+_WORTHS = (0.0, 1.0, 3.0, 10.0, 30.0)
 _JUDGED_USERS = 4096
 log = logging.getLogger(__name__)
 
