@@ -33,7 +33,7 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
 from tf_hqgnn.types import InputError
 
-_DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.yaml"
+_DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "auto.yaml"
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from tf_hqgnn.types import InputError
 def read_config(options: argparse.Namespace) -> Config:
     """The settings of --config with those of --set; unless they say otherwise, what is pushed learns the whole log."""
     overrides = tuple(options.overrides)
-    given = Config.load(find_config(options.config), overrides) if options.config else Config.from_yaml("", overrides)
+    given = Config.load(find_config(options.config or "auto"), overrides)
     return given if is_given(given, "training.refit") else given.with_values({"training.refit": "all"})
 
 

@@ -47,14 +47,14 @@ def pairs(frame, user="customer", item="sku"):
 @pytest.fixture(scope="module")
 def shop():
     settings = {**SPLIT, **RULES, **TRAINED, "training.refit": False}
-    return Recommender(verbose=0, **settings).fit(LOG, columns=NAMES)
+    return Recommender("default", verbose=0, **settings).fit(LOG, columns=NAMES)
 
 
 @pytest.fixture(scope="module")
 def viewers():
     """A model by which viewed goods may come back, from the log as a file."""
     settings = {**SPLIT, **RULES, **TRAINED, "training.refit": False, "data.exclude_events": ["purchase"]}
-    return Recommender(verbose=0, **settings).fit(LOG, columns=NAMES)
+    return Recommender("default", verbose=0, **settings).fit(LOG, columns=NAMES)
 
 
 def test_nothing_taken_or_disliked_comes_back(shop, viewers):
@@ -105,7 +105,7 @@ def test_a_held_out_row_can_still_judge(shop):
 
 def rows_of(log, **settings):
     """The rows of a model of the log."""
-    model = Recommender(verbose=0, **{**TRAINED, **settings}).fit(log)
+    model = Recommender("default", verbose=0, **{**TRAINED, **settings}).fit(log)
     bundle = model._fitted().bundle
     return as_float32(bundle.users), as_float32(bundle.items), bundle.item_popularity
 
@@ -145,9 +145,9 @@ def test_a_path_has_other_names_by_argument_and_by_setting(tmp_path):
     path = tmp_path / "log.csv"
     LOG.to_csv(path, index=False)
     settings = {"training.max_epochs": 0, "model.embedding_dim": 4}
-    by_argument = Recommender(verbose=0, **settings).fit(path, columns=NAMES)
-    by_setting = Recommender(verbose=0, **settings, **{"data.columns": NAMES}).fit(path)
-    in_memory = Recommender(verbose=0, **settings).fit(LOG, columns=NAMES)
+    by_argument = Recommender("default", verbose=0, **settings).fit(path, columns=NAMES)
+    by_setting = Recommender("default", verbose=0, **settings, **{"data.columns": NAMES}).fit(path)
+    in_memory = Recommender("default", verbose=0, **settings).fit(LOG, columns=NAMES)
     assert by_argument.config_.data.columns == by_setting.config_.data.columns == NAMES
     users = ["1", "2", "3"]
     answers = [model.recommend(users, k=5, as_arrays=True)[1].astype(str) for model in (by_argument, by_setting)]

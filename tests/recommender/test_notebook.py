@@ -31,7 +31,7 @@ def test_silence_and_no_files(log, tmp_path):
         import pandas as pd
         from tf_hqgnn import Recommender
         settings = {"training.max_epochs": 1, "model.embedding_dim": 16}
-        model = Recommender(verbose=0, **settings).fit(pd.read_csv("log.csv"))
+        model = Recommender("default", verbose=0, **settings).fit(pd.read_csv("log.csv"))
         model.recommend([100])
     """
     process = python(code, tmp_path)
@@ -43,12 +43,12 @@ def test_silence_and_no_files(log, tmp_path):
 
 def test_verbose_shows_the_balance_and_the_progress(log, capfd, training):
     capfd.readouterr()
-    Recommender(verbose=1, **training).fit(log)
+    Recommender("default", verbose=1, **training).fit(log)
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("3,000 rows read = 3,000 kept + 0 duplicate + 0 filtered + 0 bad\n")
     assert "epoch 2/2" in err
-    Recommender(verbose=0, **training).fit(log)
+    Recommender("default", verbose=0, **training).fit(log)
     assert capfd.readouterr() == ("", "")
 
 
@@ -72,7 +72,7 @@ def test_interrupted_it_is_as_it_was_before(log, tmp_path):
             except KeyboardInterrupt:
                 return
             sys.exit("not interrupted")
-        model = Recommender(verbose=1, **long)
+        model = Recommender("default", verbose=1, **long)
         interrupted(model)
         try:
             model.recommend([100])

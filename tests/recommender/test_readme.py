@@ -35,7 +35,7 @@ def test_the_snippets_run_one_after_the_other(folder):
     assert len(BLOCKS) == 3
     names = {}
     # Fewer epochs than by default, so that the test is short.
-    first = BLOCKS[0].replace("Recommender()", 'Recommender(**{"training.max_epochs": 2})')
+    first = BLOCKS[0].replace("Recommender()", 'Recommender(**{"auto.steps": 60})')
     *lines, last = [line for line in first.splitlines() if line]
     exec("\n".join(lines), names)
     table = eval(last, names)

@@ -52,6 +52,7 @@ class Plan:
       first: steps of each.
       second: steps of the best of them.
       share: of the users that the race sees, at most 1.
+      most_epochs: that the training may have.
     """
 
     epochs: int
@@ -59,6 +60,7 @@ class Plan:
     first: int
     second: int
     share: float
+    most_epochs: int = PLAIN_EPOCHS
 
     @property
     def long_runners(self) -> int:
@@ -66,7 +68,7 @@ class Plan:
         return _long_runners(self.contestants)
 
     @staticmethod
-    def of(steps: int, steps_per_epoch: int, dim: int, trainings: int) -> Plan:
+    def of(steps: int, steps_per_epoch: int, dim: int, trainings: int, most_epochs: int = PLAIN_EPOCHS) -> Plan:
         """Divides a budget.
 
         Args:
@@ -74,15 +76,16 @@ class Plan:
           steps_per_epoch: of the training.
           dim: its columns.
           trainings: 2 where a refit follows the training, else 1.
+          most_epochs: of the training.
 
         Example:
           >>> plan = Plan.of(steps=2400, steps_per_epoch=100, dim=256, trainings=1)
           >>> plan.epochs, plan.contestants, plan.first, plan.second, plan.share
           (12, 6, 300, 780, 1.0)
         """
-        epochs = min(PLAIN_EPOCHS, int(steps * _SHARE_OF_TRAINING / (steps_per_epoch * trainings)))
+        epochs = min(most_epochs, int(steps * _SHARE_OF_TRAINING / (steps_per_epoch * trainings)))
         if not epochs and steps >= steps_per_epoch * trainings:
-            epochs = 1
+            epochs = min(1, most_epochs)
         raced = (steps - epochs * trainings * steps_per_epoch) * cost_of_columns(dim)
         length = max(1, epochs)
         # So many epochs of the whole log are a race of the fewest contestants.
@@ -92,7 +95,7 @@ class Plan:
         for contestants in range(_MOST, _LEAST - 1, -1):
             if contestants * first + _long_runners(contestants) * second <= raced:
                 break
-        return Plan(epochs, contestants, first, second, share)
+        return Plan(epochs, contestants, first, second, share, most_epochs)
 
 
 def _long_runners(contestants: int) -> int:

@@ -133,7 +133,8 @@ class Race:
             self._dim = self._columns_to_train()
         share = min(1.0, _INTERACTIONS / max(1, len(self._dataset.train)))
         steps = self._budget(factors, judge, share, factorised)
-        plan = Plan.of(steps, self._steps_per_epoch(), self._dim, self._trainings)
+        most = config.training.max_epochs if "training.max_epochs" in self._wished else PLAIN_EPOCHS
+        plan = Plan.of(steps, self._steps_per_epoch(), self._dim, self._trainings, most)
         if plan.epochs:
             self._race(plan, judge, factors, min(share, plan.share))
         return self._choose(plan, steps)

@@ -71,7 +71,7 @@ def generate(
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(metavar="RUN_DIR", help="The run directory to make.")],
-    config: ConfigArgument = "default",
+    config: ConfigArgument = "auto",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
     ] = None,
@@ -160,6 +160,8 @@ def evaluate(
     run = RunDirectory.load(run_dir)
     found = run.evaluate(split, ks)
     print_evaluation(split, found, run.coded, as_json)
+    if run.metrics.get("refit"):
+        print(run.metrics["refit"]["note"], file=sys.stderr)
 
 
 @app.command()

@@ -55,7 +55,7 @@ Folder = Annotated[
     Path | None,
     typer.Option("--dir", metavar="DIR", help="Folder that `new` wrote. Default: this folder, or pipelines/ in it."),
 ]
-Config = Annotated[str | None, typer.Option(metavar="PRESET|CONFIG.yaml", help="Settings; without it, the defaults.")]
+Config = Annotated[str | None, typer.Option(metavar="PRESET|CONFIG.yaml", help="Settings; by default auto.")]
 Keep = Annotated[
     int, typer.Option(min=0, metavar="N", help="Remove all but the N newest versions after a push; 0 keeps all.")
 ]

@@ -31,15 +31,16 @@ _FITTED = ("config_", "data_report_", "metrics_", "added_items_")
 class Recommender(LocalQueries):
     """Learns from a log of who took what, and recommends.
 
-    Everything in the log is learnt from and never comes back in answers. Where the settings hold a part of it out
-    (`data.split.valid`, `data.split.test`, which are 0 here where nothing is said), that part chooses epochs and
-    propagation first, `metrics_` are measured on it, and what answers is trained once more on the whole log
-    (`training.refit`, which is `all` here where nothing is said).
+    Everything in the log is learnt from and never comes back in answers. By default settings are chosen by a race on
+    a tenth of each user's interactions (`auto.race`, tf_hqgnn.auto), `metrics_` are measured on it, and what answers
+    is trained once more on the whole log (`training.refit`, which is `all` here where nothing is said). Without a race
+    nothing is held out, unless `data.split.valid` or `data.split.test` say so.
 
     Ids come back in the type they came in. What users and items are known by is text inside: `7` and `"7"` are one id.
 
     Args:
-      config: the name of a preset such as `spectral`, the path of a file of settings, or a `Config`.
+      config: the name of a preset such as `default` or `spectral`, which race nothing; the path of a file of settings;
+        or a `Config`.
       verbose: 1 shows what became of the log and how training gets on, 0 prints nothing.
       settings: of `config`, those to change, by their names: `**{"training.max_epochs": 3}`.
 
@@ -60,7 +61,7 @@ class Recommender(LocalQueries):
       [[3, 1, 'a', True]]
     """
 
-    def __init__(self, config: str | os.PathLike[str] | Config = "default", verbose: int = 1, **settings: Any) -> None:
+    def __init__(self, config: str | os.PathLike[str] | Config = "auto", verbose: int = 1, **settings: Any) -> None:
         self.config = config
         self.verbose = verbose
         self._settings = settings
@@ -305,6 +306,9 @@ class Recommender(LocalQueries):
 
         unless_given = {"data.split.valid": 0.0, "data.split.test": 0.0, "training.refit": "all"}
         unless_given |= {"data.item_features": "auto", "data.user_features": "auto"}
+        if resolve(self.config, self._settings, {}, ("config", "verbose")).auto.race:
+            # Without validation interactions there is nothing to choose by.
+            del unless_given["data.split.valid"]
         return resolve(self.config, self._settings, unless_given, ("config", "verbose"))
 
     def _train(self, dataset: SplitDataset, log: LogInput, config: Config, **options: Any) -> Recommender:
