@@ -145,6 +145,10 @@ class TestAnomalies:
         write(tmp_path / f"day-{num_days + 2}.csv", rows(2000, 2400))
         self._fails(path, rf"day-{num_days + 2}.csv: 400 rows, 10.0 times more than the 40 of the files before it")
 
+    def test_a_day_beyond_the_window_is_no_history(self, tmp_path):
+        path = days(tmp_path, rows(0, 40), rows(40, 80), rows(80, 84))
+        self._fails(path, "day-3.csv: 4 rows, 10.0 times fewer than the 40", num_spans=2)
+
     def test_one_file_that_shrinks_was_cut_off(self):
         profile = FileProfile("log.csv", None, 38_000, ("user_id",), {}, {})
         with pytest.raises(InputError, match=r"log.csv: 2,000 rows, 19.0 times fewer"):

@@ -15,7 +15,9 @@ from pipelines import run_local
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.export.loading import load_saved_model
+from tf_hqgnn.export.reader import read_bundle
 from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.runs.trained_state import TrainedState, judged_model_path
 from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.training.train import train
 
@@ -124,6 +126,27 @@ def test_the_metrics_through_the_saved_models_are_those_of_the_embeddings(first,
     # So small a catalogue is searched without leaving anything out.
     assert evaluation["ann_recall@20"] > 0.99
     assert evaluation["ann_metrics"]["ndcg@20"] == pytest.approx(model.values["ndcg@20"], abs=0.01)
+
+
+def test_what_is_pushed_has_learnt_the_whole_log_and_what_is_judged_has_not(first, evaluation, odd_log):
+    run = RunDirectory.load(run_local.latest_run(first.layout.out))
+    assert "refit" not in odd_log.config.read_text()
+    assert run.metrics["refit"]["served"]
+    assert evaluation["refit"] == run.metrics["refit"]
+    assert run.metrics["refit"]["note"] in first.out
+    served, everything = run.served(), (run.dataset.train, run.dataset.valid, run.dataset.test)
+    for output in ("pushed_model", "pushed_index"):
+        bundle = read_bundle(Path(first.record.property("Pusher", output, "pushed_destination")))
+        np.testing.assert_array_equal(bundle.items.packed, served.coded.items.packed)
+        assert len(bundle.seen[1]) == len(run.dataset.history())
+    assert served.graph.num_edges == sum(map(len, everything))
+    # The next run starts from both, and compares with the model that was judged.
+    state = TrainedState.load(Path(read_pointer(first.layout.model_store)["state"]))
+    np.testing.assert_array_equal(state.users, served.tables().users)
+    np.testing.assert_array_equal(state.held_out.users, run.tables().users)
+    judged = read_bundle(judged_model_path(Path(read_pointer(first.layout.model_store)["state"])))
+    np.testing.assert_array_equal(judged.items.packed, run.coded.items.packed)
+    assert len(judged.seen[1]) == run.graph.num_edges
 
 
 def test_the_blessings_have_tfxs_properties_and_files(first):

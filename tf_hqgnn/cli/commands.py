@@ -162,6 +162,8 @@ def evaluate(
     print_evaluation(split, found, run.coded, as_json)
     if run.metrics.get("refit"):
         print(run.metrics["refit"]["note"], file=sys.stderr)
+    if run.metrics.get("refit"):
+        print(run.metrics["refit"]["note"], file=sys.stderr)
 
 
 @app.command()

@@ -33,6 +33,7 @@ class FileProfile:
       types: `strings` or `integers`, by id column.
       kinds: by id column, the share of each kind of characters that its distinct ids are made of.
       time_unit: of the timestamps; None where it can't be told.
+      is_first: whether the log has no file before it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FileProfile:
     types: Mapping[str, str]
     kinds: Mapping[str, Mapping[str, float]]
     time_unit: str | None = None
+    is_first: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
@@ -95,9 +97,9 @@ def check_files(
       last: of today.
       before: earlier files of the same log, the latest last; nothing is compared without any.
       max_growth: so many times the median rows of those before are too many, and a share of 1 by that too few; None
-        lets any number pass. Files with and without spans aren't compared. A log may begin with its history, in files
-        that hold many days: these don't say how large a day is. So after a single file of another name, which may be
-        such a history, no file is too small.
+        lets any number pass. Files with and without spans aren't compared. The first file of a log may be its
+        history, which holds many days and doesn't say how large a day is: the second one is never too small, and
+        those after it are compared with days alone.
       max_id_drift: the largest share of ids that may be of another kind; None lets any pass.
 
     Raises:
@@ -132,9 +134,10 @@ def check_files(
     sizes: Sequence[int] = [file.rows for file in before if (file.span is None) == (last.span is None)]
     if max_growth is None or not sizes:
         return
-    sizes = _without_history(sizes, max_growth)
+    if before[0].is_first:
+        sizes = _without_history(sizes, max_growth)
     usual = statistics.median(sizes)
-    may_be_history = len(before) == 1 and first.name != last.name
+    may_be_history = len(before) == 1 and first.is_first and first.name != last.name
     for size, than, word in ((last.rows, usual, "more"), (usual, last.rows, "fewer")):
         if size >= max_growth * than and not (word == "fewer" and may_be_history):
             raise InputError(

@@ -84,7 +84,7 @@ def read_spans(
     several = sum(map(len, parts.values())) > 1
     for span in spans:
         read, profile = _read_span(span, parts[span], format, log, rules.columns)
-        files.append(profile)
+        files.append(replace(profile, is_first=span.is_first))
         # An odd day in the past has been let through once; only the latest is judged by how many and which.
         limits = (max_growth, max_id_drift) if span is spans[-1] else (None, None)
         check_files(files[-1], files[:-1], *limits)

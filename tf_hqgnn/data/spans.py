@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tf_hqgnn.types import InputError
@@ -24,10 +24,12 @@ class Span:
     Args:
       path: the file.
       number: its span; None where the log is this file alone.
+      is_first: whether there is no file before it, not even beyond the window: it may be a history of many days.
     """
 
     path: Path
     number: int | None
+    is_first: bool = field(default=True, compare=False, repr=False)
 
 
 def resolve_spans(path: str, num_spans: int | None = None) -> tuple[Span, ...]:
@@ -74,4 +76,4 @@ def resolve_spans(path: str, num_spans: int | None = None) -> tuple[Span, ...]:
     if not files:
         raise InputError(f"data.path {path}: no span matches; expected a file with digits in place of {notation[0]}")
     numbers = sorted(files)[-num_spans if num_spans else None :]
-    return tuple(Span(Path(files[number]), number) for number in numbers)
+    return tuple(Span(Path(files[number]), number, number == min(files)) for number in numbers)
