@@ -214,3 +214,20 @@ def test_a_cluster_is_told_to_race_elsewhere(dataset, tmp_path, monkeypatch):
 def test_two_budgets_are_refused():
     with pytest.raises(InputError, match=r"give either auto\.seconds or auto\.steps"):
         Config().with_values({"auto.seconds": 3, "auto.steps": 3})
+
+
+def test_the_report_and_the_last_line_say_what_was_chosen(run_command, log_path, tmp_path):
+    settings = ("--set", f"data.path={log_path}", "--set", "training.steps_per_execution=4")
+    done = run_command("train", "--out", tmp_path / "run", *settings, "--set", "auto.steps=60")
+    assert done.code == 0, done.err
+    assert "valid ndcg@20" in done.err
+    chosen = json.loads(done.out)["chosen"]
+    assert f"auto: {chosen}" in done.err
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "How the settings were chosen" in page
+    assert page.count("<td>trained</td>") == sum(
+        one["kind"] == "trained" for one in json.loads((tmp_path / "run" / FILE).read_text())["tried"]
+    )
+    refused = run_command("train", "spectral", "--seconds", 9, "--out", tmp_path / "other", *settings)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--seconds is for settings that are chosen by a race" in refused.err

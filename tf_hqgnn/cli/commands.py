@@ -75,6 +75,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
     ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Time for choosing settings and training, as auto.seconds.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Train and write a run directory.
@@ -85,7 +88,10 @@ def train(
     from tf_hqgnn.config import Config
     from tf_hqgnn.config.presets import find_config
 
-    settings = Config.load(find_config(config), tuple(overrides or ()))
+    budget = () if seconds is None else (f"auto.seconds={seconds}",)
+    settings = Config.load(find_config(config), (*(overrides or ()), *budget))
+    if budget and not settings.auto.race:
+        raise InputError(f"--seconds is for settings that are chosen by a race, such as auto; {config} races none")
     from tf_hqgnn.data.loading import load_dataset
     from tf_hqgnn.report.page import report_hook
     from tf_hqgnn.training.distribution import from_chief, is_chief, make_strategy, watch_workers
@@ -160,8 +166,6 @@ def evaluate(
     run = RunDirectory.load(run_dir)
     found = run.evaluate(split, ks)
     print_evaluation(split, found, run.coded, as_json)
-    if run.metrics.get("refit"):
-        print(run.metrics["refit"]["note"], file=sys.stderr)
     if run.metrics.get("refit"):
         print(run.metrics["refit"]["note"], file=sys.stderr)
 

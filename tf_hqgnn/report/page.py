@@ -15,6 +15,7 @@ from tf_hqgnn.report.discrepancy import discrepancy
 from tf_hqgnn.report.examples import examples
 from tf_hqgnn.report.markup import page, text
 from tf_hqgnn.report.overview import headline, metrics, settings
+from tf_hqgnn.report.race import race
 from tf_hqgnn.report.validation_sample import ValidationSample
 from tf_hqgnn.runs.run_directory import RunDirectory, partial_path
 from tf_hqgnn.types import Float32Array
@@ -61,6 +62,7 @@ def render_report(run: RunDirectory, trained: tuple[Float32Array, Float32Array] 
         "" if sample is None else accuracy(sample),
         discrepancy(run, trained),
         examples(run),
+        race(run),
         settings(run.config),
         "</main>\n",
         _footer(run, finished),
