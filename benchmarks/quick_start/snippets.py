@@ -1,10 +1,17 @@
 """What a notebook would hold: for each library, from a DataFrame to 20 items for every user. The lines are counted."""
 
 
-def tf_hqgnn_default(log):
+def tf_hqgnn_auto(log):
     from tf_hqgnn import Recommender
 
     model = Recommender(verbose=0).fit(log)
+    return model.recommend("all", k=20)
+
+
+def tf_hqgnn_default(log):
+    from tf_hqgnn import Recommender
+
+    model = Recommender("default", verbose=0).fit(log)
     return model.recommend("all", k=20)
 
 
@@ -44,6 +51,7 @@ def rectools_als(log):
 
 # What each imports first; seconds of imports are told apart.
 IMPORTS = {
+    tf_hqgnn_auto: ("tensorflow", "tf_keras", "pandas", "tf_hqgnn.recommender"),
     tf_hqgnn_default: ("tensorflow", "tf_keras", "pandas", "tf_hqgnn.recommender"),
     tf_hqgnn_spectral: ("tensorflow", "tf_keras", "pandas", "tf_hqgnn.recommender"),
     implicit_als: ("pandas", "scipy.sparse", "implicit.als"),
