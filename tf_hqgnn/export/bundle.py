@@ -13,6 +13,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
+from tf_hqgnn.export.bundle_checks import check_ids, check_rows, check_seen, largest_value
 from tf_hqgnn.export.layout import (
     EXACT_MODEL,
     EXTRA_FILES,
@@ -32,7 +33,7 @@ from tf_hqgnn.graph.csr import CSR, keep_columns
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import check_index
 from tf_hqgnn.retrieval.histories import fit_hop_map
-from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int32Array, Int64Array, IntArray, ObjectArray
+from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int32Array, Int64Array, ObjectArray
 
 if TYPE_CHECKING:
     from tf_hqgnn.runs.run_directory import RunDirectory
@@ -78,10 +79,10 @@ class ServingBundle:
     known_users: BoolArray | None = None
 
     def __post_init__(self) -> None:
-        _check_ids("user_ids", self.user_ids)
-        _check_ids("item_ids", self.item_ids)
-        user_dim = _check_rows("users", self.users, len(self.user_ids))
-        item_dim = _check_rows("items", self.items, len(self.item_ids))
+        check_ids("user_ids", self.user_ids)
+        check_ids("item_ids", self.item_ids)
+        user_dim = check_rows("users", self.users, len(self.user_ids))
+        item_dim = check_rows("items", self.items, len(self.item_ids))
         if user_dim != item_dim:
             raise ValueError(f"users have {user_dim} dimensions, items {item_dim}: they must have the same")
         if self.item_popularity.shape != self.item_ids.shape or not np.isfinite(self.item_popularity).all():
@@ -93,13 +94,13 @@ class ServingBundle:
             values = getattr(self, name)
             if values is not None and values.shape != self.item_ids.shape:
                 raise ValueError(f"{name} must have {len(self.item_ids)} entries, one an item, got {values.shape}")
-        largest = _largest(self.users) * _largest(self.items) * item_dim
+        largest = largest_value(self.users) * largest_value(self.items) * item_dim
         if largest > np.finfo(np.float32).max:
             raise InputError(
                 f"scores may be as large as {largest:.0e}, and float32 ends at {np.finfo(np.float32).max:.0e}: divide "
                 "the rows of users or items by one number, the ranking stays the same"
             )
-        _check_seen(*self.seen, len(self.user_ids), len(self.item_ids))
+        check_seen(*self.seen, len(self.user_ids), len(self.item_ids))
         if self.hop_map is not None and (self.hop_map.shape != (item_dim,) * 2 or not np.isfinite(self.hop_map).all()):
             raise ValueError(f"hop_map must be finite and {[item_dim, item_dim]}, got shape {self.hop_map.shape}")
 
@@ -320,46 +321,3 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
 def as_float32(rows: Codes | Float32Array) -> Float32Array:
     """What rows stand for, float32 [n, d]."""
     return rows.dequantize() if isinstance(rows, Codes) else rows
-
-
-def _check_ids(name: str, ids: ObjectArray) -> None:
-    if ids.ndim != 1 or not len(ids):
-        raise ValueError(f"{name} must be a vector with at least one id, got shape {ids.shape}")
-    bad = next((value for value in ids if not isinstance(value, str) or not value), None)
-    if bad is not None:
-        raise ValueError(f"{name} must be non-empty strings, got {bad!r}")
-    if len(set(ids)) != len(ids):
-        raise ValueError(f"{name} must be distinct, but of {len(ids)} only {len(set(ids))} are")
-
-
-def _largest(rows: Codes | Float32Array) -> float:
-    """The largest magnitude of a value, at most."""
-    if not isinstance(rows, Codes):
-        return float(np.abs(rows).max())
-    return float(rows.scale.max()) + (0.0 if rows.offset is None else float(np.abs(rows.offset).max()))
-
-
-def _check_rows(name: str, rows: Codes | Float32Array, num_rows: int) -> int:
-    """The dimension of the rows."""
-    if isinstance(rows, Codes):
-        if len(rows) != num_rows:
-            raise ValueError(f"{name} must be {num_rows} rows of codes, got {len(rows)}")
-        return rows.dim
-    if rows.ndim != 2 or len(rows) != num_rows or rows.dtype != np.float32:
-        raise ValueError(f"{name} must be float32 [{num_rows}, d] or Codes, got {rows.dtype} {list(rows.shape)}")
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(bad):
-        raise ValueError(f"{name} must be finite, but {len(bad)} rows aren't, the first is row {bad[0]}: train again")
-    return rows.shape[1]
-
-
-def _check_seen(indptr: IntArray, indices: IntArray, num_users: int, num_items: int) -> None:
-    fits = indptr.shape == (num_users + 1,) and indptr[0] == 0 and indptr[-1] == len(indices)
-    if not fits or (np.diff(indptr) < 0).any():
-        raise ValueError(f"seen must be a CSR over {num_users} users, got an indptr of shape {indptr.shape}")
-    if len(indices) and (indices.min() < 0 or indices.max() >= num_items):
-        raise ValueError(f"seen items must be rows from 0 to {num_items - 1}, got {indices.min()} to {indices.max()}")
-    # One key per pair ascends over the whole array exactly if each user's items do.
-    keys = np.repeat(np.arange(num_users, dtype=np.int64), np.diff(indptr)) * num_items + indices
-    if (np.diff(keys) <= 0).any():
-        raise ValueError("seen items must be strictly ascending within each user")
