@@ -14,6 +14,7 @@ import argparse
 import csv
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -213,6 +214,19 @@ def encoded(table: FeatureTable | None, trained: np.ndarray) -> np.ndarray:
     )
 
 
+def trained_rows(name: str, config: Config) -> None:
+    """Prints test NDCG@20 of a model without features, and of one whose rows of few interactions they help."""
+    figures = []
+    for used in (config, config.with_values({"data.item_features": [], "data.user_features": []})):
+        used = used.with_values({"data.split.test": _SHARE})
+        with tempfile.TemporaryDirectory() as folder:
+            result = train(load_dataset(used.data, used.seed), used, Path(folder) / "run")
+            found = RunDirectory.load(result.run_dir).evaluate("test", (_K,)).metrics.values[f"ndcg@{_K}"]
+        worths = {side: about["worth"] for side, about in (result.features or {}).items()}
+        figures.append(f"test {found:.4f}, valid {result.valid[f'ndcg@{_K}']:.4f} {worths or 'without features'}")
+    print(f"{name:>12}  {'  '.join(reversed(figures))}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -222,6 +236,7 @@ def main() -> None:
     parser.add_argument("--lightfm", type=Path, help="Python of .venv-lightfm")
     parser.add_argument("--epochs", type=int, default=30, help="of LightFM")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a setting")
+    parser.add_argument("--trained", action="store_true", help="instead: what features add to rows that are trained")
     arguments = parser.parse_args()
     quieten_libraries()
     print(describe_run("benchmarks.new_by_features"), flush=True)
@@ -230,8 +245,13 @@ def main() -> None:
     results = []
     for name in arguments.data:
         own = settings(name, config)
+        if arguments.trained:
+            trained_rows(name, own)
+            continue
         for side in ("item", "user") if own.data.users_path else ("item",):
             results += study(name, side, own, arguments.work, arguments.lightfm, arguments.epochs)
+    if not results:
+        return
     with (arguments.work / f"new_by_features-{arguments.seed}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, results[0])
         writer.writeheader()
