@@ -71,12 +71,13 @@ class RunDirectory:
             raise InputError(f"{path} is not the directory of a finished run (no metrics.json){hint}")
         check_manifest(path)
         config = Config.load(path / "config.yaml")
+        model = _read_model(path, config)
         return RunDirectory(
             path=path,
             config=config,
             dataset=SplitDataset.load(path / "data"),
             metrics=read_json(path / "metrics.json", cure=CURE),
-            **_read_model(path, config),
+            **model,
         )
 
     def served(self) -> RunDirectory:
