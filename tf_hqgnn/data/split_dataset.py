@@ -15,7 +15,7 @@ from tf_hqgnn.data.pairs import pairs_of_all
 from tf_hqgnn.data.parquet_file import read_parquet_table
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.graph.csr import CSR
-from tf_hqgnn.types import Array, BoolArray, InputError, Interactions, ObjectArray
+from tf_hqgnn.types import Array, BoolArray, InputError, Interactions, ObjectArray, concatenate
 
 _PARTS = ("train", "valid", "test")
 # Written only where they are there, which runs of version 0.1 don't know of.
@@ -89,7 +89,7 @@ class SplitDataset:
     def history(self) -> Interactions:
         """The distinct pairs that never come back in answers: what was taken, in whichever part, and disliked."""
         pairs = (self.train, self.valid, self.test) if self.taken is None else (self.taken,)
-        return pairs_of_all(*pairs, self.disliked)
+        return self._with_dislikes(*pairs)
 
     def masked(self, *parts: Interactions) -> CSR:
         """What isn't ranked where a part is held out: the items of each user in other parts, and what it disliked.
@@ -97,7 +97,13 @@ class SplitDataset:
         Args:
           *parts: those that are known, such as `train`.
         """
-        return pairs_of_all(*parts, self.disliked).to_csr(self.num_users)
+        return self._with_dislikes(*parts).to_csr(self.num_users)
+
+    def _with_dislikes(self, *parts: Interactions) -> Interactions:
+        if self.disliked is None:
+            # The parts have no pair in common: nothing has to be sorted, which takes long in a large log.
+            return concatenate(*(Interactions(part.user_index, part.item_index) for part in parts))
+        return pairs_of_all(*parts, self.disliked)
 
     def fingerprint(self) -> str:
         """A digest of the ids and of the pairs of every part: equal data, equal fingerprint."""
