@@ -68,7 +68,14 @@ class Plan:
         return _long_runners(self.contestants)
 
     @staticmethod
-    def of(steps: int, steps_per_epoch: int, dim: int, trainings: int, most_epochs: int = PLAIN_EPOCHS) -> Plan:
+    def of(
+        steps: int,
+        steps_per_epoch: int,
+        dim: int,
+        trainings: int,
+        most_epochs: int = PLAIN_EPOCHS,
+        most_share: float = 1.0,
+    ) -> Plan:
         """Divides a budget.
 
         Args:
@@ -77,6 +84,7 @@ class Plan:
           dim: its columns.
           trainings: 2 where a refit follows the training, else 1.
           most_epochs: of the training.
+          most_share: of the users that the race may see.
 
         Example:
           >>> plan = Plan.of(steps=2400, steps_per_epoch=100, dim=256, trainings=1)
@@ -90,7 +98,7 @@ class Plan:
         length = max(1, epochs)
         # So many epochs of the whole log are a race of the fewest contestants.
         needed = (_LEAST * _FIRST + _long_runners(_LEAST) * _SECOND) * length * steps_per_epoch
-        share = min(1.0, max(raced, 1) / needed)
+        share = min(most_share, max(raced, 1) / needed)
         first, second = (max(1, round(part * length * steps_per_epoch * share)) for part in (_FIRST, _SECOND))
         for contestants in range(_MOST, _LEAST - 1, -1):
             if contestants * first + _long_runners(contestants) * second <= raced:

@@ -134,9 +134,9 @@ class Race:
         share = min(1.0, _INTERACTIONS / max(1, len(self._dataset.train)))
         steps = self._budget(factors, judge, share, factorised)
         most = config.training.max_epochs if "training.max_epochs" in self._wished else PLAIN_EPOCHS
-        plan = Plan.of(steps, self._steps_per_epoch(), self._dim, self._trainings, most)
+        plan = Plan.of(steps, self._steps_per_epoch(), self._dim, self._trainings, most, share)
         if plan.epochs:
-            self._race(plan, judge, factors, min(share, plan.share))
+            self._race(plan, judge, factors)
         return self._choose(plan, steps)
 
     def _columns_to_train(self) -> int:
@@ -197,9 +197,9 @@ class Race:
         racer = Racer(config, graph, train, judge, (unit_rows(start[0]), unit_rows(start[1])))
         return racer, racer.steps_per_epoch
 
-    def _race(self, plan: Plan, judge: Judge, factors: SpectralFactors, share: float) -> None:
+    def _race(self, plan: Plan, judge: Judge, factors: SpectralFactors) -> None:
         """Both rounds."""
-        racer, steps_per_epoch = self._racer(judge, factors, share)
+        racer, steps_per_epoch = self._racer(judge, factors, plan.share)
         rate = self._config.training.learning_rate
 
         def attempt(loss: Settings, steps: int) -> Tried:
