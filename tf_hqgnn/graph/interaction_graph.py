@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -178,12 +179,15 @@ class InteractionGraph:
 
     def masked(self) -> tuple[Int64Array, Int32Array]:
         """`(indptr, indices)` as of `seen`: what isn't ranked for a user, which is what it took or disliked."""
-        if self.disliked is None:
-            return self.seen()
+        return self.seen() if self.disliked is None else self._masked
+
+    @cached_property
+    def _masked(self) -> tuple[Int64Array, Int32Array]:
         users = np.repeat(np.arange(self.num_users, dtype=np.int32), self.user_degree)
-        edges = Interactions(users, self.indices)
-        pairs = Interactions(self.disliked.user_index, self.disliked.item_index)
-        return concatenate(edges, pairs).to_csr(self.num_users)
+        parts = [Interactions(users, self.indices)]
+        if self.disliked is not None:
+            parts.append(Interactions(self.disliked.user_index, self.disliked.item_index))
+        return concatenate(*parts).to_csr(self.num_users)
 
     def to_matrix(self) -> scipy.sparse.csr_matrix:
         """float32 [num_users, num_items], the weight of every edge: 1 where all count the same."""
