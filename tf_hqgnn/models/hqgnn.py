@@ -17,6 +17,7 @@ from tf_hqgnn.losses.loss import BatchContext, Loss, WeightedBatchContext, make_
 from tf_hqgnn.losses.softmax import Softmax
 from tf_hqgnn.models.batches import Features, as_features, wanted_items, with_wishes
 from tf_hqgnn.models.delta_refresh import refresh_deltas
+from tf_hqgnn.models.dislikes import Dislikes, dislike_loss, split_dislikes
 from tf_hqgnn.models.encoder import Encoder, GraphEncoder, LookupEncoder
 from tf_hqgnn.models.ranking_model import PAIRS, RankingModel
 from tf_hqgnn.types import Array, Float32Array, Float64Array
@@ -216,10 +217,7 @@ class HQGNN(RankingModel):
         wanted = wanted_items(features)
         users, items = self.encode(features["user_index"], wanted, training)
         users, items = self.quantize(users, items)
-        dislikes = None
-        if "disliked_index" in features:
-            items, disliked = items[:, :-1], items[:, -1]
-            dislikes = disliked, tf.cast(features["disliked_index"] >= 0, items.dtype)
+        items, dislikes = split_dislikes(features, items)
         negatives = items[:, 1:] if "negative_index" in features else None
         decayed = None
         other_rows = self.encoder.convolves or self.user_quantizer is not None or self.item_quantizer is not None
@@ -244,19 +242,12 @@ class HQGNN(RankingModel):
         negatives: tf.Tensor | None,
         context: BatchContext | WeightedBatchContext | None,
         decayed: list[tf.Tensor] | None,
-        dislikes: tuple[tf.Tensor, tf.Tensor] | None = None,
+        dislikes: Dislikes | None = None,
     ) -> tf.Tensor:
-        """The loss with weight decay on `decayed`: None stands for the rows themselves, an empty list for none.
-
-        A disliked item of each pair's user adds `dislike_weight log(1 + exp(s(u, disliked) - s(u, i)))`, s being the
-        scores that the loss compares; `dislikes` are its rows, and 1 where there is one, else 0.
-        """
+        """The loss with weight decay on `decayed`: None stands for the rows themselves, an empty list for none."""
         value = self.batch_loss(users, items, negatives, context)
         if dislikes is not None and self.dislike_weight:
-            disliked, has_one = dislikes
-            margin = self.batch_loss.scores(users, disliked) - self.batch_loss.scores(users, items)
-            weight = has_one if context is None else has_one * context.weight
-            value += self.dislike_weight * tf.reduce_mean(weight * tf.math.softplus(margin))
+            value += self.dislike_weight * dislike_loss(self.batch_loss, users, items, dislikes, context)
         if self.weight_decay and decayed != []:
             if decayed is None:
                 decayed = [users, items] if negatives is None else [users, items, negatives]
