@@ -80,7 +80,7 @@ def compare(
     comparable = known if dataset.available is None else known & dataset.available
     agreement = _agreement(tables, ~judged.untrained.users, comparable, graph, config)
     targets = in_stock(concatenate(dataset.valid, dataset.test), comparable)
-    seen = dataset.train.to_csr(dataset.num_users)
+    seen = dataset.masked(dataset.train)
     before, after = (
         evaluate_embeddings(
             *table, targets, seen, graph.item_degree, [_TOP], config.evaluation.chunk_size, comparable
@@ -138,7 +138,7 @@ def _agreement(
     chosen = np.sort(np.random.default_rng(config.seed).choice(known, min(_USERS, len(known)), replace=False))
     k = max(1, min(_TOP, int(_TOP_SHARE * items.sum())))
     first, second = (
-        rank(*table, chosen, graph.seen(), k, config.evaluation.chunk_size, available=items) for table in tables
+        rank(*table, chosen, graph.masked(), k, config.evaluation.chunk_size, available=items) for table in tables
     )
     shares = [np.isin(one[one >= 0], other).mean() for one, other in zip(first, second) if (one >= 0).any()]
     return float(np.mean(shares)) if shares else 1.0
