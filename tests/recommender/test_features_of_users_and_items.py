@@ -223,3 +223,16 @@ def test_a_batch_answers_unknown_users_by_their_features(model, exported, tmp_pa
     assert rows["3"]["item_ids"] == model.recommend([3], k=4)["item_id"].astype(str).tolist()
     popular = model.recommend(["stranger"], k=4)["item_id"].astype(str).tolist()
     assert rows["odd"]["item_ids"] == rows["stranger"]["item_ids"] == popular
+
+
+def test_tables_and_files_are_joined_by_id(shop, model, tmp_path):
+    log, items, users = shop
+    items.rename(columns={"shelf": "where"}).to_csv(tmp_path / "where.csv", index=False)
+    titles = items.drop(columns="shelf").assign(title=[f"title {item}" for item in items["item_id"]])
+    settings = {"model.embedding_dim": 8, "training.max_epochs": 0, "quantization.bits": None}
+    settings |= {"data.item_features": ["where:category"], "data.user_features": ["taste"]}
+    joined = Recommender("spectral", verbose=0, **settings)
+    joined.fit(log, items=[titles, str(tmp_path / "where.csv")], users=[users[:30], users[30:]])
+    np.testing.assert_allclose(joined.item_embeddings()[1], model.item_embeddings()[1], atol=1e-5)
+    np.testing.assert_allclose(joined.user_embeddings()[1], model.user_embeddings()[1], atol=1e-5)
+    assert "title 900" in set(joined.recommend([700], k=81)["title"])
