@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +14,14 @@ from export_oracle import coded, make_bundle
 import tf_hqgnn.export.bundle
 import tf_hqgnn.export.serving_module
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
+from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_run, export_scann
 from tf_hqgnn.export.versions import check_free, next_version, staged_versions, version_lock, versions
 from tf_hqgnn.export.warmup import replay_warmup
+from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-from tf_hqgnn.types import InputError
+from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.types import InputError, Interactions
 
 BUNDLE = make_bundle()
 
@@ -40,27 +42,20 @@ export.export_exact(make_bundle(), sys.argv[2], ExportConfig(), version=7)
 """
 
 
-@dataclasses.dataclass
-class Run:
-    """What of a run directory is exported."""
+def make_run():
+    """A run of what `BUNDLE` holds, without held-out interactions."""
+    indptr, items = BUNDLE.seen
+    users = np.repeat(np.arange(len(BUNDLE.user_ids), dtype=np.int32), np.diff(indptr))
+    taken = Interactions(users, items)
+    ids = SplitDataset(
+        BUNDLE.user_ids, BUNDLE.item_ids, taken, taken.take([]), taken.take([]), categories=BUNDLE.item_categories
+    )
+    graph = InteractionGraph.from_interactions(taken, ids.num_users, ids.num_items)
+    config = Config.from_yaml("export: {default_k: 3}")
+    return RunDirectory(Path("run"), config, ids, graph, BUNDLE.users, BUNDLE.items, coded=None, metrics={})
 
-    config: Config
-    dataset: SimpleNamespace
-    graph: SimpleNamespace
-    user_embeddings: np.ndarray
-    item_embeddings: np.ndarray
-    coded: CodedEmbeddings | None = None
 
-
-RUN = Run(
-    config=Config.from_yaml("export: {default_k: 3}"),
-    dataset=SimpleNamespace(
-        user_ids=BUNDLE.user_ids, item_ids=BUNDLE.item_ids, categories=BUNDLE.item_categories, available=None
-    ),
-    graph=SimpleNamespace(seen=lambda: BUNDLE.seen, item_degree=BUNDLE.item_popularity.astype(np.int32)),
-    user_embeddings=BUNDLE.users,
-    item_embeddings=BUNDLE.items,
-)
+RUN = make_run()
 
 
 def fail(*_):
@@ -125,8 +120,9 @@ def test_if_the_second_model_fails_the_first_does_not_appear(tmp_path, monkeypat
 def test_a_bundle_of_a_run():
     bundle = ServingBundle.from_run(RUN)
     assert bundle.user_ids is BUNDLE.user_ids
+    assert [part.tolist() for part in bundle.seen] == [part.tolist() for part in BUNDLE.seen]
     assert bundle.item_popularity.dtype == np.float32
-    assert bundle.item_popularity.tolist() == BUNDLE.item_popularity.tolist()
+    assert bundle.item_popularity.tolist() == np.bincount(BUNDLE.seen[1], minlength=len(BUNDLE.item_ids)).tolist()
     assert (bundle.users is RUN.user_embeddings, bundle.items is RUN.item_embeddings) == (True, True)
 
 
