@@ -28,5 +28,5 @@ def test_a_file_comes_first_and_a_path_is_a_path(tmp_path, monkeypatch):
 def test_a_name_that_is_none_is_refused_with_the_nearest():
     with pytest.raises(InputError, match=r"^config defualt: no such file, and no preset .*; do you mean default\?"):
         find_config("defualt")
-    with pytest.raises(InputError, match=r"no preset of that name \(presets: default, gowalla, "):
+    with pytest.raises(InputError, match=r"no preset of that name \(presets: auto, default, gowalla, "):
         find_config("xyz")

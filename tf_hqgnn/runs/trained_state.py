@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +12,16 @@ import numpy as np
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.files.durable import staged_folder, write_file
+from tf_hqgnn.files.reading import read_json
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.tables import FILE, TrainedTables
 from tf_hqgnn.types import Float32Array, concatenate
 
 _DATA = "data"
 _HELD_OUT = "held_out"
-# Not config.yaml, by which a run directory is known.
-_SETTINGS = "settings.yaml"
+# Not config.yaml, by which a run directory is known; in JSON, since half a YAML may be one, too.
+_SETTINGS = "settings.json"
+_CURE = "delete this folder of the store: the next training starts cold"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ class TrainedState:
         self.dataset.save(folder / _DATA)
         TrainedTables(self.users, self.items).save(folder)
         if self.config is not None:
-            write_file(folder / _SETTINGS, self.config.to_yaml())
+            write_file(folder / _SETTINGS, self.config.model_dump_json())
 
     @staticmethod
     def load(directory: Path) -> TrainedState:
@@ -103,5 +106,8 @@ def judged_model_path(directory: Path) -> Path:
 def _read(folder: Path, held_out: TrainedState | None = None) -> TrainedState:
     tables = TrainedTables.load(folder)
     # A state of version 0.1 has no settings beside it.
-    config = Config.load(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else None
+    config = None
+    if (folder / _SETTINGS).is_file():
+        settings = read_json(folder / _SETTINGS, cure=_CURE)
+        config = Config.from_yaml(json.dumps(settings), source=str(folder / _SETTINGS))
     return TrainedState(SplitDataset.load(folder / _DATA), tables.users, tables.items, held_out, config)
