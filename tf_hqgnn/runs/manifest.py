@@ -37,7 +37,9 @@ def served_folder(run_dir: Path, metrics: Mapping[str, Any]) -> Path:
 def write_manifest(folder: Path) -> None:
     """Notes the size of every file that a run is read from."""
     files = {name: size for name, size in sorted(list_files(folder).items()) if name.startswith(_READ)}
-    write_file(folder / FILE, json.dumps({"files": files}, indent=2) + "\n")
+    # Of the settings, which people may edit, that no section is cut off; later versions have more of them.
+    noted = {"sections": sorted(Config.model_fields), "files": files}
+    write_file(folder / FILE, json.dumps(noted, indent=2) + "\n")
 
 
 def check_manifest(folder: Path) -> None:
@@ -49,9 +51,11 @@ def check_manifest(folder: Path) -> None:
     if not (folder / FILE).is_file():
         return
     config = folder / "config.yaml"
-    lacking = set(Config.model_fields) - set(parse_settings(read_text(config, cure=CURE), (), str(config), Config))
+    manifest = read_json(folder / FILE, cure="delete it, and the run's files are read unchecked")
+    found = parse_settings(read_text(config, cure=CURE), (), str(config), Config)
+    lacking = set(manifest.get("sections", ())) - set(found)
     if lacking:
         raise InputError(f"{config}: the file is damaged, it lacks {', '.join(sorted(lacking))}; {CURE}")
-    noted = read_json(folder / FILE, cure="delete it, and the run's files are read unchecked").get("files", {})
+    noted = manifest.get("files", {})
     for name, came in differences(folder, noted):
         raise InputError(f"{folder / name}: the file is damaged, it {came}, expected {noted[name]:,}; {CURE}")
