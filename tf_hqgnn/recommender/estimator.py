@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import random
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tf_hqgnn.recommender.local_queries import LocalQueries, bad_row_log
+from tf_hqgnn.recommender.process_state import own_random_numbers, quieten
 from tf_hqgnn.types import InputError, NotFittedError
 
 if TYPE_CHECKING:
@@ -234,7 +231,7 @@ class Recommender(LocalQueries):
         from tf_hqgnn.runs.packed_run import PackedRun
         from tf_hqgnn.runs.run_directory import RunDirectory
 
-        _quieten()
+        quieten()
         from tf_hqgnn.recommender.fitted import FittedModel
 
         folder = Path(directory)
@@ -314,10 +311,10 @@ class Recommender(LocalQueries):
     def _train(self, dataset: SplitDataset, log: LogInput, config: Config, **options: Any) -> Recommender:
         from tf_hqgnn.logs import progress_on_stderr, start_xla
 
-        _quieten()
+        quieten()
         from tf_hqgnn.recommender.fitted import fit_model
 
-        with progress_on_stderr() if self.verbose else nullcontext(), _own_random_numbers():
+        with progress_on_stderr() if self.verbose else nullcontext(), own_random_numbers():
             for line in dataset.report.summary if self.verbose else ():
                 _log.info(line)
             if config.training.max_epochs and config.training.jit_compile:
@@ -342,22 +339,3 @@ class Recommender(LocalQueries):
 def _named(config: DataConfig, columns: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """What columns of items and users are called: as an argument says, else as the settings do."""
     return {**config.columns, **(columns or {})}
-
-
-def _quieten() -> None:
-    """Keeps TensorFlow's greetings out of a notebook, if this is what loads it."""
-    from tf_hqgnn.logs import quieten_libraries
-
-    if "tensorflow" not in sys.modules:
-        quieten_libraries()
-
-
-@contextmanager
-def _own_random_numbers() -> Iterator[None]:
-    """Gives the caller's generators back as they were: training sets their seeds."""
-    ours, numpys = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(ours)
-        np.random.set_state(numpys)
