@@ -253,9 +253,14 @@ class Race:
                 f"no training came near to that ({best.value:.4f} against {rival.value:.4f} with as many columns)"
             )
             return Choice(_recording(fallbacks[0], steps), fallbacks, self._tried, reason)
-        longest = max(one.steps for one in trained)
-        # A short training that was better than its own longer one: more would only unlearn the start.
-        epochs = plan.epochs if best.steps == longest else max(1, round(plan.epochs * SHORT_TRAINING))
+        longest = [one for one in trained if one.steps == max(two.steps for two in trained)]
+        epochs = plan.epochs
+        if self._dim > RACED_DIM:
+            # Those are sooner at the end of what they can learn than more columns are.
+            best = max(longest, key=lambda one: one.value)
+        elif best not in longest:
+            # A short training that was better than longer ones: more would only unlearn the start.
+            epochs = max(1, round(plan.epochs * SHORT_TRAINING))
         loss = {name.partition(".")[2]: value for name, value in best.settings.items()}
         config = self.with_settings(self.trained_settings(loss, epochs))
         reason = (
