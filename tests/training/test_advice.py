@@ -31,7 +31,8 @@ def log():
 def test_a_model_below_popularity_says_so_last(log, tmp_path, run_command, caplog, command_line):
     if command_line:
         log.to_csv(tmp_path / "log.csv", index=False)
-        overrides = [f"--set={name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in SETTINGS.items()]
+        values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in SETTINGS.items()}
+        overrides = [f"--set={name}={value}" for name, value in values.items()]
         done = run_command("train", "--out", tmp_path / "run", *overrides, "--set", f"data.path={tmp_path / 'log.csv'}")
         assert done.code == 0
         line = done.err.strip().splitlines()[-1].removeprefix("tf-hqgnn: ")
