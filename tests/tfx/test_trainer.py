@@ -74,3 +74,14 @@ def test_a_damaged_state_starts_cold_and_is_named(dataset, store, tmp_path, caps
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("cold start: ")
     assert path.name in line
+
+
+def test_with_auto_the_dimensions_are_those_of_the_model_before(dataset, store, tmp_path, capsys):
+    raced = settings(embedding_dim=64).with_values({"auto.race": True})
+    assert last_state(dataset, raced, store) is not None
+    assert "warm start from version 4" in capsys.readouterr().err
+    tables = (np.ones((size, 2), np.float32) for size in (dataset.num_users, dataset.num_items))
+    untrained = settings(embedding_dim=2, max_epochs=0)
+    TrainedState(dataset, *tables, config=untrained).save(state_path(tmp_path, 4))
+    assert last_state(dataset, raced, store) is None
+    assert "there is another race" in capsys.readouterr().err

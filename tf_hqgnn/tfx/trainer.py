@@ -14,6 +14,7 @@ from typing import Any
 from tensorflow_transform.output_wrapper import TFTransformOutput
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from tf_hqgnn.auto.choose import settings_of
 from tf_hqgnn.config import Config, RetrievalConfig
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.export.layout import EXACT_MODEL, ModelSettings
@@ -71,6 +72,11 @@ def last_state(dataset: SplitDataset, config: Config, model_store: str) -> Train
         return None
     try:
         state = TrainedState.load(Path(pointer["state"]))
+        if config.auto.race:
+            # As the training will do: the settings of that model, or a race that starts cold.
+            config, raced_anew = settings_of(state, config)
+            if raced_anew is None:
+                return None
         start = starts_of(dataset, state, config)[0]
     except InputError as error:
         # The model store is nothing that a user has asked for by name: it helps where it can.
