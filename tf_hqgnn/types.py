@@ -15,6 +15,9 @@ import numpy.typing as npt
 T = TypeVar("T")
 S = TypeVar("S")
 
+# How little a pair may count beside others; 100 half-lives.
+SMALLEST_WEIGHT = 2.0**-100
+
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
@@ -87,7 +90,7 @@ class Interactions:
         return Interactions(self.user_index[rows], self.item_index[rows], timestamp, weight)
 
     def relative_weight(self) -> Float32Array | None:
-        """The weights divided by their mean, float32 [n]; None where all count the same.
+        """The weights divided by their mean, but at least 2^-100; float32 [n], None where all count the same.
 
         Example:
           >>> pairs = np.zeros(3, np.int32)
@@ -96,7 +99,8 @@ class Interactions:
         """
         if self.weight is None or not len(self.weight) or self.weight.min() == self.weight.max():
             return None
-        relative: Float32Array = (self.weight / self.weight.mean()).astype(np.float32)
+        # Of weights too far apart, the small ones would be 0 in float32.
+        relative: Float32Array = np.maximum(self.weight / self.weight.mean(), SMALLEST_WEIGHT).astype(np.float32)
         return relative
 
     def to_csr(self, num_users: int) -> tuple[Int64Array, Int32Array]:

@@ -272,6 +272,21 @@ def test_columns_have_other_names_in_tables(make):
     assert "columns that aren't used: price" in table.report.summary
 
 
+def test_events_that_count_as_taken_are_named_as_on_the_command_line():
+    config = Config().with_values({"data.exclude_events": "cart, buy", "data.item_features": "genres, year"})
+    assert config.data.exclude_events == ("cart", "buy")
+    assert config.data.item_features == ("genres", "year")
+
+
+@pytest.mark.parametrize("weights", [(1e-38, 1e38, 1), (1e-320, 1, 1), (1e38, 1e38, 1e-30)])
+def test_weights_that_are_far_apart_make_a_graph(tmp_path, weights):
+    rows = " ".join(f"u,i{place},{weight}" for place, weight in enumerate(weights))
+    graph = graph_of(dataset_of(f"user_id,item_id,weight {rows} v,i0,1", tmp_path / "log.csv"))
+    assert (graph.weight >= np.finfo(np.float32).tiny).all()
+    adjacency = graph.normalized_adjacency().to_sparse_tensor()
+    assert np.isfinite(adjacency.values).all()
+
+
 def test_a_column_may_be_two_things(tmp_path):
     dataset = dataset_of(RATED, tmp_path / "log.csv", columns={"weight": "rating"}, min_rating=4)
     assert weights_of(dataset) == {("u", "i"): 5, ("v", "j"): 4, ("v", "k"): 5, ("x", "k"): 5, ("y", "k"): 5}
@@ -287,7 +302,10 @@ def test_a_column_may_be_two_things(tmp_path):
         (WEIGHTED, {"half_life_days": 3}, "half_life_days needs a column timestamp"),
         (WEIGHTED, {"combine": "last"}, "combine=last needs a column timestamp"),
         (EVENTS, {"half_life_days": 3}, "these only count; leave it out, or write times"),
-        (WEIGHTED.replace("u,i,3", "u,i,-3"), {}, "a weight of -3; expected weights of 0 and more"),
+        (WEIGHTED.replace("u,i,3", "u,i,-3"), {}, r"weight below 0 1 \(line 2\)"),
+        # The sum of the pair is above 0.
+        (WEIGHTED.replace("v,i,1", "u,i,-1"), {}, r"weight below 0 1 \(line 3\)"),
+        (WEIGHTED.replace(",2", ",-2").replace(",1", ",-1").replace(",3", ",-3"), {}, "expected weights of 0 and more"),
         (WEIGHTED, {"columns": {"timestamp": "when"}}, "no column when, which data.columns names for timestamp"),
         (WEIGHTED, {"columns": {"item_id": "sku"}}, "no column sku; expected at least user_id and sku"),
         ("0 1 2 3 1 0 2 0", {"columns": {"item_id": "sku"}, "format": "adjacency"}, "have no columns to rename"),
@@ -305,6 +323,13 @@ def test_what_does_not_fit_the_log_is_said(tmp_path, text, config, message):
     [
         ({"data.columns": {"user": "customer"}}, "'user' is not a column of the log; expected user_id"),
         ({"data.negative_rating": 4, "data.min_rating": 3}, "can't be liked and disliked"),
+        ({"data.negative_rating": float("nan")}, "finite"),
+        ({"data.min_rating": float("inf")}, "finite"),
+        ({"data.columns": {"user_id": "item_id"}}, "user_id and item_id would both be the column 'item_id'"),
+        ({"data.columns": {"user_id": "x", "item_id": "x"}}, "user_id and item_id would both be the column 'x'"),
+        ({"data.columns": {"weight": "user_id"}}, "user_id and weight would both be"),
+        ({"data.columns": {"user_id": ""}}, "the name for user_id is empty"),
+        ({"data.event_weights": {"view": 1e300}}, "less than or equal to"),
         ({"data.exclude_events": []}, "exclude_events is empty"),
         ({"data.event_weights": {"view": -1}}, "greater than or equal to 0"),
         ({"data.event_weights": {"view": True}}, "came as true"),

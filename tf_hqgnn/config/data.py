@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tf_hqgnn.config.section import Section, registered
-from tf_hqgnn.data.column_names import COLUMNS
+from tf_hqgnn.data.column_names import COLUMNS, ColumnNames
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 
 
@@ -45,11 +45,15 @@ class DataConfig(Section):
     columns: dict[str, str] = Field(
         {}, description="What the log's columns are called in its files, such as {user_id: customer, item_id: sku}."
     )
-    min_rating: float | None = Field(None, description="Only rows rated at least this much count as interactions.")
-    negative_rating: float | None = Field(
-        None, description="Rows rated below this are dislikes: never recommended, and pushed away in training."
+    min_rating: float | None = Field(
+        None, allow_inf_nan=False, description="Only rows rated at least this much count as interactions."
     )
-    event_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
+    negative_rating: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Rows rated below this are dislikes: never recommended, and pushed away in training.",
+    )
+    event_weights: dict[str, Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]] | None = Field(
         None, description="The weight of a row by its event, such as {view: 1, purchase: 5}; null ignores events."
     )
     exclude_events: tuple[str, ...] | None = Field(
@@ -78,11 +82,12 @@ class DataConfig(Section):
         several = isinstance(value, list | tuple) and all(isinstance(path, str) for path in value)
         return ",".join(value) if several else value  # type: ignore[arg-type]
 
-    @field_validator("item_features", "user_features", mode="before")
+    @field_validator("item_features", "user_features", "exclude_events", mode="before")
     @classmethod
-    def _names_of_columns(cls, value: object) -> object:
+    def _names(cls, value: object) -> object:
         """`genres,year`, as the command line has it, is a list."""
-        return tuple(value.split(",")) if isinstance(value, str) and value != "auto" else value
+        several = isinstance(value, str) and value != "auto"
+        return tuple(name.strip() for name in value.split(",")) if several else value  # type: ignore[attr-defined]
 
     @model_validator(mode="after")
     def _one_source(self) -> DataConfig:
@@ -99,6 +104,7 @@ class DataConfig(Section):
         for name in self.columns:
             if name not in COLUMNS:
                 raise ValueError(f"data.columns: {name!r} is not a column of the log; expected {', '.join(COLUMNS)}")
+        ColumnNames(self.columns)
         return self
 
     @model_validator(mode="after")

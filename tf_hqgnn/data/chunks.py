@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tf_hqgnn.data.column_names import EVENT_COLUMN, ID_COLUMNS, NUMBER_COLUMNS, STANDARD_NAMES, ColumnNames
+from tf_hqgnn.data.column_names import COLUMNS, EVENT_COLUMN, ID_COLUMNS, NUMBER_COLUMNS, STANDARD_NAMES, ColumnNames
 from tf_hqgnn.data.ids import MAX_ID_BYTES, MISSING, TOO_LONG, WITH_NUL
 from tf_hqgnn.data.timestamps import ACCEPTED
 from tf_hqgnn.types import Float64Array, InputError
@@ -22,6 +22,7 @@ __all__ = [
     "ITEM_COLUMNS",
     "LARGEST",
     "MISSING_EVENT",
+    "NEGATIVE_WEIGHT",
     "NUMBER_COLUMNS",
     "REPEATED_HEADER",
     "UNDECODABLE",
@@ -29,6 +30,7 @@ __all__ = [
     "Chunk",
     "Chunks",
     "bad_id",
+    "bad_number",
     "check_columns",
     "chunk_from_lists",
     "dictionary",
@@ -48,6 +50,7 @@ REPEATED_HEADER = "repeated header"
 
 
 MISSING_EVENT = f"missing {EVENT_COLUMN}"
+NEGATIVE_WEIGHT = "weight below 0"
 
 # What a good value of each column is, for messages.
 _VALUES = {
@@ -78,6 +81,23 @@ def not_finite(column: str) -> str:
     return f"{column} not a finite number"
 
 
+def bad_number(column: str, value: float) -> str:
+    """The kind of a row whose number isn't one that its column may have; "" for a good one.
+
+    Args:
+      column: `timestamp`, `rating` or `weight`.
+      value: NaN where it is none.
+
+    Example:
+      >>> bad_number("weight", -1.0), bad_number("rating", -1.0), bad_number("rating", float("nan"))
+      ('weight below 0', '', 'rating not a finite number')
+    """
+    if not abs(value) <= LARGEST[column]:
+        return not_finite(column)
+    # Checked by row: a row below 0 would be hidden by the sum of its pair.
+    return NEGATIVE_WEIGHT if column == "weight" and value < 0 else ""
+
+
 def expectation(kind: str) -> str:
     """What a row of this kind should have had, for messages.
 
@@ -92,6 +112,7 @@ def expectation(kind: str) -> str:
             return f"{column} to be {value}"
     return {
         MISSING_EVENT: "an event in every row",
+        NEGATIVE_WEIGHT: "weights of 0 and more (a dislike is a low rating: set data.negative_rating)",
         UNDECODABLE: "UTF-8 text",
         BROKEN_QUOTING: 'fields such as title or "title"',
         WRONG_COLUMN_COUNT: "as many columns as the header has",
@@ -192,7 +213,7 @@ def check_columns(path: Path, names: Sequence[str], columns: ColumnNames = STAND
             "where the first line is data"
         )
     for column, name in columns.names.items():
-        if name not in names and column in columns.read:
+        if name not in names and column in COLUMNS:
             raise InputError(f"{path}: no column {name}, which data.columns names for {column}; found: {shown}")
     for column in columns.read:
         if list(names).count(columns[column]) > 1:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tf_hqgnn.types import InputError
+
 ID_COLUMNS = ("user_id", "item_id")
 NUMBER_COLUMNS = ("timestamp", "rating", "weight")
 EVENT_COLUMN = "event"
@@ -21,6 +23,9 @@ class ColumnNames:
       names: by the column's own name, what it is called; a column that isn't named is called as it is.
       with_events: whether the column `event` is read.
 
+    Raises:
+      InputError: A name is empty, or that of a column of ids is another column's, too.
+
     Example:
       >>> columns = ColumnNames({"user_id": "customer"})
       >>> columns["user_id"], columns["item_id"], columns.unused(["customer", "item_id", "price"])
@@ -29,6 +34,19 @@ class ColumnNames:
 
     names: Mapping[str, Any] = field(default_factory=dict)
     with_events: bool = False
+
+    def __post_init__(self) -> None:
+        for column, name in self.names.items():
+            if name == "":
+                raise InputError(f"data.columns: the name for {column} is empty; expected what the column is called")
+        for column in ID_COLUMNS:
+            for other in COLUMNS:
+                # Numbers may be two things: ratings are weights, too.
+                if other != column and self[other] == self[column] and {column, other} & set(self.names):
+                    raise InputError(
+                        f"data.columns: {column} and {other} would both be the column {self[column]!r}; expected a "
+                        "column of its own for each"
+                    )
 
     def __getitem__(self, column: str) -> Any:
         """The name of a column in files."""

@@ -23,7 +23,6 @@ from tf_hqgnn.data.chunks import (
     BROKEN_QUOTING,
     EVENT_COLUMN,
     ID_COLUMNS,
-    LARGEST,
     MISSING_EVENT,
     NUMBER_COLUMNS,
     REPEATED_HEADER,
@@ -32,10 +31,10 @@ from tf_hqgnn.data.chunks import (
     Chunk,
     Chunks,
     bad_id,
+    bad_number,
     check_columns,
     chunk_from_lists,
     is_header,
-    not_finite,
 )
 from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
 from tf_hqgnn.data.ids import MISSING, id_fault, id_faults
@@ -169,7 +168,12 @@ class _Reader:
                 name: column_to_seconds(columns[name]) if types[name] == pa.utf8() else columns[name].to_numpy()
                 for name in self._numbers
             }
-            if not all((np.abs(values) <= LARGEST[name]).all() for name, values in numbers.items()):
+            ends = (
+                (name, end)
+                for name, values in numbers.items()
+                for end in (values.min(initial=0), values.max(initial=0))
+            )
+            if any(bad_number(name, end) for name, end in ends):
                 return None
             for name in ID_COLUMNS:
                 ids = columns[name].dictionary
@@ -221,8 +225,8 @@ class _Reader:
         values = []
         for name in self._numbers:
             number = self._number_of(name, fields[self._position[name]])
-            if not abs(number) <= LARGEST[name]:
-                return not_finite(name)
+            if kind := bad_number(name, number):
+                return kind
             values.append(number)
         if any(id_fault(event) == MISSING for event in events):
             return MISSING_EVENT

@@ -102,17 +102,12 @@ def counted(table: InteractionTable) -> InteractionTable:
     """The table without pairs of weight 0, from which nothing is learnt, and which are taken all the same.
 
     Raises:
-      InputError: A weight is negative, or all are 0.
+      InputError: All weights are 0.
     """
     weight = table.weight
     if weight is None or weight.min() > 0:
         return table
     name = table.report.files[-1].name if table.report.files else "the log"
-    if weight.min() < 0:
-        raise InputError(
-            f"{name}: a weight of {weight.min():g}; expected weights of 0 and more (a dislike is a low rating: set "
-            "data.negative_rating)"
-        )
     if not weight.any():
         raise InputError(f"{name}: every weight is 0; expected pairs with more, or leave out the column weight")
     taken = table.taken or pairs_of_all(table.interactions, table.disliked)

@@ -13,6 +13,7 @@ from tf_hqgnn.data.chunks import (
     ID_COLUMNS,
     LARGEST,
     MISSING_EVENT,
+    NEGATIVE_WEIGHT,
     NUMBER_COLUMNS,
     UNDECODABLE,
     Chunk,
@@ -105,6 +106,9 @@ def good_rows(name: str, batch: pa.RecordBatch, line: int, log: BadRowLog) -> Ch
         kinds.append(not_finite(column))
         values[column] = _floats(columns[column])
         fault[~(np.abs(values[column]) <= LARGEST[column]) & (fault < 0)] = len(kinds) - 1
+        if column == "weight":
+            kinds.append(NEGATIVE_WEIGHT)
+            fault[(values[column] < 0) & (fault < 0)] = len(kinds) - 1
     if EVENT_COLUMN in ids:
         kinds.append(MISSING_EVENT)
         fault[id_faults(ids[EVENT_COLUMN])[MISSING] & (fault < 0)] = len(kinds) - 1

@@ -9,16 +9,15 @@ from typing import Any
 from tf_hqgnn.data.chunks import (
     EVENT_COLUMN,
     ID_COLUMNS,
-    LARGEST,
     MISSING_EVENT,
     NUMBER_COLUMNS,
     UNDECODABLE,
     WRONG_COLUMN_COUNT,
     Chunks,
     bad_id,
+    bad_number,
     check_columns,
     chunk_from_lists,
-    not_finite,
 )
 from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
 from tf_hqgnn.data.ids import MISSING, id_fault
@@ -117,8 +116,8 @@ def _row(features: Any, present: list[str], columns: ColumnNames) -> str | tuple
     for name in (name for name in NUMBER_COLUMNS if name in present):
         given = _numbers(name, features[columns[name]]) if columns[name] in features else []
         values[name] = float(given[0]) if len(given) == 1 else math.nan
-        if not abs(values[name]) <= LARGEST[name]:
-            return not_finite(name)
+        if kind := bad_number(name, values[name]):
+            return kind
     if any(id_fault(event) == MISSING for event in events):
         return MISSING_EVENT
     return user, item, values, "".join(events)
