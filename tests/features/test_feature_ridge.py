@@ -107,6 +107,8 @@ def test_text_is_hashed_by_words_whatever_their_case():
     ("values", "kind"),
     [
         (["1", "2.5", ""], "number"),
+        (["1e3", "unknown", "?", "2"], "number"),
+        (["none", "none", "other"], "category"),
         (["a", "b|c"], "list"),
         (["1|2", "3"], "list"),
         (["M", "F", "M"], "category"),
@@ -117,6 +119,11 @@ def test_text_is_hashed_by_words_whatever_their_case():
 def test_the_values_decide_the_kind(values, kind):
     (column,), left_out = fit_columns(table(x=values))
     assert (column.kind, left_out) == (kind, ())
+
+
+def test_numbers_beyond_float32_are_left_out():
+    (column,), _ = fit_columns(table(x=["1", "2", "1e300", "-1.7e308", "1.7e308"]))
+    assert column.knots == (1, 2)
 
 
 def test_a_named_kind_counts_and_addresses_are_left_out():
@@ -164,10 +171,18 @@ def test_files_are_joined_by_id(tmp_path):
     assert FeatureTable.load(tmp_path / "kept.parquet").pairs().tolist() == found.pairs().tolist()
 
 
+def test_what_programs_write_for_nothing_is_nothing(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,year,genre\n1,1990,NaN\n2,nan,none\n3,N/A,null\n4,2000, \n")
+    found = read_features(tmp_path / "items.csv", "items", "auto")
+    assert found.pairs().tolist() == [["year=1990", ""], ["", "genre=none"], ["", ""], ["year=2000", ""]]
+
+
 def test_tables_in_memory_are_features_too():
     users = pd.DataFrame({"uid": [1, 2], "age": [24, None], "tags": [["a", "b"], []], "new": [True, False]})
     found = read_features(users, "users", "auto", {"user_id": "uid"})
     assert found.pairs().tolist() == [["age=24", "tags=a|b", "new=true"], ["", "", "new=false"]]
+    numbered = users[["uid", "age"]].set_axis([0, 7], axis=1).rename(columns={0: "user_id"})
+    assert read_features(numbered, "users", "auto").pairs().tolist() == [["7=24"], [""]]
 
 
 @pytest.mark.parametrize(
@@ -176,11 +191,13 @@ def test_tables_in_memory_are_features_too():
         ("item_id,genres\n1,a\n", ("genre",), "no column 'genre' in the items, found: genres; did you mean 'genres'?"),
         ("item_id,genres\n1,a\n1,b\n", ("genres",), "item_id '1' came before in line 2"),
         ("item,genres\n1,a\n", ("genres",), "no column item_id"),
+        ("item_id,genres\n1,a\n", ("genres:word",), "a kind behind a name is one of number, category, list, text"),
+        ("item_id,genres\n1,a\n", ("genres", "genres:text"), "named twice, got genres, genres:text"),
     ],
 )
 def test_features_that_cant_be_read_are_one_line(tmp_path, text, names, message):
     (tmp_path / "items.csv").write_text(text)
-    with pytest.raises(InputError, match="items") as raised:
+    with pytest.raises(InputError, match="item") as raised:
         read_features(tmp_path / "items.csv", "items", names)
     assert message in str(raised.value)
 

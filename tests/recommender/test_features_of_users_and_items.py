@@ -20,6 +20,7 @@ from tf_hqgnn.export.layout import newest_version
 from tf_hqgnn.export.new_items import add_items
 from tf_hqgnn.export.warmup import replay_warmup
 from tf_hqgnn.features.model import WORTH
+from tf_hqgnn.queries.arrays import feature_texts
 from tf_hqgnn.retrieval.histories import fit_hop_map, hop
 from tf_hqgnn.serving.client import LocalModel
 from tf_hqgnn.types import InputError
@@ -179,6 +180,18 @@ def test_a_model_without_features_says_so(shop):
 def test_features_of_another_form_are_refused(model, features):
     with pytest.raises(InputError, match="features"):
         model.recommend_for_features(features)
+
+
+def test_columns_without_a_table_are_refused(shop):
+    log, _, _ = shop
+    for holds in ("user", "item"):
+        with pytest.raises(InputError, match=f"pass {holds}s= with them"):
+            Recommender("spectral", verbose=0, **{f"data.{holds}_features": ["age"]}).fit(log)
+
+
+def test_nothing_known_is_written_in_many_ways():
+    nothing = {"a": None, "b": pd.NA, "c": pd.NaT, "d": np.nan, "e": "", "f": []}
+    assert feature_texts(nothing | {"g": pd.Series([1, 2])}) == ["g=1", "g=2"]
 
 
 def test_strangers_are_refused(shop):

@@ -120,7 +120,7 @@ def read_any_items(items: Any, columns: Columns | None = None) -> ItemCatalogue:
 
 
 def read_any_features(
-    users: Any, items: Any, config: DataConfig, columns: Columns | None = None
+    users: Any, items: Any, config: DataConfig, columns: Columns | None = None, is_later: bool = False
 ) -> tuple[FeatureTable | None, FeatureTable | None]:
     """Reads the features of users and items that the settings name.
 
@@ -129,11 +129,18 @@ def read_any_features(
       items: as of `read_any_items`.
       config: `user_features` and `item_features` name the columns.
       columns: as of `read_any_items`.
+      is_later: whether features may be missing all the same, because earlier ones are known.
 
     Raises:
-      InputError: They can't be read, or a column isn't there.
+      InputError: They can't be read, a column isn't there, or the settings name some and there are none.
     """
     users = config.users_path if users is None else users
+    for holds, source, names in (("user", users, config.user_features), ("item", items, config.item_features)):
+        if source is None and names not in ((), "auto") and not is_later:
+            raise InputError(
+                f"data.{holds}_features names columns of {holds}s, which are missing; pass {holds}s= with them, or set "
+                f"data.{holds}s_path"
+            )
     return (
         None if users is None else read_features(users, "users", config.user_features, columns),
         None if items is None else read_features(items, "items", config.item_features, columns),

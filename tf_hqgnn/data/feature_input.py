@@ -19,6 +19,8 @@ from tf_hqgnn.types import InputError
 Holds = Literal["items", "users"]
 # The names that a setting gives, or every column that isn't there for something else.
 Names = tuple[str, ...] | Literal["auto", "all"]
+# As programs write that nothing is known; `none` and `NA` may be values.
+_NOTHING = frozenset(("nan", "null", "n/a", "<na>", "nat"))
 _IDS = {"items": "item_id", "users": "user_id"}
 _PATHS = {"items": "data.items_path", "users": "data.users_path"}
 _SETTINGS = {"items": "data.item_features", "users": "data.user_features"}
@@ -52,6 +54,8 @@ def read_features(
     if not names:
         return None
     kinds = {} if names in ("auto", "all") else dict(map(_split_kind, names))
+    if kinds and len(kinds) < len(names):
+        raise InputError(f"{_SETTINGS[holds]}: a column is named twice, got {', '.join(names)}; expected each once")
     found: list[str] = []
 
     def pick(header: Sequence[str]) -> list[str]:
@@ -79,6 +83,8 @@ def read_features(
         if name not in table.columns:
             close = difflib.get_close_matches(name, found, 1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
+            if name.rpartition(":")[0] in found:
+                meant = f"; a kind behind a name is one of {', '.join(KINDS)}"
             raise InputError(f"{_SETTINGS[holds]}: no column {name!r} in the {holds}, found: {shown(found)}{meant}")
     return FeatureTable(table.ids, table.columns, {k: v for k, v in kinds.items() if v}) if table.columns else None
 
@@ -99,10 +105,13 @@ def _sources(source: Any, holds: Holds, what: Attributes, columns: Mapping[str, 
             continue
         if library_of(one) is None:
             raise InputError(f"{holds}: expected a table, a path or a list of these, got {type(one).__name__}")
-        header = [str(name) for name in getattr(one, "column_names", getattr(one, "columns", ()))]
+        found = list(getattr(one, "column_names", getattr(one, "columns", ())))
+        header = [str(name) for name in found]
         id_column = _IDS[holds]
         renamed = {id_column: columns[id_column]} if columns.get(id_column) in header else {}
         wanted = [name for name in what.pick(header)[1:] if name not in renamed.values()]
+        # pandas may have numbers for names.
+        renamed |= {str(name): name for name in found if not isinstance(name, str) and str(name) in wanted}
         frame = to_frame(one, holds, (id_column,), wanted, renamed)
         yield [table_part(holds, frame.table.schema, frame.table.to_batches(), what)]
 
@@ -118,7 +127,8 @@ def _read(parts: Iterable[Part], what: Attributes) -> FeatureTable:
         for _, values in checked_rows(part, what.id_column, places):
             ids.append(values[what.id_column])
             for name, texts in columns.items():
-                texts.append(values[name].strip())
+                text = values[name].strip()
+                texts.append("" if text.lower() in _NOTHING else text)
     return FeatureTable(np.array(ids, object), {name: np.array(texts, object) for name, texts in columns.items()})
 
 

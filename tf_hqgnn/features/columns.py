@@ -14,6 +14,9 @@ from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.timestamps import NUMBER
 from tf_hqgnn.types import ObjectArray
 
+# How files say in a column of numbers that there is none.
+_NO_NUMBER = frozenset(("none", "na", "inf", "-inf", "?", "-", "unknown", "missing"))
+_LARGEST = float(np.finfo(np.float32).max)
 # Of all columns: a ridge regression over more would take minutes.
 MAX_VALUES = 4096
 _TEXT_BUCKETS = 1024
@@ -75,9 +78,9 @@ class Column:
 def fit_columns(table: FeatureTable) -> tuple[tuple[Column, ...], tuple[str, ...]]:
     """Decides how the columns of a table are read.
 
-    A column of numbers (but for a twentieth) is a number, one with `|` in it a list, one of different sentences a
-    text, and any other a category, unless the table names the kind. Of more than 4,096 values the most frequent are
-    kept.
+    A column of numbers (but for a twentieth, and for words such as `unknown`) is a number, one with `|` in it a list,
+    one of different sentences a text, and any other a category, unless the table names the kind. Of more than 4,096
+    values the most frequent are kept.
 
     Returns:
       The columns, and the names of those that are left out, because nothing is in them or nearly all values differ.
@@ -98,7 +101,7 @@ def fit_columns(table: FeatureTable) -> tuple[tuple[Column, ...], tuple[str, ...
             continue
         if kind == "number":
             numbers = np.array([float(text) for text in present if is_number(text)])
-            numbers = numbers[np.isfinite(numbers)]
+            numbers = numbers[np.abs(numbers) <= _LARGEST]
             if len(numbers):
                 knots = np.unique(np.quantile(numbers, np.linspace(0, 1, _MAX_KNOTS)))
                 distinct = np.unique(numbers)
@@ -135,7 +138,8 @@ def is_number(text: str) -> bool:
 
 
 def _kind(present: ObjectArray) -> str:
-    if sum(map(is_number, present)) >= _NUMBER_SHARE * len(present):
+    told = [text for text in present if text.lower() not in _NO_NUMBER]
+    if told and sum(map(is_number, told)) >= _NUMBER_SHARE * len(told):
         return "number"
     if any("|" in text for text in present):
         return "list"

@@ -40,8 +40,8 @@ def feature_texts(features: Any) -> list[str]:
         for name, value in features.items():
             if not isinstance(name, str) or "=" in name or not name:
                 raise InputError(f"features: expected names without =, got {name!r}")
-            values = value if isinstance(value, list | tuple | set | np.ndarray) else [value]
-            texts += [f"{name}={one}" for one in values if one is not None and one == one and str(one)]
+            is_one = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
+            texts += [f"{name}={one}" for one in ([value] if is_one else value) if not _is_nothing(one)]
         return texts
     if isinstance(features, str | bytes) or not isinstance(features, Iterable):
         raise InputError(f"features: expected a mapping or a list of texts such as age=24, got {features!r}")
@@ -50,6 +50,11 @@ def feature_texts(features: Any) -> list[str]:
         if not isinstance(text, str) or not text.partition("=")[0] or "=" not in text:
             raise InputError(f"features: expected texts such as age=24, got {text!r}")
     return listed
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether a value says that nothing is known: None, NaN, NaT and pandas' NA, or an empty text."""
+    return value is None or str(value) in ("", "nan", "NaT", "<NA>")
 
 
 def padded(lists: Sequence[ObjectArray]) -> ObjectArray:

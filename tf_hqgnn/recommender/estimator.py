@@ -169,7 +169,7 @@ class Recommender(LocalQueries):
             check_ids(read.table, "new_log", model.form.id_types)
             named = _named(config.data, columns)
             about = None if items is None else read_any_items(items, named)
-            features = read_any_features(users, items, config.data, named)
+            features = read_any_features(users, items, config.data, named, is_later=True)
             dataset = extend_dataset(before, read.table, about, bad_rows, LogRules.of(config.data), features)
         kept = LogInput(read.table, model.form.id_types, model.form.library)
         return self._train(dataset, kept, config, run_dir=run_dir, state=state if config.training.max_epochs else None)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.features.fit import fit_features
+from tf_hqgnn.features.fit import MIN_ROWS, fit_features
 from tf_hqgnn.features.model import FeatureModel, FeatureModels, blend
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.runs.untrained import Untrained
@@ -89,7 +89,10 @@ def learn_features(
             found = sides[1].rows_with(items_worth)
             worths = _best(sides[0], lambda rows: value(rows, found)), items_worth
     report = {}
-    for name, side, worth in zip(("users", "items"), sides, worths):
+    tables = dataset.user_features, dataset.item_features
+    for name, side, worth, table in zip(("users", "items"), sides, worths, tables):
+        if table is not None and (unused := _unused(table, side.model)):
+            log.info("features of %s: %s", name, unused)
         if side.model is not None:
             report[name] = side.report(worth)
             log.info("features of %s: %s; %s", name, side.model.describe(), side.summary(worth))
@@ -149,8 +152,22 @@ class _Side:
     def summary(self, worth: float) -> str:
         """What was done with them, in words."""
         new = int((self.known & ~self.trained).sum())
-        trained = f"in trained rows as {worth:g} interactions" if worth else "not in trained rows"
-        return f"they count {trained}; {new:,} without interactions have a row by them"
+        trained = f"count in trained rows as {worth:g} interactions" if worth else "don't count in trained rows"
+        return f"they {trained}; {new:,} without interactions have a row by them"
+
+
+def _unused(table: FeatureTable, model: FeatureModel | None) -> str:
+    """Says in words what nothing is learnt of; empty if everything is used."""
+    if model is None:
+        return f"nothing is learnt, too few trained rows have any ({MIN_ROWS} are needed) or all columns are left out"
+    used = {column.name for column in model.columns}
+    left_out = [name for name in table.columns if name not in used]
+    if not left_out:
+        return ""
+    return (
+        f"left out: {', '.join(left_out)} (empty, or nearly all values differ; a kind behind the name, such as "
+        f"{left_out[0]}:category, keeps a column of different values)"
+    )
 
 
 def _best(side: _Side, value: Callable[[Float32Array], float]) -> float:
