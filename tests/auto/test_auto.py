@@ -1,6 +1,7 @@
 """The race for settings: what it tries, what it keeps, and that it never ends below what needs no training."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,7 @@ def test_seconds_are_recorded_as_steps_that_repeat_the_choice(dataset):
     steps = timed.config.auto.steps
     assert steps > 0
     assert timed.config.auto.seconds is None
+    assert all((one.auto.steps, one.auto.seconds) == (steps, None) for one in timed.fallbacks)
     assert choose_settings(dataset, AUTO.with_values({"auto.steps": steps})).config == timed.config
 
 
@@ -135,6 +137,41 @@ def test_wishes_are_kept(dataset):
     config = wished.config
     if config.training.max_epochs:
         assert (config.model.embedding_dim, config.loss.temperature, config.training.batch_size) == (24, 0.11, 256)
+
+
+def test_what_needs_no_training_is_served_as_it_was_judged(dataset):
+    wishes = {"training.max_epochs": 3, "propagation.solver": "exact", "propagation.t1": 2.0}
+    wishes |= {"model.embedding_dim": 8, "quantization.bits": 1, "model.spectral_power": 1.0}
+    choice = choose_settings(dataset, SHORT.with_values(wishes))
+    for config in choice.fallbacks:
+        assert config.training.max_epochs == 0
+        assert not config.propagation.make_solver().propagates
+        assert (config.model.embedding_dim, config.model.spectral_power) == (8, 1.0)
+    assert choice.fallbacks[-1].quantization.bits is None
+    starts = [one.settings for one in choice.tried if one.kind == "start"]
+    assert {one["model.embedding_dim"] for one in starts} == {8}
+    assert not any("model.spectral_power" in one for one in starts)
+
+
+def test_strangers_get_popular_items_from_every_contestant(dataset):
+    """As they do from what is served; only strangers are asked about, so that no contestant differs from popularity."""
+    strangers = np.arange(dataset.num_users) % 3 == 0
+    train = dataset.train.take(~strangers[dataset.train.user_index])
+    valid = dataset.valid.take(strangers[dataset.valid.user_index])
+    choice = choose_settings(replace(dataset, train=train, valid=valid), AUTO.with_values({"auto.steps": 20}))
+    assert {one.kind for one in choice.tried} == {"popularity", "start", "trained"}
+    assert len({one.value for one in choice.tried}) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", "{}", '{"steps": 0, "tried": []}', '{"steps": 9, "tried": [{"kind": 1}]}']
+)
+@pytest.mark.parametrize("name", [FILE, "auto.progress.json"])
+def test_a_damaged_file_of_a_race_is_named(dataset, tmp_path, name, damage):
+    (tmp_path / name).write_text(damage)
+    with pytest.raises(InputError, match=rf"{name}: the file is damaged .*; delete the unfinished run") as refused:
+        choose_settings(dataset, SHORT, tmp_path)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("wish", [{"loss.name": "bpr"}, {"model.encoder": "lightgcn"}, {"model.initializer": "random"}])
@@ -189,7 +226,7 @@ def test_a_training_that_ends_below_its_start_is_not_served(dataset, tmp_path, m
     result = train(dataset, SHORT, tmp_path / "run")
     untrained = max(one.value for one in choice.tried if one.kind != "trained")
     assert result.valid["ndcg@20"] >= untrained - 2e-3
-    assert "below what needs no training" in result.chosen
+    assert "below the start, which needs no training" in result.chosen
     assert RunDirectory.load(tmp_path / "run").config.training.max_epochs == 0
 
 

@@ -248,6 +248,9 @@ def test_popularity_baseline():
     # User 0 has seen the best seller and gets the next, user 1 gets it: both are hits.
     assert got.values["recall@1"] == 1
     assert got.values["popularity@1"] == 7
+    # Without the best seller user 1 gets the next one, which is no hit.
+    unknown = evaluate_popularity(targets, seen, popularity, [1], unknown_items=np.array([False, False, True]))
+    assert unknown.values["recall@1"] == 0.5
 
 
 GOOD = {"user_index": np.array([0, 1]), "seen": csr([[0], [1]]), "k": 1, "chunk_size": 8}

@@ -324,13 +324,14 @@ def test_without_validation_there_are_curves_and_users_but_no_accuracy(tmp_path)
     assert tables[0][1][0] == "1"
 
 
-def test_propagations_that_were_tried_are_drawn(tmp_path):
-    run = make_run(tmp_path / "run")
+@pytest.mark.parametrize(("monitor", "label"), [("ndcg@20", "NDCG@20"), ("recall@5", "recall@5")])
+def test_propagations_that_were_tried_are_drawn(tmp_path, monitor, label):
+    run = make_run(tmp_path / "run", evaluation={"monitor": monitor})
     assert "after other propagations" not in render_report(run)
     _, tried = search_propagation(run.config.propagation, lambda one: 0.3 - abs(one.t1 - 0.25))
-    write_candidates(run.path / "propagation.csv", tried)
+    write_candidates(run.path / "propagation.csv", tried, monitor)
     page = render_report(run)
-    assert "after other propagations" in page
+    assert f"{label} of the same trained tables after other propagations" in page
     assert "served: euler" in page
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tf_hqgnn.auto.starts import Settings
 from tf_hqgnn.config import Config
 from tf_hqgnn.files.durable import write_file
-from tf_hqgnn.files.reading import read_json
+from tf_hqgnn.files.reading import naming_damage, read_json
 
 DAMAGED = "delete the unfinished run and train again"
 
@@ -62,7 +62,7 @@ class Choice:
         """Whether a training came so low that what needs no training is to be looked at again.
 
         Args:
-          valid: metrics of the trained model, by name; the contestants were judged on a sample.
+          valid: metrics of what would be served, by name; the contestants were judged on a sample.
         """
         if not self.fallbacks or not valid:
             return False
@@ -83,9 +83,10 @@ class Choice:
           InputError: It is damaged.
         """
         values = read_json(path, cure=DAMAGED)
-        fallbacks = tuple(Config.model_validate(config) for config in values["fallbacks"])
-        tried = [Tried(**one) for one in values["tried"]]
-        return Choice(Config.model_validate(values["config"]), fallbacks, tried, values["reason"])
+        with naming_damage(path, DAMAGED):
+            fallbacks = tuple(Config.model_validate(config) for config in values["fallbacks"])
+            tried = [Tried(**one) for one in values["tried"]]
+            return Choice(Config.model_validate(values["config"]), fallbacks, tried, str(values["reason"]))
 
     def table(self, monitor: str) -> list[str]:
         """Lines for people: the best contestants first."""

@@ -42,6 +42,16 @@ def columns_and_bits(bytes_per_item: int, num_users: int, num_items: int) -> tup
     return min(8 * free, most), 1
 
 
+def bits_of(dim: int, bytes_per_item: int) -> int:
+    """The most bits of a code with these columns that fit, its scale of two bytes included.
+
+    Example:
+      >>> bits_of(64, 66), bits_of(64, 34), bits_of(16, 10)
+      (8, 4, 4)
+    """
+    return next((bits for bits in (8, 4, 2) if dim * bits <= 8 * (bytes_per_item - 2)), 1)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How the steps of a budget are spent.

@@ -19,6 +19,7 @@ from tf_hqgnn.auto.plan import (
     RACED_DIM,
     SHORT_TRAINING,
     Plan,
+    bits_of,
     columns_and_bits,
     cost_of_columns,
     default_steps,
@@ -28,11 +29,12 @@ from tf_hqgnn.auto.starts import Settings, Starts
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.files.durable import write_file
-from tf_hqgnn.files.reading import read_json
+from tf_hqgnn.files.reading import naming_damage, read_json
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.graph.unit_rows import unit_rows
 from tf_hqgnn.losses.softmax import Softmax
 from tf_hqgnn.models.initialization import SpectralFactors
+from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.training.judge import Judge
 
 # What a race had done when it was interrupted.
@@ -53,17 +55,14 @@ _COMPILATION, _RANKINGS = 1.5, 20
 _NOISE = 0.97
 # Of these settings what differs from the defaults is the user's wish, and isn't raced.
 _RACED_SECTIONS = ("model", "loss", "training", "propagation", "quantization")
+# The judge saw what needs no training with these, so they hold whatever the user wishes of a training.
 _UNTRAINED: Settings = {
     "training.max_epochs": 0,
     "propagation.solver": "none",
     "propagation.t1": 0.0,
     "propagation.normalize": False,
 }
-_POPULARITY: Settings = _UNTRAINED | {
-    "model.initializer": "popularity",
-    "model.embedding_dim": 1,
-    "quantization.bits": None,
-}
+_POPULARITY: Settings = _UNTRAINED | {"model.initializer": "popularity", "quantization.bits": None}
 log = logging.getLogger(__name__)
 
 
@@ -79,10 +78,12 @@ class Race:
         self._done: dict[str, Any] = {"steps": None, "tried": []}
         if self._progress is not None and self._progress.is_file():
             self._done = read_json(self._progress, cure=DAMAGED)
+            with naming_damage(self._progress, DAMAGED):
+                _check_progress(**self._done)
         self._tried: list[Tried] = []
-        dim, bits = columns_and_bits(config.auto.bytes_per_item, graph.num_users, graph.num_items)
+        dim, _ = columns_and_bits(config.auto.bytes_per_item, graph.num_users, graph.num_items)
         self._dim = config.model.embedding_dim if "model.embedding_dim" in self._wished else dim
-        self._most_columns, self._bits = self._dim, bits
+        self._most_columns = self._dim
         large = len(dataset.train) >= _LARGE_LOG
         wished = "training.batch_size" in self._wished
         self._batch_size = _LARGE_BATCH if large and not wished else config.training.batch_size
@@ -97,10 +98,10 @@ class Race:
                 return f"{setting} isn't {value}, so there is nothing to race"
         return ""
 
-    def with_settings(self, settings: Settings) -> Config:
-        """All settings: these, except where the user wishes others; no further race."""
+    def with_settings(self, settings: Settings, fixed: Settings | None = None) -> Config:
+        """All settings: these, except where the user wishes others, and `fixed` in any case; no further race."""
         kept = {name: value for name, value in settings.items() if name not in self._wished}
-        return self._config.with_values(kept | {"auto.race": False}, "auto")
+        return self._config.with_values(kept | (fixed or {}) | {"auto.race": False}, "auto")
 
     def trained_settings(self, loss: Settings, epochs: int = PLAIN_EPOCHS) -> Settings:
         """Of a training with these settings of the loss, as long as the budget has it."""
@@ -109,17 +110,18 @@ class Race:
         settings |= {"training.evaluate_every": max(1, epochs // 4), "model.embedding_dim": self._dim}
         if self._batch_size == _LARGE_BATCH:
             settings["loss.mask_positives"] = False
-        return settings | self._codes()
+        return settings | self._codes(self._dim)
 
-    def _codes(self) -> Settings:
-        rounded = self._bits == 8
-        method = "post_training" if rounded else "distillation"
-        return {"quantization.bits": self._bits, "quantization.user_bits": 8, "quantization.method": method}
+    def _codes(self, dim: int) -> Settings:
+        bits = bits_of(dim, self._config.auto.bytes_per_item)
+        method = "post_training" if bits == 8 else "distillation"
+        return {"quantization.bits": bits, "quantization.user_bits": 8, "quantization.method": method}
 
     def run(self, judge: Judge) -> Choice:
         """Tries all contestants, and chooses."""
         config, seed = self._config, self._config.seed
-        judge = judge.monitor_only().sample(_USERS, seed)
+        # Strangers are answered as in what is served, or a log with many of them would have popularity win.
+        judge = replace(judge.monitor_only().sample(_USERS, seed), unknown=Untrained.of(self._graph))
         self._add("popularity", {}, lambda: judge.popularity()[config.evaluation.monitor])
         model = config.model.model_copy(update={"embedding_dim": self._dim})
         began = time.monotonic()
@@ -127,7 +129,7 @@ class Race:
         factorised = time.monotonic() - began
         thorough = self._graph.num_edges * self._dim <= _QUICK_FACTORISATION
         starts = Starts(factors, judge, model, seed)
-        for settings in starts.settings(thorough):
+        for settings in starts.settings(thorough, self._wished):
             starts.tell(self._add("start", _sectioned("model", settings), starts.value).value)
         if "model.embedding_dim" not in self._wished:
             self._dim = self._columns_to_train()
@@ -186,7 +188,8 @@ class Race:
             train = train.take(users[train.user_index])
             graph = InteractionGraph.from_interactions(train, graph.num_users, graph.num_items, graph.disliked)
             targets = judge.targets.take(users[judge.targets.user_index])
-            judge = replace(judge, graph=graph, targets=targets if len(targets) else judge.targets)
+            targets = targets if len(targets) else judge.targets
+            judge = replace(judge, graph=graph, targets=targets, unknown=Untrained.of(graph))
         dim = min(RACED_DIM, self._dim)
         config = self._config.with_values(
             {"model.embedding_dim": dim, "training.batch_size": self._batch_size, "quantization.bits": None}
@@ -232,17 +235,15 @@ class Race:
     def _choose(self, plan: Plan, steps: int) -> Choice:
         """The settings to train with, from what was tried."""
         untrained = max((one for one in self._tried if one.kind != "trained"), key=lambda one: one.value)
-        fallbacks = (
-            self.with_settings(self._untrained_settings(untrained)),
-            self.with_settings(_POPULARITY),
-        )
+        popularity = self.with_settings({"model.embedding_dim": 1}, _POPULARITY)
+        best_start = popularity if untrained.kind == "popularity" else self._start(untrained)
+        fallbacks = (_recording(best_start, steps), _recording(popularity, steps))
         trained = [one for one in self._tried if one.kind == "trained"]
         monitor = self._config.evaluation.monitor
         if not trained:
-            why = "the budget isn't enough for an epoch"
-            return Choice(
-                _recording(fallbacks[0], steps), fallbacks, self._tried, f"{why}: {untrained.kind}: {untrained.text}"
-            )
+            why = "the budget isn't enough for an epoch" if plan.most_epochs else "training.max_epochs is 0"
+            reason = f"{why}, so this is {untrained.kind}: {untrained.text}"
+            return Choice(fallbacks[0], fallbacks, self._tried, reason)
         best = max(trained, key=lambda one: one.value)
         # With as many columns at most: more columns help both.
         equal = [one for one in self._tried if one.settings.get("model.embedding_dim", 0) <= RACED_DIM]
@@ -252,7 +253,7 @@ class Race:
                 f"{untrained.kind} ({untrained.text}) has a validation {monitor} of {untrained.value:.4f}; "
                 f"no training came near to that ({best.value:.4f} against {rival.value:.4f} with as many columns)"
             )
-            return Choice(_recording(fallbacks[0], steps), fallbacks, self._tried, reason)
+            return Choice(fallbacks[0], fallbacks, self._tried, reason)
         longest = [one for one in trained if one.steps == max(two.steps for two in trained)]
         epochs = plan.epochs
         if self._dim > RACED_DIM:
@@ -270,10 +271,8 @@ class Race:
         )
         return Choice(_recording(config, steps), fallbacks, self._tried, reason)
 
-    def _untrained_settings(self, tried: Tried) -> Settings:
-        if tried.kind == "popularity":
-            return _POPULARITY
-        return _UNTRAINED | tried.settings | self._codes()
+    def _start(self, tried: Tried) -> Config:
+        return self.with_settings(self._codes(tried.settings["model.embedding_dim"]), _UNTRAINED | tried.settings)
 
     def _add(
         self, kind: str, settings: Settings, value: Callable[[], float], steps: int = 0, epochs: float = 0.0
@@ -296,6 +295,11 @@ class Race:
     def _keep(self) -> None:
         if self._progress is not None:
             write_file(self._progress, json.dumps(self._done))
+
+
+def _check_progress(steps: int | None, tried: list[dict[str, Any]]) -> None:
+    if any(not np.isfinite(Tried(**one).value) for one in tried) or (steps is not None and steps < 1):
+        raise ValueError("a value isn't finite, or the steps aren't positive")
 
 
 def _wished(config: Config) -> set[str]:

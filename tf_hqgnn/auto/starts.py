@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from tf_hqgnn.config import ModelConfig
@@ -35,20 +35,21 @@ class Starts:
         self._best: tuple[float, Settings] = (-1.0, {})
         self._asked: Settings = {}
 
-    def settings(self, thorough: bool) -> Iterator[Settings]:
+    def settings(self, thorough: bool, wished: Collection[str] = ()) -> Iterator[Settings]:
         """Yields what to try; the value of each is told before the next one is asked for.
 
         Args:
           thorough: whether to try other exponents, too, at the price of a factorisation each.
+          wished: settings, by `section.key`, that stay as they are.
         """
         most = self._model.embedding_dim
-        for dim in [*(dim for dim in _DIMS if dim < most), most]:
+        for dim in [*(dim for dim in _DIMS if dim < most and "model.embedding_dim" not in wished), most]:
             yield self._ask({"embedding_dim": dim})
         for name, values in _FILTERS:
             start = self._best[1]
-            for one in values:
+            for one in values if f"model.{name}" not in wished else ():
                 yield self._ask(start | {name: one})
-        if thorough:
+        if thorough and not {"model.spectral_user_exponent", "model.spectral_item_exponent"} & {*wished}:
             start = self._best[1]
             for user, item in _EXPONENTS:
                 yield self._ask(start | {"spectral_user_exponent": user, "spectral_item_exponent": item})

@@ -226,11 +226,18 @@ def evaluate_popularity(
     ks: Sequence[int],
     chunk_size: int = 1024,
     available: BoolArray | None = None,
+    unknown_items: BoolArray | None = None,
 ) -> RankingMetrics:
-    """The baseline: every user gets the most popular unseen items. Arguments and errors as `evaluate_embeddings`."""
+    """The baseline: every user gets the most popular unseen items.
+
+    Arguments and errors as `evaluate_embeddings`; `unknown_items` is the second part of its `unknown`.
+    """
     ks, num_users, num_items = _check_cutoffs(ks), len(seen[0]) - 1, len(item_popularity)
     users, relevant = _users_with_targets(in_stock(targets, available), num_users, num_items)
-    top = rank_by_popularity(item_popularity, users, seen, ks[-1], chunk_size, available)
+    allowed = available
+    if unknown_items is not None:
+        allowed = ~unknown_items if available is None else available & ~unknown_items
+    top = rank_by_popularity(item_popularity, users, seen, ks[-1], chunk_size, allowed)
     metrics = ranking_metrics(top, relevant, ks, num_items, item_popularity)
     return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
 

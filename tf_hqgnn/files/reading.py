@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,15 +106,25 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
         raise ValueError(f"it is compressed, and its content has {size:,} bytes")
 
 
+@contextmanager
+def naming_damage(path: Path, cure: str) -> Iterator[None]:
+    """Names a file in one line, as an InputError, where what was read from it isn't what was written to it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: the file is damaged ({reason}); {cure}") from error
+
+
 def _read(path: Path, load: Callable[[], T], cure: str) -> T:
     try:
-        return load()
+        with naming_damage(path, cure):
+            return load()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; {cure}") from error
     except OSError as error:
         raise InputError(f"{path}: {(error.strerror or str(error)).lower()}; {cure}") from error
     except RecursionError as error:
         raise InputError(f"{path}: the file is damaged (nested too deeply); {cure}") from error
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: the file is damaged ({reason}); {cure}") from error

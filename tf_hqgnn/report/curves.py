@@ -53,7 +53,9 @@ def _seconds(history: dict[str, Float64Array]) -> str:
 
 
 def _propagations(run: RunDirectory) -> list[str]:
-    """NDCG by time of the propagations that were tried after training."""
+    """The monitor by time of the propagations that were tried after training."""
+    monitor = run.config.evaluation.monitor
+    label = monitor.replace("ndcg", "NDCG")
     path = run.path / "propagation.csv"
     if not path.is_file():
         return []
@@ -62,14 +64,14 @@ def _propagations(run: RunDirectory) -> list[str]:
     series = []
     for solver, color in zip(("euler", "exact"), COLORS):
         # No propagation is where all begin.
-        tried = {float(row["t1"]): float(row[_NDCG]) for row in rows if row["solver"] in (solver, "none")}
+        tried = {float(row["t1"]): float(row[f"valid_{monitor}"]) for row in rows if row["solver"] in (solver, "none")}
         times = sorted(tried)
         series.append(Series(solver, times, [tried[t1] for t1 in times], color))
     found = run.config.propagation
     marked = (found.t1 if found.make_solver().propagates else 0.0, f"served: {found.solver}")
-    svg = line_chart("propagation", f"NDCG@{K} by time of propagation", ("time t1", f"NDCG@{K}"), series, marked=marked)
+    svg = line_chart("propagation", f"{label} by time of propagation", ("time t1", label), series, marked=marked)
     caption = (
-        f"NDCG@{K} of the same trained tables after other propagations, on the validation split or a sample of it. "
+        f"{label} of the same trained tables after other propagations, on the validation split or a sample of it. "
         "No training depends on the propagation, so this search is free."
     )
     return [figure(svg, caption)]

@@ -58,7 +58,8 @@ class Judge:
         """Of recommending what most users took."""
         if not len(self.targets):
             return {}
-        graph, settings = self.graph, (self._ks(), self.config.chunk_size, self.available)
+        graph, unknown = self.graph, None if self.unknown is None else self.unknown.items
+        settings = (self._ks(), self.config.chunk_size, self.available, unknown)
         return evaluate_popularity(self.targets, graph.masked(), graph.item_strength, *settings).values
 
     def sample(self, num_users: int, seed: int) -> Judge:

@@ -54,6 +54,10 @@ class MadeModel:
     seconds: float
     features: LearntFeatures
 
+    def served(self) -> tuple[Float32Array, Float32Array]:
+        """The rows that are served: decoded, where there are codes."""
+        return (self.users, self.items) if self.coded is None else self.coded.dequantize()
+
     @property
     def unknown(self) -> Untrained:
         """Whose rows say nothing: those that neither an interaction nor a feature has taught."""

@@ -186,22 +186,25 @@ def _train(
     start, refit_start = starts
     model = make(dataset.train, graph, config, judge, partial, strategy, start=start, dataset=dataset)
     judge = replace(judge, unknown=model.unknown)
-    valid = judge(model.users, model.items)
-    chosen = choice.reason or None
+    valid, chosen = judge(*model.served()), choice.reason or None
     for number, fallback in enumerate(choice.fallbacks if choice.falls_back(valid) else ()):
+        if fallback in (config, *choice.fallbacks[:number]):
+            continue
         other = make(dataset.train, graph, fallback, judge, partial / f"untrained{number}", strategy, dataset=dataset)
-        reached, before = (metrics[config.evaluation.monitor] for metrics in (judge(other.users, other.items), valid))
-        if reached > before:
-            chosen = f"{chosen}; trained so, it ended at {before:.4f}, below what needs no training ({reached:.4f})"
+        reached = judge(*other.served())
+        before, after = (metrics[config.evaluation.monitor] for metrics in (valid, reached))
+        if after > before:
+            kind = "popularity" if fallback.model.initializer == "popularity" else "the start"
+            chosen = f"{chosen}; that ended at {before:.4f}, below {kind}, which needs no training: {after:.4f}"
             log.warning("auto: %s", chosen)
-            model, valid = other, judge(other.users, other.items)
+            model, valid = other, reached
     result = TrainResult(
         run_dir=partial,
         epochs=model.state.epoch,
         best_epoch=model.state.best_epoch,
         seconds=model.seconds,
-        valid=valid if model.coded is None else judge(*model.coded.dequantize()),
-        full_precision=None if model.coded is None else valid,
+        valid=valid,
+        full_precision=None if model.coded is None else judge(model.users, model.items),
         popularity=judge.popularity(),
         warm_start=None if start is None else start.summary(),
         features=model.features.report or None,
