@@ -139,6 +139,22 @@ def test_wishes_are_kept(dataset):
         assert (config.model.embedding_dim, config.loss.temperature, config.training.batch_size) == (24, 0.11, 256)
 
 
+@pytest.mark.parametrize("how", ["file", "override", "python", "again"])
+def test_a_default_that_is_given_is_a_wish(dataset, how):
+    race, given = "auto: {race: true, steps: 20}\n", "model: {embedding_dim: 64}\nloss: {temperature: 0.15}\n"
+    overrides = ("model.embedding_dim=64", "loss.temperature=0.15")
+    config = Config.from_yaml(race + given) if how == "file" else Config.from_yaml(race, overrides)
+    if how == "python":
+        config = Config.from_yaml(race).with_values({"model.embedding_dim": 64, "loss.temperature": 0.15})
+    if how == "again":
+        config = Config.from_yaml(config.to_yaml())
+    assert config.auto.keep == ("loss.temperature", "model.embedding_dim")
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    assert race_module.Race(dataset, config, graph, None, 0.0).with_settings(
+        {"model.embedding_dim": 256, "loss.temperature": 0.2, "loss.user_balance": 0.5}
+    ) == config.with_values({"loss.user_balance": 0.5, "auto.race": False})
+
+
 def test_what_needs_no_training_is_served_as_it_was_judged(dataset):
     wishes = {"training.max_epochs": 3, "propagation.solver": "exact", "propagation.t1": 2.0}
     wishes |= {"model.embedding_dim": 8, "quantization.bits": 1, "model.spectral_power": 1.0}

@@ -27,6 +27,7 @@ from tf_hqgnn.auto.plan import (
 from tf_hqgnn.auto.racer import Racer
 from tf_hqgnn.auto.starts import Settings, Starts
 from tf_hqgnn.config import Config
+from tf_hqgnn.config.auto import RACED_SECTIONS
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.files.durable import write_file
 from tf_hqgnn.files.reading import naming_damage, read_json
@@ -53,8 +54,6 @@ _MEASURED_STEPS = 48
 _COMPILATION, _RANKINGS = 1.5, 20
 # Columns that lose more than this rank worse are left out.
 _NOISE = 0.97
-# Of these settings what differs from the defaults is the user's wish, and isn't raced.
-_RACED_SECTIONS = ("model", "loss", "training", "propagation", "quantization")
 # The judge saw what needs no training with these, so they hold whatever the user wishes of a training.
 _UNTRAINED: Settings = {
     "training.max_epochs": 0,
@@ -94,7 +93,8 @@ class Race:
         if not len(judge.targets):
             return "nothing is held out for validation, so the settings are those of similar logs"
         for setting, value in (("loss.name", "softmax"), ("model.encoder", "none"), ("model.initializer", "spectral")):
-            if setting in self._wished:
+            section, _, key = setting.partition(".")
+            if getattr(getattr(self._config, section), key) != value:
                 return f"{setting} isn't {value}, so there is nothing to race"
         return ""
 
@@ -212,14 +212,13 @@ class Race:
 
         contestants = Contestants(self._graph, self._config.seed)
         first: list[tuple[float, int, Settings]] = []
-        seen: set[str] = set()
+        values: dict[str, float] = {}
         for loss, trial in contestants.ask(plan.contestants):
             loss = self._with_wishes(loss)
-            tried = attempt(loss, plan.first)
-            contestants.tell(trial, tried.value)
-            if str(loss) not in seen:
-                first.append((-tried.value, len(first), loss))
-                seen.add(str(loss))
+            if str(loss) not in values:
+                values[str(loss)] = attempt(loss, plan.first).value
+                first.append((-values[str(loss)], len(first), loss))
+            contestants.tell(trial, values[str(loss)])
         for _, _, loss in sorted(first)[: plan.long_runners]:
             attempt(loss, plan.second)
 
@@ -303,11 +302,11 @@ def _check_progress(steps: int | None, tried: list[dict[str, Any]]) -> None:
 
 
 def _wished(config: Config) -> set[str]:
-    """The settings that differ from the defaults, by `section.key`."""
+    """The settings that are given, or differ from the defaults, by `section.key`."""
     given, default = config.model_dump(mode="json"), Config().model_dump(mode="json")
-    return {
+    return {*config.auto.keep} | {
         f"{section}.{key}"
-        for section in _RACED_SECTIONS
+        for section in RACED_SECTIONS
         for key, value in given[section].items()
         if value != default[section].get(key)
     }

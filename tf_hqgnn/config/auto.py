@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from tf_hqgnn.config.section import Section
+
+# What a race chooses is in these sections.
+RACED_SECTIONS = ("model", "loss", "training", "propagation", "quantization")
 
 
 class AutoConfig(Section):
@@ -13,7 +19,7 @@ class AutoConfig(Section):
     race: bool = Field(
         False,
         description="Before it trains, a training races settings of loss, start, dimensions and bits on the validation "
-        "split. Settings that differ from the defaults aren't touched.",
+        "split. Settings that are given aren't touched.",
     )
     seconds: float | None = Field(
         None,
@@ -30,8 +36,34 @@ class AutoConfig(Section):
         258, ge=4, description="Most bytes of an item's code: 258 are 256 columns of 8 bits and a scale."
     )
 
+    keep: tuple[str, ...] = Field(
+        (), description="Settings that the race leaves as they are; filled with those that are given, by section.key."
+    )
+
     @model_validator(mode="after")
     def _one_budget(self) -> AutoConfig:
         if self.seconds is not None and self.steps is not None:
             raise ValueError("give either auto.seconds or auto.steps, not both")
         return self
+
+
+def keep_given(values: dict[str, Any], names: Iterable[str]) -> None:
+    """Notes in `auto.keep` which settings are given, where they are to be raced: a default that is given is a wish.
+
+    Args:
+      values: of a whole configuration, not yet validated.
+      names: of the settings that are given, by `section.key`.
+
+    Example:
+      >>> values = {"auto": {"race": True}, "model": {"embedding_dim": 64}}
+      >>> keep_given(values, ["model.embedding_dim", "data.path"])
+      >>> values["auto"]
+      {'race': True, 'keep': ['model.embedding_dim']}
+    """
+    auto = values.get("auto")
+    if not isinstance(auto, dict) or auto.get("race") is not True:
+        return
+    kept = auto.get("keep", [])
+    given = [name for name in names if name.partition(".")[0] in RACED_SECTIONS]
+    if given and isinstance(kept, list):
+        auto["keep"] = sorted({*map(str, kept), *given})

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from tf_hqgnn.config.auto import AutoConfig
+from tf_hqgnn.config.auto import RACED_SECTIONS, AutoConfig, keep_given
 from tf_hqgnn.config.data import DataConfig
 from tf_hqgnn.config.model import LossConfig, ModelConfig
 from tf_hqgnn.config.quantization import QuantizationConfig
@@ -78,7 +78,14 @@ class Config(Section):
     @staticmethod
     def from_yaml(text: str, overrides: tuple[str, ...] = (), source: str = "config") -> Config:
         """As `load`, from text."""
-        return Config._validated(parse_settings(text, overrides, source, Config), source)
+        values = parse_settings(text, overrides, source, Config)
+        if "keep" in (auto if isinstance(auto := values.get("auto"), dict) else ()):
+            # A file that a run wrote, with every setting spelt out.
+            keep_given(values, [override.partition("=")[0] for override in overrides])
+        else:
+            sections = [(name, values[name]) for name in RACED_SECTIONS if isinstance(values.get(name), dict)]
+            keep_given(values, [f"{name}.{key}" for name, section in sections for key in section])
+        return Config._validated(values, source)
 
     def with_values(self, values: Mapping[str, Any], source: str = "config") -> Config:
         """These settings with some of them, named `section.key`, replaced.
@@ -93,6 +100,7 @@ class Config(Section):
         changed = self.model_dump(mode="json")
         for key, value in values.items():
             set_value(changed, key, value, source)
+        keep_given(changed, values)
         return Config._validated(changed, source)
 
     @staticmethod
