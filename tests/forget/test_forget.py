@@ -19,6 +19,7 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.serving.client import LocalModel
 from tf_hqgnn.tfx.model_store import read_pointer, write_pointer
+from tf_hqgnn.training.run_folder import run_lock
 from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
 
@@ -130,6 +131,8 @@ def test_nothing_of_a_user_is_left_and_the_others_get_what_they_got(places):
     assert len(record.touched) == 4
     assert any(line.startswith("the log: delete the users' rows there") for line in record.not_reached)
     assert not any("older version" in line for line in record.not_reached)
+    assert record.known == [GONE]
+    assert "'nobody': none of the folders knows them; check the ids" in record.not_reached
 
 
 def test_older_versions_and_past_pipeline_runs_are_named_as_not_reached(places, run_command):
@@ -198,6 +201,14 @@ def test_what_can_not_be_forgotten_is_refused(places, tmp_path):
         with pytest.raises(InputError, match=r"no is (no folder|not the directory of a finished run)"):
             forget([GONE], **kwargs)
         assert not (tmp_path / "no").exists()
+    with pytest.raises(InputError, match=r"no is not the directory of a finished run"):
+        forget([GONE], export, run_dirs=[tmp_path / "no"])
+    assert versions(export / "hqgnn") == [1, 2]
+    with run_lock(run), pytest.raises(InputError, match=r"another process is writing into .*run; wait until"):
+        forget([GONE], export, run_dirs=[run])
+    assert versions(export / "hqgnn") == [1, 2]
+    with pytest.raises(InputError, match=r"the ID of a user to forget is empty"):
+        forget([""], export)
     everybody = RunDirectory.load(run).dataset.user_ids.tolist()
     for kwargs in ({"export_dir": export}, {"run_dirs": [run]}):
         with pytest.raises(InputError, match=r"knows no other user: delete it"):

@@ -306,5 +306,5 @@ def test_a_second_training_into_the_same_run_is_refused(dataset, smoke_config, t
 
     train(dataset, smoke_config, tmp_path / "run", hooks=(start_another,))
     out = tmp_path / "run"
-    assert refused == [f"another process is training into {out}; wait until it is done, or choose another --out"]
+    assert refused == [f"another process is writing into {out}; wait until it is done, or name another folder"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -40,7 +40,9 @@ def forget_in_export(export_dir: Path, record: Forgotten, keep: int | None, conf
         raise InputError(f"{export_dir} has no version of {EXACT_MODEL}: expected a folder of `tf-hqgnn export`")
     if any(knows(path, record.users) for path in newest.values()):
         settings = {name: kept_settings(path) for name, path in newest.items()}
-        bundle = without_users(read_bundle(newest[EXACT_MODEL]), record.users, str(export_dir))
+        before = read_bundle(newest[EXACT_MODEL])
+        record.note_known(before.user_ids)
+        bundle = without_users(before, record.users, str(export_dir))
         record.version = write_version(lambda: bundle, export_dir, settings)
         names = ", ".join(settings)
         record.touched.append(f"{export_dir}: version {record.version} of {names} is written without them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 # What no folder that is given can hold.
@@ -21,9 +22,16 @@ class Forgotten:
       touched: a line for each thing that was changed or removed.
       not_reached: a line for each thing that may still hold them.
       version: that was written in the export; None where there was no need.
+      known: the users that one of the folders knew.
     """
 
     users: tuple[str, ...]
     touched: list[str] = field(default_factory=list)
     not_reached: list[str] = field(default_factory=list)
     version: int | None = None
+    known: list[str] = field(default_factory=list)
+
+    def note_known(self, ids: Iterable[str]) -> None:
+        """Notes which of the users are among the ids of a folder."""
+        here = set(ids)
+        self.known = [user for user in self.users if user in here or user in self.known]

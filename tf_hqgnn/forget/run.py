@@ -23,7 +23,6 @@ from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.runs.manifest import CURE, REFIT, write_manifest
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.tables import TrainedTables
-from tf_hqgnn.training.run_folder import run_lock
 from tf_hqgnn.types import BoolArray, InputError, concatenate
 
 _ADDED = "added_items"
@@ -35,6 +34,8 @@ _NOT_KEPT = ("manifest.json",)
 def forget_in_run(run_dir: Path, record: Forgotten) -> None:
     """Replaces a run directory by one without the users; checkpoints, plots and the report are left out.
 
+    The caller holds the `run_lock`.
+
     The new one is complete before it takes the place of the old one. Killed between the two renames of that, the run
     has the name `RUN.forgetting`, and the same call gives it its name.
 
@@ -43,31 +44,38 @@ def forget_in_run(run_dir: Path, record: Forgotten) -> None:
       record: names the users, and gets what is done.
 
     Raises:
-      InputError: It isn't a finished run, it knows nobody else, or a training writes into it.
+      InputError: It isn't a finished run, or it knows nobody else.
     """
-    if not run_dir.exists() and not _waiting(run_dir).exists():
-        # Says what it expects.
-        RunDirectory.load(run_dir)
-    with run_lock(run_dir):
-        _finish(run_dir)
-        run = RunDirectory.load(run_dir)
-        users = np.array(record.users, object)
-        kept = ~np.isin(run.dataset.user_ids, users)
-        added = [path for path in sorted(run_dir.glob(f"{_ADDED}/*/pairs.parquet")) if _names(path, record.users)]
-        if kept.all() and not added:
-            return
-        if not kept.any():
-            raise InputError(f"{run_dir} knows no other user: delete it")
-        with staged_folder(_waiting(run_dir)) as staged:
-            left_out = _write(run, kept, record.users, staged)
-        RunDirectory.load(_waiting(run_dir))
-        old = staged_name(run_dir)
-        run_dir.rename(old)
-        _waiting(run_dir).rename(run_dir)
-        sync(run_dir.parent)
-        shutil.rmtree(old)
+    _finish(run_dir)
+    run = RunDirectory.load(run_dir)
+    users = np.array(record.users, object)
+    record.note_known(run.dataset.user_ids)
+    kept = ~np.isin(run.dataset.user_ids, users)
+    added = [path for path in sorted(run_dir.glob(f"{_ADDED}/*/pairs.parquet")) if _names(path, record.users)]
+    if kept.all() and not added:
+        return
+    if not kept.any():
+        raise InputError(f"{run_dir} knows no other user: delete it")
+    with staged_folder(_waiting(run_dir)) as staged:
+        left_out = _write(run, kept, record.users, staged)
+    RunDirectory.load(_waiting(run_dir))
+    old = staged_name(run_dir)
+    run_dir.rename(old)
+    _waiting(run_dir).rename(run_dir)
+    sync(run_dir.parent)
+    shutil.rmtree(old)
     what = f"; removed {', '.join(left_out)}, which may show them" if left_out else ""
     record.touched.append(f"{run_dir}: ids, embeddings, codes, interactions and graph are written without them{what}")
+
+
+def check_run(run_dir: Path) -> None:
+    """Refuses what isn't a finished run, nor one of which a killed call has left its other name.
+
+    Raises:
+      InputError: It isn't there, or no run.
+    """
+    if not _waiting(run_dir).exists():
+        RunDirectory.load(run_dir)
 
 
 def _waiting(run_dir: Path) -> Path:

@@ -50,6 +50,7 @@ def forget_in_store(store_dir: Path, record: Forgotten, export_dir: Path | None)
     if before is not None and before.is_dir():
         state = TrainedState.load(before)
         model = judged_model_path(before)
+        record.note_known(state.dataset.user_ids)
         if _has(state, record) or (model.is_dir() and knows(model, record.users)):
             changed["state"] = str(_write_state(store_dir, before, state, record, int(changed["version"])))
             record.touched.append(f"{store_dir}: the state that the next training starts from is written without them")

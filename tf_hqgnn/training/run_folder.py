@@ -21,12 +21,12 @@ _FULL_DISK = "disk-full"
 
 
 def run_lock(out: Path) -> AbstractContextManager[None]:
-    """Keeps a second training out of a run directory.
+    """Keeps a second writer out of a run directory.
 
     Raises:
-      InputError: Another process is training into it.
+      InputError: Another process is training into it, or forgetting users in it.
     """
-    refusal = f"another process is training into {out}; wait until it is done, or choose another --out"
+    refusal = f"another process is writing into {out}; wait until it is done, or name another folder"
     return locked_beside(out, refusal)
 
 
