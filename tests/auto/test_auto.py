@@ -250,12 +250,16 @@ def test_a_warm_start_takes_the_settings_of_the_model_before(dataset, tmp_path):
     before = SHORT.with_values({"auto.race": False, "loss.temperature": 0.17, "model.embedding_dim": 24})
     train(dataset, before.with_values({"training.max_epochs": 1}), tmp_path / "run")
     TrainedState.load(tmp_path / "run").save(tmp_path / "state")
-    config, state = settings_of(TrainedState.load(tmp_path / "state"), AUTO)
+    config, state = settings_of(TrainedState.load(tmp_path / "state"), AUTO, judged=True)
     assert state is not None
     assert (config.loss.temperature, config.model.embedding_dim, config.auto.race) == (0.17, 24, False)
     untrained = before.with_values({"training.max_epochs": 0})
     train(dataset, untrained, tmp_path / "untrained")
-    assert settings_of(TrainedState.load(tmp_path / "untrained"), AUTO) == (AUTO, None)
+    untrained_state = TrainedState.load(tmp_path / "untrained")
+    assert settings_of(untrained_state, AUTO, judged=True) == (AUTO, None)
+    # Nothing can be raced, as in `Recommender.partial_fit`: what won before is made anew.
+    config, state = settings_of(untrained_state, AUTO, judged=False)
+    assert (config.training.max_epochs, config.auto.race, state) == (0, False, None)
 
 
 def test_a_cluster_is_told_to_race_elsewhere(dataset, tmp_path, monkeypatch):

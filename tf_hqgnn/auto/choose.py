@@ -54,18 +54,21 @@ def choose_settings(dataset: SplitDataset, config: Config, folder: Path | None =
     return choice
 
 
-def settings_of(state: TrainedState, config: Config) -> tuple[Config, TrainedState | None]:
+def settings_of(state: TrainedState, config: Config, judged: bool) -> tuple[Config, TrainedState | None]:
     """The settings of a training that starts from a model: those by which that one was made, without another race.
 
     Args:
       state: the model.
       config: the settings that weren't raced.
+      judged: whether validation interactions are held out, so that there can be a race.
 
     Returns:
-      The settings, and the state; None in its place where that model needed no training, so that all is open again.
+      The settings, and the state; None in its place where that model needed no training. Then all is open again if
+      there can be a race, and else this one needs none either.
     """
     before = state.config
-    if before is not None and not before.training.max_epochs:
+    untrained = before is not None and not before.training.max_epochs
+    if untrained and judged:
         log.info("auto: the model before this one needed no training, so there is another race")
         return config, None
     settings: Settings = {"model.embedding_dim": state.users.shape[1]}
@@ -77,4 +80,4 @@ def settings_of(state: TrainedState, config: Config) -> tuple[Config, TrainedSta
         }
         settings |= {f"training.{name}": getattr(before.training, name) for name in ("batch_size", "max_epochs")}
     log.info("auto: the settings are those of the model that training starts from")
-    return config.with_values(settings | {"auto.race": False}, "auto"), state
+    return config.with_values(settings | {"auto.race": False}, "auto"), None if untrained else state

@@ -130,7 +130,7 @@ def train(
     starts: tuple[WarmStart | None, WarmStart | None] = None, None
     given = config
     if config.auto.race and state is not None:
-        config, state = settings_of(state, config)
+        config, state = settings_of(state, config, bool(len(dataset.valid)))
     if state is not None:
         starts = starts_of(dataset, state, config)
         dataset = starts[0].dataset
