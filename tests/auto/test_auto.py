@@ -155,6 +155,24 @@ def test_a_default_that_is_given_is_a_wish(dataset, how):
     ) == config.with_values({"loss.user_balance": 0.5, "auto.race": False})
 
 
+@pytest.mark.parametrize(
+    ("wish", "bits", "method"),
+    [
+        ({}, 8, "post_training"),
+        ({"auto.bytes_per_item": 34}, 4, "distillation"),
+        ({"quantization.bits": 1}, 1, "distillation"),
+        ({"quantization.bits": 8}, 8, "post_training"),
+        ({"quantization.bits": 1, "quantization.method": "post_training"}, 1, "post_training"),
+        ({"quantization.bits": None}, None, "post_training"),
+    ],
+)
+def test_few_bits_are_learnt_and_not_only_rounded(dataset, wish, bits, method):
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    race = race_module.Race(dataset, AUTO.with_values(wish), graph, None, 0.0)
+    found = race.with_settings(race.trained_settings({})).quantization
+    assert (found.bits, found.method) == (bits, method)
+
+
 def test_what_needs_no_training_is_served_as_it_was_judged(dataset):
     wishes = {"training.max_epochs": 3, "propagation.solver": "exact", "propagation.t1": 2.0}
     wishes |= {"model.embedding_dim": 8, "quantization.bits": 1, "model.spectral_power": 1.0}

@@ -113,8 +113,10 @@ class Race:
         return settings | self._codes(self._dim)
 
     def _codes(self, dim: int) -> Settings:
-        bits = bits_of(dim, self._config.auto.bytes_per_item)
-        method = "post_training" if bits == 8 else "distillation"
+        wished = "quantization.bits" in self._wished
+        bits = self._config.quantization.bits if wished else bits_of(dim, self._config.auto.bytes_per_item)
+        # Rounding to fewer bits costs a third of the quality.
+        method = "post_training" if bits in (None, 8) else "distillation"
         return {"quantization.bits": bits, "quantization.user_bits": 8, "quantization.method": method}
 
     def run(self, judge: Judge) -> Choice:
