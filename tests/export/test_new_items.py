@@ -140,7 +140,7 @@ def test_a_new_version_serves_the_new_items(tmp_path, models):
 def test_nothing_new_is_an_error():
     bundle = BUNDLES["float32"]
     known = table([(bundle.user_ids[3], bundle.item_ids[4]), ("a stranger", "nobody's")])
-    with pytest.raises(InputError, match="of the log's 2 items 1 are known, and 1 have no interaction of a user"):
+    with pytest.raises(InputError, match="of the 2 items given 1 are known already, and 1 have neither an interaction"):
         extend(bundle, known)
 
 

@@ -159,8 +159,9 @@ def test_items_are_added_by_features_alone_or_with_interactions(model, exported,
     assert alone.added_items_["num_by_features"] == 2
     later = alone.partial_fit(pd.DataFrame({"user_id": [1], "item_id": [905]}))
     assert 901 in set(later.recommend([1], k=99)["item_id"])
-    with pytest.raises(InputError, match="nothing to add"):
-        model.add_items(items=pd.DataFrame({"item_id": [904], "shelf": ["nothing"]}))
+    assert alone.added_items_["num_skipped"] == 1
+    with pytest.raises(InputError, match=r"of the 2 items given 1 are known already, and 1 have neither .*\(shelf\)"):
+        model.add_items(items=pd.DataFrame({"item_id": [904, 5], "shelf": ["nothing", "bread"]}))
 
 
 def _row(matrix, ids, users):
@@ -180,6 +181,12 @@ def test_a_model_without_features_says_so(shop):
 def test_features_of_another_form_are_refused(model, features):
     with pytest.raises(InputError, match="features"):
         model.recommend_for_features(features)
+
+
+def test_a_shop_without_any_stock_is_refused(shop):
+    log, items, _ = shop
+    with pytest.raises(InputError, match="are out of stock, so that none could be recommended"):
+        Recommender("spectral", verbose=0).fit(log, items=items.assign(available=0))
 
 
 def test_columns_without_a_table_are_refused(shop):

@@ -213,7 +213,7 @@ def add_items(
     print(
         f"version {added.version} in {export}: {added.num_added:,} items added ({added.num_by_features:,} by features "
         f"alone), {added.num_updated:,} known ones updated; {added.num_skipped:,} new items skipped (no interaction of "
-        f"a known user), {added.num_unknown_users:,} unknown users ignored"
+        f"a known user, nor a known feature), {added.num_unknown_users:,} unknown users ignored"
     )
 
 

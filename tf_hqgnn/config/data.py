@@ -53,7 +53,7 @@ class DataConfig(Section):
         allow_inf_nan=False,
         description="Rows rated below this are dislikes: never recommended, and pushed away in training.",
     )
-    event_weights: dict[str, Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]] | None = Field(
+    event_weights: dict[str, Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]] | None = Field(
         None, description="The weight of a row by its event, such as {view: 1, purchase: 5}; null ignores events."
     )
     exclude_events: tuple[str, ...] | None = Field(

@@ -119,7 +119,7 @@ def make_dataset(
       features: of users and items; those without interactions are in the dataset, too.
 
     Raises:
-      InputError: Nothing is left to train on, or none of `items` is in the table.
+      InputError: Nothing is left to train on, or none of `items` is in the table or available.
     """
     train, valid, test = divide(table.interactions, part)
     if not len(train):
@@ -143,6 +143,11 @@ def make_dataset(
         )
     dataset = with_features(dataset, *features)
     aligned = items.align(dataset.item_ids)
+    if aligned.available is not None and not aligned.available.any():
+        raise InputError(
+            f"{items_name}: all {dataset.num_items:,} items of the interactions are out of stock, so that none could "
+            "be recommended; expected some that are available, check the column available"
+        )
     return replace(dataset, titles=aligned.title, categories=aligned.category, available=aligned.available)
 
 

@@ -107,18 +107,25 @@ def extend(
     taken &= items < 0
     by_features = _known_by_features(bundle, catalogue, log.item_ids[taken])
     new_ids = np.concatenate([log.item_ids[taken], by_features])
-    skipped = {*log.item_ids[items < 0]} - {*new_ids}
+    by_file = catalogue is not None and (table is None or bundle.features.items is not None)
+    given = {*log.item_ids, *(catalogue.item_ids if catalogue is not None and by_file else ())}
+    known = given.intersection(bundle.item_ids)
     counts = {
         "num_added": len(new_ids),
         "num_by_features": len(by_features),
-        "num_skipped": len(skipped),
+        "num_skipped": len(given - known - {*new_ids}),
         "num_updated": len(np.unique(item_index[items[item_index] >= 0])),
         "num_unknown_users": int((users < 0).sum()),
     }
     if not len(new_ids):
         raise InputError(
-            f"nothing to add: of the log's {len(items):,} items {int((items >= 0).sum()):,} are known, and "
-            f"{counts['num_skipped']:,} have no interaction of a user that the model knows, nor features that it knows"
+            f"nothing to add: of the {len(given):,} items given {len(known):,} are known already, and "
+            f"{counts['num_skipped']:,} have neither an interaction of a user that the model knows nor "
+            + (
+                "a feature, for this model has learnt from none: name data.item_features, and train it again"
+                if bundle.features.items is None
+                else f"a feature that it knows ({', '.join(column.name for column in bundle.features.items.columns)})"
+            )
         )
     items[taken] = len(bundle.item_ids) + np.arange(taken.sum())
     pairs = user_index, items[item_index]
