@@ -190,6 +190,14 @@ def test_what_counts_as_taken(tmp_path):
     assert by_pair(zero, zero.history()) == {("u", "i"), ("u", "j"), ("v", "j")}
 
 
+def test_a_later_log_may_lack_an_event():
+    config, later = DataConfig(exclude_events=("buy",)), pd.read_csv(io.StringIO(EVENTS.replace(" ", "\n")))
+    later = later[later["event"] != "buy"]
+    assert len(read_log(later, "later", config, BadRowLog(), is_later=True).table) == 2
+    with pytest.raises(InputError, match="names 'buy', which the log doesn't have"):
+        read_log(later, "log", config, BadRowLog())
+
+
 def test_held_out_rows_are_taken_too(tmp_path):
     rows = " ".join(f"u{n},i{m}" for n in range(4) for m in range(10))
     dataset = dataset_of(f"user_id,item_id {rows}", tmp_path / "log.csv", split={"valid": 0.2, "test": 0.2})

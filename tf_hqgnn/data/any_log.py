@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tf_hqgnn.config import DataConfig
@@ -48,6 +48,7 @@ def read_log(
     bad_rows: BadRowLog,
     columns: Columns | None = None,
     pairs_only: bool = False,
+    is_later: bool = False,
 ) -> LogInput:
     """Reads a log of interactions.
 
@@ -58,12 +59,13 @@ def read_log(
       bad_rows: collects the others.
       columns: what columns are called in the table or file; these names come before those of `data.columns`.
       pairs_only: whether weights don't matter: columns that they need may be missing.
+      is_later: whether the log goes on from another: it may lack an event of `data.exclude_events`.
 
     Raises:
       InputError: It can't be read; one line says what, where and how to mend it.
     """
     given = {key: value for key, value in _checked(columns).items() if key not in ITEM_COLUMNS[1:]}
-    rules = LogRules.of(config, given)
+    rules = replace(LogRules.of(config, given), is_later=is_later)
     rules = rules.of_pairs() if pairs_only else rules
     if not _is_path(log):
         frame = log_frame(log, name, rules.columns)

@@ -217,16 +217,16 @@ def _read_given(
 ) -> tuple[InteractionTable, Parts]:
     """The union of the files, and the part of each interaction."""
 
-    def read(path: str) -> InteractionTable:
-        return counted(read_table(path, config.format, log, LogRules.of(config)))
+    def read(path: str, is_later: bool = False) -> InteractionTable:
+        return counted(read_table(path, config.format, log, replace(LogRules.of(config), is_later=is_later)))
 
     known = read(train_path)
     if config.valid_path is None:
         part = split_random(known, config.split.valid, 0.0, seed)
     else:
-        known, row_in_train = union(known, read(config.valid_path), log)
+        known, row_in_train = union(known, read(config.valid_path, is_later=True), log)
         part = np.where(row_in_train >= 0, TRAIN, VALID)
-    table, row_in_known = union(known, read(test_path), log)
+    table, row_in_known = union(known, read(test_path, is_later=True), log)
     part = np.where(row_in_known >= 0, part[row_in_known], TEST).astype(np.int8)
     return _in_k_core(table, part, config.k_core)
 

@@ -32,6 +32,7 @@ class LogRules:
       combine: what the weights of several rows of a pair become.
       half_life_days: in which time a row's weight halves; None for never.
       strict: whether a rule for dislikes or events needs its column to be there.
+      is_later: whether the log goes on from another: a day may lack an event of `exclude_events`.
 
     Example:
       >>> rules = LogRules(half_life_days=1.0)
@@ -47,6 +48,7 @@ class LogRules:
     combine: Literal["sum", "largest", "last"] = "sum"
     half_life_days: float | None = None
     strict: bool = True
+    is_later: bool = False
 
     @staticmethod
     def of(config: DataConfig, columns: Mapping[str, Any] | None = None) -> LogRules:
@@ -133,7 +135,7 @@ class LogRules:
         if self.exclude_events is None or event is None:
             return np.ones(size, bool)
         unknown = [one for one in self.exclude_events if one not in events]
-        if unknown:
+        if unknown and not self.is_later:
             raise InputError(
                 f"{name}: data.exclude_events names {unknown[0]!r}, which the log doesn't have; found: "
                 f"{', '.join(list(events)[:10])}"

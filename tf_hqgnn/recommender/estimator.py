@@ -112,7 +112,7 @@ class Recommender(LocalQueries):
             if valid is None:
                 table, part = split_log(read.table, config.data, config.seed)
             else:
-                judge = read_log(valid, "valid", config.data, bad_rows, columns)
+                judge = read_log(valid, "valid", config.data, bad_rows, columns, is_later=True)
                 check_ids(judge.table, "valid", read.id_types)
                 table, part = join_valid(read.table, judge.table, config.data, bad_rows)
         items = config.data.items_path if items is None else items
@@ -165,7 +165,7 @@ class Recommender(LocalQueries):
             else:
                 before = extend_dataset(before, table, added, BadRowLog(), features=known)
         with bad_row_log(config.data) as bad_rows:
-            read = read_log(new_log, "new_log", config.data, bad_rows, columns)
+            read = read_log(new_log, "new_log", config.data, bad_rows, columns, is_later=True)
             check_ids(read.table, "new_log", model.form.id_types)
             named = _named(config.data, columns)
             about = None if items is None else read_any_items(items, named)
