@@ -128,6 +128,7 @@ def test_interrupted_it_goes_on_after_what_it_has_tried(choice, dataset, tmp_pat
     monkeypatch.setattr(race_module.Race, "run", lambda *_: pytest.fail("another race"))
     assert choose_settings(dataset, SHORT, tmp_path).config == choice.config
     assert Choice.load(tmp_path / FILE) == again
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 def test_wishes_are_kept(dataset):

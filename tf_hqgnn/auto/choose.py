@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tf_hqgnn.auto.choice import Choice
 from tf_hqgnn.auto.contestants import prior
-from tf_hqgnn.auto.race import Race
+from tf_hqgnn.auto.race import PROGRESS, Race
 from tf_hqgnn.auto.starts import Settings
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
@@ -51,6 +51,7 @@ def choose_settings(dataset: SplitDataset, config: Config, folder: Path | None =
         log.info("%s", line)
     if folder is not None:
         choice.save(folder / FILE)
+        (folder / PROGRESS).unlink(missing_ok=True)
     return choice
 
 

@@ -39,7 +39,7 @@ from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.training.judge import Judge
 
 # What a race had done when it was interrupted.
-_PROGRESS = "auto.progress.json"
+PROGRESS = "auto.progress.json"
 # Validation users by whom contestants are judged, and interactions that they train on, at most.
 _USERS, _INTERACTIONS = 4096, 2_000_000
 # A smaller sample than this tells nothing of the log.
@@ -73,7 +73,7 @@ class Race:
     ) -> None:
         self._dataset, self._config, self._graph, self._began = dataset, config, graph, began
         self._wished = _wished(config)
-        self._progress = None if folder is None else folder / _PROGRESS
+        self._progress = None if folder is None else folder / PROGRESS
         self._done: dict[str, Any] = {"steps": None, "tried": []}
         if self._progress is not None and self._progress.is_file():
             self._done = read_json(self._progress, cure=DAMAGED)
