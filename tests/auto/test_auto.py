@@ -1,5 +1,6 @@
 """The race for settings: what it tries, what it keeps, and that it never ends below what needs no training."""
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.training.judge import Judge
 from tf_hqgnn.training.train import train
-from tf_hqgnn.types import InputError
+from tf_hqgnn.types import InputError, Interactions
 
 AUTO = Config().with_values({"auto.race": True, "training.steps_per_execution": 4})
 # As few steps as a choice can be made by.
@@ -307,3 +308,31 @@ def test_the_report_and_the_last_line_say_what_was_chosen(run_command, log_path,
     refused = run_command("train", "spectral", "--seconds", 9, "--out", tmp_path / "other", *settings)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--seconds is for settings that are chosen by a race" in refused.err
+
+
+def test_after_a_model_without_training_ids_and_what_was_taken_stay_known(dataset, tmp_path):
+    """The log of the next day lacks a user; the model before has learnt nothing, so that there is another race."""
+    train(dataset, SHORT.with_values({"auto.race": False, "training.max_epochs": 0}), tmp_path / "run")
+    gone = dataset.user_ids[0]
+    rows = np.flatnonzero(dataset.train.user_index != 0)
+    others = dataset.train.take(rows)
+    next_day = dataclasses.replace(
+        dataset,
+        user_ids=dataset.user_ids[1:],
+        train=Interactions(others.user_index - 1, others.item_index, others.timestamp),
+        valid=_without_first(dataset.valid),
+        test=_without_first(dataset.test),
+    )
+    state = TrainedState.load(tmp_path / "run")
+    train(next_day, SHORT, tmp_path / "next", state=state)
+    found = RunDirectory.load(tmp_path / "next").dataset
+    assert gone in found.user_ids
+    row = list(found.user_ids).index(gone)
+    taken = found.item_ids[found.history().item_index[found.history().user_index == row]]
+    expected = dataset.item_ids[dataset.train.item_index[dataset.train.user_index == 0]]
+    assert set(expected) <= set(taken)
+
+
+def _without_first(interactions):
+    kept = interactions.take(np.flatnonzero(interactions.user_index != 0))
+    return Interactions(kept.user_index - 1, kept.item_index, kept.timestamp)

@@ -73,10 +73,10 @@ def last_state(dataset: SplitDataset, config: Config, model_store: str) -> Train
     try:
         state = TrainedState.load(Path(pointer["state"]))
         if config.auto.race:
-            # As the training will do: the settings of that model, or a race that starts cold.
+            # As the training will do: the settings of that model, or another race, for which its ids alone count.
             config, raced_anew = settings_of(state, config, bool(len(dataset.valid)))
             if raced_anew is None:
-                return None
+                return state
         start = starts_of(dataset, state, config)[0]
     except InputError as error:
         # The model store is nothing that a user has asked for by name: it helps where it can.

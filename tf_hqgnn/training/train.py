@@ -130,7 +130,12 @@ def train(
     starts: tuple[WarmStart | None, WarmStart | None] = None, None
     given = config
     if config.auto.race and state is not None:
-        config, state = settings_of(state, config, bool(len(dataset.valid)))
+        config, kept = settings_of(state, config, bool(len(dataset.valid)))
+        if kept is None:
+            # Nothing of its rows is gone on with, but its ids stay known, and what was taken stays taken.
+            columns = {"model.embedding_dim": state.users.shape[1]}
+            dataset = starts_of(dataset, state, config.with_values(columns))[0].dataset
+        state = kept
     if state is not None:
         starts = starts_of(dataset, state, config)
         dataset = starts[0].dataset
