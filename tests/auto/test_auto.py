@@ -264,6 +264,7 @@ def test_a_training_that_ends_below_its_start_is_not_served(dataset, tmp_path, m
     assert result.valid["ndcg@20"] >= untrained - 2e-3
     assert "below the start, which needs no training" in result.chosen
     assert RunDirectory.load(tmp_path / "run").config.training.max_epochs == 0
+    assert not list((tmp_path / "run").glob("*untrained*"))
 
 
 def test_a_warm_start_takes_the_settings_of_the_model_before(dataset, tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -195,7 +196,8 @@ def _train(
     for number, fallback in enumerate(choice.fallbacks if choice.falls_back(valid) else ()):
         if fallback in (config, *choice.fallbacks[:number]):
             continue
-        other = make(dataset.train, graph, fallback, judge, partial / f"untrained{number}", strategy, dataset=dataset)
+        with TemporaryDirectory(prefix="untrained-", dir=partial) as scratch:
+            other = make(dataset.train, graph, fallback, judge, Path(scratch), strategy, dataset=dataset)
         reached = judge(*other.served())
         before, after = (metrics[config.evaluation.monitor] for metrics in (valid, reached))
         if after > before:
