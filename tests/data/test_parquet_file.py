@@ -67,7 +67,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def export(tmp_path_factory, dataset, smoke_config):
     """A folder with `run` and `export` of a small training."""
-    from tf_hqgnn.export.bundle import export_run
+    from tf_hqgnn.export.of_runs import export_run
     from tf_hqgnn.runs.run_directory import RunDirectory
     from tf_hqgnn.training.train import train
 

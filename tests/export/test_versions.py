@@ -15,7 +15,8 @@ import tf_hqgnn.export.bundle
 import tf_hqgnn.export.serving_module
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_run, export_scann
+from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_scann
+from tf_hqgnn.export.of_runs import export_run
 from tf_hqgnn.export.versions import check_free, next_version, staged_versions, version_lock, versions
 from tf_hqgnn.export.warmup import replay_warmup
 from tf_hqgnn.graph.interaction_graph import InteractionGraph

@@ -28,7 +28,7 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="no mount namespaces fo
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, dataset, smoke_config):
-    from tf_hqgnn.export.bundle import export_run
+    from tf_hqgnn.export.of_runs import export_run
     from tf_hqgnn.runs.run_directory import RunDirectory
     from tf_hqgnn.training.train import train
 

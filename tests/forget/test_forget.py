@@ -11,8 +11,9 @@ from shop import shop_config, write_shop
 
 from tf_hqgnn import Recommender
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_run
+from tf_hqgnn.export.bundle import ServingBundle, export_exact
 from tf_hqgnn.export.layout import MODEL_NAMES, version_path
+from tf_hqgnn.export.of_runs import export_run
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.forget.forget import forget
 from tf_hqgnn.runs.run_directory import RunDirectory

@@ -12,6 +12,7 @@ from tf_hqgnn.config import ExportConfig
 from tf_hqgnn.export.bundle import ServingBundle, export_exact
 from tf_hqgnn.export.layout import newest_version
 from tf_hqgnn.export.new_items import add_items
+from tf_hqgnn.export.of_runs import export_run
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.serving.client import LocalModel
 
@@ -81,6 +82,10 @@ def test_added_items_are_those_of_the_command_line(model, log, items, settings, 
     # Saved, loaded, and learnt from.
     extended.save(tmp_path / "run")
     assert_same(Recommender.load(tmp_path / "run", verbose=0), extended)
+    export_run(RunDirectory.load(tmp_path / "run"), tmp_path / "of_the_run")
+    with LocalModel(newest_version(tmp_path / "of_the_run", "hqgnn")) as exported:
+        (answer,) = exported.similar_items(["7001"], 5)
+    assert list(answer.item_ids) == list(expected.item_ids)
     # Nothing is trained with these settings, so the rows are those of a fit on everything.
     again = copy.deepcopy(extended).partial_fit(pd.DataFrame({"user_id": [100], "item_id": [7002]}))
     everything = pd.concat([log[["user_id", "item_id"]], new, pd.DataFrame({"user_id": [100], "item_id": [7002]})])

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from tf_hqgnn.export.bundle import export_run
 from tf_hqgnn.export.layout import newest_version, read_metadata
+from tf_hqgnn.export.of_runs import export_run
 from tf_hqgnn.export.reader import read_bundle
 from tf_hqgnn.export.warmup import replay_warmup
 from tf_hqgnn.files.durable import list_files

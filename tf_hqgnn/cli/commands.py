@@ -177,8 +177,8 @@ def export(
     version: Annotated[int | None, typer.Option(min=1, help="By default the next free one.")] = None,
 ) -> None:
     """Write both SavedModels, with warm-up records, as a new version."""
-    from tf_hqgnn.export.bundle import export_run
     from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
+    from tf_hqgnn.export.of_runs import export_run
     from tf_hqgnn.runs.run_directory import RunDirectory
 
     number = export_run(RunDirectory.load(run_dir), out, version)

@@ -187,24 +187,6 @@ def export_scann(
     return version_path(Path(directory), SCANN_MODEL, version)
 
 
-def export_run(run: RunDirectory, out_dir: str | Path, version: int | None = None) -> int:
-    """Writes both models of a training run under the same version number; see `export_bundle`.
-
-    Args:
-      run: what to export, with the settings to export it by.
-      out_dir: gets `hqgnn/<version>` and `hqgnn_scann/<version>`.
-      version: by default the next above every version of both.
-
-    Returns:
-      The version.
-
-    Raises:
-      InputError: The version exists in either model.
-    """
-    config = run.config
-    return export_bundle(lambda: ServingBundle.from_run(run), out_dir, config.export, config.retrieval, version)
-
-
 def export_bundle(
     make_bundle: Callable[[], ServingBundle],
     out_dir: str | Path,

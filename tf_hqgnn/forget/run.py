@@ -20,12 +20,11 @@ from tf_hqgnn.files.reading import read_arrays
 from tf_hqgnn.forget.record import Forgotten
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.runs.manifest import CURE, REFIT, write_manifest
+from tf_hqgnn.runs.manifest import ADDED_ITEMS, CURE, REFIT, write_manifest
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.tables import TrainedTables
 from tf_hqgnn.types import BoolArray, InputError, concatenate
 
-_ADDED = "added_items"
 # At the top of a run: settings, metrics and curves, none of which names a user.
 _KEPT = (".yaml", ".csv", ".json")
 _NOT_KEPT = ("manifest.json",)
@@ -51,7 +50,7 @@ def forget_in_run(run_dir: Path, record: Forgotten) -> None:
     users = np.array(record.users, object)
     record.note_known(run.dataset.user_ids)
     kept = ~np.isin(run.dataset.user_ids, users)
-    added = [path for path in sorted(run_dir.glob(f"{_ADDED}/*/pairs.parquet")) if _names(path, record.users)]
+    added = [path for path in sorted(run_dir.glob(f"{ADDED_ITEMS}/*/pairs.parquet")) if _names(path, record.users)]
     if kept.all() and not added:
         return
     if not kept.any():
@@ -110,7 +109,7 @@ def _write(run: RunDirectory, kept: BoolArray, users: tuple[str, ...], folder: P
         everything = concatenate(dataset.train, dataset.valid, dataset.test)
         graph = InteractionGraph.from_interactions(everything, *sizes, dataset.disliked)
         _write_model(served, kept, graph, folder / REFIT)
-    for path in run.path.glob(f"{_ADDED}/*/*"):
+    for path in run.path.glob(f"{ADDED_ITEMS}/*/*"):
         copy = folder / path.relative_to(run.path)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.name == "pairs.parquet":

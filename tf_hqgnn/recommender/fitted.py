@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.data.any_log import LogInput, id_types_of
-from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.interaction_table import InteractionTable
-from tf_hqgnn.data.interactions import read_interactions
-from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
+from tf_hqgnn.data.items import ItemCatalogue, rows_of
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.evaluation.metrics import ranking_metrics
 from tf_hqgnn.evaluation.ranking import rank
@@ -28,10 +24,12 @@ from tf_hqgnn.export.bundle import ServingBundle, as_float32
 from tf_hqgnn.export.layout import EXACT_MODEL, ModelSettings
 from tf_hqgnn.export.module import ServingModule
 from tf_hqgnn.export.new_items import extend
+from tf_hqgnn.export.of_runs import addition_files, read_additions
 from tf_hqgnn.export.serving_module import make_module
 from tf_hqgnn.files.durable import write_file
 from tf_hqgnn.graph.csr import CSR, keep_entries, rows_of_entries
 from tf_hqgnn.queries.tables import AnswerForm
+from tf_hqgnn.runs.manifest import ADDED_ITEMS
 from tf_hqgnn.runs.packed_run import PackedRun
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
@@ -39,8 +37,6 @@ from tf_hqgnn.training.train import train
 from tf_hqgnn.types import Array, BoolArray, Float32Array, InputError, IntArray, Interactions, concatenate
 
 _ID_TYPES = "id_types.json"
-_ADDED = "added_items"
-_PAIRS, _ITEMS, _FEATURES = "pairs.parquet", "items.parquet", "features.parquet"
 # Numbers of items' rows that are looked at together for scores.
 _NUMBERS_AT_ONCE = 1 << 22
 
@@ -61,8 +57,7 @@ class FittedModel:
             self.run = RunDirectory.load(folder)
             self.bundle = ServingBundle.from_run(self.run)
             served = self.run.served().dataset
-            added = sorted(folder.glob(f"{_ADDED}/*/"), key=lambda path: int(path.name))
-            self.additions = [(_pairs_beside(one), _items_beside(one)) for one in added]
+            self.additions = read_additions(folder)
         self.form = _form(packed, self.run.dataset)
         # What the model hasn't learnt, and doesn't return all the same.
         parts = (served.test,) if self.run.config.training.refit is True else (served.valid, served.test)
@@ -178,16 +173,8 @@ class FittedModel:
           InputError: There is none of a known user, or with known features.
         """
         counts = self._extend(table, items)
-        number = len({name.split("/")[1] for name in self.packed.files if name.startswith(f"{_ADDED}/")})
-        with tempfile.TemporaryDirectory(prefix="tf_hqgnn-") as folder:
-            written = Path(folder)
-            if table is not None:
-                pq.write_table(_pairs(table), written / _PAIRS)
-            if items is not None:
-                pq.write_table(_item_table(items), written / _ITEMS)
-                if items.features is not None:
-                    items.features.save(written / _FEATURES)
-            files = {f"{_ADDED}/{number}/{path.name}": path.read_bytes() for path in written.iterdir()}
+        number = len({name.split("/")[1] for name in self.packed.files if name.startswith(f"{ADDED_ITEMS}/")})
+        files = addition_files(number, (table, items))
         self.additions.append((table, items))
         self.packed = PackedRun({**self.packed.files, **files})
         return counts
@@ -246,33 +233,3 @@ def _form(packed: PackedRun, dataset: SplitDataset) -> AnswerForm:
         types, library = {name: type(types[name])(**noted[name]) for name in types}, noted["library"]
     titles = None if dataset.titles is None else dict(zip(dataset.item_ids, dataset.titles))
     return AnswerForm(types["user_id"], types["item_id"], "polars" if library == "polars" else "pandas", titles)
-
-
-def _pairs_beside(folder: Path) -> InteractionTable | None:
-    path = folder / _PAIRS
-    return read_interactions(path) if path.exists() else None
-
-
-def _items_beside(folder: Path) -> ItemCatalogue | None:
-    path, features = folder / _ITEMS, folder / _FEATURES
-    if not path.exists():
-        return None
-    return replace(read_items(path), features=FeatureTable.load(features) if features.exists() else None)
-
-
-def _pairs(table: InteractionTable) -> pa.Table:
-    pairs = table.interactions
-    return pa.table(
-        {
-            "user_id": pa.array(table.user_ids[pairs.user_index], pa.utf8()),
-            "item_id": pa.array(table.item_ids[pairs.item_index], pa.utf8()),
-        }
-    )
-
-
-def _item_table(items: ItemCatalogue) -> pa.Table:
-    columns = {"item_id": items.item_ids, "title": items.title, "category": items.category}
-    table = {name: pa.array(values, pa.utf8()) for name, values in columns.items() if values is not None}
-    if items.available is not None:
-        table["available"] = pa.array(items.available)
-    return pa.table(table)

@@ -16,6 +16,8 @@ from tf_hqgnn.types import InputError
 FILE = "manifest.json"
 # The folder in a run of what a refit on the whole log has made.
 REFIT = "refit"
+# Items that were added to a finished run; a folder of each addition, by number.
+ADDED_ITEMS = "added_items"
 CURE = "train again, or take another run directory"
 # What a run is read from. Reports and logs may be deleted, or written anew; config.yaml may be edited before an export,
 # and is known to be whole by its sections.
