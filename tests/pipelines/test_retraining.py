@@ -18,6 +18,7 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.model_store import read_pointer
 
 SETTINGS = (
+    "auto.race=false",
     "model.embedding_dim=16",
     "data.split.method=temporal",
     "data.num_spans=2",
