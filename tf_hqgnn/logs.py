@@ -58,7 +58,10 @@ def start_xla() -> None:
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
     """Without Optuna's log: the study says itself what it does."""
-    import optuna
+    with warnings.catch_warnings():
+        # In a notebook without ipywidgets its progress bars warn as soon as they are imported.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import optuna
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

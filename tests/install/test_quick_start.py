@@ -50,7 +50,8 @@ def test_the_quick_start_in_a_notebook(place, wheel, python):
     said = "".join(output["text"] for output in first["outputs"] if output["output_type"] == "stream")
     # The balance of the log and the progress, and nothing of the libraries.
     assert said.startswith("100,000 rows read = 100,000 kept"), said
-    assert "epoch 20/20" in said
+    assert "valid ndcg@20  epochs  what was tried" in said, said
+    assert re.search(r"refit: \d+ epochs on 100000 interactions", said), said
     assert not re.search("warning|cuda|tensorflow", said, re.IGNORECASE), said
     table = json.loads(second["outputs"][0]["text"])
     recommended = list(table["item_id"].values())

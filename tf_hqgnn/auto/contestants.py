@@ -62,18 +62,18 @@ class Contestants:
     """
 
     def __init__(self, graph: InteractionGraph, seed: int) -> None:
-        # Now, since it takes half a second that other trainings can spare.
-        import optuna
-        from optuna.distributions import CategoricalDistribution, FloatDistribution
+        with quiet_optuna():
+            # Now, since it takes half a second that other trainings can spare.
+            import optuna
+            from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+            self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         self._space = {
             "temperature": FloatDistribution(0.07, 0.3, log=True),
             "popularity_correction": FloatDistribution(0.25, 1.0),
             "user_balance": CategoricalDistribution((0.0, 0.5)),
             "negative_weight": CategoricalDistribution((None, 1.0, 1.15, 1.3)),
         }
-        with quiet_optuna():
-            self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         self._prior = prior(graph)
         for settings in self._prior:
             self._study.enqueue_trial(settings)
