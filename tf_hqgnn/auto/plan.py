@@ -125,6 +125,6 @@ def cost_of_columns(dim: int) -> float:
     return max(1.0, _COST_OF_COLUMNS * dim / RACED_DIM)
 
 
-def default_steps(steps_per_epoch: int, trainings: int) -> int:
-    """Twice what a plain training takes, its refit included."""
-    return 2 * PLAIN_EPOCHS * steps_per_epoch * trainings
+def default_steps(steps_per_epoch: int, trainings: float) -> int:
+    """As many steps as so many plain trainings take: those that follow, and about one more for the race."""
+    return int(PLAIN_EPOCHS * steps_per_epoch * trainings)

@@ -164,7 +164,7 @@ class Race:
         if auto.seconds is None:
             # What as many columns as there may be would take: fewer leave time for more contestants.
             longer = cost_of_columns(self._most_columns) / cost_of_columns(self._dim)
-            return int(default_steps(self._steps_per_epoch(), self._trainings) * longer)
+            return default_steps(self._steps_per_epoch(), self._trainings + longer)
         if self._done["steps"] is None:
             racer, _ = self._racer(judge, factors, share)
             loss = self._loss(prior(self._graph)[0])
