@@ -74,14 +74,8 @@ class Contestants:
             "user_balance": CategoricalDistribution((0.0, 0.5)),
             "negative_weight": CategoricalDistribution((None, 1.0, 1.15, 1.3)),
         }
-        self._prior = prior(graph)
-        for settings in self._prior:
+        for settings in prior(graph):
             self._study.enqueue_trial(settings)
-
-    @property
-    def num_prior(self) -> int:
-        """How many the prior has."""
-        return len(self._prior)
 
     def ask(self, count: int) -> Iterator[tuple[Settings, Any]]:
         """Yields `count` of them with what `tell` wants back; each is told before the next one is asked for."""

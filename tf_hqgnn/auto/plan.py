@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Epochs of a plain training, which a default budget is twice of.
+# Epochs of a plain training, by which a default budget is counted.
 PLAIN_EPOCHS = 12
 # Columns of the tables that contestants train: what is best for these is best for more.
 RACED_DIM = 64

@@ -166,7 +166,7 @@ class Race:
             longer = cost_of_columns(self._most_columns) / cost_of_columns(self._dim)
             return default_steps(self._steps_per_epoch(), self._trainings + longer)
         if self._done["steps"] is None:
-            racer, _ = self._racer(judge, factors, share)
+            racer = self._racer(judge, factors, share)
             loss = self._loss(prior(self._graph)[0])
             racer.train(loss, self._config.training.learning_rate, _MEASURED_STEPS)
             began = time.monotonic()
@@ -182,8 +182,8 @@ class Race:
         steps: int = self._done["steps"]
         return steps
 
-    def _racer(self, judge: Judge, factors: SpectralFactors, share: float) -> tuple[Racer, int]:
-        """The racer on a sample of the users, and its steps per epoch."""
+    def _racer(self, judge: Judge, factors: SpectralFactors, share: float) -> Racer:
+        """The racer on a sample of the users."""
         train, graph = self._dataset.train, self._graph
         if share < 1 and share * len(train) >= _LEAST_INTERACTIONS:
             users = np.random.default_rng(self._config.seed).random(graph.num_users) < share
@@ -199,17 +199,16 @@ class Race:
             "auto",
         )
         start = factors.filtered(config.model)
-        racer = Racer(config, graph, train, judge, (unit_rows(start[0]), unit_rows(start[1])))
-        return racer, racer.steps_per_epoch
+        return Racer(config, graph, train, judge, (unit_rows(start[0]), unit_rows(start[1])))
 
     def _race(self, plan: Plan, judge: Judge, factors: SpectralFactors) -> None:
         """Both rounds."""
-        racer, steps_per_epoch = self._racer(judge, factors, plan.share)
+        racer = self._racer(judge, factors, plan.share)
         rate = self._config.training.learning_rate
 
         def attempt(loss: Settings, steps: int) -> Tried:
             settings = _sectioned("loss", loss)
-            epochs = round(steps / steps_per_epoch, 2)
+            epochs = round(steps / racer.steps_per_epoch, 2)
             return self._add("trained", settings, lambda: racer.run(self._loss(loss), rate, steps), steps, epochs)
 
         contestants = Contestants(self._graph, self._config.seed)

@@ -24,7 +24,7 @@ class AutoConfig(Section):
     seconds: float | None = Field(
         None,
         gt=0,
-        description="Time for choosing and training together; null takes twice what a plain training of the log does.",
+        description="Time for choosing and training together; null adds about what a plain training takes.",
     )
     steps: int | None = Field(
         None,

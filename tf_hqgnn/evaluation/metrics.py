@@ -210,7 +210,7 @@ def evaluate_embeddings(
     if unknown is None:
         top = rank(user_embeddings, item_embeddings, users, seen, ks[-1], chunk_size, available)
     else:
-        known = ~unknown[1] if available is None else available & ~unknown[1]
+        known = _returnable(available, unknown[1])
         top, strangers = np.empty((len(users), ks[-1]), np.int32), unknown[0][users]
         friends = users[~strangers]
         top[~strangers] = rank(user_embeddings, item_embeddings, friends, seen, ks[-1], chunk_size, known)
@@ -234,12 +234,15 @@ def evaluate_popularity(
     """
     ks, num_users, num_items = _check_cutoffs(ks), len(seen[0]) - 1, len(item_popularity)
     users, relevant = _users_with_targets(in_stock(targets, available), num_users, num_items)
-    allowed = available
-    if unknown_items is not None:
-        allowed = ~unknown_items if available is None else available & ~unknown_items
+    allowed = available if unknown_items is None else _returnable(available, unknown_items)
     top = rank_by_popularity(item_popularity, users, seen, ks[-1], chunk_size, allowed)
     metrics = ranking_metrics(top, relevant, ks, num_items, item_popularity)
     return RankingMetrics(metrics.values, metrics.num_users, num_users - metrics.num_users)
+
+
+def _returnable(available: BoolArray | None, unknown_items: BoolArray) -> BoolArray:
+    """The items that may be recommended, bool [num_items]: known, and available where that is said."""
+    return ~unknown_items if available is None else available & ~unknown_items
 
 
 def _users_with_targets(targets: Interactions, num_users: int, num_items: int) -> tuple[IntArray, CSR]:

@@ -103,12 +103,9 @@ class QueryClient(abc.ABC):
 
         Unknown items count for nothing; a user without a known one gets popular items, and `known_user` False.
         """
-        if not len(histories):
-            return []
-        inputs = {"history_item_id": padded([_ids("histories", one) for one in histories])}
-        inputs |= _wishes(len(histories), k, exclude, category)
-        outputs = self.predict("recommend_for_history", inputs, model, version)
-        return _recommendations([""] * len(histories), outputs)
+        rows = [_ids("histories", one) for one in histories]
+        wishes = k, exclude, category
+        return self._recommend_strangers("recommend_for_history", "history_item_id", rows, wishes, model, version)
 
     def recommend_for_features(
         self,
@@ -130,12 +127,23 @@ class QueryClient(abc.ABC):
           version: see `recommend`.
           category: see `recommend`.
         """
-        if not len(features):
+        rows = [encoded(feature_texts(one)) for one in features]
+        return self._recommend_strangers(FOR_FEATURES, "user_feature", rows, (k, exclude, category), model, version)
+
+    def _recommend_strangers(
+        self,
+        signature: str,
+        name: str,
+        rows: Sequence[Array],
+        wishes: tuple[int, Sequence[str] | Sequence[Sequence[str]], str | Sequence[str]],
+        model: str,
+        version: int | None,
+    ) -> list[Recommendation]:
+        """Asks for users without an id, of whom the input `name` says something: a row of texts for each."""
+        if not rows:
             return []
-        inputs = {"user_feature": padded([encoded(feature_texts(one)) for one in features])}
-        inputs |= _wishes(len(features), k, exclude, category)
-        outputs = self.predict(FOR_FEATURES, inputs, model, version)
-        return _recommendations([""] * len(features), outputs)
+        inputs = {name: padded(rows), **_wishes(len(rows), *wishes)}
+        return _recommendations([""] * len(rows), self.predict(signature, inputs, model, version))
 
     def similar_items(
         self, item_ids: Sequence[str], k: int = 10, model: str = DEFAULT_MODEL, version: int | None = None
