@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-install images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla tables clean fuzz soak
+.PHONY: help setup demo check test test-install images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 # Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
@@ -92,6 +92,15 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-implicit/bin/python --require-hashes -r benchmarks/implicit/requirements.lock
 	@touch $@
 
+# SANSA, a peer of benchmarks.peers. scikit-sparse, which it imports, is compiled here, with SuiteSparse's headers.
+.venv-sansa/.installed: benchmarks/sansa/requirements.lock .venv/.installed
+	@test -e "$${SUITESPARSE_INCLUDE_DIR:-/usr/include/suitesparse}/cholmod.h" || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null \
+		&& { apt-get install -qq -y libsuitesparse-dev || { apt-get update -qq && apt-get install -qq -y libsuitesparse-dev; }; } > /dev/null 2>&1; } \
+		|| { echo "SANSA needs SuiteSparse's headers and a C compiler: install libsuitesparse-dev and gcc, or name their folder in SUITESPARSE_INCLUDE_DIR" >&2; exit 1; }
+	@test -x .venv-sansa/bin/python || $(BIN)/python -m venv --without-pip .venv-sansa
+	@$(BIN)/uv pip install --quiet --python .venv-sansa/bin/python --require-hashes -r benchmarks/sansa/requirements.lock
+	@touch $@
+
 # RecTools, with an implicit of its own: peers of benchmarks.quick_start.
 .venv-quick-start/.installed: benchmarks/quick_start/requirements.lock .venv/.installed
 	@test -x .venv-quick-start/bin/python || $(BIN)/python -m venv --without-pip .venv-quick-start
@@ -170,6 +179,8 @@ lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/implicit/requirements.in -o benchmarks/implicit/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		benchmarks/sansa/requirements.in -o benchmarks/sansa/requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/lightfm/requirements.in -o benchmarks/lightfm/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benchmarks/ann/requirements.in -o benchmarks/ann/requirements.lock
@@ -210,7 +221,7 @@ CODES = $(BIN)/python -m benchmarks.quantization run --work $(WORK)/quantization
 FLOAT = --set model.embedding_dim=$(1) --set quantization.bits=null
 
 # Minutes: the parts that need no peer, and all models on MovieLens.
-bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-ann/.installed .venv-quick-start/.installed
+bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-sansa/.installed .venv-ann/.installed .venv-quick-start/.installed
 	@for b in data sparse_product ode_solvers evaluation training graph_training; do \
 		echo "== benchmarks/$$b.py"; $(BIN)/python -m benchmarks.$$b || exit; done
 	$(PEERS) --data ml-100k --max-seconds 120
@@ -228,7 +239,7 @@ bench-small: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) --sizes 1e6 && $(BIN)/python -m benchmarks.scale report --work $(WORK)
 
 # Hours. What is done is not done again: after an interruption the same command goes on. Results: $(WORK)/*.csv.
-bench: bench-small bench-amazon bench-gowalla
+bench: bench-auto bench-small bench-amazon bench-gowalla
 	$(BIN)/python -m benchmarks.peers report --work $(WORK)
 	$(BIN)/python -m benchmarks.scale run --work $(WORK) && $(BIN)/python -m benchmarks.scale report --work $(WORK)
 	$(BIN)/python -m benchmarks.epochs --data beauty --out $(WORK)/epochs.csv
@@ -240,7 +251,7 @@ bench: bench-small bench-amazon bench-gowalla
 	$(BIN)/python -m benchmarks.quantization report --work $(WORK)/quantization
 
 # All models on Beauty and Toys, ours on three splits; then shorter trainings, for the curve.
-bench-amazon: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
+bench-amazon: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-sansa/.installed
 	$(OURS) --data beauty toys --seeds 2020 2021 2022 --config configs/default.yaml configs/wide_8bit.yaml configs/spectral.yaml
 	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --epochs 3 4 5
 	$(OURS) --data beauty toys --config configs/wide_8bit.yaml --set model.embedding_dim=128 --epochs 3 8
@@ -254,7 +265,7 @@ bench-amazon: .venv/.installed .venv-recbole/.installed .venv-implicit/.installe
 	$(PEERS) --data beauty toys --max-seconds 150
 
 # The same on Gowalla's standard split, refitted.
-bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed
+bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-sansa/.installed
 	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false
 	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false --epochs 4
 	$(OURS) --refit --data gowalla --config configs/gowalla.yaml --set training.refit=false $(call FLOAT,64) --epochs 1 2 4 12
@@ -263,5 +274,14 @@ bench-gowalla: .venv/.installed .venv-recbole/.installed .venv-implicit/.install
 		$(OURS) --refit --data gowalla --config configs/spectral.yaml --set model.spectral_iterations=2 --set model.embedding_dim=$$d || exit; done
 	$(PEERS) --refit --data gowalla --max-seconds 120 --config configs/gowalla.yaml --set training.refit=false
 
+# `auto` and the peers on every log: all choose on the validation split and are tested as they are, but on Gowalla, where
+# all are refitted on training and validation together. The other targets add what learns in RecBole.
+BESIDE_AUTO = tf_hqgnn popularity implicit-als implicit-bpr recbole-ItemKNN recbole-EASE GF-CF sansa
+bench-auto: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-sansa/.installed
+	$(PEERS) --data ml-100k lastfm citeulike beauty toys sports --models $(BESIDE_AUTO) --config configs/auto.yaml
+	$(PEERS) --refit --data gowalla --models $(BESIDE_AUTO) --config configs/auto.yaml
+	$(PEERS) --data lastfm citeulike sports --models recbole-BPR recbole-LightGCN recbole-SimpleX --max-seconds 150
+	$(BIN)/python -m benchmarks.peers report --work $(WORK)
+
 clean:
-	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

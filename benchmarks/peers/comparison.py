@@ -25,6 +25,9 @@ DATA = {
     "ml-100k": DataConfig(path=str(SHARED_DATA / "ml-100k" / "interactions.csv")),
     "beauty": DataConfig(path=str(SHARED_DATA / "beauty" / "interactions.csv"), k_core=5),
     "toys": DataConfig(path=str(SHARED_DATA / "toys" / "interactions.csv"), k_core=5),
+    "sports": DataConfig(path=str(SHARED_DATA / "sports" / "interactions.csv"), k_core=5),
+    "lastfm": DataConfig(path=str(SHARED_DATA / "lastfm" / "interactions.csv")),
+    "citeulike": DataConfig(path=str(SHARED_DATA / "citeulike" / "interactions.csv")),
     "gowalla": DataConfig(
         train_path=str(SHARED_DATA / "gowalla" / "train.csv"), test_path=str(SHARED_DATA / "gowalla" / "test.csv")
     ),
@@ -101,7 +104,8 @@ class Comparison:
     def row(self, key: dict[str, Any], model: Model) -> dict[str, Any]:
         """Trains with each of the grid's settings, chooses by validation, refits if asked to, and judges on test.
 
-        Where there is nothing to choose, a refit is all there is.
+        Where there is nothing to choose, a refit is all there is. A model that refits itself does so within its one
+        fit, and reports its validation from before that.
         """
         started = {"machine": machine(), "commit": commit()}
         folder, grid = self._folder(key), model.grid(self._split.num_items)
@@ -117,7 +121,11 @@ class Comparison:
             )
             for number, settings in enumerate(grid)
         ]
-        if key["refit"] and len(grid) == 1 and not model.stops_early:
+        if key["refit"] and model.refits_itself:
+            job = replace(jobs[0], settings=jobs[0].settings | {"refit": True})
+            chosen = _result(job, model)
+            fits = necessary = [chosen]
+        elif key["refit"] and len(grid) == 1 and not model.stops_early:
             job = replace(jobs[0], folder=folder / "refit", split=self._paths["refit"])
             chosen = _result(job, model) | {"valid": ""}
             fits = necessary = [chosen]
@@ -153,7 +161,7 @@ class Comparison:
             "out_of_time": chosen.get("out_of_time", False),
             "peak_bytes": max(fit["peak_bytes"] for fit in necessary),
             "item_bytes": necessary[-1]["item_bytes"],
-            "settings": json.dumps(job.settings),
+            "settings": json.dumps(job.settings | chosen.get("settings", {})),
             "versions": necessary[-1]["versions"],
             **started,
         }

@@ -19,6 +19,8 @@ from benchmarks.cells import commits, machines
 OURS = "tf_hqgnn"
 # Seconds to which the line of ours is drawn.
 _END = 1000.0
+# Panels in a line of the plot.
+_ACROSS = 4
 _GROUP = ("data", "model", "config", "epochs_limit", "max_seconds", "refit")
 _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "Recall@20": ("recall@20", "{:.4f}".format),
@@ -94,8 +96,11 @@ def _draw(grouped: dict[tuple[str, ...], list[dict[str, str]]], plot: Path) -> N
     panels = sorted({key[0] for key in grouped})
     # Each model keeps its colour and marker in all panels.
     models = sorted({key[1] for key in grouped}, key=lambda name: (name != OURS, name))
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.4), squeeze=False, layout="constrained")
-    for axis, data in zip(axes[0], panels):
+    across, down = min(_ACROSS, len(panels)), -(-len(panels) // _ACROSS)
+    figure, axes = plt.subplots(down, across, figsize=(4.6 * across, 4.4 * down), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, data in zip(axes.flat, panels):
         for number, model in enumerate(models):
             points = sorted(
                 (_mean(rows, "seconds"), _mean(rows, "ndcg@20"), float(np.std([float(row["ndcg@20"]) for row in rows])))
@@ -108,8 +113,11 @@ def _draw(grouped: dict[tuple[str, ...], list[dict[str, str]]], plot: Path) -> N
         axis.set_title(data)
         axis.set_xlabel("training, seconds")
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("NDCG@20 on test")
-    handles = {text: handle for axis in axes[0] for handle, text in zip(*axis.get_legend_handles_labels())}
+    for line in axes:
+        line[0].set_ylabel("NDCG@20 on test")
+    handles = {
+        text: handle for axis in axes.flat[: len(panels)] for handle, text in zip(*axis.get_legend_handles_labels())
+    }
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
     figure.savefig(plot, dpi=120)
     plt.close(figure)
@@ -119,7 +127,8 @@ def _series(axis: Any, points: Sequence[tuple[float, float, float]], number: int
     # A hundredth of a second at least: popularity takes next to none.
     seconds, values, deviations = np.transpose(points)
     seconds = np.maximum(seconds, 0.01)
-    ours, color = model == OURS, f"C{number % 10}"
+    # Ours is number 0, and the only one in black.
+    ours, color = model == OURS, "black" if model == OURS else f"C{(number - 1) % 10}"
     if ours:
         reached = np.maximum.accumulate(values)
         axis.step([*seconds, _END], [*reached, reached[-1]], where="post", color=color, lw=1)

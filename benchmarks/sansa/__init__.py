@@ -1,0 +1,1 @@
+"""SANSA as a peer, in an environment of its own."""
