@@ -116,7 +116,7 @@ def _sansa_grid(num_items: int) -> list[dict[str, Any]]:
     """As its authors advise: exact factors for small catalogues, incomplete ones for large, sparse ones.
 
     Their scales of l2 differ, since the incomplete factorization normalizes the interactions first. The densities are
-    those whose fits take seconds, up to a minute; denser weights are better.
+    those whose fits take a minute at most.
     """
     if num_items <= _SMALL_CATALOGUE:
         method = {"factorizer": ("CHOLMOD",), "l2": (100.0, 300.0, 1000.0), "weight_matrix_density": (0.05, 0.2)}
