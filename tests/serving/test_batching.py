@@ -259,10 +259,12 @@ def test_with_a_timeout_requests_wait_for_a_full_batch():
         batcher.submit("m", model.signature, arrays(["e"]), answer)
 
 
-def test_many_threads_get_their_own_answers():
+@pytest.mark.parametrize(("workers", "micros"), [(1, 0), (3, 0), (3, 300)])
+def test_many_threads_get_their_own_answers(workers, micros):
     model = Model()
     model.begun.set()
-    batcher = Batcher(BatchingParameters(max_batch_size=8, max_enqueued_batches=1000))
+    settings = {"num_batch_threads": workers, "batch_timeout_micros": micros}
+    batcher = Batcher(BatchingParameters(max_batch_size=8, max_enqueued_batches=1000, **settings))
     with futures.ThreadPoolExecutor(16) as pool:
         asked = range(2000)
         answers = pool.map(

@@ -27,6 +27,8 @@ MAX_ARRIVING = 64
 YOUNG_SECONDS = 0.5
 # How long a request may take to arrive.
 ARRIVAL_SECONDS = 10.0
+# The time between two looks at what arrives, at most.
+_LOOK_SECONDS = 1.0
 # Calls are still answered for so long after the stop has begun: they were sent before their client could know.
 LATE_SECONDS = 0.2
 # Whoever asks how the server is gets an answer, however much else is under way.
@@ -55,6 +57,8 @@ class CallGuard:
         self._refused = refused
         self._arriving: dict[asyncio.Task[Any], float] = {}
         self._too_slow: set[asyncio.Task[Any]] = set()
+        # Of the next look for requests that have taken too long: one for all, where one for each would cost each call.
+        self._timer: asyncio.TimerHandle | None = None
         self._streams: set[asyncio.Future[Any]] = set()
         self._under_way = 0
         self._stopping_since = float("inf")
@@ -170,7 +174,8 @@ class CallGuard:
             if now - since > YOUNG_SECONDS:
                 self._end_arrival(oldest)
         self._arriving[task] = now
-        timer = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, self._end_arrival, task)
+        if self._timer is None:
+            self._look_after(ARRIVAL_SECONDS)
         try:
             content = await context.read()
         except asyncio.CancelledError:
@@ -179,13 +184,26 @@ class CallGuard:
             self._too_slow.discard(task)
             content = None
         finally:
-            timer.cancel()
             self._arriving.pop(task, None)
         if content is None:
             await self._refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the request didn't arrive in time")
         if content is grpc.aio.EOF:
             await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a request")
         return bytes(content)
+
+    def _look_after(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(min(seconds, _LOOK_SECONDS), self._end_late_arrivals)
+
+    def _end_late_arrivals(self) -> None:
+        """Ends what has taken too long, and looks again while anything arrives."""
+        self._timer = None
+        late = time.monotonic() - ARRIVAL_SECONDS
+        for task, since in list(self._arriving.items()):
+            if since > late:
+                self._look_after(since - late)
+                return
+            self._end_arrival(task)
 
     def _end_arrival(self, task: asyncio.Task[Any]) -> None:
         if self._arriving.pop(task, None) is not None:

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 Context: TypeAlias = grpc.aio.ServicerContext
 T = TypeVar("T")
-# Bytes of a request that are read faster than they are handed to another thread.
+# Bytes of a request that are read faster than they are handed to another thread; of a larger one a thread reads them,
+# and others are answered meanwhile.
 _SMALL = 1 << 16
 
 
@@ -57,7 +58,11 @@ def _answering(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
     @functools.wraps(method)
     async def wrapper(self: Any, content: bytes, context: Context) -> Any:
         try:
-            request = await _beside_loop(len(content), kind.FromString, content)
+            request = (
+                kind.FromString(content)
+                if len(content) <= _SMALL
+                else await asyncio.to_thread(kind.FromString, content)
+            )
             del content
             return await method(self, request, context)
         except DecodeError as error:
@@ -70,11 +75,6 @@ def _answering(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
         return await context.abort(failure.code, failure.message)
 
     return wrapper
-
-
-async def _beside_loop(size: int, read: Callable[..., T], *arguments: Any) -> T:
-    """What `read` returns; where there is much to read a thread does it, and others are answered meanwhile."""
-    return read(*arguments) if size <= _SMALL else await asyncio.to_thread(read, *arguments)
 
 
 class PredictionService:
@@ -93,7 +93,9 @@ class PredictionService:
             signature = loaded.existing_signature(spec.signature_name)
             # Names first: there is no need to read tensors that nobody asked for.
             signature.check_names(request.inputs)
-            inputs = await _beside_loop(request.ByteSize(), self._read, request)
+            inputs = (
+                self._read(request) if request.ByteSize() <= _SMALL else await asyncio.to_thread(self._read, request)
+            )
             finish = functools.partial(_response, request, loaded.version)
             loop = asyncio.get_running_loop()
             return await self._service.submit(

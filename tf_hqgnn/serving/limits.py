@@ -47,12 +47,11 @@ class Limits:
 
         >>> Limits(rows=100).check_shape("user_id", [50])
         """
-        quoted = f'input "{printable(name)}"'
-        _check(f"dimensions of {quoted}", len(shape), MAX_RANK)
+        _check("dimensions of", len(shape), MAX_RANK, name)
         if shape:
-            _check(f"rows of {quoted}", shape[0], self.rows)
-            _check(f"values in a row of {quoted}", math.prod(shape[1:]), self.list_length)
-            _check(f"values of {quoted}", math.prod(shape), self.values)
+            _check("rows of", shape[0], self.rows, name)
+            _check("values in a row of", math.prod(shape[1:]), self.list_length, name)
+            _check("values of", math.prod(shape), self.values, name)
 
     def check(self, inputs: Mapping[str, Array]) -> None:
         """As `check_shape` for each input, and for the answer; `k` is the scalar of that name.
@@ -69,6 +68,9 @@ class Limits:
             _check("rows times k", rows * int(k), self.answers)
 
 
-def _check(what: str, got: int, allowed: int) -> None:
+def _check(what: str, got: int, allowed: int, name: str | None = None) -> None:
     if got > allowed:
-        raise invalid_argument(f"{what}: got {got}, this server allows {allowed}: ask for less, or in several requests")
+        of = "" if name is None else f' input "{printable(name)}"'
+        raise invalid_argument(
+            f"{what}{of}: got {got}, this server allows {allowed}: ask for less, or in several requests"
+        )

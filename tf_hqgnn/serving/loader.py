@@ -9,7 +9,7 @@ from typing import Callable, Mapping, Sequence
 import grpc
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -163,8 +163,15 @@ def _replay(loaded: LoadedVersion, record: bytes) -> None:
 
 
 def _prepare(session: tf.compat.v1.Session, definition: meta_graph_pb2.SignatureDef) -> Callable[..., Sequence[Array]]:
-    fetches = [definition.outputs[name].name for name in sorted(definition.outputs)]
-    function: Callable[..., Sequence[Array]] = session.make_callable(
-        fetches, [definition.inputs[name].name for name in sorted(definition.inputs)]
+    """A call that takes the inputs as arrays, in the order of their names, and returns the outputs likewise.
+
+    `session.make_callable` is public, but with inputs it falls back to `session.run`, which takes longer to look at
+    what it is given than a small model takes to run. This is what Keras prepares its own calls with.
+    """
+    options = config_pb2.CallableOptions(
+        feed=[definition.inputs[name].name for name in sorted(definition.inputs)],
+        fetch=[definition.outputs[name].name for name in sorted(definition.outputs)],
+        run_options=config_pb2.RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD.inter_op_parallelism_threads),
     )
+    function: Callable[..., Sequence[Array]] = session._make_callable_from_options(options)
     return function

@@ -112,6 +112,8 @@ class Signature:
         """Raises ServingError (INVALID_ARGUMENT) unless `inputs` are the names of all inputs without a default."""
         sent = set(inputs)
         known = set(self.inputs)
+        if sent == known:
+            return
         if len(sent) > len(known) or (len(sent) < len(known) and not self._defaults):
             raise invalid_argument(
                 f"input size does not match signature: {len(sent)}!={len(known)} len({_set(sent)}) != "

@@ -54,27 +54,30 @@ def decode_tensor(name: str, proto: tensor_pb2.TensorProto, limits: Limits | Non
       ServingError: INVALID_ARGUMENT if the values don't fit the shape, the type is unknown or the tensor is too large.
     """
     limits = limits or Limits()
-    place = f"tensor parsing error: {printable(name)}"
     sizes = [dimension.size for dimension in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         shown = printable(str(sizes)) if sizes else "no rank"
-        raise invalid_argument(f"{place}: its shape must be fully known, got {shown}")
+        raise invalid_argument(f"{_place(name)}: its shape must be fully known, got {shown}")
     limits.check_shape(name, sizes)
     count = math.prod(sizes)
     values = proto.string_val
     if len(values) < count and len(values) and (count - len(values)) * len(values[-1]) > limits.message_bytes:
-        raise invalid_argument(f"{place}: {count} strings of {len(values[-1])} bytes are more than this server allows")
+        raise invalid_argument(
+            f"{_place(name)}: {count} strings of {len(values[-1])} bytes are more than this server allows"
+        )
     plain = _PLAIN.get(proto.dtype)
     if plain is not None:
         values = getattr(proto, _FIELDS[proto.dtype])
         if count == len(values) > 0 and not proto.tensor_content:
-            array: Array = np.empty(count, plain)
-            array[:] = values
-            return array.reshape(sizes)
+            return np.array(values[:], plain).reshape(sizes)
     try:
         return cast(Array, tf.make_ndarray(proto))
     except (TypeError, ValueError, KeyError) as error:
-        raise invalid_argument(f"{place}: {error}") from error
+        raise invalid_argument(f"{_place(name)}: {error}") from error
+
+
+def _place(name: str) -> str:
+    return f"tensor parsing error: {printable(name)}"
 
 
 def encode_tensor(array: Array, proto: tensor_pb2.TensorProto) -> None:
