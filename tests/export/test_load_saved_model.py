@@ -1,7 +1,6 @@
 """Loading SavedModels: what is refused, and that ScaNN is imported exactly where the graph needs it."""
 
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -64,7 +63,7 @@ def test_a_model_without_scann_loads_where_there_is_none(model_dir, monkeypatch)
     assert load_saved_model(model_dir).signatures["double"] is not None
 
 
-def test_only_the_index_needs_scann_whatever_its_ids_are(tmp_path):
+def test_only_the_index_needs_scann_whatever_its_ids_are(tmp_path, run_command):
     bundle = make_bundle()
     named = np.array(["Scann>ScannSearchBatched", *bundle.item_ids[1:]], object)
     categories = np.full(len(named), "Scann>ScannToTensors", object)
@@ -78,8 +77,8 @@ def test_only_the_index_needs_scann_whatever_its_ids_are(tmp_path):
     # In a process that hasn't imported ScaNN yet, which this one has.
     program = "import sys; from tf_hqgnn.export.loading import load_saved_model; before = 'scann' in sys.modules; "
     program += "load_saved_model(sys.argv[1]); print(before, 'scann' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program, index], stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    done = run_command.run(["python", "-c", program, index])
+    assert done.out.split() == ["False", "True"], done.err
 
 
 def test_what_xla_compiles_is_known(tmp_path):

@@ -48,7 +48,7 @@ OF_TEXT = {
     ("StringToNumber", ""),
 }
 
-# Answers of the model in sys.argv[1], through the loader of TensorFlow 2 and through that of sessions, which restores
+# Answers of each model in sys.argv[1], through the loader of TensorFlow 2 and through that of sessions, which restores
 # variables and fills tables as TensorFlow Serving does.
 READER = """
 import json, sys
@@ -59,16 +59,16 @@ if "scann" not in sys.argv[3:]:
     import scann
 for name in ("tf_hqgnn", "tensorflow_recommenders"):
     assert not sys.modules.get(name), name
-users = json.loads(sys.argv[2])
-loaded = tf.saved_model.load(sys.argv[1])
-outputs = loaded.signatures["serving_default"](user_id=tf.constant(users))
-answers = [[[name.decode() for name in row] for row in outputs["item_id"].numpy()]]
-with tf.compat.v1.Session(graph=tf.Graph()) as session:
-    graph = tf.compat.v1.saved_model.load(session, ["serve"], sys.argv[1])
-    signature = graph.signature_def["serving_default"]
-    ids = session.run(signature.outputs["item_id"].name, {signature.inputs["user_id"].name: users})
-    answers.append([[name.decode() for name in row] for row in ids])
-print(json.dumps(answers))
+for path, users in zip(*map(json.loads, sys.argv[1:3])):
+    loaded = tf.saved_model.load(path)
+    outputs = loaded.signatures["serving_default"](user_id=tf.constant(users))
+    answers = [[[name.decode() for name in row] for row in outputs["item_id"].numpy()]]
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        graph = tf.compat.v1.saved_model.load(session, ["serve"], path)
+        signature = graph.signature_def["serving_default"]
+        ids = session.run(signature.outputs["item_id"].name, {signature.inputs["user_id"].name: users})
+        answers.append([[name.decode() for name in row] for row in ids])
+    print(json.dumps(answers))
 """
 
 
@@ -82,18 +82,23 @@ def export_dir(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("model", ["hqgnn/1", "hqgnn/3", "hqgnn/5", "hqgnn_scann/3"])
-def test_reloaded_where_the_package_cannot_be_imported(export_dir, model):
-    bundle = BUNDLES[model[-1]]
-    users = [*bundle.user_ids, "nobody"]
-    missing = ["tf_hqgnn"] if "scann" in model else ["tf_hqgnn", "scann"]
-    command = [sys.executable, "-I", "-c", READER, str(export_dir / model), json.dumps(users), *missing]
+@pytest.mark.parametrize(
+    ("models", "missing"),
+    [(("hqgnn/1", "hqgnn/3", "hqgnn/5"), ("tf_hqgnn", "scann")), (("hqgnn_scann/3",), ("tf_hqgnn",))],
+)
+def test_reloaded_where_the_package_cannot_be_imported(export_dir, models, missing):
+    bundles = [BUNDLES[model[-1]] for model in models]
+    users = [[*bundle.user_ids, "nobody"] for bundle in bundles]
+    paths = [str(export_dir / model) for model in models]
+    command = [sys.executable, "-I", "-c", READER, json.dumps(paths), json.dumps(users), *missing]
     process = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert process.returncode == 0, process.stderr
-    oracle = Oracle(bundle)
-    expected = [oracle.recommend(user, 10)[1] for user in users]
-    for answers in json.loads(process.stdout.splitlines()[-1]):
-        assert [[name for name in row if name] for row in answers] == expected
+    printed = process.stdout.splitlines()[-len(models) :]
+    for model, bundle, some, line in zip(models, bundles, users, printed, strict=True):
+        oracle = Oracle(bundle)
+        expected = [oracle.recommend(user, 10)[1] for user in some]
+        for answers in json.loads(line):
+            assert [[name for name in row if name] for row in answers] == expected, model
 
 
 @pytest.mark.parametrize("version", BUNDLES)

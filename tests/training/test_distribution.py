@@ -81,18 +81,15 @@ def test_a_cluster_cannot_be_joined_late(monkeypatch):
         make_strategy("multi_worker")
 
 
-def test_a_taken_port_is_named(smoke_config, tmp_path):
+def test_a_taken_port_is_named(smoke_config, tmp_path, run_command):
     (tmp_path / "config.yaml").write_text(changed(smoke_config, training={"strategy": "multi_worker"}).to_yaml())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         cluster = {"worker": [f"127.0.0.1:{taken.getsockname()[1]}"]}
-        command = [sys.executable, "-m", "tf_hqgnn.cli", "train", str(tmp_path / "config.yaml"), "--out", "run"]
-        run = subprocess.run(
-            command, env=os.environ | tf_config(cluster), capture_output=True, text=True, timeout=DEADLINE, check=False
-        )
-    assert run.returncode == 2
-    assert "TF_CONFIG: this worker can't take its place in the cluster (Could not start gRPC" in run.stderr
+        run = run_command("train", tmp_path / "config.yaml", "--out", tmp_path / "run", **tf_config(cluster))
+    assert run.code == 2
+    assert "TF_CONFIG: this worker can't take its place in the cluster (Could not start gRPC" in run.err
 
 
 def test_only_a_clusters_errors_are_of_lost_workers(monkeypatch):
@@ -244,7 +241,7 @@ trainer.run_fn(
 
 
 @pytest.fixture(scope="module")
-def two_devices(dataset, smoke_config, tmp_path_factory):
+def two_devices(dataset, smoke_config, tmp_path_factory, run_command):
     folder = tmp_path_factory.mktemp("two_devices")
     dataset.save(folder / "data")
     mirrored = settings(smoke_config, strategy="mirrored")
@@ -258,8 +255,8 @@ def two_devices(dataset, smoke_config, tmp_path_factory):
     }
     for name, config in configs.items():
         (folder / f"{name}.yaml").write_text(config.to_yaml())
-    command = [sys.executable, "-c", textwrap.dedent(TWO_DEVICES), str(folder)]
-    subprocess.run(command, check=True, timeout=DEADLINE)
+    done = run_command.run(["python", "-c", TWO_DEVICES, folder])
+    assert done.code == 0, done.err
     return folder, json.loads((folder / "answers.json").read_text())
 
 

@@ -13,6 +13,13 @@ FOREIGN = {
     "a parameter server": {"cluster": {"ps": ["a:1"], "chief": ["b:1"]}, "task": {"type": "ps", "index": 0}},
     "no JSON": None,
 }
+CONFIG = "configs/smoke.yaml"
+# One epoch shows it.
+SHORT = ("training.max_epochs=1", "training.jit_compile=false")
+
+
+def given(*settings):
+    return [part for setting in (*SHORT, *settings) for part in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +35,17 @@ def command(run_command):
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory, log_path, smoke_config):
+def reference(tmp_path_factory, log_path):
     """What trainings without a TF_CONFIG end with."""
-    from tf_hqgnn.config import DataConfig
+    from tf_hqgnn.config import Config, DataConfig
     from tf_hqgnn.data.loading import load_dataset
     from tf_hqgnn.training.train import train
 
     folder = tmp_path_factory.mktemp("reference")
-    dataset = load_dataset(DataConfig(path=str(log_path)), smoke_config.seed)
+    dataset = load_dataset(DataConfig(path=str(log_path)), Config.load(CONFIG).seed)
     found = {}
     for strategy in ("none", "mirrored"):
-        training = smoke_config.training.model_copy(update={"strategy": strategy})
-        config = smoke_config.model_copy(update={"training": training})
+        config = Config.load(CONFIG, [*SHORT, f"training.strategy={strategy}"])
         found[strategy] = train(dataset, config, folder / strategy).valid
     return found
 
@@ -48,16 +54,16 @@ def reference(tmp_path_factory, log_path, smoke_config):
     ("strategy", "name"), [*(("none", name) for name in FOREIGN), *(("mirrored", name) for name in list(FOREIGN)[::3])]
 )
 def test_train_does_the_same_as_without_it(command, tmp_path, log_path, reference, strategy, name):
-    settings = ("--set", f"data.path={log_path}", "--set", f"training.strategy={strategy}")
-    printed = command(FOREIGN[name], "train", "configs/smoke.yaml", "--out", tmp_path / "run", *settings)
+    settings = given(f"data.path={log_path}", f"training.strategy={strategy}")
+    printed = command(FOREIGN[name], "train", CONFIG, "--out", tmp_path / "run", *settings)
     assert json.loads(printed)["valid"] == pytest.approx(reference[strategy])
 
 
 def test_the_other_commands(command, tmp_path, log_path):
     tf_config = FOREIGN["a worker of a cluster that isn't there"]
-    settings = ("--set", f"data.path={log_path}", "--set", "training.max_epochs=1")
-    command(tf_config, "tune", "configs/smoke.yaml", "--out", tmp_path / "study", "--trials", 1, *settings)
-    command(tf_config, "train", "configs/smoke.yaml", "--out", tmp_path / "run", *settings)
+    settings = given(f"data.path={log_path}")
+    command(tf_config, "tune", CONFIG, "--out", tmp_path / "study", "--trials", 1, *settings)
+    command(tf_config, "train", CONFIG, "--out", tmp_path / "run", *settings)
     assert json.loads(command(tf_config, "evaluate", tmp_path / "run", "--json"))["num_users"] > 0
     assert command(tf_config, "export", tmp_path / "run", "--out", tmp_path / "export").startswith("version 1")
 

@@ -3,9 +3,6 @@
 import csv
 import json
 import signal
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -91,13 +88,13 @@ training.train(SplitDataset.load(Path(data)), Config.load(config), Path(out), re
 
 @pytest.mark.parametrize("die_at", [1, 4])
 @pytest.mark.usefixtures("smoke_config")
-def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, finished, tmp_path, die_at):
+def test_killed_and_resumed_ends_as_if_uninterrupted(dataset, finished, tmp_path, run_command, die_at):
     config, whole = finished
     dataset.save(tmp_path / "data")
     (tmp_path / "config.yaml").write_text(config.to_yaml())
-    arguments = [str(tmp_path / name) for name in ("data", "config.yaml", "run")]
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(SCRIPT), *arguments, str(die_at)], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    arguments = [tmp_path / name for name in ("data", "config.yaml", "run")]
+    killed = run_command.run(["python", "-c", SCRIPT, *arguments, die_at])
+    assert killed.code == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="unfinished run; add --resume"):
         train(dataset, config, tmp_path / "run")

@@ -129,13 +129,12 @@ tune(SplitDataset.load(Path(data)), Config.load(config), Path(out), trials=3)
 """
 
 
-def test_killed_and_resumed_ends_with_the_same_trials(finished, config, dataset, tmp_path, capsys):
+def test_killed_and_resumed_ends_with_the_same_trials(finished, config, dataset, tmp_path, capsys, run_command):
     dataset.save(tmp_path / "data")
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     out = tmp_path / "study"
-    arguments = [str(tmp_path / "data"), str(tmp_path / "config.yaml"), str(out)]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = run_command.run(["python", "-c", KILLED, tmp_path / "data", tmp_path / "config.yaml", out])
+    assert killed.code == -signal.SIGKILL, killed.err
     assert (out / "trials" / "1.partial").exists()
     assert Config.load(out / "best.yaml")
     with pytest.raises(InputError, match="holds a study; add --resume"):
