@@ -66,14 +66,11 @@ def test_in_a_functional_model(name, tmp_path):
     expected = model.predict(rows(), verbose=0)
     model.save(tmp_path / "model.keras")
     model.save(tmp_path / "saved")
-    model.export(tmp_path / "exported")
     # Keras calls its own format of before obsolete.
     with pytest.warns(UserWarning, match="HDF5"):
         model.save(tmp_path / "model.h5")
     for path in ("model.keras", "saved", "model.h5"):
         same(tf_keras.models.load_model(tmp_path / path).predict(rows(), verbose=0), expected)
-    exported = tf.saved_model.load(str(tmp_path / "exported"))
-    same(exported.serve(rows()), expected)
     again = tf_keras.models.clone_model(model)
     again.set_weights(model.get_weights())
     same(again.predict(rows(), verbose=0), expected)

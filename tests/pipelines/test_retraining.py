@@ -71,7 +71,7 @@ def trained(result):
 
 
 @pytest.fixture(scope="module")
-def days(tmp_path_factory):
+def days(tmp_path_factory, models_load_here):  # noqa: ARG001
     return Days(tmp_path_factory.mktemp("days"))
 
 

@@ -77,7 +77,7 @@ def searches(request):
     return both_coded | {choice: (make(True, *choice), make(False, *choice)) for choice in choices}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     # Few sizes: XLA compiles every one of them.
     users=st.one_of(st.just([]), st.integers(0, 4).map(lambda user: [user]), st.permutations(range(5))),

@@ -17,7 +17,7 @@ import tensorflow as tf  # isort: skip
 from tensorflow_serving.apis import get_model_status_pb2, prediction_log_pb2
 
 from tf_hqgnn.export.layout import WARMUP_FILE
-from tf_hqgnn.serving import loader
+from tf_hqgnn.serving import loader, model
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.manager import ModelManager
 
@@ -296,7 +296,9 @@ def test_what_is_not_there_is_not_found(manager):
         manager.status("hqgnn", 9)
 
 
-def test_the_list_of_ended_versions_stays_short(manager, export_dir, eventually):
+def test_the_list_of_ended_versions_stays_short(manager, export_dir, eventually, monkeypatch):
+    # Half a second each otherwise.
+    monkeypatch.setattr(model, "_PATIENCE", 2)
     for version in range(2, 24):
         (export_dir / "hqgnn" / str(version)).mkdir()
         eventually(lambda version=version: states(manager).get(version) == "END", f"version {version} has failed")
