@@ -216,7 +216,7 @@ def test_a_push_that_is_tried_again_is_the_same_push(cluster, parameters, volume
 @pytest.mark.parametrize("driver", [UNTYPED, VERTEX], ids=["no types", "vertex"])
 def test_other_drivers(driver, spec, container_python, parameters, tmp_path):
     cluster = Cluster(tmp_path, spec, container_python, driver=driver)
-    for task in ("RunCheck", "InteractionGen", "StatisticsGen"):
+    for task in ("RunCheck", "InteractionGen"):
         cluster.run_task(task, parameters)
     # What an attempt has left is still there when the next one starts.
     shards = cluster.folder("InteractionGen", "examples") / "Split-train"
