@@ -166,7 +166,9 @@ def check_row(outputs, row, k, expected):
     """Row `row` of a signature's outputs is `expected`, `(scores, item_ids)`, padded up to k."""
     scores, ids = expected
     padding = k - len(ids)
-    np.testing.assert_allclose(outputs["score"].numpy()[row], scores + [-np.inf] * padding, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        outputs["score"].numpy()[row], scores + [np.finfo(np.float32).min] * padding, rtol=1e-5, atol=1e-5
+    )
     answered = [name.decode("utf-8") for name in outputs["item_id"].numpy()[row]]
     assert answered == ids + [""] * padding
     assert outputs["num_valid"].numpy()[row] == len(ids)

@@ -148,6 +148,22 @@ def test_excluded_items_never_come_back(models, tmp_path):
     ]
 
 
+def test_candidates_are_reranked_as_served(models, tmp_path):
+    model, names = path_of(models), ["i3", "i4", "i9", "i17", "i44", "nothing"]
+    (tmp_path / "some.txt").write_text("\n".join(names) + "\n")
+    (tmp_path / "users.txt").write_text("nobody\nu1\nu2\nu3\n")
+    for allow_seen in (False, True):
+        out = tmp_path / f"{allow_seen}.parquet"
+        code, _, stderr = run(
+            *("--model", model, "--users", tmp_path / "users.txt", "--out", out, "-k", 4),
+            *("--candidates", tmp_path / "some.txt", *(["--allow-seen"] if allow_seen else [])),
+        )
+        assert code == 0, stderr
+        rows = pq.read_table(tmp_path / f"{allow_seen}-00000-of-00001.parquet").to_pylist()
+        found = {row["user_id"]: (row["known_user"], tuple(row["item_ids"]), row["scores"]) for row in rows}
+        assert_as_served(found, LocalModel(model).rerank(["nobody", "u1", "u2", "u3"], names, 4, allow_seen))
+
+
 def test_tfrecords_hold_the_same_as_parquet(models, tmp_path):
     pq.write_table(
         pa.table({"user_id": pa.array(["u1", "nobody", "日本"]).dictionary_encode()}), tmp_path / "u.parquet"
@@ -254,6 +270,8 @@ def test_users_that_get_lost_are_noticed(models, tmp_path):
         (["--out", "out*.parquet"], "--out out*.parquet: expected a name without *, ? and ["),
         (["--model", "nothing"], "--model nothing: not a SavedModel, which has a file saved_model.pb"),
         (["--exclude", "none.txt"], "none.txt: no such file; expected a file of ids, check --exclude"),
+        (["--candidates", "none.txt"], "none.txt: no such file; expected a file of ids, check --candidates"),
+        (["--allow-seen"], "--allow-seen is for --candidates FILE: name the items to choose from"),
         (["--tf-threads", "1"], "--tf-threads: TensorFlow already runs in this process: add --direct_running_mode="),
     ],
 )

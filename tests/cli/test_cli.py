@@ -142,6 +142,38 @@ def test_recommend_to_an_unknown_user(folder):
     assert "unknown: popular items" in table.stdout
 
 
+def test_questions_about_named_users_and_items(folder):
+    model = folder / "export" / "hqgnn" / "1"
+    dataset = SplitDataset.load(folder / "run" / "data")
+    user = dataset.user_ids[0]
+
+    def ask(*arguments):
+        done = run(*arguments, "--model", model, "--user", user, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    best = [(row["item_id"], row["score"]) for row in ask("recommend", "-k", "3")["items"]]
+    names = [item for item, _ in best]
+    scored = ask("score", *(word for name in [*names, "nothing"] for word in ("--item", name)))
+    assert (scored["user_id"], scored["known_user"]) == (user, True)
+    assert [row["item_id"] for row in scored["items"]] == [*names, "nothing"]
+    assert [row["known_item"] for row in scored["items"]] == [True] * 3 + [False]
+    assert [row["score"] for row in scored["items"]] == pytest.approx([*(score for _, score in best), 0], rel=1e-5)
+    candidates = [word for name in names[::-1] for word in ("--candidate", name)]
+    assert [row["item_id"] for row in ask("recommend", *candidates)["items"]] == names
+    taken = dataset.item_ids[dataset.train.item_index[dataset.train.user_index == 0][0]]
+    assert ask("recommend", "--candidate", taken)["items"] == []
+    seen = ask("recommend", "--candidate", taken, "--allow-seen")["items"]
+    assert [row["item_id"] for row in seen] == [taken]
+    assert names[0] not in [row["item_id"] for row in ask("recommend", "--history", names[0], "-k", "5")["items"]]
+    nearest = ask("similar-users", "-k", "2")
+    assert (nearest["known_user"], len(nearest["users"])) == (True, 2)
+    assert user not in [row["user_id"] for row in nearest["users"]]
+    assert 1 >= nearest["users"][0]["score"] >= nearest["users"][1]["score"]
+    for command in (("score", "--item", "nothing"), ("similar-users",)):
+        assert "(unknown)" in run(*command, "--model", model, "--user", "nobody").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -161,6 +193,18 @@ def test_recommend_to_an_unknown_user(folder):
         (["evaluate", "absent", "--k", "0,5"], "--k 0,5: every cut-off must be at least 1"),
         (["recommend", "--user", "u"], "either --server HOST:PORT or --model SAVED_MODEL"),
         (["recommend", "--user", "u", "--model", "absent"], "absent"),
+        (["recommend", "--model", "absent"], "say whom for: either --user ID, or --history ID, once for each item"),
+        (["recommend", "--user", "u", "--feature", "a=b", "--model", "absent"], "say whom for: either --user ID, or"),
+        (
+            ["recommend", "--candidate", "i", "--history", "i", "--model", "absent"],
+            "--candidate goes with --user alone",
+        ),
+        (
+            ["recommend", "--user", "u", "--allow-seen", "--model", "absent"],
+            "--allow-seen is for candidates: name each",
+        ),
+        (["score", "--user", "u", "--item", "i"], "either --server HOST:PORT or --model SAVED_MODEL"),
+        (["similar-users", "--user", "u", "--model", "absent"], "absent"),
         (["serve", "absent"], "absent"),
         (["generate", "--out", "x.txt"], "x.txt"),
     ],

@@ -241,14 +241,22 @@ def test_one_trace_serves_every_batch_size():
         module.serving_default(users)
         module.recommend(users, tf.constant(batch), excluded, users)
         module.recommend_for_history(excluded, tf.constant(batch), excluded, users)
+        module.recommend_with_history(users, excluded, tf.constant(batch), excluded, users)
         module.similar_items(users, tf.constant(batch))
+        module.similar_users(users, tf.constant(batch))
+        module.score(users, excluded)
+        module.rerank(users, excluded, tf.constant(batch), tf.fill([batch], True))
         module.embed_user(users)
         module.tf_example(tf.fill([batch], b""))
     assert {name: f.experimental_get_tracing_count() for name, f in module.signatures().items()} == {
         "serving_default": 1,
         "recommend": 1,
         "recommend_for_history": 1,
+        "recommend_with_history": 1,
         "similar_items": 1,
+        "similar_users": 1,
+        "score": 1,
+        "rerank": 1,
         "embed_user": 1,
         "tf_example": 1,
     }

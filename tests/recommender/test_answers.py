@@ -69,6 +69,27 @@ def test_histories_and_similar_items_are_what_the_export_answers(model, exported
     assert list(similar.columns)[:3] == ["target_item_id", "rank", "item_id"]
 
 
+def test_named_users_and_items_are_what_the_export_answers(model, exported):
+    users = [*range(100, 140), 9]
+    names, candidates = list(map(str, users)), [str(one) for one in (4, 3, 99999, 2, 7, 30)]
+    scores = model.score(users, candidates, as_arrays=True)
+    for row, answer in enumerate(exported.score(names, candidates)):
+        assert (answer.user_id, answer.known_user) == (names[row], users[row] != 9)
+        assert answer.known_items.tolist() == [one != "99999" for one in candidates]
+        expected = np.where(answer.known_items & answer.known_user, answer.scores, np.nan)
+        np.testing.assert_array_equal(scores[row], expected)
+    assert [answer.scores.tolist() for answer in exported.score(["9", "100"], [["1"], []])] == [[0.0], []]
+    expected = of_answers(exported.rerank(names, candidates, 4), users, "known_user")
+    assert rows(model.rerank(users, candidates, 4)) == expected
+    histories = [[str(row + 1), "77777"] for row in range(len(users))]
+    expected = of_answers(exported.recommend_with_history(names, histories, 4), users, "known_user")
+    assert rows(model.recommend_with_history(users, histories, 4)) == expected
+    table, answers = model.similar_users(users, 3), exported.similar_users(names, 3)
+    assert table["user_id"].tolist() == [int(one) for answer in answers for one in answer.user_ids]
+    assert [answer.known_user for answer in answers] == [True] * 40 + [False]
+    assert (exported.score([], []), exported.rerank([], []), exported.similar_users([])) == ([], [], [])
+
+
 def test_unknown_users_get_popular_items(model, log, items):
     table = model.recommend([1], k=3)
     available = items["item_id"].to_numpy()[items["available"].to_numpy()]
@@ -119,6 +140,14 @@ def test_wrong_k(model, k):
         (lambda m: m.recommend([1], exclude=[3, [4]]), "exclude: expected ids of items or lists of them, not both"),
         (lambda m: m.recommend([1], category=["a", "b"]), "category: expected one for each of the 1 users, got 2"),
         (lambda m: m.recommend_for_history([1, 2]), "histories: expected a list of ids of items for each user, got 1"),
+        (lambda m: m.score([1, 2], [[3]]), "items: expected one list for each of the 2 users, got 1"),
+        (lambda m: m.rerank([1], [3], allow_seen=1), "allow_seen: expected True or False, or one for each of the 1"),
+        (lambda m: m.rerank([1], [3], allow_seen=[True, False]), "allow_seen: expected True or False, or one for each"),
+        (lambda m: m.similar_users([1], k=0), "k: expected a whole number from 1 on, got 0"),
+        (
+            lambda m: m.recommend_with_history([1], [[1], [2]]),
+            "histories: expected one list for each of the 1 users, got",
+        ),
         (lambda m: m.evaluate(pd.DataFrame({"user_id": [1], "item_id": [1]})), "evaluate: no interaction of a known"),
     ],
 )
@@ -150,6 +179,66 @@ def test_scores(model):
         rows_of_users[users.tolist().index(100)] @ rows_of_items[[items.tolist().index(one) for one in asked[:5]]].T
     )
     np.testing.assert_allclose(product, scores[0, :5], rtol=1e-5)
+
+
+def test_scores_of_a_list_for_each_user(model):
+    lists = [[7, 99999, 3], [5], []]
+    scores = model.score([100, 101, 102], lists, as_arrays=True)
+    assert scores.shape == (3, 3)
+    assert np.isnan(scores).tolist() == [[False, True, False], [False, True, True], [True] * 3]
+    table = model.score([100, 101, 102], lists)
+    assert table["user_id"].tolist() == [100, 100, 100, 101]
+    assert table["item_id"].tolist() == [*sorted([7, 3], key=lambda one: -scores[0, [7, 3].index(one) * 2]), 99999, 5]
+    assert table["rank"].tolist() == [1, 2, 3, 1]
+    assert list(model.score([], [1])) == ["user_id", "rank", "item_id", "score", "known", "title"]
+
+
+def test_similar_users(model):
+    users, embeddings = model.user_embeddings()
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    row = users.tolist().index(105)
+    cosines = unit @ unit[row]
+    cosines[row] = -2
+    table = model.similar_users([105, 9], k=4)
+    assert list(table) == ["target_user_id", "rank", "user_id", "score", "known"]
+    assert table["user_id"].tolist() == users[np.argsort(-cosines)[:4]].tolist()
+    np.testing.assert_allclose(table["score"], np.sort(cosines)[::-1][:4], rtol=1e-4)
+    assert table["target_user_id"].tolist() == [105] * 4
+    scores, found = model.similar_users([105], k=300, as_arrays=True)
+    assert found.shape == (1, 300)
+    assert (found != -1).sum() == np.isfinite(scores).sum() == 199
+
+
+def test_rerank(model, log):
+    best = model.recommend([100], k=5)["item_id"].tolist()
+    assert model.rerank([100], [*best[::-1], 99999, 3])["item_id"].tolist() == best
+    taken = log.loc[log["user_id"] == 100, "item_id"].unique().tolist()
+    assert len(model.rerank([100], taken, k=50)) == 0
+    scores = model.score([100], taken)
+    seen = model.rerank([100], taken, k=50, allow_seen=True)
+    assert seen["item_id"].tolist() == [one for one in scores["item_id"] if one != 3]
+    # Whoever isn't known gets what is popular.
+    popular = model.recommend([1], k=3)["item_id"].tolist()
+    assert model.rerank([1], popular[::-1])["item_id"].tolist() == popular
+
+
+def test_new_items_of_a_known_user(model):
+    before = model.recommend([100, 101], k=20)
+    assert (
+        model.recommend_with_history([100, 101], [[], [99999]], k=20)["item_id"].tolist() == before["item_id"].tolist()
+    )
+    new = before["item_id"][0]
+    after = model.recommend_with_history([100], [[new]], k=20)["item_id"].tolist()
+    assert new not in after
+    # What is near the new item rises.
+    similar = model.similar_items([new], k=5)["item_id"].tolist()
+    ranks = {one: rank for rank, one in enumerate(before["item_id"][:20])}
+    risen = [ranks[one] - 1 - after.index(one) for one in similar if one in ranks and one in after]
+    assert risen
+    assert sum(risen) >= 0
+    stranger = model.recommend_with_history([1], [[new, 2]], k=5)
+    expected = model.recommend_for_history({1: [new, 2]}, k=5)
+    assert stranger["item_id"].tolist() == expected["item_id"].tolist()
 
 
 def test_metrics_of_a_log_that_was_held_out(plain):

@@ -28,6 +28,12 @@ QUESTIONS = {
     "histories": lambda model: model.recommend_for_history([[1, 2], [99999]], k=3),
     "named histories": lambda model: model.recommend_for_history({7: [1, 2]}, k=3),
     "similar": lambda model: model.similar_items([1, 2, 99999], k=3),
+    "scores": lambda model: model.score([100, 1, 207], [1, 2, 99999]),
+    "scores of lists": lambda model: model.score([100, 207], [[5], [1, 2, 99999]]),
+    "similar users": lambda model: model.similar_users([100, 1, 207], k=3),
+    "rerank": lambda model: model.rerank([100, 1], [4, 3, 99999, 2, 7, 30], k=4),
+    "rerank of lists": lambda model: model.rerank([100, 101], [[1, 2, 3], [7]], k=2, allow_seen=[True, False]),
+    "with history": lambda model: model.recommend_with_history([100, 1, 2], [[1, 2], [7], []], k=3, exclude=[5]),
     "nobody": lambda model: model.recommend([], k=3),
 }
 

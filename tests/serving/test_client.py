@@ -80,7 +80,22 @@ def test_status_and_metadata(client):
         (lambda client: client.similar_items(["a"], k=-1), "k: expected at least 1, got -1"),
         (lambda client: client.recommend(["a"], model="x"), r"Servable not found for request: Latest\(x\)"),
         (lambda client: client.recommend(["a"], version=9), r"Specific\(hqgnn, 9\)"),
-        (lambda client: client.predict("x", {}), 'Serving signature key "x" not found'),
+        (
+            lambda client: client.predict("x", {}),
+            'Serving signature key "x" not found.*; if an older release of tf_hqgnn',
+        ),
+        (lambda client: client.score(["a"], ["x"]), 'key "score" not found.*exported the model, export the run again$'),
+        (lambda client: client.similar_users(["a"]), 'Serving signature key "similar_users" not found'),
+        (lambda client: client.rerank(["a"], ["x"]), 'Serving signature key "rerank" not found'),
+        (lambda client: client.rerank(["a"], ["x"], allow_seen=1), "allow_seen: expected True or False"),
+        (
+            lambda client: client.score(["a"], "x"),
+            "item_ids: expected a list of item ids or one list per user, got 'x'",
+        ),
+        (
+            lambda client: client.recommend_with_history(["a"], []),
+            "histories: expected one list for each of the 1 users",
+        ),
         (lambda client: client.status("x"), "Could not find any versions of model x"),
     ],
 )

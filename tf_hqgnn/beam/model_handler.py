@@ -48,7 +48,7 @@ class LoadedModel:
 
     Args:
       root: what was loaded; its variables live as long as it does, which a signature alone doesn't see to.
-      recommend: the signature.
+      recommend: the signature; of a choice among candidates it is `rerank`.
       batch_size: users of a call, for the most answers a second.
       for_features: the signature for users who are known by features alone; None where none were given.
       features: of those users, `name=value` by id in UTF-8.
@@ -79,6 +79,8 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
       tf_threads: of TensorFlow in a worker process; None leaves it to TensorFlow, which takes every core.
       user_features: paths, separated by commas, of features of users, which every worker reads; users that the model
         doesn't know are answered by them.
+      candidates: ids of items to choose from; none for the whole catalogue.
+      allow_seen: whether candidates may come back that a user has seen.
     """
 
     def __init__(
@@ -89,6 +91,8 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         batch_size: int | None = None,
         tf_threads: int | None = None,
         user_features: str | None = None,
+        candidates: Sequence[str] = (),
+        allow_seen: bool = False,
     ) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)
         self._model = model
@@ -97,6 +101,8 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         self._batch_size = batch_size
         self._tf_threads = tf_threads
         self._user_features = user_features
+        self._candidates = tuple(candidates)
+        self._allow_seen = allow_seen
 
     def load_model(self) -> LoadedModel:
         """The SavedModel and its signature, after `import scann` if it has ScaNN's operations.
@@ -104,7 +110,8 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         Raises:
           InputError: There is no such model, it lacks the signature, or it needs ScaNN and that isn't installed.
         """
-        return load_model(self._model, self._tf_threads, self._user_features)
+        signature = "rerank" if self._candidates else "recommend"
+        return load_model(self._model, self._tf_threads, self._user_features, signature)
 
     def run_inference(
         self, batch: Sequence[ShardOfUsers], model: LoadedModel, inference_args: dict[str, Any] | None = None
@@ -115,10 +122,13 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         for users in batch:
             ids = users.rows.column(COLUMN).combine_chunks()
             ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-            parts = [
-                answer(model, ids[start : start + size], self._k, self._exclude) for start in range(0, len(ids), size)
-            ]
+            parts = [self._answer(model, ids[start : start + size]) for start in range(0, len(ids), size)]
             yield ShardOfAnswers(users, pa.Table.from_batches(parts, ANSWERS))
+
+    def _answer(self, model: LoadedModel, user_ids: pa.Array) -> pa.RecordBatch:
+        if self._candidates:
+            return choose(model, user_ids, self._k, self._candidates, self._allow_seen)
+        return answer(model, user_ids, self._k, self._exclude)
 
     def get_num_bytes(self, batch: Sequence[ShardOfUsers]) -> int:
         """Of the ids; the default would serialize them to count."""
@@ -133,7 +143,9 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         return {"min_batch_size": 1, "max_batch_size": 1}
 
 
-def load_model(model: str, tf_threads: int | None = None, user_features: str | None = None) -> LoadedModel:
+def load_model(
+    model: str, tf_threads: int | None = None, user_features: str | None = None, signature: str = "recommend"
+) -> LoadedModel:
     """See `RecommendHandler`."""
     import tf_hqgnn  # noqa: F401  Chooses Keras 2 before TensorFlow is imported.
 
@@ -153,10 +165,12 @@ def load_model(model: str, tf_threads: int | None = None, user_features: str | N
         root = load_saved_model(model)
     except (ImportError, ValueError) as error:
         raise InputError(f"--model {error}") from error
-    if "recommend" not in root.signatures:
+    if signature not in root.signatures:
         found = ", ".join(sorted(root.signatures))
-        raise InputError(f"--model {model} has no signature recommend, only {found}: expected one of `tf-hqgnn export`")
-    loaded = LoadedModel(root, root.signatures["recommend"], best_batch_size(_num_items(model)))
+        raise InputError(
+            f"--model {model} has no signature {signature}, only {found}: expected one of `tf-hqgnn export`"
+        )
+    loaded = LoadedModel(root, root.signatures[signature], best_batch_size(_num_items(model)))
     if user_features is not None:
         if FOR_FEATURES not in root.signatures:
             raise InputError(f"--model {model} has learnt nothing from features of users; leave out --user-features")
@@ -213,6 +227,25 @@ def answer(model: LoadedModel, user_ids: pa.Array, k: int, exclude: Sequence[str
     found = {name: outputs[name].numpy() for name in ("num_valid", "item_id", "score", "known_user")}
     if model.for_features is not None:
         _answer_by_features(model, user_ids, k, exclude, found)
+    return _record_batch(user_ids, found)
+
+
+def choose(
+    model: LoadedModel, user_ids: pa.Array, k: int, candidates: Sequence[str], allow_seen: bool = False
+) -> pa.RecordBatch:
+    """Rows of the schema `ANSWERS` for `user_ids`, as of `answer`, with items of `candidates` only."""
+    import tensorflow as tf
+
+    outputs = model.recommend(
+        user_id=tf.constant(user_ids.to_numpy(zero_copy_only=False)),
+        k=tf.constant(k, tf.int32),
+        candidate_item_id=tf.constant([list(candidates)], tf.string),
+        allow_seen=tf.constant([allow_seen]),
+    )
+    return _record_batch(user_ids, {name: value.numpy() for name, value in outputs.items()})
+
+
+def _record_batch(user_ids: pa.Array, found: dict[str, Any]) -> pa.RecordBatch:
     num_valid, item_ids, scores = found["num_valid"], found["item_id"], found["score"]
     is_valid = np.arange(item_ids.shape[1]) < num_valid[:, None]
     ends = pa.array(np.concatenate([[0], np.cumsum(num_valid)]), pa.int32())

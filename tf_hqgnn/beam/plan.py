@@ -48,6 +48,8 @@ class Plan:
       model_hash: of the SavedModel's graph and of the checksums of its variables.
       user_features: paths, separated by commas, of what is known of users that the model doesn't know; None for none.
       features_hash: of their content.
+      candidates: items to choose from; none for the whole catalogue.
+      allow_seen: whether candidates may come back that a user has seen.
     """
 
     model: str
@@ -63,6 +65,8 @@ class Plan:
     model_hash: str
     user_features: str | None = None
     features_hash: str = ""
+    candidates: tuple[str, ...] = ()
+    allow_seen: bool = False
 
     @property
     def suffix(self) -> str:
@@ -108,7 +112,8 @@ class Plan:
         """That of a folder where it was saved."""
         values = read_json(FileSystems.join(folder, _PLAN))
         inputs = tuple((path, size, changed) for path, size, changed in values["inputs"])
-        return Plan(**{**values, "exclude": tuple(values["exclude"]), "inputs": inputs})
+        lists = {name: tuple(values[name]) for name in ("exclude", "candidates") if name in values}
+        return Plan(**{**values, **lists, "inputs": inputs})
 
     def save(self) -> None:
         """Makes the folder, with the plan in it."""
@@ -131,6 +136,8 @@ def make_plan(
     batch_size: int | None = None,
     tf_threads: int | None = None,
     user_features: str | None = None,
+    candidates: Sequence[str] = (),
+    allow_seen: bool = False,
 ) -> Plan:
     """A new run, or the one that was interrupted, if everything that its answers depend on is the same.
 
@@ -142,6 +149,10 @@ def make_plan(
     if posixpath.splitext(out)[1] not in FORMATS:
         raise InputError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     check_name("--out", out)
+    if candidates and (exclude or user_features is not None):
+        raise InputError("--candidates goes without --exclude and --user-features: leave items out of the candidates")
+    if allow_seen and not candidates:
+        raise InputError("--allow-seen is for --candidates FILE: name the items to choose from")
     model = model.rstrip("/")
     model_hash = _hash_model(model)
     files = find_files(users)
@@ -166,6 +177,8 @@ def make_plan(
         model_hash,
         user_features,
         _hash_features(user_features),
+        tuple(candidates),
+        allow_seen,
     )
     _check_free(plan)
     if not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
@@ -180,13 +193,17 @@ def make_plan(
     return plan
 
 
-def read_ids(path: Path) -> tuple[str, ...]:
+def read_ids(path: Path, option: str = "--exclude") -> tuple[str, ...]:
     """The ids of a text file, one a line, or those of a table's column item_id.
+
+    Args:
+      path: the file.
+      option: that names it, for messages.
 
     Raises:
       InputError: It can't be read, or isn't UTF-8.
     """
-    return read_id_list(path, "item_id", "--exclude")
+    return read_id_list(path, "item_id", option)
 
 
 def _answers_of(plan: Plan) -> dict[str, object]:

@@ -12,10 +12,12 @@ import typer
 
 from tf_hqgnn import __version__
 from tf_hqgnn.cli import pipeline
+from tf_hqgnn.cli.ask_commands import recommend, score, similar_users
 from tf_hqgnn.cli.exit_codes import run_to_exit
 from tf_hqgnn.cli.forget_command import forget
-from tf_hqgnn.cli.model_commands import JsonOption, batch, recommend, serve
+from tf_hqgnn.cli.model_commands import batch, serve
 from tf_hqgnn.cli.output import print_evaluation, print_read, print_tuned
+from tf_hqgnn.cli.source_options import JsonOption
 from tf_hqgnn.cli.terminal import replace_unprintable
 from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
 from tf_hqgnn.startup import collect_seldom, settle_home
@@ -220,6 +222,8 @@ def add_items(
 app.command()(forget)
 app.command()(serve)
 app.command()(recommend)
+app.command()(score)
+app.command("similar-users")(similar_users)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(batch)
 
 

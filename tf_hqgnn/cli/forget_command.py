@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tf_hqgnn.cli.model_commands import JsonOption
+from tf_hqgnn.cli.source_options import JsonOption
 from tf_hqgnn.cli.terminal import printable, utf8
 
 

@@ -1,4 +1,4 @@
-"""The commands that ask a model: `serve`, `recommend` and `batch`."""
+"""The commands that serve a model, or ask it for everybody: `serve` and `batch`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from tf_hqgnn.beam.quiet import quieten_beam
-from tf_hqgnn.cli.output import print_answer, print_batch, print_progress
-from tf_hqgnn.cli.terminal import printable, utf8
+from tf_hqgnn.cli.output import print_batch, print_progress
+from tf_hqgnn.cli.source_options import JsonOption
+from tf_hqgnn.cli.terminal import printable
 from tf_hqgnn.extras import require
 from tf_hqgnn.files.failures import explain_failure
-from tf_hqgnn.types import InputError
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def serve(
@@ -79,64 +77,6 @@ def serve(
     )
 
 
-def recommend(
-    user: Annotated[str | None, typer.Option(metavar="ID", help="Whom for.")] = None,
-    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Ask a running server (gRPC).")] = None,
-    model: Annotated[
-        Path | None, typer.Option(metavar="SAVED_MODEL", help="Or load a version, such as EXPORT_DIR/hqgnn/1.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")] = 10,
-    exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Never this item; repeatable.")] = None,
-    category: Annotated[str, typer.Option(metavar="NAME", help="Items of this category only.")] = "",
-    history: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Instead of --user: an item that was taken; repeatable.")
-    ] = None,
-    feature: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Instead of --user: what is known of a new user; repeatable."),
-    ] = None,
-    items: Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="For titles.")] = None,
-    ca_file: Annotated[
-        Path | None, typer.Option(metavar="PEM", help="Call --server over TLS, and trust this authority.")
-    ] = None,
-    cert_file: Annotated[
-        Path | None, typer.Option(metavar="PEM", help="Certificate to show to --server (mutual TLS).")
-    ] = None,
-    key_file: Annotated[Path | None, typer.Option(metavar="PEM", help="Private key of --cert-file.")] = None,
-    server_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name in the server's certificate, if not that of the address.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Recommend items to a user.
-
-    A model is a program: load only one that you trust.
-    """
-    if (server is None) == (model is None):
-        raise InputError("say whom to ask: either --server HOST:PORT or --model SAVED_MODEL")
-    if [user is not None, bool(history), bool(feature)].count(True) != 1:
-        raise InputError(
-            "say whom for: either --user ID, or --history ID, once for each item that was taken, or --feature "
-            "NAME=VALUE, once for each"
-        )
-    from tf_hqgnn.serving.client import Client, ClientTls, LocalModel
-
-    user, history = None if user is None else utf8(user), [utf8(one) for one in history or ()]
-    excluded, category = tuple(utf8(one) for one in exclude or ()), utf8(category)
-    tls = None
-    if ca_file is not None or cert_file is not None or key_file is not None or server_name is not None:
-        tls = ClientTls(ca_file, cert_file, key_file, server_name)
-    with Client(server, tls=tls) if server is not None else LocalModel(Path(str(model))) as source:
-        if feature:
-            features = [[utf8(one) for one in feature]]
-            (answer,) = source.recommend_for_features(features, k=k, exclude=excluded, category=category)
-        elif user is None:
-            (answer,) = source.recommend_for_history([history or []], k=k, exclude=excluded, category=category)
-        else:
-            (answer,) = source.recommend([user], k=k, exclude=excluded, category=category)
-    print_answer(answer, user, len(history or ()), _titles(items), as_json, feature or ())
-
-
 def batch(
     context: typer.Context,
     model: Annotated[str, typer.Option(metavar="SAVED_MODEL", help="A version, such as EXPORT_DIR/hqgnn/1.")],
@@ -146,6 +86,10 @@ def batch(
     out: Annotated[str, typer.Option(metavar="FILE.parquet", help="Or .tfrecord; -00000-of-0000N is put into it.")],
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Items for each user.")] = 10,
     exclude: Annotated[Path | None, typer.Option(metavar="FILE", help="Items never to return, ids one a line.")] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Choose among these items only, ids one a line.")
+    ] = None,
+    allow_seen: Annotated[bool, typer.Option(help="Let candidates come back that a user has taken.")] = False,
     reject_unknown: Annotated[
         bool, typer.Option(help="No popular items for users that the model doesn't know: they go to the rejected.")
     ] = False,
@@ -174,6 +118,8 @@ def batch(
         "tf_threads": tf_threads,
         "exclude": () if exclude is None else read_ids(exclude),
         "user_features": user_features,
+        "candidates": () if candidates is None else read_ids(candidates, "--candidates"),
+        "allow_seen": allow_seen,
     }
     try:
         report = batch(model, users, out, context.args, print_progress, **settings)
@@ -182,12 +128,3 @@ def batch(
         print(f"tf-hqgnn: {printable(reason)}", file=sys.stderr)
         raise typer.Exit(1) from error
     print_batch(report, as_json)
-
-
-def _titles(path: Path | None) -> dict[str, str]:
-    if path is None:
-        return {}
-    from tf_hqgnn.data.items import read_items
-
-    catalogue = read_items(path)
-    return {} if catalogue.title is None else dict(zip(catalogue.item_ids, catalogue.title))

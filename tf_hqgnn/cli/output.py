@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
     from tf_hqgnn.runs.run_directory import Evaluation
     from tf_hqgnn.serving.answers import Recommendation
+    from tf_hqgnn.serving.pair_answers import Scores, SimilarUsers
     from tf_hqgnn.tuning.search import TuneResult
 
 
@@ -104,6 +105,45 @@ def print_answer(
         cells = (item_id, titles.get(item_id, "")) if titles else (item_id,)
         table.add_row(str(rank), *map(plain, cells), f"{score:.4f}")
     _print(f"{who}{known}", table)
+
+
+def print_scores(answer: Scores, item_ids: Sequence[str], titles: dict[str, str], as_json: bool) -> None:
+    """Print the scores of a user in the order of `item_ids`."""
+    scores = [float(score) for score in answer.scores]
+    known_items = [bool(known) for known in answer.known_items]
+    if as_json:
+        rows: list[dict[str, Any]] = []
+        for item_id, score, known in zip(item_ids, scores, known_items):
+            row: dict[str, Any] = {"item_id": item_id, "score": score, "known_item": known}
+            rows.append(row | ({"title": titles[item_id]} if item_id in titles else {}))
+        print(json.dumps({"user_id": answer.user_id, "known_user": answer.known_user, "items": rows}))
+        return
+    from rich.table import Table
+
+    table = Table()
+    for column in ("item", "title", "score") if titles else ("item", "score"):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    for item_id, score, known in zip(item_ids, scores, known_items):
+        cells = (item_id, titles.get(item_id, "")) if titles else (item_id,)
+        table.add_row(*map(plain, cells), f"{score:.4f}" if known and answer.known_user else "unknown")
+    _print(f"user {answer.user_id}{'' if answer.known_user else ' (unknown)'}", table)
+
+
+def print_similar_users(answer: SimilarUsers, as_json: bool) -> None:
+    """Print the users who are nearest to a user, with their cosines."""
+    found = [(user_id, float(score)) for user_id, score in zip(answer.user_ids, answer.scores)]
+    if as_json:
+        rows = [{"user_id": user_id, "score": score} for user_id, score in found]
+        print(json.dumps({"user_id": answer.user_id, "known_user": answer.known_user, "users": rows}))
+        return
+    from rich.table import Table
+
+    table = Table()
+    for column in ("", "user", "cosine"):
+        table.add_column(column, justify="left" if column == "user" else "right")
+    for rank, (user_id, score) in enumerate(found, 1):
+        table.add_row(str(rank), plain(user_id), f"{score:.4f}")
+    _print(f"user {answer.user_id}{'' if answer.known_user else ' (unknown)'}", table)
 
 
 def print_batch(report: BatchReport, as_json: bool) -> None:

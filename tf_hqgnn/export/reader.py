@@ -33,8 +33,12 @@ def read_bundle(version_dir: Path) -> ServingBundle:
     """
     metadata, stored = read_metadata(version_dir), StoredModel(version_dir)
     item_ids, codes = _ids(stored, ITEM_IDS), stored.read("item_filter/codes")
-    popularity = np.zeros(len(item_ids), np.float32)
-    popularity[stored.read("popular/order")] = stored.read("popular/popularity")
+    if "popular/by_item" in stored:
+        popularity = stored.read("popular/by_item")
+    else:
+        # Exports without the signature `rerank` hold it in the order of popularity.
+        popularity = np.zeros(len(item_ids), np.float32)
+        popularity[stored.read("popular/order")] = stored.read("popular/popularity")
     names = _ids(stored, "item_filter/names/keys")
     has_category = (codes >= 0) & (codes < len(names))
     categories = np.where(has_category, names[np.where(has_category, codes, 0)], "")

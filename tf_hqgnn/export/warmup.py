@@ -80,7 +80,11 @@ def warmup_requests(
             (DEFAULT_SIGNATURE, {"user_id": users}),
             ("recommend", {"user_id": users, **request}),
             ("recommend_for_history", {"history_item_id": items[:, None], **request}),
+            ("recommend_with_history", {"user_id": users, "history_item_id": items[:, None], **request}),
             ("similar_items", {"item_id": items, "k": np.int32(k)}),
+            ("score", {"user_id": users, "item_id": items[:, None]}),
+            ("similar_users", {"user_id": users, "k": np.int32(k)}),
+            ("rerank", {"user_id": users, "candidate_item_id": items[None], "k": np.int32(k), "allow_seen": [False]}),
             ("embed_user", {"user_id": users}),
             ("tf_example", {"examples": examples}),
         ]

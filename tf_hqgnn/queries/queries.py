@@ -37,6 +37,9 @@ class Queries(abc.ABC):
     def _largest_k(self, k: int) -> int:
         return k
 
+    def _largest_user_k(self, k: int) -> int:
+        return k
+
     def recommend(
         self, users: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
     ) -> Any:
@@ -59,12 +62,12 @@ class Queries(abc.ABC):
         Raises:
           InputError: An argument is wrong.
         """
-        k = _check_k(k)
+        k = check_k(k)
         texts = self._texts(users)
-        form = _as_asked(self._form(users=users), users)
+        form = as_asked(self._form(users=users), users)
         wishes = _Wishes(len(texts), exclude, category)
         answers = Answers(form, k)
-        for part in _chunks(len(texts)):
+        for part in chunks(len(texts)):
             inputs = {"user_id": encoded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
             answers.add(self._predict("recommend", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
@@ -90,7 +93,7 @@ class Queries(abc.ABC):
         Raises:
           InputError: An argument is wrong.
         """
-        k = _check_k(k)
+        k = check_k(k)
         names: tuple[ObjectArray, IdType]
         if hasattr(histories, "to_dict") and library_of(histories) is None:
             # A column of lists of pandas, whose index says whose they are.
@@ -105,7 +108,7 @@ class Queries(abc.ABC):
         asked = np.concatenate([as_list("histories", one) for one in lists]) if lists else []
         wishes = _Wishes(len(texts), exclude, category)
         answers = Answers(self._form(items=asked), k)
-        for part in _chunks(len(texts)):
+        for part in chunks(len(texts)):
             inputs = {
                 "history_item_id": padded(texts[part]),
                 "k": self._k(k),
@@ -113,6 +116,48 @@ class Queries(abc.ABC):
             }
             answers.add(self._predict("recommend_for_history", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": names})
+
+    def recommend_with_history(
+        self,
+        users: Any,
+        histories: Any,
+        k: int = 10,
+        *,
+        exclude: Any = (),
+        category: Any = None,
+        as_arrays: bool = False,
+    ) -> Any:
+        """Recommends to users who have taken more items since the model learnt, without training it again.
+
+        The new items don't come back. Those that the model doesn't know count for nothing, nor do those that a user
+        took before. A user that it doesn't know is answered by the new items alone.
+
+        Args:
+          users: ids of users, or "all" for every user of the log.
+          histories: ids of the new items of each user, one list for each.
+          k: as of `recommend`, likewise the rest.
+          exclude: see `recommend`.
+          category: see `recommend`.
+          as_arrays: see `recommend`.
+
+        Returns:
+          As `recommend`; `known` is False where neither the user nor any of the items is known.
+
+        Raises:
+          InputError: An argument is wrong, or the model was exported before it could be asked this.
+        """
+        k = check_k(k)
+        texts = self._texts(users)
+        form = as_asked(self._form(users=users), users)
+        lists = [encoded(id_texts("histories", one)) for one in _lists(histories)]
+        if len(lists) != len(texts):
+            raise InputError(f"histories: expected one list for each of the {len(texts)} users, got {len(lists)}")
+        wishes = _Wishes(len(texts), exclude, category)
+        answers = Answers(form, k)
+        for part in chunks(len(texts)):
+            inputs = {"user_id": encoded(texts[part]), "history_item_id": padded(lists[part]), "k": self._k(k)}
+            answers.add(self._predict("recommend_with_history", {**inputs, **wishes.inputs(part)}), "known_user")
+        return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
 
     def recommend_for_features(
         self, features: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
@@ -136,7 +181,7 @@ class Queries(abc.ABC):
         Raises:
           InputError: An argument is wrong, or the model hasn't learnt from features of users.
         """
-        k = _check_k(k)
+        k = check_k(k)
         names: tuple[ObjectArray, IdType] | None = None
         if library_of(features) in ("pandas", "polars", "arrow"):
             columns = _columns_of(features)
@@ -149,7 +194,7 @@ class Queries(abc.ABC):
             names = np.array([str(place) for place in range(len(texts))], object), IdType("int64")
         wishes = _Wishes(len(texts), exclude, category)
         answers = Answers(self._form(), k)
-        for part in _chunks(len(texts)):
+        for part in chunks(len(texts)):
             inputs = {"user_feature": padded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
             answers.add(self._predict("recommend_for_features", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": names})
@@ -169,11 +214,11 @@ class Queries(abc.ABC):
         Raises:
           InputError: An argument is wrong.
         """
-        k = _check_k(k)
+        k = check_k(k)
         texts = id_texts("items", items)
-        form = _as_asked(self._form(items=items), items)
+        form = as_asked(self._form(items=items), items)
         answers = Answers(form, k)
-        for part in _chunks(len(texts)):
+        for part in chunks(len(texts)):
             inputs = {"item_id": encoded(texts[part]), "k": self._k(k)}
             answers.add(self._predict("similar_items", inputs), "known_item")
         return answers.arrays() if as_arrays else answers.table({"target_item_id": (texts, form.item_id)})
@@ -191,7 +236,7 @@ class Queries(abc.ABC):
           InputError: An id is none.
         """
         texts = self._texts(users)
-        parts = [{"user_id": encoded(texts[part])} for part in _chunks(len(texts))]
+        parts = [{"user_id": encoded(texts[part])} for part in chunks(len(texts))]
         rows = [self._predict("embed_user", inputs)["embedding"] for inputs in parts]
         return decoded(texts, self._form(users=users).user_id), np.concatenate(rows) if rows else np.zeros(
             (0, 0), np.float32
@@ -216,24 +261,44 @@ class _Wishes:
         if len(categories) != num_users:
             raise InputError(f"category: expected one for each of the {num_users} users, got {len(categories)}")
         self._categories = categories
-        listed = as_list("exclude", exclude)
-        nested = [not isinstance(one, str | bytes) and not np.isscalar(one) for one in listed]
-        if any(nested) and not all(nested):
-            raise InputError("exclude: expected ids of items or lists of them, not both at once")
-        self._same = not any(nested)
-        lists = [listed] if self._same else listed
-        if not self._same and len(lists) != num_users:
-            raise InputError(f"exclude: expected one list for each of the {num_users} users, got {len(lists)}")
-        self._lists = [encoded(id_texts("exclude", one)) for one in lists]
+        self._excluded = ItemLists("exclude", exclude, num_users)
 
     def inputs(self, part: slice) -> dict[str, Array]:
         """The inputs of a signature for some of the users."""
         categories = encoded(self._categories[part])
-        excluded = self._lists * len(categories) if self._same else self._lists[part]
-        return {"exclude_item_id": padded(excluded), "category": categories}
+        excluded = self._excluded.texts * len(categories) if self._excluded.same else self._excluded.texts[part]
+        return {"exclude_item_id": padded([encoded(one) for one in excluded]), "category": categories}
 
 
-def _as_asked(form: AnswerForm, ids: Any) -> AnswerForm:
+class ItemLists:
+    """Lists of items: one for all users, or one for each.
+
+    Args:
+      name: of the argument, for errors.
+      given: ids of items, or a list of ids for each user.
+      num_users: how many there are.
+
+    Attributes:
+      same: whether there is one list for all users.
+      texts: the lists as text, a single one if `same`.
+
+    Raises:
+      InputError: An id is none, or there is a list for another number of users.
+    """
+
+    def __init__(self, name: str, given: Any, num_users: int) -> None:
+        listed = as_list(name, given)
+        nested = [not isinstance(one, str | bytes) and not np.isscalar(one) for one in listed]
+        if any(nested) and not all(nested):
+            raise InputError(f"{name}: expected ids of items or lists of them, not both at once")
+        self.same = not any(nested)
+        lists = [listed] if self.same else listed
+        if not self.same and len(lists) != num_users:
+            raise InputError(f"{name}: expected one list for each of the {num_users} users, got {len(lists)}")
+        self.texts = [id_texts(name, one) for one in lists]
+
+
+def as_asked(form: AnswerForm, ids: Any) -> AnswerForm:
     """The form of an answer to a column of polars, which is polars whatever the log was."""
     return replace(form, library="polars") if type(ids).__module__.startswith("polars") else form
 
@@ -262,11 +327,13 @@ def _lists(histories: Any) -> list[Any]:
     return listed
 
 
-def _chunks(num_users: int) -> Iterator[slice]:
+def chunks(num_users: int) -> Iterator[slice]:
+    """Return the parts of a list of users that are asked for together."""
     return (slice(start, start + CHUNK_USERS) for start in range(0, num_users, CHUNK_USERS))
 
 
-def _check_k(k: Any) -> int:
+def check_k(k: Any) -> int:
+    """Return `k` as an int, or raise InputError."""
     if isinstance(k, bool | np.bool_) or not isinstance(k, int | np.integer) or not 1 <= k < 2**31:
         raise InputError(f"k: expected a whole number from 1 on, got {k!r}")
     return int(k)

@@ -41,22 +41,31 @@ class Answers:
     Args:
       form: what they look like.
       k: how many were asked for.
+      column: what answers are, `item_id` or `user_id`.
     """
 
-    def __init__(self, form: AnswerForm, k: int) -> None:
+    def __init__(self, form: AnswerForm, k: int, column: Literal["item_id", "user_id"] = "item_id") -> None:
         self._form = form
         self._k = k
+        self._column = column
+        self._id_type = form.id_types[column]
         self._scores: list[Array] = []
         self._items: list[Array] = []
         self._counts: list[Array] = []
         self._known: list[Array] = []
 
-    def add(self, outputs: dict[str, Array], known: str) -> None:
-        """Adds the outputs of a signature, whose one says who is known; only real answers are kept."""
+    def add(self, outputs: dict[str, Array], known: str, name: str = "item_id") -> None:
+        """Adds the outputs of a signature; only real answers are kept.
+
+        Args:
+          outputs: of the signature.
+          known: the output that says who is known.
+          name: the output that holds the ids.
+        """
         counts = outputs["num_valid"]
         real = np.arange(outputs["score"].shape[1]) < counts[:, np.newaxis]
         self._scores.append(outputs["score"][real])
-        self._items.append(outputs["item_id"][real])
+        self._items.append(outputs[name][real])
         self._counts.append(counts)
         self._known.append(outputs[known])
 
@@ -69,20 +78,20 @@ class Answers:
         columns: dict[str, tuple[Array, IdType | None]] = {
             name: (np.repeat(decoded(texts, id_type), counts), id_type),
             "rank": (rank, None),
-            "item_id": (decoded(item_texts, self._form.item_id), self._form.item_id),
+            self._column: (decoded(item_texts, self._id_type), self._id_type),
             "score": (_joined(self._scores, np.float32), None),
             "known": (np.repeat(known, counts), None),
         }
-        return make_table(columns, self._form, item_texts)
+        return make_table(columns, self._form, item_texts if self._column == "item_id" else None)
 
     def arrays(self) -> tuple[Array, Array]:
         """`(scores, item_ids)` with a row for each question and k columns."""
         counts = _joined(self._counts, np.int32)
         real = np.arange(self._k) < counts[:, np.newaxis]
-        items = decoded(self._item_texts(), self._form.item_id)
+        items = decoded(self._item_texts(), self._id_type)
         scores = np.full(real.shape, -np.inf, np.float32)
         scores[real] = _joined(self._scores, np.float32)
-        item_ids = np.full(real.shape, self._form.item_id.missing, items.dtype)
+        item_ids = np.full(real.shape, self._id_type.missing, items.dtype)
         item_ids[real] = items
         return scores, item_ids
 

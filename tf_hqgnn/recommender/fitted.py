@@ -34,11 +34,9 @@ from tf_hqgnn.runs.packed_run import PackedRun
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.training.train import train
-from tf_hqgnn.types import Array, BoolArray, Float32Array, InputError, IntArray, Interactions, concatenate
+from tf_hqgnn.types import Array, BoolArray, InputError, IntArray, Interactions, concatenate
 
 _ID_TYPES = "id_types.json"
-# Numbers of items' rows that are looked at together for scores.
-_NUMBERS_AT_ONCE = 1 << 22
 
 
 class FittedModel:
@@ -97,23 +95,6 @@ class FittedModel:
             self._functions[signature] = getattr(self.module, signature).get_concrete_function()
         outputs = self._functions[signature](**{name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}
-
-    def score(self, users: Array, items: Array) -> tuple[Float32Array, Array]:
-        """Scores float32 [B, I] of every item for every user, given their ids as text, and bool [B, I], who is known.
-
-        A user that isn't known is scored by popularity, an item that isn't by NaN.
-        """
-        user_rows, item_rows = rows_of(self.bundle.user_ids, users), rows_of(self.bundle.item_ids, items)
-        module, place = self.module, np.maximum(item_rows, 0).astype(np.int32)
-        scores = np.zeros((len(users), len(items)), np.float32)
-        step = max(1, _NUMBERS_AT_ONCE // max(1, len(items) * module.items.embedding_dim))
-        for start in range(0, len(users), step):
-            rows = np.maximum(user_rows[start : start + step], 0)
-            pairs = tf.constant(np.broadcast_to(place, (len(rows), len(place))))
-            scores[start : start + step] = module.items.score_at(module.users.queries(tf.constant(rows)), pairs).numpy()
-        is_user, is_item = self._is_known(user_rows)[:, np.newaxis], item_rows >= 0
-        scores = np.where(is_user, scores, self.bundle.item_popularity[place])
-        return np.where(is_item, scores, np.nan).astype(np.float32), is_user & is_item
 
     def evaluate(self, table: InteractionTable, ks: tuple[int, ...]) -> dict[str, float]:
         """Metrics of the full catalogue's ranking against a log that was held out.

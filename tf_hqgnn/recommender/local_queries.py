@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_hqgnn.data.id_types import id_texts
-from tf_hqgnn.queries.queries import Queries
-from tf_hqgnn.queries.tables import AnswerForm, decoded, make_table
+from tf_hqgnn.queries.pair_queries import PairQueries
+from tf_hqgnn.queries.tables import AnswerForm
 from tf_hqgnn.types import Array, Float32Array, InputError, ObjectArray
 
 if TYPE_CHECKING:
@@ -19,43 +18,12 @@ if TYPE_CHECKING:
     from tf_hqgnn.recommender.fitted import FittedModel
 
 
-class LocalQueries(Queries):
+class LocalQueries(PairQueries):
     """Answers from a model in memory."""
 
     @abc.abstractmethod
     def _fitted(self) -> FittedModel:
         """The model, or NotFittedError."""
-
-    def score(self, users: Any, items: Any, *, as_arrays: bool = False) -> Any:
-        """Scores every one of some items for every one of some users.
-
-        Args:
-          users: ids of users; one that isn't known is scored by the popularity of the items.
-          items: ids of items; one that isn't known gets NaN.
-          as_arrays: return the scores alone.
-
-        Returns:
-          A table as of `recommend`, in which `rank` orders the items of a user; `known` says whether both are known.
-          With `as_arrays` float32 [users, items], in the order of both.
-
-        Raises:
-          NotFittedError: `fit` comes first.
-        """
-        model = self._fitted()
-        user_texts, item_texts = id_texts("users", users), id_texts("items", items)
-        scores, known = model.score(user_texts, item_texts)
-        if as_arrays:
-            return scores
-        order = np.argsort(-scores, axis=1, kind="stable")
-        form, ranked = model.form, item_texts[order.ravel()]
-        columns = {
-            "user_id": (np.repeat(decoded(user_texts, form.user_id), len(item_texts)), form.user_id),
-            "rank": (np.tile(np.arange(1, len(item_texts) + 1), len(user_texts)), None),
-            "item_id": (decoded(ranked, form.item_id), form.item_id),
-            "score": (np.take_along_axis(scores, order, axis=1).ravel(), None),
-            "known": (np.take_along_axis(known, order, axis=1).ravel(), None),
-        }
-        return make_table(columns, form, ranked)
 
     def evaluate(
         self, log: Any, *, k: Sequence[int] = (10, 20, 50), columns: Mapping[str, Any] | None = None
@@ -110,6 +78,9 @@ class LocalQueries(Queries):
 
     def _largest_k(self, k: int) -> int:
         return min(k, len(self._fitted().bundle.item_ids))
+
+    def _largest_user_k(self, k: int) -> int:
+        return min(k, len(self._fitted().bundle.user_ids))
 
 
 def bad_row_log(config: DataConfig) -> BadRowLog:

@@ -88,11 +88,36 @@ class HistoryEncoder(tf.Module):
         Args:
           item_index: int64 [B, H], rows of items; -1 (padding, an unknown item) counts for nothing, nor do repetitions.
         """
+        total, taken = self._taken(item_index)
+        return Queries(tf.matmul(tf.math.divide_no_nan(total, tf.sqrt(taken)), self.hop_map))
+
+    def extend(self, rows: tf.Tensor, num_taken: tf.Tensor, item_index: tf.Tensor) -> Queries:
+        """The queries of users who have taken more items since they were trained.
+
+        With n items before and m new ones, whose rows are e_h, the query is
+
+            sqrt(n / (n + m)) row + sum e_h W / sqrt(n + m).
+
+        A row that were itself the query of its n items would become that of all n + m. Without a new item it stays.
+
+        Args:
+          rows: float32 [B, d], the trained rows; zeros where there is none.
+          num_taken: int64 [B], n, the items behind each row.
+          item_index: int64 [B, H], the new items, as of `call`.
+        """
+        total, taken = self._taken(item_index)
+        before = tf.cast(num_taken, tf.float32)[:, tf.newaxis]
+        all_taken = before + taken
+        new = tf.matmul(tf.math.divide_no_nan(total, tf.sqrt(all_taken)), self.hop_map)
+        kept = tf.where(taken > 0, tf.sqrt(tf.math.divide_no_nan(before, all_taken)), 1.0)
+        return Queries(kept * rows + new)
+
+    def _taken(self, item_index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The sum of the rows of each history, float32 [B, d], and how many different items it has, float32 [B, 1]."""
         ordered = tf.sort(item_index, axis=1)
         # Not tf.pad, which has no GPU kernel for int64; a row of width 0 has nothing before.
         before = tf.concat([tf.fill([tf.shape(ordered)[0], 1], tf.constant(-1, tf.int64)), ordered], axis=1)[:, :-1]
         counts = tf.cast((ordered >= 0) & tf.not_equal(ordered, before), tf.float32)
         rows = self._items.gather(tf.maximum(ordered, 0))
         total = tf.reduce_sum(rows * counts[..., tf.newaxis], axis=1)
-        degree = tf.reduce_sum(counts, axis=1, keepdims=True)
-        return Queries(tf.matmul(tf.math.divide_no_nan(total, tf.sqrt(degree)), self.hop_map))
+        return total, tf.reduce_sum(counts, axis=1, keepdims=True)

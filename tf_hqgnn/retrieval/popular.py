@@ -35,7 +35,9 @@ class PopularItems(tf.Module):
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
         order = order[items.available[order]]
         self.order = tf.Variable(order, trainable=False, name="order")
-        self.popularity = tf.Variable(popularity[order], trainable=False, name="popularity")
+        # In the order of the items, of whom some are asked for by name; what never comes back has none.
+        by_item = np.where(items.available, popularity, np.float32(0))
+        self.by_item = tf.Variable(by_item, trainable=False, name="by_item")
         # Where the items of each category stand in `order`; those of no category come last, and are in no list.
         codes = items.codes.numpy()[order]
         places = np.argsort(codes, kind="stable").astype(np.int32)
@@ -78,4 +80,8 @@ class PopularItems(tf.Module):
         place = tf.where(is_any[:, tf.newaxis], tf.cast(column, tf.int32), gather(self.places, listed))
         item_index = gather(self.order, place)
         allowed = there & ~blocked.contains_pairs(item_index)
-        return best(tf.where(allowed, gather(self.popularity, place), -np.inf), item_index, k)
+        return best(tf.where(allowed, self.scores(item_index), -np.inf), item_index, k)
+
+    def scores(self, item_index: tf.Tensor) -> tf.Tensor:
+        """The popularity of items (rows of any shape, in range), float32 of the same shape."""
+        return gather(self.by_item, item_index)

@@ -84,11 +84,11 @@ class QueryClient(abc.ABC):
           InputError: The arguments are wrong, or the server says so.
           ServerUnavailable: No answer.
         """
-        users = _ids("user_ids", user_ids)
+        users = ids_of("user_ids", user_ids)
         if not len(users):
             return []
         inputs = {"user_id": users, **_wishes(len(users), k, exclude, category)}
-        return _recommendations(user_ids, self.predict("recommend", inputs, model, version))
+        return recommendations(user_ids, self.predict("recommend", inputs, model, version))
 
     def recommend_for_history(
         self,
@@ -103,9 +103,32 @@ class QueryClient(abc.ABC):
 
         Unknown items count for nothing; a user without a known one gets popular items, and `known_user` False.
         """
-        rows = [_ids("histories", one) for one in histories]
+        rows = [ids_of("histories", one) for one in histories]
         wishes = k, exclude, category
         return self._recommend_strangers("recommend_for_history", "history_item_id", rows, wishes, model, version)
+
+    def recommend_with_history(
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        exclude: Sequence[str] | Sequence[Sequence[str]] = (),
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        category: str | Sequence[str] = "",
+    ) -> list[Recommendation]:
+        """As `recommend`, for users who have taken more items since the model was trained: `histories`, one list each.
+
+        Unknown items count for nothing. An unknown user is answered as by `recommend_for_history`.
+        """
+        users = ids_of("user_ids", user_ids)
+        rows = [ids_of("histories", one) for one in histories]
+        if len(rows) != len(users):
+            raise InputError(f"histories: expected one list for each of the {len(users)} users, got {len(rows)}")
+        if not rows:
+            return []
+        inputs = {"user_id": users, "history_item_id": padded(rows), **_wishes(len(users), k, exclude, category)}
+        return recommendations(user_ids, self.predict("recommend_with_history", inputs, model, version))
 
     def recommend_for_features(
         self,
@@ -143,71 +166,85 @@ class QueryClient(abc.ABC):
         if not rows:
             return []
         inputs = {name: padded(rows), **_wishes(len(rows), *wishes)}
-        return _recommendations([""] * len(rows), self.predict(signature, inputs, model, version))
+        return recommendations([""] * len(rows), self.predict(signature, inputs, model, version))
 
     def similar_items(
         self, item_ids: Sequence[str], k: int = 10, model: str = DEFAULT_MODEL, version: int | None = None
     ) -> list[SimilarItems]:
         """The items nearest to each item; none for an item that the model doesn't know. Arguments as in `recommend`."""
-        items = _ids("item_ids", item_ids)
+        items = ids_of("item_ids", item_ids)
         if not len(items):
             return []
-        outputs = self.predict("similar_items", {"item_id": items, "k": _check_k(k)}, model, version)
+        outputs = self.predict("similar_items", {"item_id": items, "k": check_k(k)}, model, version)
         known = outputs["known_item"]
-        rows = _valid_rows(outputs)
+        rows = valid_rows(outputs)
         return [SimilarItems(item, bool(known[row]), *rows[row]) for row, item in enumerate(item_ids)]
 
     def embed(
         self, user_ids: Sequence[str], model: str = DEFAULT_MODEL, version: int | None = None
     ) -> tuple[Array, Array]:
         """`(embedding, known_user)`: float32 [n, d] and bool [n]. Arguments as in `recommend`."""
-        outputs = self.predict("embed_user", {"user_id": _ids("user_ids", user_ids)}, model, version)
+        outputs = self.predict("embed_user", {"user_id": ids_of("user_ids", user_ids)}, model, version)
         return outputs["embedding"], outputs["known_user"]
 
 
-def _ids(name: str, ids: Sequence[str]) -> Array:
+def ids_of(name: str, ids: Sequence[str]) -> Array:
+    """Return ids as UTF-8, object [n], or raise InputError."""
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or not all(isinstance(one, str) for one in ids):
         raise InputError(f"{name}: expected a list of strings, got {ids!r}")
     return encoded(ids)
 
 
+def lists_of(name: str, given: Sequence[str] | Sequence[Sequence[str]], num_users: int) -> list[Array]:
+    """Lists of encoded ids: a single one for all users, or one for each.
+
+    Raises:
+      InputError: An id is none, or there is a list for another number of users.
+    """
+    if isinstance(given, (str, bytes)):
+        raise InputError(f"{name}: expected a list of item ids or one list per user, got {given!r}")
+    lists = [ids_of(name, one) for one in given if not isinstance(one, str)]
+    if not lists:
+        return [ids_of(name, [str(one) for one in given])]
+    if len(lists) != len(given):
+        raise InputError(f"{name}: expected item ids or lists of them, not both at once")
+    if len(lists) != num_users:
+        raise InputError(f"{name}: expected one list for each of the {num_users} users, got {len(lists)}")
+    return lists
+
+
 def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int) -> Array:
     """[num_users, E] ids as bytes, padded with ""."""
-    if isinstance(exclude, (str, bytes)):
-        raise InputError(f"exclude: expected a list of item ids or one list per user, got {exclude!r}")
-    lists = [_ids("exclude", one) for one in exclude if not isinstance(one, str)]
-    if not lists:
-        lists = [_ids("exclude", [str(one) for one in exclude])] * num_users
-    elif len(lists) != len(exclude):
-        raise InputError("exclude: expected item ids or lists of them, not both at once")
-    if len(lists) != num_users:
-        raise InputError(f"exclude: expected one list for each of the {num_users} users, got {len(lists)}")
-    return padded(lists)
+    lists = lists_of("exclude", exclude, num_users)
+    return padded(lists * num_users if len(lists) == 1 else lists)
 
 
 def _wishes(
     num_users: int, k: int, exclude: Sequence[str] | Sequence[Sequence[str]], category: str | Sequence[str]
 ) -> dict[str, Array]:
     """The inputs that are the same in both ways to recommend."""
-    categories = _ids("category", [category] * num_users if isinstance(category, str) else category)
+    categories = ids_of("category", [category] * num_users if isinstance(category, str) else category)
     if len(categories) != num_users:
         raise InputError(f"category: expected one for each of the {num_users} users, got {len(categories)}")
-    return {"k": _check_k(k), "exclude_item_id": _exclusions(exclude, num_users), "category": categories}
+    return {"k": check_k(k), "exclude_item_id": _exclusions(exclude, num_users), "category": categories}
 
 
-def _recommendations(user_ids: Sequence[str], outputs: dict[str, Array]) -> list[Recommendation]:
-    known, rows = outputs["known_user"], _valid_rows(outputs)
+def recommendations(user_ids: Sequence[str], outputs: dict[str, Array]) -> list[Recommendation]:
+    """Return the answer for each user, from the outputs of a signature."""
+    known, rows = outputs["known_user"], valid_rows(outputs)
     return [Recommendation(user, bool(known[row]), *rows[row]) for row, user in enumerate(user_ids)]
 
 
-def _check_k(k: int) -> Array:
+def check_k(k: int) -> Array:
+    """Return the input `k`, or raise InputError."""
     if not 1 <= k < 2**31:
         raise InputError(f"k: expected at least 1, got {k}")
     return np.array(k, np.int32)
 
 
-def _valid_rows(outputs: dict[str, Array]) -> list[tuple[Array, tuple[str, ...]]]:
+def valid_rows(outputs: dict[str, Array], name: str = "item_id") -> list[tuple[Array, tuple[str, ...]]]:
+    """Return the scores of each row and its ids, those of the output `name`, without the padding."""
     return [
         (scores[:valid], tuple(item.decode("utf-8") for item in items[:valid]))
-        for scores, items, valid in zip(outputs["score"], outputs["item_id"], outputs["num_valid"], strict=True)
+        for scores, items, valid in zip(outputs["score"], outputs[name], outputs["num_valid"], strict=True)
     ]

@@ -22,13 +22,26 @@ from tensorflow_serving.apis import (
 
 from tf_hqgnn.export.layout import DEFAULT_MODEL
 from tf_hqgnn.serving.addresses import is_loopback_host
-from tf_hqgnn.serving.answers import QueryClient, Recommendation, SimilarItems
+from tf_hqgnn.serving.answers import Recommendation, SimilarItems
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.loader import load_version
+from tf_hqgnn.serving.pair_answers import PairClient, Scores, SimilarUsers
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
 from tf_hqgnn.types import Array, InputError
 
-__all__ = ["Client", "ClientTls", "LocalModel", "Recommendation", "ServerUnavailable", "SimilarItems"]
+__all__ = [
+    "Client",
+    "ClientTls",
+    "LocalModel",
+    "Recommendation",
+    "Scores",
+    "ServerUnavailable",
+    "SimilarItems",
+    "SimilarUsers",
+]
+
+# What a server says of a signature that a model doesn't have.
+_NO_SIGNATURE = "Serving signature key"
 
 _MISTAKES = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -82,7 +95,7 @@ class ServerUnavailable(ConnectionError):
     """No answer: nothing listens at the address, or it took longer than the timeout."""
 
 
-class Client(QueryClient):
+class Client(PairClient):
     """Calls a server; safe to share between threads. `tf_hqgnn.serving.Client` answers with tables.
 
     Args:
@@ -190,7 +203,7 @@ class Client(QueryClient):
                 f"{self._proxy()}"
             )
         if code in _MISTAKES:
-            return InputError(f"{self._address}: {details}")
+            return InputError(f"{self._address}: {details}{_advice(details)}")
         return ServingError(code, f"{self._address}: {details}")
 
 
@@ -223,6 +236,13 @@ def _read_pem(path: Path | None) -> bytes | None:
     return content
 
 
+def _advice(details: str) -> str:
+    """What to do about a signature that isn't there, as of a model from before there was such a signature."""
+    if not details.startswith(_NO_SIGNATURE):
+        return ""
+    return "; if an older release of tf_hqgnn exported the model, export the run again"
+
+
 def _spec(model: str, version: int | None) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=model)
     if version is not None:
@@ -230,7 +250,7 @@ def _spec(model: str, version: int | None) -> model_pb2.ModelSpec:
     return spec
 
 
-class LocalModel(QueryClient):
+class LocalModel(PairClient):
     """Answers as `Client` does, from a SavedModel loaded into this process.
 
     Args:
@@ -263,7 +283,7 @@ class LocalModel(QueryClient):
             return self._loaded.predict(signature_name, inputs, output_filter)
         except ServingError as error:
             if error.code in _MISTAKES:
-                raise InputError(f"{self._path}: {error.message}") from error
+                raise InputError(f"{self._path}: {error.message}{_advice(error.message)}") from error
             raise
 
     def __enter__(self) -> LocalModel:

@@ -12,13 +12,14 @@ from tf_hqgnn.data.chunks import ID_COLUMNS
 from tf_hqgnn.data.frames import library_of
 from tf_hqgnn.data.id_types import IdType
 from tf_hqgnn.export.layout import DEFAULT_MODEL
-from tf_hqgnn.queries.queries import Queries, asked_type
+from tf_hqgnn.queries.pair_queries import PairQueries
+from tf_hqgnn.queries.queries import asked_type
 from tf_hqgnn.queries.tables import AnswerForm
 from tf_hqgnn.serving import client
 from tf_hqgnn.types import Array, InputError
 
 
-class Client(Queries):
+class Client(PairQueries):
     """Asks a model behind TF Serving or `tf-hqgnn serve`, and answers as `Recommender` does.
 
     A server knows ids as text. Who asks with whole numbers gets whole numbers, int64; `ids` says it where users and

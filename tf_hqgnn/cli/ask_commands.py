@@ -1,0 +1,127 @@
+"""The commands that ask a model about a user: `recommend`, `score` and `similar-users`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tf_hqgnn.cli.output import print_answer, print_scores, print_similar_users
+from tf_hqgnn.cli.source_options import (
+    CaFileOption,
+    CertFileOption,
+    JsonOption,
+    KeyFileOption,
+    ModelOption,
+    ServerNameOption,
+    ServerOption,
+    Source,
+    TitlesOption,
+    read_titles,
+)
+from tf_hqgnn.cli.terminal import utf8
+from tf_hqgnn.types import InputError
+
+UserOption = Annotated[str, typer.Option(metavar="ID", help="ID of the user.")]
+
+
+def recommend(
+    user: Annotated[str | None, typer.Option(metavar="ID", help="ID of the user to recommend to.")] = None,
+    server: ServerOption = None,
+    model: ModelOption = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")] = 10,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Never this item; repeatable.")] = None,
+    category: Annotated[str, typer.Option(metavar="NAME", help="Items of this category only.")] = "",
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="An item that was taken; repeatable. Instead of --user, or, if taken since training, beside it.",
+        ),
+    ] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Instead of --user: what is known of a new user; repeatable."),
+    ] = None,
+    candidate: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Choose among these items only; repeatable.")
+    ] = None,
+    allow_seen: Annotated[bool, typer.Option(help="Let candidates come back that the user has taken.")] = False,
+    items: TitlesOption = None,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    server_name: ServerNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend items to a user.
+
+    A model is a program: load only one that you trust.
+    """
+    source = Source(server, model, ca_file, cert_file, key_file, server_name)
+    if (feature and (user is not None or history)) or not (feature or user is not None or history):
+        raise InputError(
+            "say whom for: either --user ID, or --history ID, once for each item that was taken, or both, or --feature "
+            "NAME=VALUE, once for each"
+        )
+    if candidate and (user is None or history or exclude or category):
+        raise InputError("--candidate goes with --user alone: leave out --history, --feature, --exclude and --category")
+    if allow_seen and not candidate:
+        raise InputError("--allow-seen is for candidates: name each of them with --candidate ID")
+    user, taken = None if user is None else utf8(user), [utf8(one) for one in history or ()]
+    excluded, category = tuple(utf8(one) for one in exclude or ()), utf8(category)
+    with source.open() as asked:
+        if feature:
+            features = [[utf8(one) for one in feature]]
+            (answer,) = asked.recommend_for_features(features, k=k, exclude=excluded, category=category)
+        elif user is None:
+            (answer,) = asked.recommend_for_history([taken], k=k, exclude=excluded, category=category)
+        elif candidate:
+            (answer,) = asked.rerank([user], [utf8(one) for one in candidate], k=k, allow_seen=allow_seen)
+        elif taken:
+            (answer,) = asked.recommend_with_history([user], [taken], k=k, exclude=excluded, category=category)
+        else:
+            (answer,) = asked.recommend([user], k=k, exclude=excluded, category=category)
+    print_answer(answer, user, len(taken), read_titles(items), as_json, feature or ())
+
+
+def score(
+    user: UserOption,
+    item: Annotated[list[str], typer.Option(metavar="ID", help="An item to score; repeatable.")],
+    server: ServerOption = None,
+    model: ModelOption = None,
+    items: TitlesOption = None,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    server_name: ServerNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score items for a user.
+
+    A model is a program: load only one that you trust.
+    """
+    names = [utf8(one) for one in item]
+    with Source(server, model, ca_file, cert_file, key_file, server_name).open() as asked:
+        (answer,) = asked.score([utf8(user)], names)
+    print_scores(answer, names, read_titles(items), as_json)
+
+
+def similar_users(
+    user: UserOption,
+    server: ServerOption = None,
+    model: ModelOption = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")] = 10,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    server_name: ServerNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the users who are nearest to a user.
+
+    A model is a program: load only one that you trust.
+    """
+    with Source(server, model, ca_file, cert_file, key_file, server_name).open() as asked:
+        (answer,) = asked.similar_users([utf8(user)], k=k)
+    print_similar_users(answer, as_json)

@@ -1,0 +1,79 @@
+"""The options by which a command says what model it asks: a server or a SavedModel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tf_hqgnn.types import InputError
+
+if TYPE_CHECKING:
+    from tf_hqgnn.serving.client import Client, LocalModel
+
+ServerOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Ask a running server (gRPC).")]
+ModelOption = Annotated[
+    Path | None, typer.Option(metavar="SAVED_MODEL", help="Or load a version, such as EXPORT_DIR/hqgnn/1.")
+]
+CaFileOption = Annotated[
+    Path | None, typer.Option(metavar="PEM", help="Call --server over TLS, and trust this authority.")
+]
+CertFileOption = Annotated[
+    Path | None, typer.Option(metavar="PEM", help="Certificate to show to --server (mutual TLS).")
+]
+KeyFileOption = Annotated[Path | None, typer.Option(metavar="PEM", help="Private key of --cert-file.")]
+ServerNameOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Name in the server's certificate, if not that of the address.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+TitlesOption = Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="Show titles from this file of items.")]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where answers come from, as the options say.
+
+    Args:
+      server: of `--server`.
+      model: of `--model`.
+      ca_file: of `--ca-file`.
+      cert_file: of `--cert-file`.
+      key_file: of `--key-file`.
+      server_name: of `--server-name`.
+
+    Raises:
+      InputError: Neither a server nor a model is named, or both are.
+    """
+
+    server: str | None
+    model: Path | None
+    ca_file: Path | None
+    cert_file: Path | None
+    key_file: Path | None
+    server_name: str | None
+
+    def __post_init__(self) -> None:
+        if (self.server is None) == (self.model is None):
+            raise InputError("say whom to ask: either --server HOST:PORT or --model SAVED_MODEL")
+
+    def open(self) -> Client | LocalModel:
+        """Return a client of the server, or the loaded model; either is a context manager."""
+        from tf_hqgnn.serving.client import Client, ClientTls, LocalModel
+
+        files = self.ca_file, self.cert_file, self.key_file
+        tls = None
+        if any(value is not None for value in (*files, self.server_name)):
+            tls = ClientTls(*files, self.server_name)
+        return Client(self.server, tls=tls) if self.server is not None else LocalModel(Path(str(self.model)))
+
+
+def read_titles(path: Path | None) -> dict[str, str]:
+    """Return the titles of a file of items by their ids; none without a file."""
+    if path is None:
+        return {}
+    from tf_hqgnn.data.items import read_items
+
+    catalogue = read_items(path)
+    return {} if catalogue.title is None else dict(zip(catalogue.item_ids, catalogue.title))

@@ -1,0 +1,114 @@
+"""Signatures that answer about users and items that the request names, rather than search the catalogue."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hqgnn.export.parts import (
+    FLAGS,
+    STRING_LISTS,
+    STRINGS,
+    K,
+    Outputs,
+    ServingParts,
+    check_k,
+    check_one_or_batch,
+    for_each,
+    signature,
+)
+from tf_hqgnn.retrieval.filters import block_listed
+from tf_hqgnn.retrieval.top_k import best
+
+
+class PairSignatures(ServingParts):
+    """Signatures for named users and items; a mixin of `ServingModule`, whose arguments it takes."""
+
+    @signature([STRINGS, STRING_LISTS])
+    def score(self, user_id: tf.Tensor, item_id: tf.Tensor) -> Outputs:
+        """Score C items for each user: the same numbers by which `recommend` ranks.
+
+        Seen items and items that aren't available have scores like all others. The score is 0 where the user or the
+        item is unknown; `known_user` and `known_item` tell such a 0 from a score.
+
+        Args:
+          user_id: string [B].
+          item_id: string [B, C], padded with ""; or [1, C], the same items for all users.
+
+        Returns:
+          `score` float32 [B, C], `known_user` bool [B], `known_item` bool [B, C].
+        """
+        with tf.control_dependencies([check_one_or_batch("item_id", item_id, "user_id", user_id)]):
+            item_index = self._rows_for(tf.identity(item_id), tf.shape(user_id)[0])
+        user_index = self.user_ids.lookup(user_id)
+        known_user, known_item = self._is_known(user_index), item_index >= 0
+        queries = self.users.queries(tf.maximum(user_index, 0))
+        scores = self._score_pairs(queries, tf.maximum(item_index, 0))
+        known = known_user[:, tf.newaxis] & known_item
+        return {"score": tf.where(known, scores, 0.0), "known_user": known_user, "known_item": known_item}
+
+    @signature([STRINGS, K])
+    def similar_users(self, user_id: tf.Tensor, k: tf.Tensor) -> Outputs:
+        """Find the k users of the highest cosine with each user, among all whom the model knows, without itself.
+
+        An unknown user has none.
+
+        Args:
+          user_id: string [B].
+          k: int32 scalar.
+
+        Returns:
+          `similar_user_id` string [B, k], `score` float32 [B, k], the cosines, `num_valid` int32 [B], `known_user`
+          bool [B].
+        """
+        num_users = self.users.num_rows
+        with tf.control_dependencies([check_k(k, num_users, f"the model has {num_users} users")]):
+            k = tf.identity(k)
+        user_index = self.user_ids.lookup(user_id)
+        known = self._is_known(user_index)
+        queries = self.users.queries(tf.maximum(user_index, 0)).to_unit_length()
+        itself = block_listed(user_index[:, tf.newaxis], num_users)
+        if self._known_filter is not None:
+            itself = itself.within(self._known_filter)
+        scores, similar = self.similar.call(queries, k, itself, cosine=True)
+        scores = tf.where(known[:, tf.newaxis], scores, -np.inf)
+        return {**self._answer(scores, similar, k, "similar_user_id", self.user_ids), "known_user": known}
+
+    @signature([STRINGS, STRING_LISTS, K, FLAGS])
+    def rerank(self, user_id: tf.Tensor, candidate_item_id: tf.Tensor, k: tf.Tensor, allow_seen: tf.Tensor) -> Outputs:
+        """Find the best k items for each user among its candidates, as `recommend` does among all items.
+
+        Candidates that the model doesn't know are ignored, and so are repetitions. Items that aren't available never
+        come back, nor do those that a user has seen, unless it allows them. An unknown user gets the most popular
+        candidates.
+
+        Args:
+          user_id: string [B].
+          candidate_item_id: string [B, C], padded with ""; or [1, C], the same candidates for all users.
+          k: int32 scalar.
+          allow_seen: bool [B], or [1] for all users: whether items that the user has seen may come back.
+
+        Returns:
+          `item_id` string [B, k], `score` float32 [B, k], `num_valid` int32 [B], `known_user` bool [B].
+        """
+        checks = [
+            self._check_k(k),
+            check_one_or_batch("candidate_item_id", candidate_item_id, "user_id", user_id),
+            check_one_or_batch("allow_seen", allow_seen, "user_id", user_id),
+        ]
+        batch = tf.shape(user_id)[0]
+        with tf.control_dependencies(checks):
+            # In the order of rows, so that equal scores go to the lower one, as in every other answer.
+            candidates = tf.sort(self._rows_for(tf.identity(candidate_item_id), batch), axis=1)
+            allow_seen = for_each(tf.identity(allow_seen), batch)
+        before = tf.concat([tf.fill([batch, 1], tf.constant(-1, tf.int64)), candidates], axis=1)[:, :-1]
+        place = tf.maximum(candidates, 0)
+        user_index = self.user_ids.lookup(user_id)
+        known = self._is_known(user_index)
+        blocked = self.seen.blocked(tf.where(allow_seen, tf.constant(-1, tf.int64), user_index))
+        allowed = (candidates >= 0) & tf.not_equal(candidates, before)
+        allowed &= ~blocked.within(self.item_filter).contains(place)
+        by_user = self._score_pairs(self.users.queries(tf.maximum(user_index, 0)), place)
+        scores = tf.where(known[:, tf.newaxis], by_user, self.popular.scores(place))
+        scores, item_index = best(tf.where(allowed, scores, -np.inf), tf.cast(place, tf.int32), tf.identity(k))
+        return {**self._answer(scores, item_index, k), "known_user": known}

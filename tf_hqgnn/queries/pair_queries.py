@@ -1,0 +1,124 @@
+"""Questions about users and items that are named, wherever the model is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tf_hqgnn.queries.arrays import as_objects, encoded, padded
+from tf_hqgnn.queries.queries import ItemLists, Queries, as_asked, check_k, chunks
+from tf_hqgnn.queries.tables import Answers, decoded, make_table
+from tf_hqgnn.types import Array, InputError, ObjectArray
+
+
+class PairQueries(Queries):
+    """Asks about named users and items, besides all that `Queries` asks."""
+
+    def score(self, users: Any, items: Any, *, as_arrays: bool = False) -> Any:
+        """Scores items for users: the numbers by which `recommend` ranks, also of items that a user took.
+
+        Args:
+          users: ids of users, or "all" for every user of the log.
+          items: ids of items to score for all users, or one list of ids for each user.
+          as_arrays: return the scores alone.
+
+        Returns:
+          A table as of `recommend`, in which `rank` orders the items of a user. Where the user or the item isn't known,
+          `known` is False and the score NaN. With `as_arrays` float32 [users, items], in the order of both; rows of
+          shorter lists end in NaN.
+
+        Raises:
+          InputError: An argument is wrong, or the model was exported before it could be asked this.
+        """
+        texts = self._texts(users)
+        lists = ItemLists("items", items, len(texts))
+        form = as_asked(self._form(users=users), users)
+        rows: list[ObjectArray] = lists.texts * len(texts) if lists.same else lists.texts
+        sizes = np.array([len(row) for row in rows], np.int64)
+        scores = np.full((len(texts), max(sizes, default=0)), np.nan, np.float32)
+        for part in chunks(len(texts)):
+            asked = padded([encoded(one) for one in (lists.texts if lists.same else lists.texts[part])])
+            found = self._predict("score", {"user_id": encoded(texts[part]), "item_id": asked})
+            known = found["known_user"][:, np.newaxis] & found["known_item"]
+            width = scores.shape[1]
+            scores[part] = np.where(known, found["score"], np.nan)[:, :width]
+        if as_arrays:
+            return scores
+        # Padding sorts behind items that aren't known, which have no score either.
+        there = np.arange(scores.shape[1]) < sizes[:, np.newaxis]
+        order = np.lexsort((-scores, ~there), axis=1) if scores.size else np.zeros(scores.shape, np.int64)
+        place = order[there]
+        user = np.repeat(np.arange(len(texts)), sizes)
+        ranked = as_objects([rows[one][other] for one, other in zip(user, place)])
+        found_scores: Array = scores[user, place]
+        columns = {
+            "user_id": (decoded(texts[user], form.user_id), form.user_id),
+            "rank": (np.arange(len(user)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 1, None),
+            "item_id": (decoded(ranked, form.item_id), form.item_id),
+            "score": (found_scores, None),
+            "known": (~np.isnan(found_scores), None),
+        }
+        return make_table(columns, form, ranked)
+
+    def similar_users(self, users: Any, k: int = 10, *, as_arrays: bool = False) -> Any:
+        """Finds the users nearest to each user by the cosine of their embeddings.
+
+        Args:
+          users: ids of users, or "all"; for one that the model doesn't know there is no answer.
+          k: answers per user at most, at least 1.
+          as_arrays: return arrays instead of a table.
+
+        Returns:
+          A table with the columns `target_user_id` (as asked), `rank`, `user_id` (the answer), `score` and `known`; or
+          arrays `(scores, user_ids)`, as of `recommend`.
+
+        Raises:
+          InputError: An argument is wrong, or the model was exported before it could be asked this.
+        """
+        k = check_k(k)
+        texts = self._texts(users)
+        form = as_asked(self._form(users=users), users)
+        answers = Answers(form, k, "user_id")
+        for part in chunks(len(texts)):
+            inputs = {"user_id": encoded(texts[part]), "k": np.array(self._largest_user_k(k), np.int32)}
+            answers.add(self._predict("similar_users", inputs), "known_user", "similar_user_id")
+        return answers.arrays() if as_arrays else answers.table({"target_user_id": (texts, form.user_id)})
+
+    def rerank(
+        self, users: Any, candidates: Any, k: int = 10, *, allow_seen: Any = False, as_arrays: bool = False
+    ) -> Any:
+        """Recommends to each user the best of some items, as `recommend` does of all.
+
+        Candidates that the model doesn't know, or that aren't available, don't come back. Users that it doesn't know
+        get the most popular candidates.
+
+        Args:
+          users: ids of users, or "all" for every user of the log.
+          candidates: ids of items to choose from, for all users, or one list of ids for each user.
+          k: items per user at most, at least 1.
+          allow_seen: whether items that a user took may come back, for all users or one for each.
+          as_arrays: return arrays instead of a table.
+
+        Returns:
+          As `recommend`.
+
+        Raises:
+          InputError: An argument is wrong, or the model was exported before it could be asked this.
+        """
+        k = check_k(k)
+        texts = self._texts(users)
+        form = as_asked(self._form(users=users), users)
+        lists = ItemLists("candidates", candidates, len(texts))
+        may_see = np.atleast_1d(np.asarray(allow_seen))
+        if may_see.dtype != bool or may_see.ndim != 1 or len(may_see) not in (1, len(texts)):
+            raise InputError(
+                f"allow_seen: expected True or False, or one for each of the {len(texts)} users, got {allow_seen!r}"
+            )
+        answers = Answers(form, k)
+        for part in chunks(len(texts)):
+            asked = padded([encoded(one) for one in (lists.texts if lists.same else lists.texts[part])])
+            inputs = {"user_id": encoded(texts[part]), "candidate_item_id": asked, "k": self._k(k)}
+            inputs["allow_seen"] = may_see if len(may_see) == 1 else may_see[part]
+            answers.add(self._predict("rerank", inputs), "known_user")
+        return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})

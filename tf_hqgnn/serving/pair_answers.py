@@ -1,0 +1,125 @@
+"""Questions to a model about users and items that are named: behind a server or in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tf_hqgnn.export.layout import DEFAULT_MODEL
+from tf_hqgnn.queries.arrays import padded
+from tf_hqgnn.serving.answers import QueryClient, Recommendation, check_k, ids_of, lists_of, recommendations, valid_rows
+from tf_hqgnn.types import Array, InputError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one user.
+
+    Args:
+      user_id: As asked.
+      known_user: False if the model hasn't seen the user: all scores are 0.
+      scores: float32 [n], in the order of the items that were asked for; 0 for an unknown one.
+      known_items: bool [n].
+    """
+
+    user_id: str
+    known_user: bool
+    scores: Array
+    known_items: Array
+
+
+@dataclass(frozen=True)
+class SimilarUsers:
+    """The users nearest to one user; only real answers, best first.
+
+    Args:
+      user_id: As asked.
+      known_user: False if the model hasn't seen the user: there are no answers then.
+      scores: float32 [n], n <= k, the cosines.
+      user_ids: n ids.
+    """
+
+    user_id: str
+    known_user: bool
+    scores: Array
+    user_ids: tuple[str, ...]
+
+
+class PairClient(QueryClient):
+    """Asks about named users and items, besides all that `QueryClient` asks."""
+
+    def score(
+        self,
+        user_ids: Sequence[str],
+        item_ids: Sequence[str] | Sequence[Sequence[str]],
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+    ) -> list[Scores]:
+        """Scores items for each user: the numbers by which `recommend` ranks.
+
+        Args:
+          user_ids: The users; unknown ones get zeros.
+          item_ids: Items to score for all users, or one list of ids per user.
+          model: As in `recommend`.
+          version: As in `recommend`.
+
+        Raises:
+          InputError: The arguments are wrong, or the server says so; or the model was exported before it had `score`.
+          ServerUnavailable: No answer.
+        """
+        users = ids_of("user_ids", user_ids)
+        if not len(users):
+            return []
+        lists = lists_of("item_ids", item_ids, len(users))
+        found = self.predict("score", {"user_id": users, "item_id": padded(lists)}, model, version)
+        sizes = [len(one) for one in lists] * (len(users) if len(lists) == 1 else 1)
+        return [
+            Scores(user, bool(found["known_user"][row]), found["score"][row][:size], found["known_item"][row][:size])
+            for row, (user, size) in enumerate(zip(user_ids, sizes))
+        ]
+
+    def similar_users(
+        self, user_ids: Sequence[str], k: int = 10, model: str = DEFAULT_MODEL, version: int | None = None
+    ) -> list[SimilarUsers]:
+        """The users nearest to each user by cosine; none for an unknown one. Arguments as in `recommend`."""
+        users = ids_of("user_ids", user_ids)
+        if not len(users):
+            return []
+        outputs = self.predict("similar_users", {"user_id": users, "k": check_k(k)}, model, version)
+        known, rows = outputs["known_user"], valid_rows(outputs, "similar_user_id")
+        return [SimilarUsers(user, bool(known[row]), *rows[row]) for row, user in enumerate(user_ids)]
+
+    def rerank(
+        self,
+        user_ids: Sequence[str],
+        candidates: Sequence[str] | Sequence[Sequence[str]],
+        k: int = 10,
+        allow_seen: bool | Sequence[bool] = False,
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+    ) -> list[Recommendation]:
+        """The best of some items for each user, as `recommend` finds the best of all.
+
+        Args:
+          user_ids: The users; unknown ones get the most popular candidates.
+          candidates: Ids of items to choose from, for all users, or one list of ids per user; unknown ones are ignored.
+          k: As in `recommend`.
+          allow_seen: Whether items that a user has seen may come back, for all users or for each.
+          model: As in `recommend`.
+          version: As in `recommend`.
+
+        Raises:
+          InputError: The arguments are wrong, or the server says so; or the model was exported before it had `rerank`.
+          ServerUnavailable: No answer.
+        """
+        users = ids_of("user_ids", user_ids)
+        if not len(users):
+            return []
+        may_see = np.atleast_1d(np.asarray(allow_seen))
+        if may_see.dtype != bool or may_see.shape not in ((1,), users.shape):
+            raise InputError(f"allow_seen: expected True or False, or one for each of the {len(users)} users")
+        inputs = {"user_id": users, "candidate_item_id": padded(lists_of("candidates", candidates, len(users)))}
+        inputs |= {"k": check_k(k), "allow_seen": may_see}
+        return recommendations(user_ids, self.predict("rerank", inputs, model, version))
