@@ -166,12 +166,16 @@ def test_questions_about_named_users_and_items(folder):
     seen = ask("recommend", "--candidate", taken, "--allow-seen")["items"]
     assert [row["item_id"] for row in seen] == [taken]
     assert names[0] not in [row["item_id"] for row in ask("recommend", "--history", names[0], "-k", "5")["items"]]
+    why = ask("explain", "--item", names[0], "-k", "1000")
+    assert {row["item_id"] for row in why["history"]} >= {taken}
+    assert why["score"] == pytest.approx(best[0][1], rel=1e-5)
+    assert sum(row["share"] for row in why["history"]) + why["rest"] == pytest.approx(why["score"], abs=1e-4)
     nearest = ask("similar-users", "-k", "2")
     assert (nearest["known_user"], len(nearest["users"])) == (True, 2)
     assert user not in [row["user_id"] for row in nearest["users"]]
     assert 1 >= nearest["users"][0]["score"] >= nearest["users"][1]["score"]
-    for command in (("score", "--item", "nothing"), ("similar-users",)):
-        assert "(unknown)" in run(*command, "--model", model, "--user", "nobody").stdout
+    for command in (("score", "--item", "nothing"), ("similar-users",), ("explain", "--item", names[0])):
+        assert "(unknown" in run(*command, "--model", model, "--user", "nobody").stdout
 
 
 @pytest.mark.parametrize(

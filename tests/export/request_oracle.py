@@ -75,3 +75,14 @@ class RequestOracle(Oracle):
         size = len(taken) + len(new)
         query = np.sqrt(len(taken) / size) * old_row + items[new].sum(axis=0) @ self.user_map() / np.sqrt(size)
         return self._answer((items * query).sum(axis=1), blocked, k)
+
+    def explain(self, user_id, item_id):
+        """`(shares by row of the history, score, rest)`, each from its own formula."""
+        if not self.is_known(user_id) or item_id not in self.item_rows:
+            return {}, 0.0, 0.0
+        items, row = values(self.bundle.items).astype(np.float64), self.item_rows[item_id]
+        history = sorted(self.seen(user_id))
+        hops = items[history] @ self.user_map() / np.sqrt(max(len(history), 1))
+        user = values(self.bundle.users)[self.user_rows[user_id]]
+        shares = dict(zip(history, (hops * items[row]).sum(axis=1)))
+        return shares, float(self.all_scores(user_id)[row]), float((user - hops.sum(axis=0)) @ items[row])

@@ -245,6 +245,7 @@ def test_one_trace_serves_every_batch_size():
         module.similar_items(users, tf.constant(batch))
         module.similar_users(users, tf.constant(batch))
         module.score(users, excluded)
+        module.explain(users, users, tf.constant(batch))
         module.rerank(users, excluded, tf.constant(batch), tf.fill([batch], True))
         module.embed_user(users)
         module.tf_example(tf.fill([batch], b""))
@@ -257,6 +258,7 @@ def test_one_trace_serves_every_batch_size():
         "similar_users": 1,
         "score": 1,
         "rerank": 1,
+        "explain": 1,
         "embed_user": 1,
         "tf_example": 1,
     }

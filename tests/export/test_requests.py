@@ -196,6 +196,39 @@ def test_recommend_with_history(served, category):
         check_near(outputs, row, 7, oracle.with_history(user, history, None, excluded, category))
 
 
+@pytest.mark.parametrize("k", [0, 3, 45])
+def test_explain_says_what_of_the_history_a_score_is_made_of(served, k):
+    signatures, oracle = served
+    users = [*oracle.bundle.user_ids[:10], "nobody", oracle.bundle.user_ids[4]]
+    items = [*oracle.bundle.item_ids[3:14], "nothing"]
+    outputs = signatures["explain"](user_id=strings(users), item_id=strings(items), k=tf.constant(k))
+    assert outputs["history_item_id"].shape == outputs["share"].shape == (len(users), k)
+    assert outputs["known_user"].numpy().tolist() == [oracle.is_known(user) for user in users]
+    assert outputs["known_item"].numpy().tolist() == [True] * 11 + [False]
+    for row, (user, item) in enumerate(zip(users, items)):
+        shares, score, rest = oracle.explain(user, item)
+        size = min(k, len(shares))
+        assert outputs["num_valid"][row] == size
+        names, found = texts(outputs["history_item_id"][row]), outputs["share"][row].numpy()
+        assert names[size:] == [""] * (k - size)
+        np.testing.assert_allclose(
+            found, [*sorted(shares.values())[::-1][:size], *[0] * (k - size)], rtol=1e-4, atol=1e-5
+        )
+        of_name = {oracle.bundle.item_ids[one]: share for one, share in shares.items()}
+        np.testing.assert_allclose(found[:size], [of_name[name] for name in names[:size]], rtol=1e-4, atol=1e-5)
+        assert len(set(names[:size])) == size
+        assert outputs["score"][row].numpy() == pytest.approx(score, rel=1e-5, abs=1e-5)
+        assert outputs["rest"][row].numpy() == pytest.approx(rest, rel=1e-3, abs=1e-4)
+        if k > len(shares):
+            assert found.sum() + outputs["rest"][row].numpy() == pytest.approx(score, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("served", ["exact"], indirect=True)
+def test_nothing_to_explain(served):
+    outputs = served[0]["explain"](user_id=strings([], 0), item_id=strings([], 0), k=tf.constant(2))
+    assert {value.shape[0] for value in outputs.values()} == {0}
+
+
 @pytest.mark.parametrize("served", ["exact"], indirect=True)
 def test_lists_that_are_not_used_are_left_out(served):
     """Of every shape that means nothing to exclude and any category, the answer is the same."""
@@ -251,6 +284,11 @@ HISTORY = {"history_item_id": NO_LIST, "k": tf.constant(1), "exclude_item_id": N
             "exclude_item_id must have a row for each row of",
         ),
         ("recommend_with_history", {**HISTORY, "category": strings(["film"])}, "category must have a row for each row"),
+        (
+            "explain",
+            {"item_id": strings(["i0"]), "k": tf.constant(1)},
+            "item_id must have a row for each row of user_id",
+        ),
         ("similar_users", {"k": tf.constant(65537)}, r"k must be from 0 to 65536 \(the model has 30 users\), got"),
     ],
 )

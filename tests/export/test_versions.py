@@ -71,7 +71,7 @@ def test_killed_half_way_through_and_exported_again(tmp_path, run_command):
 
     path = export_exact(BUNDLE, tmp_path, ExportConfig(), version=7)
     assert sorted(model_dir.iterdir()) == [model_dir / ".last_version", path]
-    assert replay_warmup(path) == 20
+    assert replay_warmup(path) == 22
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):

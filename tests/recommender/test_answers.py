@@ -143,6 +143,7 @@ def test_wrong_k(model, k):
         (lambda m: m.score([1, 2], [[3]]), "items: expected one list for each of the 2 users, got 1"),
         (lambda m: m.rerank([1], [3], allow_seen=1), "allow_seen: expected True or False, or one for each of the 1"),
         (lambda m: m.rerank([1], [3], allow_seen=[True, False]), "allow_seen: expected True or False, or one for each"),
+        (lambda m: m.explain([1, 2], [3]), "items: expected one for each of the 2 users, got 1"),
         (lambda m: m.similar_users([1], k=0), "k: expected a whole number from 1 on, got 0"),
         (
             lambda m: m.recommend_with_history([1], [[1], [2]]),
@@ -220,6 +221,24 @@ def test_rerank(model, log):
     # Whoever isn't known gets what is popular.
     popular = model.recommend([1], k=3)["item_id"].tolist()
     assert model.rerank([1], popular[::-1])["item_id"].tolist() == popular
+
+
+def test_explain(model, exported, log):
+    asked = [4, 30, 99999]
+    table = model.explain([100, 101, 102], asked, k=200)
+    assert list(table) == ["user_id", "target_item_id", "rank", "item_id", "share", "score", "rest", "title"]
+    for user, item in ((100, 4), (101, 30)):
+        found = table[table["user_id"] == user]
+        assert set(found["item_id"]) == set(log.loc[log["user_id"] == user, "item_id"])
+        assert (np.diff(found["share"]) <= 0).all()
+        (score,) = model.score([user], [item], as_arrays=True)[0]
+        assert found["score"].unique().tolist() == [pytest.approx(score, rel=1e-5)]
+        assert found["share"].sum() + found["rest"].iloc[0] == pytest.approx(score, rel=1e-3, abs=1e-5)
+    assert 102 not in set(table["user_id"])
+    answers = exported.explain(["100", "101", "102"], list(map(str, asked)), k=200)
+    assert [int(one) for answer in answers for one in answer.item_ids] == table["item_id"].tolist()
+    assert [(answer.known_user, answer.known_item) for answer in answers] == [(True, True)] * 2 + [(True, False)]
+    assert exported.explain([], []) == []
 
 
 def test_new_items_of_a_known_user(model):

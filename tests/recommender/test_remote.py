@@ -33,6 +33,7 @@ QUESTIONS = {
     "similar users": lambda model: model.similar_users([100, 1, 207], k=3),
     "rerank": lambda model: model.rerank([100, 1], [4, 3, 99999, 2, 7, 30], k=4),
     "rerank of lists": lambda model: model.rerank([100, 101], [[1, 2, 3], [7]], k=2, allow_seen=[True, False]),
+    "explain": lambda model: model.explain([100, 1, 207, 101], [4, 4, 99999, 30], k=3),
     "with history": lambda model: model.recommend_with_history([100, 1, 2], [[1, 2], [7], []], k=3, exclude=[5]),
     "nobody": lambda model: model.recommend([], k=3),
 }

@@ -86,6 +86,8 @@ def test_status_and_metadata(client):
         ),
         (lambda client: client.score(["a"], ["x"]), 'key "score" not found.*exported the model, export the run again$'),
         (lambda client: client.similar_users(["a"]), 'Serving signature key "similar_users" not found'),
+        (lambda client: client.explain(["a"], ["x"]), 'Serving signature key "explain" not found'),
+        (lambda client: client.explain(["a"], []), "item_ids: expected one for each of the 1 users, got 0"),
         (lambda client: client.rerank(["a"], ["x"]), 'Serving signature key "rerank" not found'),
         (lambda client: client.rerank(["a"], ["x"], allow_seen=1), "allow_seen: expected True or False"),
         (

@@ -1,4 +1,4 @@
-"""The commands that ask a model about a user: `recommend`, `score` and `similar-users`."""
+"""The commands that ask a model about a user: `recommend`, `score`, `explain` and `similar-users`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tf_hqgnn.cli.output import print_answer, print_scores, print_similar_users
+from tf_hqgnn.cli.output import print_answer, print_explanation, print_scores, print_similar_users
 from tf_hqgnn.cli.source_options import (
     CaFileOption,
     CertFileOption,
@@ -105,6 +105,28 @@ def score(
     with Source(server, model, ca_file, cert_file, key_file, server_name).open() as asked:
         (answer,) = asked.score([utf8(user)], names)
     print_scores(answer, names, read_titles(items), as_json)
+
+
+def explain(
+    user: UserOption,
+    item: Annotated[str, typer.Option(metavar="ID", help="The item whose score is explained.")],
+    server: ServerOption = None,
+    model: ModelOption = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many items of the history.")] = 10,
+    items: TitlesOption = None,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    server_name: ServerNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which items of a user's history contribute most to its score of an item.
+
+    A model is a program: load only one that you trust.
+    """
+    with Source(server, model, ca_file, cert_file, key_file, server_name).open() as asked:
+        (answer,) = asked.explain([utf8(user)], [utf8(item)], k=k)
+    print_explanation(answer, read_titles(items), as_json)
 
 
 def similar_users(

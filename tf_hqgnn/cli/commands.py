@@ -12,7 +12,7 @@ import typer
 
 from tf_hqgnn import __version__
 from tf_hqgnn.cli import pipeline
-from tf_hqgnn.cli.ask_commands import recommend, score, similar_users
+from tf_hqgnn.cli.ask_commands import explain, recommend, score, similar_users
 from tf_hqgnn.cli.exit_codes import run_to_exit
 from tf_hqgnn.cli.forget_command import forget
 from tf_hqgnn.cli.model_commands import batch, serve
@@ -223,6 +223,7 @@ app.command()(forget)
 app.command()(serve)
 app.command()(recommend)
 app.command()(score)
+app.command()(explain)
 app.command("similar-users")(similar_users)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(batch)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
     from tf_hqgnn.runs.run_directory import Evaluation
     from tf_hqgnn.serving.answers import Recommendation
-    from tf_hqgnn.serving.pair_answers import Scores, SimilarUsers
+    from tf_hqgnn.serving.pair_answers import Explanation, Scores, SimilarUsers
     from tf_hqgnn.tuning.search import TuneResult
 
 
@@ -127,6 +127,35 @@ def print_scores(answer: Scores, item_ids: Sequence[str], titles: dict[str, str]
         cells = (item_id, titles.get(item_id, "")) if titles else (item_id,)
         table.add_row(*map(plain, cells), f"{score:.4f}" if known and answer.known_user else "unknown")
     _print(f"user {answer.user_id}{'' if answer.known_user else ' (unknown)'}", table)
+
+
+def print_explanation(answer: Explanation, titles: dict[str, str], as_json: bool) -> None:
+    """Print the items of a user's history that contribute most to the score of an item."""
+    found = [(item_id, float(share)) for item_id, share in zip(answer.item_ids, answer.shares)]
+    if as_json:
+        rows: list[dict[str, Any]] = []
+        for item_id, share in found:
+            row: dict[str, Any] = {"item_id": item_id, "share": share}
+            rows.append(row | ({"title": titles[item_id]} if item_id in titles else {}))
+        known = {"known_user": answer.known_user, "known_item": answer.known_item}
+        numbers = {"score": answer.score, "rest": answer.rest}
+        print(json.dumps({"user_id": answer.user_id, "item_id": answer.item_id, **known, **numbers, "history": rows}))
+        return
+    from rich.table import Table
+
+    table = Table()
+    for column in ("item", "title", "share") if titles else ("item", "share"):
+        table.add_column(column, justify="right" if column == "share" else "left")
+    for item_id, share in found:
+        cells = (item_id, titles.get(item_id, "")) if titles else (item_id,)
+        table.add_row(*map(plain, cells), f"{share:.4f}")
+    unknown = [name for name, known in (("user", answer.known_user), ("item", answer.known_item)) if not known]
+    reason = (
+        f" (unknown {' and '.join(unknown)})"
+        if unknown
+        else f", of which the history doesn't explain {answer.rest:.4f}"
+    )
+    _print(f"user {answer.user_id}, item {answer.item_id}: score {answer.score:.4f}{reason}", table)
 
 
 def print_similar_users(answer: SimilarUsers, as_json: bool) -> None:

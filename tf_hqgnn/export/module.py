@@ -87,6 +87,7 @@ class ServingModule(PairSignatures):
             "score": self.score,
             "similar_users": self.similar_users,
             "rerank": self.rerank,
+            "explain": self.explain,
             "embed_user": self.embed_user,
             "tf_example": self.tf_example,
         }

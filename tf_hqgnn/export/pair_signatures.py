@@ -12,12 +12,14 @@ from tf_hqgnn.export.parts import (
     K,
     Outputs,
     ServingParts,
+    check_batch,
     check_k,
     check_one_or_batch,
     for_each,
     signature,
 )
 from tf_hqgnn.retrieval.filters import block_listed
+from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.top_k import best
 
 
@@ -112,3 +114,54 @@ class PairSignatures(ServingParts):
         scores = tf.where(known[:, tf.newaxis], by_user, self.popular.scores(place))
         scores, item_index = best(tf.where(allowed, scores, -np.inf), tf.cast(place, tf.int32), tf.identity(k))
         return {**self._answer(scores, item_index, k), "known_user": known}
+
+    @signature([STRINGS, STRINGS, K])
+    def explain(self, user_id: tf.Tensor, item_id: tf.Tensor, k: tf.Tensor) -> Outputs:
+        """Find the k items of each user's history that contribute most to its score of an item.
+
+        The propagation is linear, so that a user's row e_u is nearly one hop over the rows e_h of its n items through
+        the map W that the trained users taught (`retrieval.histories`). With e_i the row of the item,
+
+            score = e_u . e_i = sum over h of share_h + rest,
+            share_h = (e_h W) . e_i / sqrt(n),
+            rest = (e_u - sum e_h W / sqrt(n)) . e_i.
+
+        All rows are those that are served: of codes, what they stand for. `rest` is what the history doesn't explain:
+        `score` less the shares of the whole history, also of those beyond k. The history is every item that doesn't
+        come back to the user.
+
+        Args:
+          user_id: string [B].
+          item_id: string [B], the item to explain for each user.
+          k: int32 scalar.
+
+        Returns:
+          `history_item_id` string [B, k] and `share` float32 [B, k], the highest share first, padded with "" and 0;
+          `num_valid` int32 [B], `score` and `rest` float32 [B], `known_user` and `known_item` bool [B]. Where the user
+          or the item is unknown there are no shares, and the numbers are 0.
+        """
+        with tf.control_dependencies([self._check_k(k), check_batch("item_id", item_id, "user_id", user_id)]):
+            user_index, item_index = self.user_ids.lookup(user_id), self.item_ids.lookup(tf.identity(item_id))
+        known_user, known_item = self._is_known(user_index), item_index >= 0
+        known = known_user & known_item
+        user_index, item_index = tf.maximum(user_index, 0), tf.maximum(item_index, 0)
+        history, there = self.seen.lists(tf.where(known, user_index, tf.constant(-1, tf.int64)))
+        size = tf.reduce_sum(tf.cast(there, tf.float32), axis=1, keepdims=True)
+        # (e_h W) . e_i = e_h . (e_i W^T)
+        mapped = tf.matmul(self.items.gather(item_index), self.history.hop_map, transpose_b=True)
+        shares = tf.math.divide_no_nan(self._score_pairs(Queries(mapped), history), tf.sqrt(size))
+        scores = self._score_pairs(self.users.queries(user_index), item_index[:, tf.newaxis])[:, 0]
+        scores = tf.where(known, scores, 0.0)
+        rest = scores - tf.reduce_sum(tf.where(there, shares, 0.0), axis=1)
+        shares, found = best(tf.where(there, shares, -np.inf), tf.cast(history, tf.int32), tf.identity(k))
+        answer = self._answer(shares, found, k, "history_item_id")
+        valid = tf.range(tf.identity(k)) < answer["num_valid"][:, tf.newaxis]
+        return {
+            "history_item_id": answer["history_item_id"],
+            "share": tf.where(valid, answer["score"], 0.0),
+            "num_valid": answer["num_valid"],
+            "score": scores,
+            "rest": rest,
+            "known_user": known_user,
+            "known_item": known_item,
+        }

@@ -183,6 +183,13 @@ def check_unused_or_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Ten
     return tf.debugging.Assert(tf.equal(size, batch) | unused, message)
 
 
+def check_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Tensor) -> tf.Operation:
+    """Fail unless the input `name` has a row for each row of `of`."""
+    size, batch = tf.shape(values)[0], tf.shape(of)[0]
+    message = [f"{name} must have a row for each row of {of_name}, got", size, "for", batch]
+    return tf.debugging.Assert(tf.equal(size, batch), message)
+
+
 def check_one_or_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Tensor) -> tf.Operation:
     """Fail unless the input `name` has a row for each row of `of`, or one row for all of them."""
     size, batch = tf.shape(values)[0], tf.shape(of)[0]

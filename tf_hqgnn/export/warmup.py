@@ -84,6 +84,7 @@ def warmup_requests(
             ("similar_items", {"item_id": items, "k": np.int32(k)}),
             ("score", {"user_id": users, "item_id": items[:, None]}),
             ("similar_users", {"user_id": users, "k": np.int32(k)}),
+            ("explain", {"user_id": users, "item_id": items, "k": np.int32(k)}),
             ("rerank", {"user_id": users, "candidate_item_id": items[None], "k": np.int32(k), "allow_seen": [False]}),
             ("embed_user", {"user_id": users}),
             ("tf_example", {"examples": examples}),

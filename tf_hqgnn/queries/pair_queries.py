@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_hqgnn.data.id_types import id_texts
 from tf_hqgnn.queries.arrays import as_objects, encoded, padded
 from tf_hqgnn.queries.queries import ItemLists, Queries, as_asked, check_k, chunks
 from tf_hqgnn.queries.tables import Answers, decoded, make_table
@@ -122,3 +123,54 @@ class PairQueries(Queries):
             inputs["allow_seen"] = may_see if len(may_see) == 1 else may_see[part]
             answers.add(self._predict("rerank", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
+
+    def explain(self, users: Any, items: Any, k: int = 10) -> Any:
+        """Finds the items of each user's history that contribute most to its score of an item.
+
+        The shares of all of the history and a `rest` add up to the score: see the signature `explain` in
+        `tf_hqgnn.export.pair_signatures`.
+
+        Args:
+          users: ids of users.
+          items: ids of items, one for each user.
+          k: items of the history per user at most, at least 1.
+
+        Returns:
+          A table with the columns `user_id` and `target_item_id` (as asked), `rank`, `item_id` (of the history),
+          `share`, `score` (of the item that was asked about), `rest`, and maybe `title` (of the history's item). Where
+          the user or the item isn't known there is no row.
+
+        Raises:
+          InputError: An argument is wrong, or the model was exported before it could be asked this.
+        """
+        k = check_k(k)
+        texts, targets = self._texts(users), id_texts("items", items)
+        if len(texts) != len(targets):
+            raise InputError(f"items: expected one for each of the {len(texts)} users, got {len(targets)}")
+        form = as_asked(self._form(users=users), users)
+        parts = [
+            self._predict(
+                "explain", {"user_id": encoded(texts[part]), "item_id": encoded(targets[part]), "k": self._k(k)}
+            )
+            for part in chunks(len(texts))
+        ]
+        counts = np.concatenate([np.zeros(0, np.int64), *(part["num_valid"] for part in parts)]).astype(np.int64)
+        real = [np.arange(part["share"].shape[1]) < part["num_valid"][:, np.newaxis] for part in parts]
+        names = as_objects(
+            [name.decode() for part, is_real in zip(parts, real) for name in part["history_item_id"][is_real]]
+        )
+
+        def numbers(name: str) -> Array:
+            return np.concatenate([np.zeros(0, np.float32), *(part[name] for part in parts)])
+
+        shares = [part["share"][is_real] for part, is_real in zip(parts, real)]
+        columns = {
+            "user_id": (np.repeat(decoded(texts, form.user_id), counts), form.user_id),
+            "target_item_id": (np.repeat(decoded(targets, form.item_id), counts), form.item_id),
+            "rank": (np.arange(len(names)) - np.repeat(np.cumsum(counts) - counts, counts) + 1, None),
+            "item_id": (decoded(names, form.item_id), form.item_id),
+            "share": (np.concatenate([np.zeros(0, np.float32), *shares]), None),
+            "score": (np.repeat(numbers("score"), counts), None),
+            "rest": (np.repeat(numbers("rest"), counts), None),
+        }
+        return make_table(columns, form, names)

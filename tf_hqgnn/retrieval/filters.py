@@ -223,6 +223,22 @@ class SeenItems(tf.Module):
         """Blocks the seen items of the users `user_index` (int64 [B], -1: unknown, has seen nothing)."""
         return Blocked((_SeenPairs(self, user_index),), self.ranges(user_index)[1], self.num_items)
 
+    def lists(self, user_index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The seen items of users (int64 [B], -1: unknown): rows int64 [B, longest], and bool, which of them are there.
+
+        Example:
+          >>> seen = SeenItems(np.array([0, 1, 3]), np.array([4, 2, 3]), num_items=5)
+          >>> items, there = seen.lists(tf.constant([1, 0, -1], tf.int64))
+          >>> tf.where(there, items, -1).numpy().tolist()
+          [[2, 3], [4, -1], [-1, -1]]
+        """
+        start, length = self.ranges(user_index)
+        longest = tf.reduce_max(tf.concat([[tf.constant(0, tf.int64)], length], axis=0))
+        column = tf.range(longest)
+        there = column < length[:, tf.newaxis]
+        place = tf.where(there, start[:, tf.newaxis] + column, tf.constant(0, tf.int64))
+        return tf.cast(gather(self.indices, place), tf.int64), there
+
     def ranges(self, user_index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Where the items of users begin in `indices`, and how many they are, int64 [B]."""
         known = tf.maximum(user_index, 0)

@@ -25,13 +25,14 @@ from tf_hqgnn.serving.addresses import is_loopback_host
 from tf_hqgnn.serving.answers import Recommendation, SimilarItems
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.loader import load_version
-from tf_hqgnn.serving.pair_answers import PairClient, Scores, SimilarUsers
+from tf_hqgnn.serving.pair_answers import Explanation, PairClient, Scores, SimilarUsers
 from tf_hqgnn.serving.tensors import decode_tensor, encode_tensor
 from tf_hqgnn.types import Array, InputError
 
 __all__ = [
     "Client",
     "ClientTls",
+    "Explanation",
     "LocalModel",
     "Recommendation",
     "Scores",

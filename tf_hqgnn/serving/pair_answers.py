@@ -47,6 +47,31 @@ class SimilarUsers:
     user_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """What of a user's history contributes most to its score of an item, the highest share first.
+
+    Args:
+      user_id: As asked.
+      item_id: As asked.
+      known_user: Whether the model knows the user.
+      known_item: Whether the model knows the item.
+      score: Of the item; 0 where something is unknown.
+      rest: What is left of the score after the shares of all of the history.
+      shares: float32 [n], n <= k.
+      item_ids: n ids of the history.
+    """
+
+    user_id: str
+    item_id: str
+    known_user: bool
+    known_item: bool
+    score: float
+    rest: float
+    shares: Array
+    item_ids: tuple[str, ...]
+
+
 class PairClient(QueryClient):
     """Asks about named users and items, besides all that `QueryClient` asks."""
 
@@ -123,3 +148,37 @@ class PairClient(QueryClient):
         inputs = {"user_id": users, "candidate_item_id": padded(lists_of("candidates", candidates, len(users)))}
         inputs |= {"k": check_k(k), "allow_seen": may_see}
         return recommendations(user_ids, self.predict("rerank", inputs, model, version))
+
+    def explain(
+        self,
+        user_ids: Sequence[str],
+        item_ids: Sequence[str],
+        k: int = 10,
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+    ) -> list[Explanation]:
+        """The items of each user's history that contribute most to its score of an item: `item_ids`, one for each user.
+
+        Raises:
+          InputError: The arguments are wrong, or the server says so; or the model was exported before it had `explain`.
+          ServerUnavailable: No answer.
+        """
+        users, items = ids_of("user_ids", user_ids), ids_of("item_ids", item_ids)
+        if len(users) != len(items):
+            raise InputError(f"item_ids: expected one for each of the {len(users)} users, got {len(items)}")
+        if not len(users):
+            return []
+        found = self.predict("explain", {"user_id": users, "item_id": items, "k": check_k(k)}, model, version)
+        shares = valid_rows({**found, "score": found["share"]}, "history_item_id")
+        return [
+            Explanation(
+                user,
+                item,
+                bool(found["known_user"][row]),
+                bool(found["known_item"][row]),
+                float(found["score"][row]),
+                float(found["rest"][row]),
+                *shares[row],
+            )
+            for row, (user, item) in enumerate(zip(user_ids, item_ids))
+        ]
