@@ -34,7 +34,7 @@ BUNDLES = {
     "stored by blocks": coded_bundle(4, 4),
 }
 # To load two models and to ask both everything takes ten times as long as to read them.
-ANSWERED = ("float32", "2 bits, users 8", "4 bits, one range", "stored by blocks")
+ANSWERED = ("2 bits, users 8", "stored by blocks")
 EVERY_ITEM = 41
 
 
