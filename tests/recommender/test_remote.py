@@ -1,5 +1,12 @@
 """The same questions to a server, by a client that answers with the same tables."""
 
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
 import pandas as pd
 import polars as pl
 import pytest
@@ -13,13 +20,19 @@ from tf_hqgnn.serving.server import Server
 
 
 @pytest.fixture(scope="module")
-def address(model, tmp_path_factory):
-    """Where the model is served."""
+def server(model, tmp_path_factory):
+    """Serves the model."""
     folder = tmp_path_factory.mktemp("served")
     model.save(folder / "run")
     export_exact(ServingBundle.from_run(RunDirectory.load(folder / "run")), folder / "export", ExportConfig(), 1)
     with Server(folder / "export", grpc_port=0, rest_port=0) as server:
-        yield f"127.0.0.1:{server.grpc_port}"
+        yield server
+
+
+@pytest.fixture(scope="module")
+def address(server):
+    """Where the model is served."""
+    return f"127.0.0.1:{server.grpc_port}"
 
 
 QUESTIONS = {
@@ -84,3 +97,14 @@ def test_what_only_memory_has_is_refused(address):
 def test_nobody_answers():
     with Client("127.0.0.1:1", timeout=5) as client, pytest.raises(ServerUnavailable, match="nothing answers at"):
         client.recommend([1])
+
+
+README = (Path(__file__).parents[2] / "serving" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed")
+@pytest.mark.parametrize("command", re.findall(r"^curl localhost:8501[^`]*?}}'$", README, re.MULTILINE))
+def test_what_the_readme_sends_with_curl_is_answered(server, command):
+    asked = shlex.split(command.replace("localhost:8501", f"127.0.0.1:{server.rest_port}"))
+    done = subprocess.run([*asked, "--silent", "--max-time", "60"], capture_output=True, text=True, check=True)
+    assert "score" in json.loads(done.stdout)["outputs"]
