@@ -10,8 +10,6 @@ PLAIN_EPOCHS = 12
 RACED_DIM = 64
 # How much longer a step with d columns takes than one with RACED_DIM: this times d / RACED_DIM, from 1 on.
 _COST_OF_COLUMNS = 0.75
-# Of the budget, for the training itself (and its refit).
-_SHARE_OF_TRAINING = 0.5
 # Lengths of the two rounds, relative to the training's epochs; the winners of the first run the second.
 _FIRST, _SECOND = 0.25, 0.65
 # Of the epochs, where the first round was better than the second.
@@ -101,7 +99,8 @@ class Plan:
           >>> plan.epochs, plan.contestants, plan.first, plan.second, plan.share
           (12, 6, 300, 780, 1.0)
         """
-        epochs = min(most_epochs, int(steps * _SHARE_OF_TRAINING / (steps_per_epoch * trainings)))
+        # The race takes as long as a training.
+        epochs = min(most_epochs, steps // (steps_per_epoch * (trainings + 1)))
         if not epochs and steps >= steps_per_epoch * trainings:
             epochs = min(1, most_epochs)
         raced = (steps - epochs * trainings * steps_per_epoch) * cost_of_columns(dim)

@@ -54,6 +54,8 @@ _MEASURED_STEPS = 48
 _COMPILATION, _RANKINGS = 1.5, 20
 # Columns that lose more than this rank worse are left out.
 _NOISE = 0.97
+# The best of many that were tried looks better than it is: what earlier logs don't speak for counts for so much.
+_NEWCOMER = 0.99
 # The judge saw what needs no training with these, so they hold whatever the user wishes of a training.
 _UNTRAINED: Settings = {
     "training.max_epochs": 0,
@@ -217,11 +219,17 @@ class Race:
         for loss, trial in contestants.ask(plan.contestants):
             loss = self._with_wishes(loss)
             if str(loss) not in values:
-                values[str(loss)] = attempt(loss, plan.first).value
-                first.append((-values[str(loss)], len(first), loss))
+                tried = attempt(loss, plan.first)
+                values[str(loss)] = tried.value
+                first.append((-self._trusted(tried), len(first), loss))
             contestants.tell(trial, values[str(loss)])
         for _, _, loss in sorted(first)[: plan.long_runners]:
             attempt(loss, plan.second)
+
+    def _trusted(self, tried: Tried) -> float:
+        """The value of a training, less if earlier logs don't speak for its settings."""
+        known = (_sectioned("loss", self._with_wishes(loss)) for loss in prior(self._graph))
+        return tried.value * (1.0 if tried.settings in known else _NEWCOMER)
 
     def _with_wishes(self, loss: Settings) -> Settings:
         return {
@@ -244,7 +252,7 @@ class Race:
             why = "the budget isn't enough for an epoch" if plan.most_epochs else "training.max_epochs is 0"
             reason = f"{why}, so this is {untrained.kind}: {untrained.text}"
             return Choice(fallbacks[0], fallbacks, self._tried, reason)
-        best = max(trained, key=lambda one: one.value)
+        best = max(trained, key=self._trusted)
         # With as many columns at most: more columns help both.
         equal = [one for one in self._tried if one.settings.get("model.embedding_dim", 0) <= RACED_DIM]
         rival = max((one for one in equal if one.kind != "trained"), key=lambda one: one.value)
@@ -258,7 +266,7 @@ class Race:
         epochs = plan.epochs
         if self._dim > RACED_DIM:
             # Those are sooner at the end of what they can learn than more columns are.
-            best = max(longest, key=lambda one: one.value)
+            best = max(longest, key=self._trusted)
         elif best not in longest:
             # A short training that was better than longer ones: more would only unlearn the start.
             epochs = max(1, round(plan.epochs * SHORT_TRAINING))
