@@ -90,7 +90,7 @@ def test_a_run_is_exported_as_both_models_under_the_next_number(tmp_path):
     assert versions(tmp_path / "hqgnn") == [5]
     assert versions(tmp_path / "hqgnn_scann") == [4, 5]
     for model in ("hqgnn", "hqgnn_scann"):
-        assert replay_warmup(tmp_path / model / "5") == 20
+        assert replay_warmup(tmp_path / model / "5") == 22
 
 
 def test_a_version_that_either_model_has_is_refused_before_anything_is_written(tmp_path):
