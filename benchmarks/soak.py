@@ -3,7 +3,7 @@
 64 clients ask all signatures over gRPC and REST, each as soon as it has its answer; a new version appears every minute
 and old ones are deleted; every second a client dies in the middle of a request. Every answer is compared with that of
 the SavedModel it came from, no request may fail except where the queue is full (UNAVAILABLE, 503), and memory,
-threads and open files stay within a tenth.
+threads and open files stay within a tenth. Then versions are loaded one after the other, and nothing may grow either.
 """
 
 from __future__ import annotations
@@ -72,7 +72,27 @@ def questions() -> list[Question]:
                 ("recommend_for_history", {"history_item_id": ids("i", 4 * rows, ITEMS).reshape(rows, 4), **wishes}),
                 ("similar_items", {"item_id": ids("i", rows, ITEMS), "k": wishes["k"]}),
                 ("embed_user", {"user_id": ids("u", rows, USERS)}),
-            ][number % 5]
+                ("score", {"user_id": ids("u", rows, USERS), "item_id": ids("i", 3 * rows, ITEMS).reshape(rows, 3)}),
+                ("similar_users", {"user_id": ids("u", rows, USERS), "k": wishes["k"]}),
+                (
+                    "rerank",
+                    {
+                        "user_id": ids("u", rows, USERS),
+                        "candidate_item_id": ids("i", 4 * rows, ITEMS).reshape(rows, 4),
+                        "k": wishes["k"],
+                        "allow_seen": np.array([rng.random() < 0.5 for _ in range(rows)]),
+                    },
+                ),
+                (
+                    "recommend_with_history",
+                    {
+                        "user_id": ids("u", rows, USERS),
+                        "history_item_id": ids("i", 2 * rows, ITEMS).reshape(rows, 2),
+                        **wishes,
+                    },
+                ),
+                ("explain", {"user_id": ids("u", rows, USERS), "item_id": ids("i", rows, ITEMS), "k": wishes["k"]}),
+            ][number % 10]
         )
     return found
 
@@ -311,6 +331,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--version-seconds", type=float, default=60.0, help="between two versions")
+    parser.add_argument("--reloads", type=int, default=30, help="versions one after the other, afterwards")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         soak = run(Path(folder), options.seconds, options.version_seconds)
@@ -320,6 +341,10 @@ def main() -> None:
         f"{soak.refused:,d} requests that found the queue full"
     )
     print(f"early: {before}\nlate:  {after}")
+    if options.reloads:
+        with tempfile.TemporaryDirectory() as folder:
+            usages = reloads(Path(folder), options.reloads)
+        print(f"after {len(usages)} reloads in a row: {usages[-1]}")
 
 
 if __name__ == "__main__":
