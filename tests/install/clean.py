@@ -184,7 +184,8 @@ class Stranger:
             if done.returncode == 0:
                 return json.loads(done.stdout)
             assert "Traceback" not in done.stderr
-            assert re.search("nothing answers|not found|NOT_FOUND|no version", done.stderr), done.stderr
+            # Not there yet, or, on a busy machine, not as fast as the client waits.
+            assert re.search("nothing answers|gave no answer|not found|NOT_FOUND|no version", done.stderr), done.stderr
         raise AssertionError(f"the server ended with {server.returncode}")
 
 
