@@ -125,5 +125,5 @@ def cost_of_columns(dim: int) -> float:
 
 
 def default_steps(steps_per_epoch: int, trainings: float) -> int:
-    """As many steps as so many plain trainings take: those that follow, and about one more for the race."""
+    """Return the steps of so many plain trainings: those that follow, and about one more for the race."""
     return int(PLAIN_EPOCHS * steps_per_epoch * trainings)

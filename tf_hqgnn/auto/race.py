@@ -75,6 +75,8 @@ class Race:
     ) -> None:
         self._dataset, self._config, self._graph, self._began = dataset, config, graph, began
         self._wished = _wished(config)
+        # The settings that earlier logs speak for.
+        self._known = [_sectioned("loss", self._with_wishes(loss)) for loss in prior(graph)]
         self._progress = None if folder is None else folder / PROGRESS
         self._done: dict[str, Any] = {"steps": None, "tried": []}
         if self._progress is not None and self._progress.is_file():
@@ -228,8 +230,7 @@ class Race:
 
     def _trusted(self, tried: Tried) -> float:
         """The value of a training, less if earlier logs don't speak for its settings."""
-        known = (_sectioned("loss", self._with_wishes(loss)) for loss in prior(self._graph))
-        return tried.value * (1.0 if tried.settings in known else _NEWCOMER)
+        return tried.value * (1.0 if tried.settings in self._known else _NEWCOMER)
 
     def _with_wishes(self, loss: Settings) -> Settings:
         return {

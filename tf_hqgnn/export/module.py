@@ -148,7 +148,7 @@ class ServingModule(PairSignatures):
         exclude_item_id: tf.Tensor,
         category: tf.Tensor,
     ) -> Outputs:
-        """As `recommend`, for users who have taken more items since the model was trained (rows padded with "").
+        """Recommend to users who have taken more items since the model was trained (rows padded with "").
 
         The new items are added to a user's row as `HistoryEncoder.extend` says, and don't come back. Those that the
         user has taken before are in its row already. An unknown user is answered as by `recommend_for_history`, and

@@ -1,4 +1,4 @@
-"""What the signatures of an exported module share: its tables, its search, and the checks of what is asked."""
+"""The signatures of an exported module share what is here: its tables, its search, and the checks of requests."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class QueryClient(abc.ABC):
         version: int | None = None,
         category: str | Sequence[str] = "",
     ) -> list[Recommendation]:
-        """As `recommend`, for users who have taken more items since the model was trained: `histories`, one list each.
+        """Recommend to users who have taken more items since the model was trained: `histories`, one list each.
 
         Unknown items count for nothing. An unknown user is answered as by `recommend_for_history`.
         """

@@ -238,7 +238,7 @@ def _read_pem(path: Path | None) -> bytes | None:
 
 
 def _advice(details: str) -> str:
-    """What to do about a signature that isn't there, as of a model from before there was such a signature."""
+    """Say what to do where a signature isn't there, as in a model from before there was such a signature."""
     if not details.startswith(_NO_SIGNATURE):
         return ""
     return "; if an older release of tf_hqgnn exported the model, export the run again"

@@ -49,7 +49,7 @@ class SimilarUsers:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What of a user's history contributes most to its score of an item, the highest share first.
+    """The answer which items of a user's history contribute most to a score, the highest share first.
 
     Args:
       user_id: As asked.
