@@ -209,7 +209,7 @@ class _Progress:
             return
         text = f"loss {loss:.4f}"
         if state.best_value >= 0:
-            text += f"  best valid {self._monitor} {state.best_value:.4f} at epoch {state.best_epoch}"
+            text += f"  best validation {self._monitor} {state.best_value:.4f} at epoch {state.best_epoch}"
         if self._bar:
             self._bar.update(self._task, completed=epoch, description=text)
         elif epoch % -(-self._max_epochs // 20) == 0 or epoch == self._max_epochs:

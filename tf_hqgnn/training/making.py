@@ -30,7 +30,7 @@ from tf_hqgnn.training.features import LearntFeatures, learn_features
 from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
 from tf_hqgnn.training.propagation import propagate_embeddings
-from tf_hqgnn.training.propagation_search import search_propagation, write_candidates
+from tf_hqgnn.training.propagation_search import describe_search, search_propagation, write_candidates
 from tf_hqgnn.training.warm_start import WarmStart, start_tables, warm_settings
 from tf_hqgnn.types import Float32Array, Interactions
 
@@ -171,8 +171,7 @@ def _search(
     sample = judge.monitor_only().sample(_SEARCH_USERS, config.seed)
     found, tried = search_propagation(config.propagation, lambda one: sample.value(*propagate(one)))
     write_candidates(path, tried, config.evaluation.monitor)
-    text = found.make_solver().describe(found.t1, found.num_steps)
-    log.info("propagation: %s, the best of %d on the validation split", text, len(tried))
+    log.info("%s", describe_search(tried, config.evaluation.monitor))
     return found
 
 

@@ -95,6 +95,36 @@ def write_candidates(path: Path, tried: list[Candidate], monitor: str = "ndcg@20
     write_csv(path, [row | {f"valid_{monitor}": candidate.value} for row, candidate in zip(rows, tried)])
 
 
+def describe_search(tried: Sequence[Candidate], monitor: str) -> str:
+    """Say in a line what the search was worth: the metric without propagation, with that of the settings, and best.
+
+    Args:
+      tried: what `search_propagation` tried, the propagation of the settings first.
+      monitor: the name of the metric.
+
+    Example:
+      >>> of = lambda value, **values: Candidate(PropagationConfig(**values), value)
+      >>> tried = [of(0.13, t1=0.25), of(0.12, solver="none", t1=0.0), of(0.16, solver="exact", t1=2.83)]
+      >>> describe_search(tried, "ndcg@20").split("; ")[0]
+      'validation ndcg@20: before propagation 0.1200, after it 0.1600 (exact to t1 = 2.83, the best of 3)'
+    """
+
+    def described(propagation: PropagationConfig) -> str:
+        return propagation.make_solver().describe(propagation.t1, propagation.num_steps)
+
+    start, best = tried[0], _best(list(tried))
+    plain = next((one for one in tried if not one.propagation.make_solver().propagates), start)
+    if best is plain:
+        return f"validation {monitor}: {best.value:.4f} without propagation, the best of {len(tried)} that were tried"
+    text = (
+        f"validation {monitor}: before propagation {plain.value:.4f}, after it {best.value:.4f} "
+        f"({described(best.propagation)}, the best of {len(tried)})"
+    )
+    if start in (plain, best):
+        return text
+    return f"{text}; epochs were judged after {described(start.propagation)}, which gives {start.value:.4f}"
+
+
 def _best(tried: list[Candidate]) -> Candidate:
     return max(tried, key=lambda candidate: candidate.value)
 
