@@ -27,6 +27,7 @@ from tf_hqgnn.data.named_inputs import fingerprint as fingerprint_inputs
 from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.files.lock import locked
+from tf_hqgnn.files.scratch import scratch_folder
 from tf_hqgnn.logs import progress_on_stderr, start_xla
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
 from tf_hqgnn.tfx.thresholds import METRIC, lift
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     thresholds = read_thresholds(options)
     layout = Layout(Path(options.out).absolute())
     started = time.monotonic()
-    with _locked(layout.out):
+    with _locked(layout.out), scratch_folder():
         fingerprint = fingerprint_inputs(config.data)
         state = store_state(layout, f"{fingerprint}\n{config.to_yaml()}\n{thresholds.model_dump_json()}")
         # Imported this late because it takes seconds, which a mistyped path shouldn't.

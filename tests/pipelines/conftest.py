@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tempfile
 from contextlib import redirect_stdout
 from types import SimpleNamespace
 
@@ -57,10 +58,15 @@ def run_pipeline(odd_log, tmp_path_factory):
 
     def run(*options):
         arguments = ["--data", odd_log.data, "--items", odd_log.items, "--config", odd_log.config, "--out", layout.out]
-        with redirect_stdout(io.StringIO()) as out:
+        # Empty, so that what a run leaves there is seen.
+        temporary = tmp_path_factory.mktemp("temporary")
+        with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
+            patched.setenv("TMPDIR", str(temporary))
+            patched.setattr(tempfile, "tempdir", None)
             code = run_local.main([*map(str, arguments), *options])
         record = RunRecord.latest(layout.metadata)
-        return SimpleNamespace(code=code, out=out.getvalue(), record=record, layout=layout)
+        left = sorted(temporary.iterdir())
+        return SimpleNamespace(code=code, out=out.getvalue(), record=record, layout=layout, left=left)
 
     return run
 

@@ -50,6 +50,10 @@ def test_every_component_runs_and_says_so(first):
     assert [int(re.match(r"\[(\d+)", line)[1]) for line in lines] == list(range(1, 11))
 
 
+def test_nothing_is_left_in_the_temporary_folder(first):
+    assert first.left == []
+
+
 def test_the_examples_are_the_split_that_the_data_module_makes(first, dataset):
     artifact = first.record.artifacts["InteractionGen", "examples"]
     assert json.loads(artifact.properties["split_names"].string_value) == list(SPLITS)
