@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle_checks import check_ids, check_rows, check_seen, largest_value
+from tf_hqgnn.export.contents import write_titles
 from tf_hqgnn.export.layout import (
     EXACT_MODEL,
     EXTRA_FILES,
@@ -53,6 +54,7 @@ class ServingBundle:
       item_popularity: float32 [N], finite: the score of an item for users nobody knows.
       item_categories: object [N] of str, "" for an item without one; None if none has one.
       item_available: bool [N], False for items that never come back; None if all may.
+      item_titles: object [N] of str, "" for an item without one; None if none has one. No answer needs them.
       hop_map: float32 [d, d], finite: `user_hop_map` as it was fitted before; None fits it when it is asked for.
       learnt: as `seen`, the items that each user's row was learnt from, which `user_hop_map` is fitted to; None for
         `seen`.
@@ -73,6 +75,7 @@ class ServingBundle:
     item_popularity: Float32Array
     item_categories: ObjectArray | None = None
     item_available: BoolArray | None = None
+    item_titles: ObjectArray | None = None
     hop_map: Float32Array | None = None
     learnt: CSR | None = None
     features: FeatureModels = field(default_factory=FeatureModels)
@@ -90,7 +93,7 @@ class ServingBundle:
                 f"item_popularity must be a finite number for each of the {len(self.item_ids)} items, got shape "
                 f"{self.item_popularity.shape}"
             )
-        for name in ("item_categories", "item_available"):
+        for name in ("item_categories", "item_available", "item_titles"):
             values = getattr(self, name)
             if values is not None and values.shape != self.item_ids.shape:
                 raise ValueError(f"{name} must have {len(self.item_ids)} entries, one an item, got {values.shape}")
@@ -151,6 +154,7 @@ def _bundle(run: RunDirectory, seen: CSR) -> ServingBundle:
         item_popularity=run.graph.item_strength[known].astype(np.float32),
         item_categories=None if dataset.categories is None else dataset.categories[known],
         item_available=None if dataset.available is None else dataset.available[known],
+        item_titles=None if dataset.titles is None else dataset.titles[known],
         learnt=learnt,
         features=run.features,
         known_users=None if unknown is None or not unknown.users.any() else ~unknown.users,
@@ -280,6 +284,8 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
     some_features = () if bundle.features.users is None else bundle.features.users.example()
     requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches, some_features)
     write_warmup(model_dir, name, requests)
+    if bundle.item_titles is not None:
+        write_titles(model_dir, bundle.item_ids, bundle.item_titles)
     if bundle.features:
         bundle.features.save(model_dir / EXTRA_FILES / FEATURES_FILE)
     metadata = {

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tf_hqgnn.export.bundle import ServingBundle
-from tf_hqgnn.export.layout import EXTRA_FILES, ITEM_IDS, USER_IDS, read_metadata
+from tf_hqgnn.export.contents import read_contents
+from tf_hqgnn.export.layout import EXTRA_FILES, read_metadata
 from tf_hqgnn.export.stored import StoredModel
 from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
 from tf_hqgnn.quantization.codes import Codes
@@ -16,7 +17,7 @@ from tf_hqgnn.quantization.packing import from_bit_planes, pack
 from tf_hqgnn.retrieval.bit_planes import unpack_planes
 from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.stripes import Stripes
-from tf_hqgnn.types import Float32Array, InputError, ObjectArray
+from tf_hqgnn.types import Float32Array, InputError
 
 
 def read_bundle(version_dir: Path) -> ServingBundle:
@@ -32,17 +33,6 @@ def read_bundle(version_dir: Path) -> ServingBundle:
       InputError: It isn't a version of an export, or lacks a variable.
     """
     metadata, stored = read_metadata(version_dir), StoredModel(version_dir)
-    item_ids, codes = _ids(stored, ITEM_IDS), stored.read("item_filter/codes")
-    if "popular/by_item" in stored:
-        popularity = stored.read("popular/by_item")
-    else:
-        # Exports without the signature `rerank` hold it in the order of popularity.
-        popularity = np.zeros(len(item_ids), np.float32)
-        popularity[stored.read("popular/order")] = stored.read("popular/popularity")
-    names = _ids(stored, "item_filter/names/keys")
-    has_category = (codes >= 0) & (codes < len(names))
-    categories = np.where(has_category, names[np.where(has_category, codes, 0)], "")
-    available = codes >= 0
     try:
         dim, bits, user_bits = (metadata[name] for name in ("embedding_dim", "bits", "user_bits"))
         by_blocks = metadata["by_blocks"]
@@ -51,22 +41,12 @@ def read_bundle(version_dir: Path) -> ServingBundle:
             f"{version_dir} doesn't say how its rows are stored (no {error} in its metadata): export the run again"
         ) from error
     return ServingBundle(
-        user_ids=_ids(stored, USER_IDS),
-        item_ids=item_ids,
+        **vars(read_contents(version_dir, stored)),
         users=_rows(stored, "users", user_bits, dim, by_blocks=False),
         items=_rows(stored, "items", bits, dim, by_blocks),
-        seen=(stored.read("seen/indptr"), stored.read("seen/indices")),
-        item_popularity=popularity,
-        item_categories=categories if categories.any() else None,
-        item_available=None if available.all() else available,
         hop_map=stored.read("history/hop_map"),
-        known_users=stored.read("known_users") > 0 if "known_users" in stored else None,
         features=FeatureModels.load(Path(version_dir) / EXTRA_FILES / FEATURES_FILE),
     )
-
-
-def _ids(stored: StoredModel, path: str) -> ObjectArray:
-    return np.array([value.decode("utf-8") for value in stored.read(path)], object)
 
 
 def _rows(stored: StoredModel, name: str, num_bits: int | None, dim: int, by_blocks: bool) -> Codes | Float32Array:

@@ -1,0 +1,105 @@
+"""What a version of a model says of its users and items, without their embeddings: ids, titles, histories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tf_hqgnn.export.layout import EXTRA_FILES, ITEM_IDS, USER_IDS
+from tf_hqgnn.export.stored import StoredModel
+from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int32Array, Int64Array, ObjectArray
+
+TITLES_FILE = Path(EXTRA_FILES) / "items.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """The users and items of a model.
+
+    Args:
+      user_ids: object [U] of str.
+      item_ids: object [N] of str.
+      seen: `(indptr, indices)`, int64 [U + 1] and int32 [nnz]: the items that never come back to each user.
+      item_popularity: float32 [N], 0 for items that aren't available.
+      item_categories: object [N] of str, "" for an item without one; None if none has one.
+      item_available: bool [N]; None if all are available.
+      item_titles: object [N] of str, "" for an item without one; None if none has one.
+      known_users: bool [U], False for users who are answered as an unknown user is; None if all are known.
+    """
+
+    user_ids: ObjectArray
+    item_ids: ObjectArray
+    seen: tuple[Int64Array, Int32Array]
+    item_popularity: Float32Array
+    item_categories: ObjectArray | None
+    item_available: BoolArray | None
+    item_titles: ObjectArray | None
+    known_users: BoolArray | None
+
+
+def read_contents(version_dir: Path, stored: StoredModel | None = None) -> Contents:
+    """Read the users and items of a version of a model.
+
+    Args:
+      version_dir: a version of `hqgnn` or `hqgnn_scann`; those of version 0.1 are read, too.
+      stored: its variables, if they are open already.
+
+    Raises:
+      InputError: It isn't a version of an export, lacks a variable, or its file of titles is damaged.
+    """
+    stored = stored or StoredModel(version_dir)
+    item_ids, codes = _ids(stored, ITEM_IDS), stored.read("item_filter/codes")
+    if "popular/by_item" in stored:
+        popularity = stored.read("popular/by_item")
+    else:
+        # Exports without the signature `rerank` hold it in the order of popularity.
+        popularity = np.zeros(len(item_ids), np.float32)
+        popularity[stored.read("popular/order")] = stored.read("popular/popularity")
+    names = _ids(stored, "item_filter/names/keys")
+    has_category = (codes >= 0) & (codes < len(names))
+    categories = np.where(has_category, names[np.where(has_category, codes, 0)], "")
+    available = codes >= 0
+    return Contents(
+        user_ids=_ids(stored, USER_IDS),
+        item_ids=item_ids,
+        seen=(stored.read("seen/indptr"), stored.read("seen/indices")),
+        item_popularity=popularity,
+        item_categories=categories if categories.any() else None,
+        item_available=None if available.all() else available,
+        item_titles=_read_titles(Path(version_dir), item_ids),
+        known_users=stored.read("known_users") > 0 if "known_users" in stored else None,
+    )
+
+
+def write_titles(version_dir: Path, item_ids: ObjectArray, titles: ObjectArray) -> None:
+    """Write the titles of items beside a SavedModel, as `assets.extra/items.parquet`.
+
+    Args:
+      version_dir: the folder of the SavedModel.
+      item_ids: object [N] of str.
+      titles: object [N] of str, "" for an item without one.
+    """
+    path = version_dir / TITLES_FILE
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"item_id": pa.array(item_ids, pa.utf8()), "title": pa.array(titles, pa.utf8())}), path)
+
+
+def _read_titles(version_dir: Path, item_ids: ObjectArray) -> ObjectArray | None:
+    path = version_dir / TITLES_FILE
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path, columns=["item_id", "title"])
+        titles = dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist()))
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: the titles of the items can't be read: {reason}; export the run again") from error
+    return np.array([titles.get(item_id) or "" for item_id in item_ids], object)
+
+
+def _ids(stored: StoredModel, path: str) -> ObjectArray:
+    return np.array([value.decode("utf-8") for value in stored.read(path)], object)
