@@ -283,5 +283,6 @@ bench-auto: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed 
 	$(PEERS) --data lastfm citeulike sports --models recbole-BPR recbole-LightGCN recbole-SimpleX --max-seconds 150
 	$(BIN)/python -m benchmarks.peers report --work $(WORK)
 
+# What a training or a benchmark has left stays: runs, demo, bench-results.
 clean:
-	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
