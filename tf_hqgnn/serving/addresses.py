@@ -37,8 +37,14 @@ def resolve(host: str) -> list[str]:
     return [address for address in addresses if ":" not in address or has_ipv6()] or addresses
 
 
-def listen(addresses: Iterable[str], port: int) -> list[socket.socket]:
-    """Sockets that listen on one port of every address; port 0 picks one that is free on the first.
+def listen(addresses: Iterable[str], port: int, what: str = "REST", option: str = "--rest-port") -> list[socket.socket]:
+    """Open sockets that listen on one port of every address; port 0 picks one that is free on the first.
+
+    Args:
+      addresses: Numeric addresses of this machine.
+      port: From 0 to 65535.
+      what: What is served there, as an error names it.
+      option: Of the command line, by which another port is chosen.
 
     Raises:
       InputError: The port is in use, or an address isn't this machine's.
@@ -46,7 +52,7 @@ def listen(addresses: Iterable[str], port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
-            sockets.append(_listen(address, port))
+            sockets.append(_listen(address, port, what, option))
             port = sockets[-1].getsockname()[1]
     except BaseException:
         for opened in sockets:
@@ -121,7 +127,7 @@ class AllowedHosts:
         return name in self.names or is_loopback_host(name)
 
 
-def _listen(address: str, port: int) -> socket.socket:
+def _listen(address: str, port: int, what: str, option: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -136,7 +142,7 @@ def _listen(address: str, port: int) -> socket.socket:
         opened.close()
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"REST on {url_host(address)}:{port}: {reason}; choose another port with --rest-port"
+            f"{what} on {url_host(address)}:{port}: {reason}; choose another port with {option}"
         ) from error
     return opened
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import http
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import Mapping
 
 import h11
 
@@ -71,11 +72,13 @@ class Response:
       status: The HTTP status.
       body: Its content.
       content_type: The media type of the content.
+      headers: Further headers by their names; latin-1, without line ends.
     """
 
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_head(request: h11.Request) -> Head:
@@ -121,6 +124,7 @@ def render(response: Response, head: Head | None, close: bool) -> bytes:
         f"HTTP/1.1 {response.status} {phrase}",
         f"Content-Type: {response.content_type}",
         f"Content-Length: {len(response.body)}",
+        *(f"{name}: {value}" for name, value in response.headers.items()),
     ]
     if close:
         lines.append("Connection: close")

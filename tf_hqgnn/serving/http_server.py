@@ -37,6 +37,8 @@ class HttpServer:
       max_connections: Beyond them the connection that has waited longest for its client is closed for a new one.
       budget: What the bytes of requests and answers are taken from.
       timeouts: How long clients may take; None for the defaults.
+      what: What is served, as errors name it.
+      option: Of the command line, by which another port is chosen.
 
     Raises:
       InputError: The port is in use, or an address isn't this machine's.
@@ -49,8 +51,10 @@ class HttpServer:
         max_connections: int,
         budget: ByteBudget,
         timeouts: Timeouts | None = None,
+        what: str = "REST",
+        option: str = "--rest-port",
     ) -> None:
-        self._listeners = listen(addresses, port)
+        self._listeners = listen(addresses, port, what, option)
         self.port: int = self._listeners[0].getsockname()[1]
         self._max_connections = max_connections
         self._budget = budget

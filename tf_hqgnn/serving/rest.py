@@ -93,25 +93,8 @@ class RestApi:
         self._decoders.shutdown()
 
     def check(self, head: Head) -> None:
-        """Refuses what a web page may send without its user's knowledge.
-
-        Raises:
-          HttpError: 403 for a host name that isn't served, 415 for a body that isn't said to be JSON.
-        """
-        if head.host is not None and not self._hosts.allows(head.host):
-            raise HttpError(
-                403,
-                f"the host {head.host[:200]!r} isn't served here: call the server by a name of this machine's loopback "
-                "interface, or start it with --allowed-hosts",
-            )
-        stated = head.headers.get("content-type")
-        # Programs that state no type are fine; browsers state the page that made them send it.
-        if head.method == "POST" and not (
-            "origin" not in head.headers if stated is None else _JSON_TYPE.fullmatch(stated.strip())
-        ):
-            raise HttpError(
-                415, f"expected the header Content-Type: application/json, got {(stated or 'none')[:200]!r}"
-            )
+        """Refuses what a web page may send without its user's knowledge; see `check_sender`."""
+        check_sender(head, self._hosts)
 
     async def answer(self, head: Head, body: bytes) -> Response:
         """Answers a whole request; raises nothing."""
@@ -183,6 +166,26 @@ class RestApi:
         if size <= _SMALL_BODY:
             return decode(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, *arguments)
+
+
+def check_sender(head: Head, hosts: AllowedHosts) -> None:
+    """Refuse what a web page may send without its user's knowledge.
+
+    Raises:
+      HttpError: 403 for a host name that isn't served, 415 for a body that isn't said to be JSON.
+    """
+    if head.host is not None and not hosts.allows(head.host):
+        raise HttpError(
+            403,
+            f"the host {head.host[:200]!r} isn't served here: call the server by a name of this machine's loopback "
+            "interface, or start it with --allowed-hosts",
+        )
+    stated = head.headers.get("content-type")
+    # Programs that state no type are fine; browsers state the page that made them send it.
+    if head.method == "POST" and not (
+        "origin" not in head.headers if stated is None else _JSON_TYPE.fullmatch(stated.strip())
+    ):
+        raise HttpError(415, f"expected the header Content-Type: application/json, got {(stated or 'none')[:200]!r}")
 
 
 def _error(status: int, message: str) -> Response:

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Collection, Sequence
+from typing import Collection, Protocol, Sequence
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
@@ -203,6 +203,16 @@ class Server:
         return "the model config file" if self.base_path is None else str(self.base_path)
 
 
+class Startable(Protocol):
+    """A server that `run_until_signalled` runs; its str() is the line that says where it answers."""
+
+    def start(self) -> object:
+        """Returns when requests are answered."""
+
+    def stop(self) -> None:
+        """Ends every thread, also after a start that failed."""
+
+
 def serve(
     base_path: Path | str | None = None,
     host: str = "127.0.0.1",
@@ -262,6 +272,21 @@ def serve(
         plain_rest=plain_rest,
         may_reload=may_reload,
     )
+    run_until_signalled(server)
+    log.info("stopped")
+
+
+def run_until_signalled(server: Startable) -> None:
+    """Starts a server, prints its line, and stops it after SIGINT or SIGTERM; a second signal ends the process.
+
+    A signal while it starts stops it, too.
+
+    Args:
+      server: what is run.
+
+    Raises:
+      InputError: As of its `start`.
+    """
     # No Event: a handler that comes while wait() holds the Event's lock waits for it for ever. put() is reentrant.
     asked_to_stop: queue.SimpleQueue[int] = queue.SimpleQueue()
     ready = False
@@ -289,4 +314,3 @@ def serve(
     finally:
         restore()
         server.stop()
-    log.info("stopped")
