@@ -23,9 +23,16 @@ class Result:
     stderr: str
 
 
-def run(*arguments):
+class Terminal(io.StringIO):
+    """What a command takes for a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def run(*arguments, out=None):
     """The command in this process: as the console script runs it, without importing TensorFlow anew."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = io.StringIO() if out is None else out, io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["tf-hqgnn", *map(str, arguments)]),
         contextlib.redirect_stdout(out),
@@ -54,6 +61,48 @@ def test_train_ends_with_one_json_object(folder):
     assert result["epochs"] == 3
     assert result["seconds"] > 0
     assert 0 < result["valid"]["ndcg@20"] < 1
+
+
+def test_train_prints_a_table_on_a_terminal_and_json_if_asked(tmp_path, log_path):
+    arguments = ("train", "configs/smoke.yaml", "--set", f"data.path={log_path}", "--set", "training.max_epochs=1")
+    shown = run(*arguments, "--out", tmp_path / "table", out=Terminal()).stdout
+    result = json.loads((tmp_path / "table" / "metrics.json").read_text())
+    (line,) = [line for line in shown.splitlines() if "ndcg@20" in line]
+    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
+    values = result["valid"]["ndcg@20"], result["popularity"]["ndcg@20"]
+    assert cells == ["ndcg@20", *(f"{value:.4f}" for value in values)]
+    assert shown.endswith(f"run: {tmp_path / 'table'}\n")
+    asked = run(*arguments, "--out", tmp_path / "json", "--json", out=Terminal()).stdout
+    assert json.loads(asked)["valid"] == result["valid"]
+
+
+def test_two_runs_side_by_side(folder, coded):
+    pair = folder / "run", coded[0]
+    found = json.loads(run("compare", *pair, "--json").stdout)
+    assert found["runs"] == [str(path) for path in pair]
+    assert found["settings"] == {"quantization.bits": [None, 2], "quantization.distillation.max_epochs": [30, 2]}
+    reports = [json.loads((path / "metrics.json").read_text()) for path in pair]
+    ndcg, seconds = ([report["valid"]["ndcg@20"] for report in reports], [report["seconds"] for report in reports])
+    assert (found["metrics"]["ndcg@20"], found["seconds"]) == (ndcg, seconds)
+    # 16 dimensions: 64 bytes, or 16 times 2 or 8 bits and a scale of 2 bytes.
+    assert (found["item_bytes"], found["user_bytes"], found["same_data"]) == ([64, 6], [64, 18], True)
+    plain = run("compare", *pair)
+    assert [cell.strip() for cell in plain.stdout.splitlines()[4].strip("│ ").split("│")] == [
+        "quantization.bits", "null", "2",
+    ]  # fmt: skip
+    ratio = f"{ndcg[1] / ndcg[0]:.1%}"
+    (line,) = [line for line in plain.stdout.splitlines() if "ndcg@20" in line]
+    assert [cell.strip() for cell in line.strip("│ ").split("│")][1:] == [*(f"{value:.4f}" for value in ndcg), ratio]
+    assert "can't be compared" not in plain.stdout
+
+
+def test_runs_on_other_splits_are_said_to_be_no_match(folder, tmp_path, log_path):
+    other = tmp_path / "other"
+    settings = ("--set", f"data.path={log_path}", "--set", "seed=9", "--set", "training.max_epochs=0")
+    assert run("train", "configs/smoke.yaml", "--out", other, *settings).returncode == 0
+    assert "their metrics can't be compared" in run("compare", folder / "run", other).stdout
+    missing = run("compare", folder / "run", tmp_path / "none")
+    assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
 
 
 def test_evaluate_prints_json_and_a_table(folder):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import pytest
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.logs import progress_on_stderr, quiet_optuna
+from tf_hqgnn.report.study import render_study, study_hook
 from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.tuning import search
 from tf_hqgnn.tuning.ranges import choose, default_ranges, search_space, trial_config
-from tf_hqgnn.tuning.search import changed_settings, tune
-from tf_hqgnn.tuning.study import Study, create_study
+from tf_hqgnn.tuning.search import TuneResult, changed_settings, tune
+from tf_hqgnn.tuning.study import Study, Trial, create_study
 from tf_hqgnn.tuning.trials import Outcome, make_runner, run_trial
 from tf_hqgnn.types import InputError
 
@@ -70,6 +72,33 @@ def test_trial_0_is_the_configuration_and_the_best_is_no_worse(finished, config)
     assert [trial.index for trial in result.trials] == [0, 1, 2]
     assert result.best.outcome.value == max(values) >= values[0]
     assert len(set(values)) > 1
+
+
+def test_the_report_shows_every_trial_and_every_setting(finished, config):
+    out, result = finished
+    study_hook(result, config)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for trial in result.trials:
+        row = [f"<td>{trial.index}</td>", f">{trial.outcome.value:.4f}</td>", f">{trial.outcome.seconds:,.1f}</td>"]
+        (line,) = [line for line in page.splitlines() if all(part in line for part in row)]
+        for value in trial.settings.values():
+            assert f">{value:.4g}</td>" in line or f">{value}</td>" in line
+        assert ('class="hit"' in line) == (trial is result.best)
+    for setting in result.best.settings:
+        assert f"<figcaption><code>{setting}</code>: best " in page
+    assert f"best validation ndcg@20, trial {result.best.index}" in page
+    # One page that loads nothing.
+    assert not re.search(r"(src|href)=[\"'](?!#)", page)
+
+
+def test_a_report_of_failed_trials_and_of_odd_names(config, tmp_path):
+    config = config.with_values({"data.path": "<b>.csv"})
+    failed = Trial(1, {"loss.temperature": 0.9}, Outcome(None, "loss <b>nan</b>", 1.0))
+    tried = Trial(0, {"loss.temperature": 0.2}, Outcome(0.1, None, 2.0))
+    page = render_study(TuneResult(tmp_path / "study" / "best.yaml", config, tried, (tried, failed)), config)
+    assert "loss &lt;b&gt;nan&lt;/b&gt;" in page
+    assert "<b>nan" not in page
+    assert "The settings as they were given were the best." in page
 
 
 def test_best_yaml_is_the_best_trials_settings_with_the_users_quantization(finished, config):

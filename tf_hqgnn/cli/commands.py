@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -14,9 +13,10 @@ from tf_hqgnn import __version__
 from tf_hqgnn.cli import pipeline
 from tf_hqgnn.cli.ask_commands import explain, recommend, score, similar_users
 from tf_hqgnn.cli.exit_codes import run_to_exit
+from tf_hqgnn.cli.explore_command import explore
 from tf_hqgnn.cli.forget_command import forget
 from tf_hqgnn.cli.model_commands import batch, serve
-from tf_hqgnn.cli.output import print_evaluation, print_read, print_tuned
+from tf_hqgnn.cli.run_output import print_comparison, print_evaluation, print_read, print_trained, print_tuned
 from tf_hqgnn.cli.source_options import JsonOption
 from tf_hqgnn.cli.terminal import replace_unprintable
 from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
@@ -81,6 +81,7 @@ def train(
         float | None, typer.Option(min=1, help="Time for choosing settings and training, as auto.seconds.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train and write a run directory.
 
@@ -114,7 +115,7 @@ def train(
     start_xla()
     result = train(dataset, settings, out, resume, (report_hook,), strategy=strategy)
     if is_chief(strategy):
-        print(json.dumps(vars(result) | {"run_dir": str(result.run_dir)}), flush=True)
+        print_trained(result, as_json)
         if result.warning is not None:
             print(f"tf-hqgnn: {result.warning}", file=sys.stderr)
 
@@ -149,6 +150,9 @@ def tune(
     print_read(dataset.report)
     start_xla()
     result = tune(dataset, settings, out, trials, jobs, resume, shlex.join(["tf-hqgnn", *sys.argv[1:]]))
+    from tf_hqgnn.report.study import study_hook
+
+    study_hook(result, settings)
     print_tuned(settings, result, as_json)
 
 
@@ -170,6 +174,19 @@ def evaluate(
     print_evaluation(split, found, run.coded, as_json)
     if run.metrics.get("refit"):
         print(run.metrics["refit"]["note"], file=sys.stderr)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run of `tf-hqgnn train`.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Another finished run.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show two runs side by side: settings that differ, validation metrics, seconds and bytes."""
+    from tf_hqgnn.report.comparison import compare_runs
+    from tf_hqgnn.runs.run_directory import RunDirectory
+
+    print_comparison(compare_runs(RunDirectory.load(first), RunDirectory.load(second)), as_json)
 
 
 @app.command()
@@ -221,6 +238,7 @@ def add_items(
 
 app.command()(forget)
 app.command()(serve)
+app.command()(explore)
 app.command()(recommend)
 app.command()(score)
 app.command()(explain)

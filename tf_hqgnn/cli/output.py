@@ -1,4 +1,4 @@
-"""Prints the results of commands: a table or lines for a reader, or one JSON object for a program."""
+"""Prints the answers of a model: a table or lines for a reader, or one JSON object for a program."""
 
 from __future__ import annotations
 
@@ -7,74 +7,17 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_hqgnn.cli.terminal import plain, printable
+from tf_hqgnn.cli.terminal import plain, print_table
 
 if TYPE_CHECKING:
     from tf_hqgnn.beam.batch import BatchReport
-    from tf_hqgnn.config import Config
-    from tf_hqgnn.data.report import ReadReport
-    from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-    from tf_hqgnn.runs.run_directory import Evaluation
     from tf_hqgnn.serving.answers import Recommendation
     from tf_hqgnn.serving.pair_answers import Explanation, Scores, SimilarUsers
-    from tf_hqgnn.tuning.search import TuneResult
-
-
-def print_read(report: ReadReport) -> None:
-    """Print on standard error what became of every row of a log, and what may surprise its owner."""
-    for line in report.summary:
-        print(printable(line), file=sys.stderr)
 
 
 def print_progress(line: str) -> None:
     """Print a line of progress on standard error."""
     print(line, file=sys.stderr, flush=True)
-
-
-def print_tuned(settings: Config, result: TuneResult, as_json: bool) -> None:
-    """The best trial, and what it changed in `settings`."""
-    from tf_hqgnn.tuning.search import changed_settings
-
-    best, start, monitor = result.best, result.trials[0].outcome.value, settings.evaluation.monitor
-    changed = changed_settings(settings, result.config)
-    failed = sum(trial.outcome.value is None for trial in result.trials)
-    if as_json:
-        answer = {"best": str(result.path), "trial": best.index, "valid": {monitor: best.outcome.value}}
-        answer |= {"start": {monitor: start}, "settings": changed, "trials": len(result.trials), "failed": failed}
-        print(json.dumps(answer))
-        return
-    at_start = "failed" if start is None else f"{start:.4f}"
-    print(f"trial {best.index} of {len(result.trials)}: valid {monitor} {best.outcome.value:.4f} (start: {at_start})")
-    for name, value in changed.items():
-        print(printable(f"{name}: {value}"))
-    print(result.path)
-
-
-def print_evaluation(split: str, found: Evaluation, coded: CodedEmbeddings | None, as_json: bool) -> None:
-    """Metrics beside popularity's, and beside full precision's where the model is coded."""
-    from tf_hqgnn.quantization.codes import Codes
-
-    served, full = found.metrics, found.full_precision
-    if as_json:
-        answer: dict[str, Any] = {"split": split, "num_users": served.num_users, "metrics": served.values}
-        print(json.dumps(answer if full is None else answer | {"full_precision": full.values}))
-        return
-    from rich.table import Table
-
-    table = Table()
-    columns = ("metric", "model") if full is None else ("metric", "full precision", "coded", "ratio")
-    for column in (*columns, "popularity"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, value in served.values.items():
-        cells = [f"{value:.4f}"]
-        if full is not None:
-            ratio = value / full.values[name] if full.values[name] else float("nan")
-            cells = [f"{full.values[name]:.4f}", *cells, f"{ratio:.1%}"]
-        table.add_row(plain(name), *cells, f"{found.popularity.values[name]:.4f}")
-    _print(f"{split}: {served.num_users} users; {served.num_skipped} without {split} items are left out", table)
-    if coded is not None:
-        print(f"items: {coded.items}")
-        print(f"users: {coded.users if isinstance(coded.users, Codes) else 'float32'}")
 
 
 def print_answer(
@@ -104,7 +47,7 @@ def print_answer(
     for rank, (score, item_id) in enumerate(zip(answer.scores, answer.item_ids), 1):
         cells = (item_id, titles.get(item_id, "")) if titles else (item_id,)
         table.add_row(str(rank), *map(plain, cells), f"{score:.4f}")
-    _print(f"{who}{known}", table)
+    print_table(f"{who}{known}", table)
 
 
 def print_scores(answer: Scores, item_ids: Sequence[str], titles: dict[str, str], as_json: bool) -> None:
@@ -126,7 +69,7 @@ def print_scores(answer: Scores, item_ids: Sequence[str], titles: dict[str, str]
     for item_id, score, known in zip(item_ids, scores, known_items):
         cells = (item_id, titles.get(item_id, "")) if titles else (item_id,)
         table.add_row(*map(plain, cells), f"{score:.4f}" if known and answer.known_user else "unknown")
-    _print(f"user {answer.user_id}{'' if answer.known_user else ' (unknown)'}", table)
+    print_table(f"user {answer.user_id}{'' if answer.known_user else ' (unknown)'}", table)
 
 
 def print_explanation(answer: Explanation, titles: dict[str, str], as_json: bool) -> None:
@@ -155,7 +98,7 @@ def print_explanation(answer: Explanation, titles: dict[str, str], as_json: bool
         if unknown
         else f", of which the history doesn't explain {answer.rest:.4f}"
     )
-    _print(f"user {answer.user_id}, item {answer.item_id}: score {answer.score:.4f}{reason}", table)
+    print_table(f"user {answer.user_id}, item {answer.item_id}: score {answer.score:.4f}{reason}", table)
 
 
 def print_similar_users(answer: SimilarUsers, as_json: bool) -> None:
@@ -172,7 +115,7 @@ def print_similar_users(answer: SimilarUsers, as_json: bool) -> None:
         table.add_column(column, justify="left" if column == "user" else "right")
     for rank, (user_id, score) in enumerate(found, 1):
         table.add_row(str(rank), plain(user_id), f"{score:.4f}")
-    _print(f"user {answer.user_id}{'' if answer.known_user else ' (unknown)'}", table)
+    print_table(f"user {answer.user_id}{'' if answer.known_user else ' (unknown)'}", table)
 
 
 def print_batch(report: BatchReport, as_json: bool) -> None:
@@ -186,12 +129,3 @@ def print_batch(report: BatchReport, as_json: bool) -> None:
         f"with popular items), {sum(report.rejected.values()):,} rejected{f': {rejected}' if rejected else ''}"
     )
     print(f"{len(report.files)} files in {report.seconds:.1f} s, {report.files[0]} the first")
-
-
-def _print(title: str, table: Any) -> None:
-    from rich.console import Console
-
-    # Piped output gets a width that doesn't fold titles. Data is no markup.
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
-    console.print(plain(title))
-    console.print(table)

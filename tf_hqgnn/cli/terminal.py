@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tf_hqgnn.types import UNSHOWABLE
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
 
@@ -53,6 +54,16 @@ def printable(value: object) -> str:
     'a\ufffd[31m\ufffdb'
     """
     return UNSHOWABLE.sub("\ufffd", str(value))
+
+
+def print_table(title: str, table: Table) -> None:
+    """Print a rich table under a title; piped output gets a width that doesn't fold titles."""
+    from rich.console import Console
+
+    # Data is no markup.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
+    console.print(plain(title))
+    console.print(table)
 
 
 def plain(value: object) -> Text:

@@ -29,6 +29,28 @@ def setting_names(section: type[Section] = Config, prefix: str = "") -> list[str
     return names
 
 
+def differing_settings(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two configurations differ, by `section.key`, each with its two values.
+
+    Example:
+      >>> differing_settings(Config(), Config.from_yaml("loss: {temperature: 0.3}"))
+      {'loss.temperature': (0.15, 0.3)}
+    """
+    values = [_by_name(config) for config in (first, second)]
+    return {name: (values[0][name], values[1][name]) for name in values[0] if values[0][name] != values[1][name]}
+
+
+def _by_name(config: Config) -> dict[str, Any]:
+    """The value of every setting as YAML has it; None for those of a loss that isn't chosen and not given."""
+    found, dumped = {}, config.model_dump(mode="json")
+    for name in setting_names():
+        value: Any = dumped
+        for part in name.split("."):
+            value = value.get(part)
+        found[name] = value
+    return found
+
+
 def check_setting_name(name: str, also: tuple[str, ...] = ()) -> None:
     """Refuses a name that isn't a setting's, and says which one was meant.
 

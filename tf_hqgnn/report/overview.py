@@ -8,6 +8,7 @@ from tf_hqgnn.report.charts import CODES, MODEL, POPULARITY, Series, bar_chart, 
 from tf_hqgnn.report.markup import figure, number, paragraph, plots, section, table, text
 from tf_hqgnn.report.validation_sample import K
 from tf_hqgnn.runs.run_directory import RunDirectory
+from tf_hqgnn.types import Float32Array
 
 _COMBINED = {"sum": "their sum", "largest": "the largest", "last": "that of the last one"}
 _METRICS = ("recall", "ndcg", "hit", "mrr", "precision", "coverage")
@@ -23,7 +24,7 @@ def headline(run: RunDirectory) -> str:
         times = f", {ndcg / usual:.1f} times popularity's" if usual > 0 else ""
         cards.append((number(ndcg), f"NDCG@{K}{times} (validation)"))
         cards.append((number(valid[f"recall@{K}"]), f"Recall@{K} (validation)"))
-    cards.append((f"{_item_bytes(run):.4g}", "bytes an item"))
+    cards.append((f"{bytes_per_row(run)[1]:.4g}", "bytes an item"))
     cards.append((f"{run.metrics['seconds']:,.0f} s", "training, with validation"))
     boxes = "".join(f'<div class="card"><b>{text(value)}</b><span>{text(label)}</span></div>' for value, label in cards)
     sizes = (
@@ -131,9 +132,12 @@ def _weights(config: Config) -> str:
     return "; ".join(parts)
 
 
-def _item_bytes(run: RunDirectory) -> float:
-    """Bytes of an item's row as it is served."""
+def bytes_per_row(run: RunDirectory) -> tuple[float, float]:
+    """Bytes of a user's and of an item's embedding as they are served."""
     if run.coded is None:
-        return 4.0 * run.item_embeddings.shape[1]
-    items: Codes = run.coded.items
-    return items.bytes_per_item
+        return _row_bytes(run.user_embeddings), _row_bytes(run.item_embeddings)
+    return _row_bytes(run.coded.users), _row_bytes(run.coded.items)
+
+
+def _row_bytes(rows: Codes | Float32Array) -> float:
+    return rows.bytes_per_item if isinstance(rows, Codes) else 4.0 * rows.shape[1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tf_hqgnn.config import Config, TuneConfig
+from tf_hqgnn.config.names import differing_settings
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.files.durable import staged_folder, write_file
 from tf_hqgnn.files.lock import locked
@@ -121,17 +122,11 @@ def changed_settings(before: Config, after: Config) -> dict[str, object]:
     """The settings of `after` that differ from those of `before`, by `section.key`; `tune` is left out.
 
     Example:
-    >>> changed_settings(Config(), Config.from_yaml("loss: {temperature: 0.3}"))
-    {'loss.temperature': 0.3}
+      >>> changed_settings(Config(), Config.from_yaml("loss: {temperature: 0.3}"))
+      {'loss.temperature': 0.3}
     """
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    sections = [name for name in new if name != "tune" and isinstance(new[name], dict)]
-    return {
-        f"{section}.{key}": value
-        for section in sections
-        for key, value in new[section].items()
-        if value != old[section][key]
-    }
+    differing = differing_settings(before, after)
+    return {name: pair[1] for name, pair in differing.items() if not name.startswith("tune.")}
 
 
 def _folder(out: Path, index: int) -> Path:

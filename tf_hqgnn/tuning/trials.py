@@ -18,6 +18,7 @@ import tf_keras
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
+from tf_hqgnn.files.scratch import scratch_folder
 from tf_hqgnn.runs.run_directory import partial_path
 from tf_hqgnn.training.callbacks import DivergenceError
 from tf_hqgnn.training.train import train
@@ -93,11 +94,13 @@ def make_runner(dataset: SplitDataset, jobs: int) -> Iterator[Runner]:
     if jobs == 1:
         yield _Here(dataset)
         return
-    workers = _Workers(dataset, jobs)
-    try:
-        yield workers
-    finally:
-        workers.stop()
+    # Killed workers can't remove what their libraries keep in TMPDIR.
+    with scratch_folder():
+        workers = _Workers(dataset, jobs)
+        try:
+            yield workers
+        finally:
+            workers.stop()
 
 
 class _Here:
