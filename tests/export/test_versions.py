@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from export_oracle import coded, make_bundle
 
 import tf_hqgnn.export.bundle
@@ -16,6 +17,7 @@ import tf_hqgnn.export.serving_module
 from tf_hqgnn.config import Config, ExportConfig, RetrievalConfig
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_scann
+from tf_hqgnn.export.layout import read_metadata
 from tf_hqgnn.export.of_runs import export_run
 from tf_hqgnn.export.versions import check_free, next_version, staged_versions, version_lock, versions
 from tf_hqgnn.export.warmup import replay_warmup
@@ -101,6 +103,8 @@ def test_a_version_that_either_model_has_is_refused_before_anything_is_written(t
 
 
 def test_if_the_second_model_fails_the_first_does_not_appear(tmp_path, monkeypatch):
+    # Of a catalogue this small both models are the same graph, and the second a copy.
+    monkeypatch.setattr(tf_hqgnn.export.bundle, "same_module", lambda *_: False)
     choose = tf_hqgnn.export.serving_module.choose_index
     monkeypatch.setattr(
         tf_hqgnn.export.serving_module,
@@ -110,6 +114,21 @@ def test_if_the_second_model_fails_the_first_does_not_appear(tmp_path, monkeypat
     with pytest.raises(OSError, match="No space left"):
         export_run(RUN, tmp_path, version=1)
     assert [list((tmp_path / name).iterdir()) for name in ("hqgnn", "hqgnn_scann")] == [[], []]
+
+
+@pytest.mark.parametrize(("leaves", "same"), [(None, True), (2, False)])
+def test_two_models_of_one_graph_are_written_once(tmp_path, monkeypatch, leaves, same):
+    saved, save = [], tf.saved_model.save
+    monkeypatch.setattr(tf.saved_model, "save", lambda module, path, **k: (saved.append(path), save(module, path, **k)))
+    run = dataclasses.replace(RUN, config=RUN.config.with_values({"retrieval": {"num_leaves": leaves}}))
+    export_run(run, tmp_path)
+    assert len(saved) == (1 if same else 2)
+    exact, other = (tmp_path / name / "1" for name in ("hqgnn", "hqgnn_scann"))
+    for part in ("saved_model.pb", "variables/variables.index"):
+        assert ((exact / part).read_bytes() == (other / part).read_bytes()) == same
+    for folder in (exact, other):
+        assert read_metadata(folder)["model"] == folder.parent.name
+        assert replay_warmup(folder) > 20
 
 
 def test_a_bundle_of_a_run():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -25,7 +26,7 @@ from tf_hqgnn.export.layout import (
     write_metadata,
 )
 from tf_hqgnn.export.loading import CUSTOM_OPERATIONS
-from tf_hqgnn.export.serving_module import make_module
+from tf_hqgnn.export.serving_module import make_module, same_module
 from tf_hqgnn.export.versions import check_free, staged_versions, version_lock
 from tf_hqgnn.export.warmup import warmup_batches, warmup_requests, write_warmup
 from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
@@ -52,7 +53,7 @@ class ServingBundle:
       seen: `(indptr, indices)`, int64 [U + 1] and int32 [nnz], strictly ascending within a user: the items that never
         come back to it.
       item_popularity: float32 [N], finite: the score of an item for users nobody knows.
-      item_categories: object [N] of str, "" for an item without one; None if none has one.
+      item_categories: object [N] of str, separated by `|`, "" for an item without one; None if none has one.
       item_available: bool [N], False for items that never come back; None if all may.
       item_titles: object [N] of str, "" for an item without one; None if none has one. No answer needs them.
       hop_map: float32 [d, d], finite: `user_hop_map` as it was fitted before; None fits it when it is asked for.
@@ -235,7 +236,7 @@ def export_model(bundle: ServingBundle, name: str, settings: ModelSettings, dire
       InputError: ScaNN is asked for and isn't installed, or the settings don't fit the catalogue.
     """
     with staged_folder(directory) as staged:
-        _write(bundle, staged, name, settings)
+        _describe(bundle, staged, name, settings, _write(bundle, staged, name, settings))
 
 
 def write_version(
@@ -261,8 +262,16 @@ def write_version(
     _check(out_dir, settings, version)
     bundle = make_bundle()
     with staged_versions(Path(out_dir), list(settings), version) as staged:
+        written: dict[str, tuple[Path, dict[str, Any]]] = {}
         for name, folder in staged.folders.items():
-            _write(bundle, folder, name, settings[name])
+            twin = next((other for other in written if same_module(bundle, other, name, settings)), None)
+            if twin is None:
+                described = _write(bundle, folder, name, settings[name])
+            else:
+                source, described = written[twin]
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+            _describe(bundle, folder, name, settings[name], described)
+            written[name] = folder, described
     return staged.version
 
 
@@ -274,22 +283,17 @@ def _check(out_dir: str | Path, settings: Mapping[str, ModelSettings], version: 
             check_free(Path(out_dir) / name, version)
 
 
-def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSettings) -> None:
-    config = settings.export
+def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSettings) -> dict[str, Any]:
+    """Write all but what names the model; returns what its metadata say of its tables and its index."""
     module = make_module(bundle, name, settings)
     users, items = module.users, module.items
     options = tf.saved_model.SaveOptions(namespace_whitelist=list(CUSTOM_OPERATIONS))
     tf.saved_model.save(module, str(model_dir), signatures=module.signatures(), options=options)
-    batches = warmup_batches(config.jit_compile)
-    some_features = () if bundle.features.users is None else bundle.features.users.example()
-    requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches, some_features)
-    write_warmup(model_dir, name, requests)
     if bundle.item_titles is not None:
         write_titles(model_dir, bundle.item_ids, bundle.item_titles)
     if bundle.features:
         bundle.features.save(model_dir / EXTRA_FILES / FEATURES_FILE)
-    metadata = {
-        "model": name,
+    return {
         "num_users": users.num_rows,
         "num_items": items.num_rows,
         "embedding_dim": items.embedding_dim,
@@ -299,10 +303,20 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
         "bytes_per_user": users.bytes_per_row,
         "scoring": "integer" if items.num_bits and users.num_bits else "float32",
         "by_blocks": items.by_blocks,
-        "default_k": config.default_k,
-        **settings.to_json(),
         **module.top_k.describe(),
     }
+
+
+def _describe(
+    bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSettings, described: Mapping[str, Any]
+) -> None:
+    """Write what names the model: its warm-up records and its metadata."""
+    config = settings.export
+    batches = warmup_batches(config.jit_compile)
+    some_features = () if bundle.features.users is None else bundle.features.users.example()
+    requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches, some_features)
+    write_warmup(model_dir, name, requests)
+    metadata = {"model": name, "default_k": config.default_k, **settings.to_json(), **described}
     write_metadata(model_dir, metadata)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 from tf_hqgnn.config import RetrievalConfig
 from tf_hqgnn.export.layout import SCANN_MODEL, ModelSettings
 from tf_hqgnn.export.module import ServingModule
-from tf_hqgnn.retrieval.choose import Device, choose_index
+from tf_hqgnn.retrieval.choose import Device, choose_index, suitable_index
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder
@@ -20,6 +21,26 @@ if TYPE_CHECKING:
 
 # Users whose queries the index is tuned by.
 _SAMPLE = 256
+
+
+def _choice(name: str, settings: ModelSettings) -> tuple[Device, RetrievalConfig]:
+    # The exact model has no index to choose: it needs no ScaNN, whatever the settings of the other model say.
+    return ("cpu", settings.retrieval) if name == SCANN_MODEL else ("any", RetrievalConfig())
+
+
+def same_module(bundle: ServingBundle, one: str, other: str, settings: Mapping[str, ModelSettings]) -> bool:
+    """Whether two models answer by the same graph: most catalogues are too small for another index than the exact one.
+
+    Args:
+      bundle: what they hold.
+      one: a model's name.
+      other: another one's.
+      settings: of each.
+    """
+    num_items = len(bundle.item_ids) if bundle.item_available is None else int(bundle.item_available.sum())
+    first, second = (suitable_index(num_items, *_choice(name, settings[name])) for name in (one, other))
+    same_settings = settings[one].export == settings[other].export
+    return type(first) is type(second) and not first.settings and same_settings
 
 
 def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> ServingModule:
@@ -33,12 +54,10 @@ def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> Se
     Raises:
       InputError: ScaNN is asked for and isn't installed, or the settings don't fit the catalogue.
     """
-    # The exact model has no index to choose: it needs no ScaNN, whatever the settings of the other model say.
-    retrieval = settings.retrieval if name == SCANN_MODEL else RetrievalConfig()
+    device, retrieval = _choice(name, settings)
     users, items = make_rows(bundle.users, by_blocks=False), make_rows(bundle.items)
     item_filter = ItemFilter(len(bundle.item_ids), bundle.item_available, bundle.item_categories)
     sample = np.linspace(0, users.num_rows - 1, min(_SAMPLE, users.num_rows)).astype(np.int64)
-    device: Device = "cpu" if name == SCANN_MODEL else "any"
     top_k = choose_index(items, device, settings.export, retrieval, item_filter, users.queries(tf.constant(sample)))
     return ServingModule(
         user_ids=bundle.user_ids,

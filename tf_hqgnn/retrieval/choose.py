@@ -53,8 +53,26 @@ def choose_index(
     Raises:
       InputError: The settings ask for an index that isn't installed, or its sizes don't fit the catalogue.
     """
-    check_index(retrieval)
     num_items = int(item_filter.available.sum()) if item_filter.blocks_some else rows.num_rows
+    return suitable_index(num_items, device, retrieval).build(rows, export, retrieval, item_filter, sample)
+
+
+def suitable_index(num_items: int, device: Device, retrieval: RetrievalConfig) -> Index:
+    """Name the index that `choose_index` builds.
+
+    Args:
+      num_items: how many items may come back.
+      device: as of `choose_index`.
+      retrieval: as of `choose_index`.
+
+    Raises:
+      InputError: The settings ask for an index that isn't installed.
+
+    Example:
+      >>> suitable_index(10, "any", RetrievalConfig()).name
+      'exact'
+    """
+    check_index(retrieval)
     index = _asked_for(retrieval) or _suited_to(num_items)
     if device == "any" and not index.any_device:
         index = ExactIndex()
@@ -63,7 +81,7 @@ def choose_index(
             "the exact index takes the place of %s, which isn't installed: %s", index.name, how_to_install(index.extra)
         )
         index = ExactIndex()
-    return index.build(rows, export, retrieval, item_filter, sample)
+    return index
 
 
 def _asked_for(retrieval: RetrievalConfig) -> Index | None:
