@@ -7,6 +7,7 @@ setup(
     package_dir={"tf_hqgnn.presets": "configs", "tf_hqgnn.pipeline_template": "pipelines"},
     package_data={
         "tf_hqgnn": ["py.typed"],
+        "tf_hqgnn.explore": ["page/*"],
         "tf_hqgnn.presets": ["*.yaml"],
         "tf_hqgnn.pipeline_template": ["*.yaml", "*.md", "*.sh", "Dockerfile*", "kubernetes/*.yaml"],
     },
