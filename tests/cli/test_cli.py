@@ -14,6 +14,7 @@ import pytest
 from tf_hqgnn.cli.commands import main
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.export.layout import read_metadata
+from tf_hqgnn.serving.server import Server
 
 
 @dataclass
@@ -47,7 +48,9 @@ def run(*arguments, out=None):
 def folder(tmp_path_factory, log_path):
     """A trained and exported run, made by the command line itself."""
     folder = tmp_path_factory.mktemp("cli")
-    trained = run("train", "configs/smoke.yaml", "--out", folder / "run", "--set", f"data.path={log_path}")
+    items = f"data.items_path={log_path.with_name('items.csv')}"
+    paths = ("--set", f"data.path={log_path}", "--set", items)
+    trained = run("train", "configs/smoke.yaml", "--out", folder / "run", *paths)
     assert trained.returncode == 0, trained.stderr
     (folder / "train.json").write_text(trained.stdout)
     exported = run("export", folder / "run", "--out", folder / "export")
@@ -184,6 +187,31 @@ def test_recommend_from_a_saved_model(folder, log_path, model):
     rows = json.loads(titled.stdout)["items"]
     assert items[0] not in [row["item_id"] for row in rows]
     assert all(row["title"] for row in rows)
+
+
+def test_what_the_model_does_not_know_is_said(folder):
+    """By a model in this process, which knows the names that may be meant, and by a server, which doesn't."""
+    saved, dataset = folder / "export" / "hqgnn" / "1", SplitDataset.load(folder / "run" / "data")
+    category, item = str(dataset.categories[0]), str(dataset.item_ids[0])
+    wrong = ("--category", category.upper() + "x", "--history", item + "x", "--history", item, "--exclude", "@")
+    local = run("recommend", "--model", saved, *wrong, "--json")
+    assert json.loads(local.stdout)["items"] == []
+    lines = local.stderr.splitlines()
+    assert lines[0] == f"tf-hqgnn: unknown category {category.upper() + 'x'!r}; did you mean {category!r}?"
+    assert lines[1].startswith(
+        f"tf-hqgnn: unknown item {item + 'x'!r} in --history: it counts for nothing; did you mean"
+    )
+    assert lines[2:] == ["tf-hqgnn: unknown item '@' in --exclude: there is nothing to exclude"]
+    right = run("recommend", "--model", saved, "--category", category, "--history", item, "--json")
+    assert (json.loads(right.stdout)["items"] != [], right.stderr) == (True, "")
+    with Server(folder / "export", grpc_port=0, rest_port=None) as server:
+        there = run("recommend", "--server", f"127.0.0.1:{server.grpc_port}", *wrong, "--json")
+    assert there.stdout == local.stdout
+    assert there.stderr.splitlines() == [
+        f"tf-hqgnn: there is nothing to recommend: perhaps the model has no category {category.upper() + 'x'!r}",
+        f"tf-hqgnn: unknown item {item + 'x'!r} in --history: it counts for nothing",
+        lines[2],
+    ]
 
 
 def test_recommend_to_an_unknown_user(folder):

@@ -20,6 +20,7 @@ from tf_hqgnn.cli.source_options import (
     read_titles,
 )
 from tf_hqgnn.cli.terminal import utf8
+from tf_hqgnn.cli.unknown_names import tell_unknown, tell_unknown_features
 from tf_hqgnn.types import InputError
 
 UserOption = Annotated[str, typer.Option(metavar="ID", help="ID of the user.")]
@@ -82,6 +83,10 @@ def recommend(
             (answer,) = asked.recommend_with_history([user], [taken], k=k, exclude=excluded, category=category)
         else:
             (answer,) = asked.recommend([user], k=k, exclude=excluded, category=category)
+        named = {"--history": taken, "--exclude": excluded, "--candidate": [utf8(one) for one in candidate or ()]}
+        tell_unknown(asked, model, [category], named, not answer.item_ids)
+        if feature:
+            tell_unknown_features(asked, features[0])
     print_answer(answer, user, len(taken), read_titles(items), as_json, feature or ())
 
 

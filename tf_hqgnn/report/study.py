@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Up to so many different values are each a mark on their axis.
+_MARKS = 5
+
 
 def study_hook(result: TuneResult, start: Config) -> None:
     """Write `report.html` beside best.yaml; where the extra `report` is missing, a line of the log says so.
@@ -114,12 +117,12 @@ def _places(values: Sequence[Any]) -> tuple[list[float], tuple[list[float], list
         names = list(dict.fromkeys(map(_shown, values)))
         return [float(names.index(_shown(value))) for value in values], ([float(n) for n in range(len(names))], names)
     low, high = min(values), max(values)
-    if low > 0 and high > 10 * low:
-        ends = math.log10(low), math.log10(high)
-        marks = [10.0**power for power in np.linspace(*ends, 4)]
-        return [math.log10(value) for value in values], ([math.log10(mark) for mark in marks], [*map(_shown, marks)])
-    marks = [float(mark) for mark in np.linspace(low, high, 4)] if high > low else [float(low)]
-    return [float(value) for value in values], (marks, [_shown(mark) for mark in marks])
+    scale = np.log10 if low > 0 and high > 10 * low else np.asarray
+    marks = sorted(set(values))
+    if len(marks) > _MARKS:
+        places = np.linspace(scale(low), scale(high), 4)
+        marks = (10.0**places if scale is np.log10 else places).tolist()
+    return scale(values).tolist(), (scale(marks).tolist(), [f"{mark:.3g}" for mark in marks])
 
 
 def _changes(result: TuneResult, start: Config) -> str:
