@@ -13,7 +13,14 @@ from tf_hqgnn.types import InputError
 
 def test_what_the_estimators_need():
     needs = {name: (ESTIMATORS[name].takes_delta, ESTIMATORS[name].follows_hessian) for name in ESTIMATORS.names()}
-    assert needs == {"ewgs": (True, False), "gste": (False, True), "ste": (False, False)}
+    assert needs == {
+        "ewgs": (True, False),
+        "gste": (False, True),
+        "lsq": (False, False),
+        "reste": (True, False),
+        "ste": (False, False),
+        "stochastic": (False, False),
+    }
 
 
 @pytest.mark.parametrize("name", ["ste", "ewgs"])
@@ -52,7 +59,7 @@ def test_a_new_estimator_needs_nothing_but_its_class():
 
 @pytest.mark.usefixtures("half")
 def test_a_new_estimator_is_held_to_what_it_says_it_needs():
-    with pytest.raises(InputError, match=r"delta must be above 0 with the estimator ewgs, .* got 0\.5 with half"):
+    with pytest.raises(InputError, match=r"delta must be above 0 with the estimators ewgs, reste, .* got 0\.5 with half"):
         Config.from_yaml("quantization: {estimator: half, delta: 0.5}")
     with pytest.raises(InputError, match="loss softmax has no exact Hessian trace here"):
         Config.from_yaml(
@@ -62,5 +69,5 @@ def test_a_new_estimator_is_held_to_what_it_says_it_needs():
 
 
 def test_an_unknown_estimator_is_refused():
-    with pytest.raises(ValueError, match="expected one of ewgs, gste, ste"):
+    with pytest.raises(ValueError, match="expected one of ewgs, gste, lsq, reste, ste, stochastic"):
         QuantizationConfig(estimator="half")

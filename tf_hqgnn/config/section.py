@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from tf_hqgnn.types import Registry
 
+# What a metric of ranking is called: its kind, and how many items of a list it looks at.
+METRIC_PATTERN = r"^(recall|ndcg|mrr|hit|precision|coverage)@[1-9][0-9]*$"
+
 
 class Section(BaseModel):
     """Settings that can't be changed, and know no others."""

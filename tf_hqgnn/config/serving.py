@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from tf_hqgnn.config.section import Section, registered
+from tf_hqgnn.config.section import METRIC_PATTERN, Section, registered
 from tf_hqgnn.retrieval.indices.index import INDICES
 
 
@@ -16,7 +16,7 @@ class EvaluationConfig(Section):
     k: tuple[int, ...] = (10, 20, 50)
     monitor: str = Field(
         "ndcg@20",
-        pattern=r"^(recall|ndcg|mrr|hit|precision|coverage)@[1-9][0-9]*$",
+        pattern=METRIC_PATTERN,
         description="the validation metric that chooses: recall, ndcg, mrr, hit, precision or coverage at any k",
     )
     chunk_size: int = Field(1024, ge=1, description="users ranked by one call, fewer where the catalogue is large")

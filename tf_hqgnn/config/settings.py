@@ -46,6 +46,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _fine_tuning_fits(self) -> Config:
         quantization, propagation = self.quantization, self.propagation
+        computed = {*self.evaluation.k, 20, self.evaluation.monitor_k}
+        if quantization.monitor is not None and int(quantization.monitor.partition("@")[2]) not in computed:
+            raise ValueError(
+                f"quantization.monitor {quantization.monitor} is at a cut-off that isn't computed: add it to "
+                f"evaluation.k, now {list(self.evaluation.k)}"
+            )
         if quantization.bits is None or quantization.method != "fine_tuning":
             return self
         if propagation.make_solver().propagates or propagation.normalize:

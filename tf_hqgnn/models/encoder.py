@@ -49,6 +49,10 @@ class Encoder(tf_keras.layers.Layer, abc.ABC):
         users, items = self.encode_tables(user_table, item_table, bool(training), step)
         return tf.gather(users, user_index), tf.gather(items, item_index)
 
+    def output_dim(self, embedding_dim: int) -> int:
+        """The number of columns of the encoded rows, for tables with `embedding_dim` columns."""
+        return embedding_dim
+
     def unsaved(self) -> AbstractContextManager[None]:
         """While this is entered, what is traced is never saved: a graph may be captured as it is, which is faster."""
         return nullcontext()
@@ -127,6 +131,10 @@ class GraphEncoder(Encoder):
             dim = tf.TensorShape(input_shape[0])[-1]
             self.convolution.build(((None, None), (None, dim)))
         super().build(input_shape)
+
+    def output_dim(self, embedding_dim: int) -> int:
+        """See `Encoder`."""
+        return self.convolution.output_dim(embedding_dim)
 
     @contextmanager
     def unsaved(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tf_keras
 
-from tf_hqgnn.config import Config, QuantizationConfig, TrainingConfig
+from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.data.datasets import steps_per_epoch
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
@@ -14,7 +14,6 @@ from tf_hqgnn.models.encoder import make_encoder
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.models.initialization import initial_embeddings
 from tf_hqgnn.models.optimizers import LazyAdam
-from tf_hqgnn.quantization.estimators import max_delta
 
 
 def make_model(
@@ -52,10 +51,13 @@ def make_model(
         start=initial_embeddings(graph, config.model, config.seed, unit) if initialize else None,
     )
     if quantizers is None:
-        optimizer = LazyAdam(_learning_rate(config.training, graph))
+        training = config.training
+        optimizer = LazyAdam(_scheduled(training.learning_rate, training.schedule, training.max_epochs, config, graph))
     else:
-        slower = dict.fromkeys(("alpha", "beta"), config.quantization.range_learning_rate)
-        optimizer = LazyAdam(config.quantization.learning_rate, factors=slower)
+        settings = config.quantization
+        slower = dict.fromkeys(("alpha", "beta", "scale"), settings.range_factor(settings.learning_rate))
+        rate = _scheduled(settings.learning_rate, settings.schedule, settings.max_epochs, config, graph)
+        optimizer = LazyAdam(rate, factors=slower)
     # Now, not in the first step: variables that appear while it is traced make Keras trace it again.
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
@@ -68,20 +70,30 @@ def make_quantizers(config: QuantizationConfig) -> tuple[LowBitQuantizer | None,
     Raises:
       ValueError: `bits` is None.
     """
+    rule = config.make_estimator()
 
-    def make(num_bits: int, name: str) -> LowBitQuantizer:
-        delta = min(config.delta, max_delta(num_bits))
-        return LowBitQuantizer(num_bits, config.mode, config.symmetric, config.estimator, delta, name=name)
+    def make(num_bits: int, name: str, seed: int) -> LowBitQuantizer:
+        return LowBitQuantizer(
+            num_bits,
+            config.mode,
+            config.symmetric,
+            config.estimator,
+            min(config.delta, rule.max_delta(num_bits)),
+            delta_per=config.delta_per,
+            output_scale=config.output_scale,
+            seed=seed,
+            name=name,
+        )
 
     if config.bits is None:
         raise ValueError("quantization.bits is null: there is nothing to quantize to")
-    users = None if config.user_bits is None else make(config.user_bits, "user_quantizer")
-    return users, make(config.bits, "item_quantizer")
+    users = None if config.user_bits is None else make(config.user_bits, "user_quantizer", 0)
+    return users, make(config.bits, "item_quantizer", 1)
 
 
-def _learning_rate(training: TrainingConfig, graph: InteractionGraph) -> Any:
-    """A constant, or a schedule over all steps."""
-    if training.schedule == "constant":
-        return training.learning_rate
-    steps = steps_per_epoch(graph.num_edges + graph.num_repeated, training.batch_size)
-    return tf_keras.optimizers.schedules.CosineDecay(training.learning_rate, max(1, training.max_epochs) * steps)
+def _scheduled(rate: float, schedule: str, max_epochs: int, config: Config, graph: InteractionGraph) -> Any:
+    """A constant learning rate, or one that falls to 0 over all steps."""
+    if schedule == "constant":
+        return rate
+    steps = steps_per_epoch(graph.num_edges + graph.num_repeated, config.training.batch_size)
+    return tf_keras.optimizers.schedules.CosineDecay(rate, max(1, max_epochs) * steps)

@@ -15,12 +15,13 @@ from tf_hqgnn.layers.graph_ode import GraphODE
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.losses.loss import BatchContext, Loss, WeightedBatchContext, make_loss
 from tf_hqgnn.losses.softmax import Softmax
+from tf_hqgnn.models.batch_loss import context_of, counts_of, decayed_loss
 from tf_hqgnn.models.batches import Features, as_features, wanted_items, with_wishes
-from tf_hqgnn.models.delta_refresh import refresh_deltas
-from tf_hqgnn.models.dislikes import Dislikes, dislike_loss, split_dislikes
+from tf_hqgnn.models.delta_refresh import quantized, refresh_deltas
+from tf_hqgnn.models.dislikes import Dislikes, split_dislikes
 from tf_hqgnn.models.encoder import Encoder, GraphEncoder, LookupEncoder
 from tf_hqgnn.models.ranking_model import PAIRS, RankingModel
-from tf_hqgnn.types import Array, Float32Array, Float64Array
+from tf_hqgnn.types import Array, Float32Array
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
@@ -47,7 +48,7 @@ class HQGNN(RankingModel):
       dislike_weight: times the part of the loss that pushes what a user disliked below what it took, in batches that
         have a `disliked_index`.
       seed: of the initial tables.
-      jit_compile_loss: whether XLA compiles loss and gradient (the sparse updates around them are never compiled).
+      jit_compile_loss: whether XLA compiles loss and gradient.
       start: float32 [U, d] and [I, d], what the tables hold at first; None draws them (Glorot).
       graph: of the training interactions. What a user has taken is never recommended again, and no negative of the
         user's pairs. Saving the model saves it.
@@ -133,10 +134,11 @@ class HQGNN(RankingModel):
         self.encoder.build([(num_users, embedding_dim), (num_items, embedding_dim), (None,), (None,)])
         self.user_quantizer = user_quantizer
         self.item_quantizer = item_quantizer
-        for layer in (user_quantizer, item_quantizer, propagation):
+        dim = self.encoder.output_dim(embedding_dim)
+        for layer, size in ((user_quantizer, num_users), (item_quantizer, num_items), (propagation, None)):
             if layer is not None and not layer.built:
-                layer.build([None, None])
-        items, users = _counts("item_count", item_count, num_items), _counts("user_count", user_count, num_users)
+                layer.build([size, dim])
+        items, users = counts_of("item_count", item_count, num_items), counts_of("user_count", user_count, num_users)
         log_popularity = np.log(np.maximum(items, 0.5) / max(items.sum(), 1.0))
         self.log_popularity = self.add_constant("log_popularity", [num_items], "float32", log_popularity)
         self._user_count = self.add_constant("user_count", [num_users], "float64", users)
@@ -198,15 +200,25 @@ class HQGNN(RankingModel):
         self, user_index: tf.Tensor, item_index: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The encoded rows of users and items that the loss sees, before any quantizer."""
-        # The step is part of every checkpoint, so a resumed run draws the same random numbers.
-        step = self.optimizer.iterations if training and self.optimizer is not None else None
         inputs = (self.user_table, self.item_table, user_index, item_index)
-        users, items = self.encoder(inputs, training=training, step=step)
+        users, items = self.encoder(inputs, training=training, step=self._step(training))
         return users, items
 
-    def quantize(self, users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Encoded rows, rounded where there is something to round them."""
-        return _quantized(self.user_quantizer, users), _quantized(self.item_quantizer, items)
+    def quantize(
+        self,
+        users: tf.Tensor,
+        items: tf.Tensor,
+        index: tuple[tf.Tensor | None, tf.Tensor | None] = (None, None),
+        training: bool = False,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encoded rows [..., d], rounded where there is something to round them; `index` says which rows they are."""
+        quantizers, step = (self.user_quantizer, self.item_quantizer), self._step(training)
+        coded_users, coded_items = map(quantized, quantizers, (users, items), index, (step, step))
+        return coded_users, coded_items
+
+    def _step(self, training: bool) -> tf.Tensor | None:
+        # The step is part of every checkpoint, so a resumed run draws the same random numbers.
+        return self.optimizer.iterations if training and self.optimizer is not None else None
 
     def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
         """The loss of one batch, as of `training_batches()`.
@@ -216,7 +228,7 @@ class HQGNN(RankingModel):
         """
         wanted = wanted_items(features)
         users, items = self.encode(features["user_index"], wanted, training)
-        users, items = self.quantize(users, items)
+        users, items = self.quantize(users, items, (features["user_index"], wanted), training)
         items, dislikes = split_dislikes(features, items)
         negatives = items[:, 1:] if "negative_index" in features else None
         decayed = None
@@ -244,17 +256,9 @@ class HQGNN(RankingModel):
         decayed: list[tf.Tensor] | None,
         dislikes: Dislikes | None = None,
     ) -> tf.Tensor:
-        """The loss with weight decay on `decayed`: None stands for the rows themselves, an empty list for none."""
-        value = self.batch_loss(users, items, negatives, context)
-        if dislikes is not None and self.dislike_weight:
-            value += self.dislike_weight * dislike_loss(self.batch_loss, users, items, dislikes, context)
-        if self.weight_decay and decayed != []:
-            if decayed is None:
-                decayed = [users, items] if negatives is None else [users, items, negatives]
-            # Not rows**2: the gradient of a power costs XLA a call of pow for every number.
-            half_squares = tf.add_n([tf.nn.l2_loss(rows) for rows in decayed])
-            value += self.weight_decay * half_squares / tf.cast(tf.shape(users)[0], users.dtype)
-        return value
+        """See `decayed_loss`."""
+        settings = (self.weight_decay, self.dislike_weight)
+        return decayed_loss(self.batch_loss, (users, items, negatives), context, decayed, dislikes, *settings)
 
     def batch_context(self, features: Features) -> BatchContext | WeightedBatchContext | None:
         """Returns what the loss is told of a batch besides its rows; None if it needs nothing and no pair has a weight.
@@ -262,18 +266,7 @@ class HQGNN(RankingModel):
         Args:
           features: of the batch, as `call` gets them; `is_positive` is taken as it is where it is there.
         """
-        pair_weight = features.get("weight")
-        if not self.batch_loss.needs_context and pair_weight is None:
-            return None
-        item_index = features["item_index"]
-        is_positive = features.get("is_positive")
-        if is_positive is None:
-            is_positive = tf.equal(item_index[:, tf.newaxis], item_index[tf.newaxis, :])
-        weight = tf.gather(self.user_weight, features["user_index"])
-        log_popularity = tf.gather(self.log_popularity, item_index)
-        if pair_weight is None:
-            return BatchContext(is_positive, log_popularity, weight)
-        return WeightedBatchContext(is_positive, log_popularity, weight * pair_weight, pair_weight)
+        return context_of(features, self.batch_loss, self.user_weight, self.log_popularity)
 
     # Nothing here is Python control flow over tensors; converting it would take longer than an epoch of a small log.
     @tf.autograph.experimental.do_not_convert
@@ -303,16 +296,8 @@ class HQGNN(RankingModel):
         return with_wishes(features, self.batch_loss, self._seen, self.num_items, self.seed, step)
 
     def refresh_deltas(self, features: Features, config: QuantizationConfig) -> dict[str, tf.Tensor]:
-        """Sets the delta of every quantizer whose delta follows the Hessian, by the curvature at a batch.
-
-        Args:
-          features: a batch as `fit` gets it.
-          config: how the trace is found: `exact` (of a loss with `exact_trace`) or `hutchinson`.
-
-        Returns:
-          The new deltas by name, to be logged.
-        """
-        refresh_deltas(self, features, config)
+        """Sets deltas by the curvature at a batch, see `delta_refresh.refresh_deltas`; returns them by name."""
+        refresh_deltas(self, [features], config)
         return self._deltas()
 
     def train_log_names(self) -> tuple[str, ...]:
@@ -321,7 +306,7 @@ class HQGNN(RankingModel):
 
     def _deltas(self) -> dict[str, tf.Tensor]:
         quantizers = {"delta_users": self.user_quantizer, "delta_items": self.item_quantizer}
-        return {name: tf.identity(layer.delta) for name, layer in quantizers.items() if layer is not None}
+        return {name: tf.reduce_mean(layer.delta) for name, layer in quantizers.items() if layer is not None}
 
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor, JSON-ready; what belongs to users and items is in the weights."""
@@ -351,21 +336,6 @@ class HQGNN(RankingModel):
             if config.get(name) is not None:
                 config[name] = tf_keras.utils.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
-
-
-def _counts(name: str, counts: Array | None, size: int) -> Float64Array:
-    """float64 [size], ones where there are none."""
-    values = np.ones(size) if counts is None else np.asarray(counts, np.float64)
-    if values.shape != (size,):
-        raise ValueError(f"{name} must have {size} entries, got shape {values.shape}")
-    return values
-
-
-def _quantized(quantizer: LowBitQuantizer | None, rows: tf.Tensor) -> tf.Tensor:
-    """Rows [..., d], rounded if there is something to round them."""
-    if quantizer is None:
-        return rows
-    return tf.reshape(quantizer(tf.reshape(rows, [-1, rows.shape[-1]])), tf.shape(rows))
 
 
 def _serialized(layer: tf_keras.layers.Layer | None) -> dict[str, Any] | None:

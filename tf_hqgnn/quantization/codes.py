@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +123,20 @@ class Codes:
             unit = np.clip((rows[part] - low) / np.maximum(width, np.float32(MIN_WIDTH)), 0, 1)
             codes[part] = np.floor(unit * np.float32(2**num_bits - 1) + np.float32(0.5))
         return cls(pack(codes, num_bits), scale, offset, num_bits, rows.shape[1])
+
+    def with_scale(self, scale: FloatArray) -> Codes:
+        """The same codes, which stand for other values: `scale (2 c / (2^b - 1) - 1)`, without an offset.
+
+        Args:
+          scale: float [n], or [1] if all rows share one; >= 0.
+
+        Raises:
+          ValueError: A scale is negative, isn't finite, or exceeds float16.
+
+        >>> Codes.quantize(np.array([[1.0, -1.0]]), num_bits=1).with_scale(np.array([3.0])).dequantize().tolist()
+        [[3.0, -3.0]]
+        """
+        return replace(self, scale=_to_float16("scale", np.asarray(scale, np.float32)), offset=None)
 
     def unpack(self) -> UInt8Array:
         """The codes, uint8 [n, d]."""

@@ -63,6 +63,39 @@ def hutchinson_trace(
     >>> float(estimate.trace), int(estimate.num_probes)  # a diagonal Hessian: every probe is exact
     (24.0, 2)
     """
+    return hutchinson_diagonal(loss, x, num_probes=num_probes, tolerance=tolerance, seed=seed, row_mask=row_mask)[0]
+
+
+def hutchinson_diagonal(
+    loss: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    *,
+    num_probes: int = 50,
+    tolerance: float = 0.05,
+    seed: int | tf.Tensor = 0,
+    row_mask: tf.Tensor | None = None,
+) -> tuple[TraceEstimate, tf.Tensor]:
+    """The same estimate of the trace, and of the diagonal that adds up to it: the mean over probes of `v (H v)`.
+
+    The diagonal's elements are each noisier than the trace, for which alone probes are made.
+
+    Args:
+      loss: See `hutchinson_trace`.
+      x: See `hutchinson_trace`.
+      num_probes: See `hutchinson_trace`.
+      tolerance: See `hutchinson_trace`.
+      seed: See `hutchinson_trace`.
+      row_mask: See `hutchinson_trace`.
+
+    Returns:
+      The `TraceEstimate`, and the diagonal with the shape of `x`.
+
+    Raises:
+      ValueError: As `hutchinson_trace`.
+
+    >>> hutchinson_diagonal(lambda x: tf.reduce_sum([1.0, 2.0] * x**2), tf.zeros([1, 2]))[1].numpy().tolist()
+    [[2.0, 4.0]]
+    """
     if num_probes < 2:
         raise ValueError(f"num_probes must be at least 2 (for a standard error), got {num_probes}")
     if not tolerance >= 0:
@@ -75,22 +108,26 @@ def hutchinson_trace(
         v = tf.cast(tf.random.stateless_uniform(tf.shape(x), key, 0, 2, tf.int32) * 2 - 1, x.dtype)
         if mask is not None:
             v *= mask
-        return tf.reduce_sum(v * hessian_vector_product(loss, x, v))
+        return v * hessian_vector_product(loss, x, v)
 
-    def unfinished(number: tf.Tensor, mean: tf.Tensor, squares: tf.Tensor) -> tf.Tensor:
+    def unfinished(number: tf.Tensor, mean: tf.Tensor, squares: tf.Tensor, diagonal: tf.Tensor) -> tf.Tensor:
+        del diagonal
         return (number < 2) | (_standard_error(squares, number) > tolerance * tf.abs(mean))
 
-    def body(number: tf.Tensor, mean: tf.Tensor, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def body(number: tf.Tensor, mean: tf.Tensor, squares: tf.Tensor, diagonal: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # Welford's running mean and sum of squared deviations: the mean of squares would cancel in float32.
-        value = probe(number)
-        new_mean = mean + (value - mean) / tf.cast(number + 1, x.dtype)
-        return number + 1, new_mean, squares + (value - mean) * (value - new_mean)
+        values, count = probe(number), tf.cast(number + 1, x.dtype)
+        value = tf.reduce_sum(values)
+        new_mean = mean + (value - mean) / count
+        new_squares = squares + (value - mean) * (value - new_mean)
+        return number + 1, new_mean, new_squares, diagonal + (values - diagonal) / count
 
     zero = tf.zeros([], x.dtype)
-    number, mean, squares = tf.while_loop(
-        unfinished, body, (tf.constant(0), zero, zero), maximum_iterations=num_probes, parallel_iterations=1
+    start = (tf.constant(0), zero, zero, tf.zeros_like(x))
+    number, mean, squares, diagonal = tf.while_loop(
+        unfinished, body, start, maximum_iterations=num_probes, parallel_iterations=1
     )
-    return TraceEstimate(mean, _standard_error(squares, number), number)
+    return TraceEstimate(mean, _standard_error(squares, number), number), diagonal
 
 
 def hessian_vector_product(loss: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, v: tf.Tensor) -> tf.Tensor:

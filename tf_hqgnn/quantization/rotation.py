@@ -1,4 +1,4 @@
-"""Preparations of rows for coding that change no score: a rotation of both tables, and users fitted to coded items."""
+"""Rows and codes that score closer to the rows: a rotation of both tables, fitted users, and fitted scales of items."""
 
 from __future__ import annotations
 
@@ -71,3 +71,32 @@ def refit_users(users: FloatArray, items: FloatArray, coded_items: FloatArray) -
     ridge = max(1e-4 * np.trace(gram) / dim, np.finfo(np.float32).tiny)
     fit = np.linalg.solve(gram + ridge * np.eye(dim), coded.T @ np.asarray(items, np.float64))
     return (np.asarray(users, np.float64) @ fit.T).astype(np.float32)
+
+
+def fit_scales(users: FloatArray, items: FloatArray, coded_users: FloatArray, coded_items: FloatArray) -> Float32Array:
+    """By what each coded item is multiplied, so that its scores come closest to those of the item.
+
+        f_i = argmin_f |f B c_i - U v_i|^2 = (B c_i).(U v_i) / |B c_i|^2
+
+    with B the coded users, c_i the coded item, U and v_i what was coded.
+
+    Args:
+      users: U, float [U, d].
+      items: rows v_i, float [I, d].
+      coded_users: B, float [U, d'].
+      coded_items: rows c_i, float [I, d'].
+
+    Returns:
+      float32 [I], >= 0; 1 where a coded item scores 0 with everyone.
+
+    Example:
+      >>> fit_scales(np.eye(2), np.array([[2.0, 4.0]]), np.eye(2), np.array([[1.0, 1.0]])).tolist()
+      [3.0]
+    """
+    users, items, coded_users, coded_items = (
+        np.asarray(table, np.float64) for table in (users, items, coded_users, coded_items)
+    )
+    wanted = np.einsum("id,de,ie->i", coded_items, coded_users.T @ users, items, optimize=True)
+    got = np.einsum("id,de,ie->i", coded_items, coded_users.T @ coded_users, coded_items, optimize=True)
+    factor: FloatArray = np.where(got > 0, np.maximum(wanted, 0.0) / np.where(got > 0, got, 1.0), 1.0)
+    return factor.astype(np.float32)

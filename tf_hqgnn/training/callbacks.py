@@ -162,7 +162,7 @@ class Validation(tf_keras.callbacks.Callback):
         self._progress.stop()
         self._writer.close()
         if self._store is not None:
-            _number_event_files(self._tensorboard)
+            number_event_files(self._tensorboard)
 
     def _checkpoint(self) -> None:
         if self._store is None:
@@ -173,7 +173,7 @@ class Validation(tf_keras.callbacks.Callback):
         write_csv(self._history_path, self._state.history)
 
 
-def _number_event_files(folder: Path) -> None:
+def number_event_files(folder: Path) -> None:
     """Names event files by their order alone: a run that is repeated then has the same files.
 
     TensorFlow names them by time, host and process. Where a training is repeated into a store that keeps what the first

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import tf_keras
 
 from tf_hqgnn.config import Config, QuantizationConfig
-from tf_hqgnn.files.durable import write_csv
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
+from tf_hqgnn.models.delta_refresh import refresh_deltas
 from tf_hqgnn.models.factory import make_model, make_quantizers
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.quantization.float16 import fit_float16
+from tf_hqgnn.training.code_logs import CodeHistory, FlippedBits
 from tf_hqgnn.training.distillation import distill
 from tf_hqgnn.training.fitting import fit, loss_batches
 from tf_hqgnn.training.judge import agreement_judge
@@ -59,21 +61,21 @@ def make_codes(
     folder.mkdir(exist_ok=True)
     if method == "fine_tuning":
         return _fine_tune(model, train, graph, config, validate, folder)
-    monitor = config.evaluation.monitor
+    monitor = config.quantization.monitor or config.evaluation.monitor
     name, judge = f"valid_{monitor}", validate
     if judge is None:
         name = f"agreement_{monitor}"
         judge = agreement_judge(users, items, graph, config.evaluation, _AGREEMENT_USERS, config.seed)
-    history = _History(folder / "history.csv", config.quantization.distillation.max_epochs)
-    return distill(
-        users,
-        items,
-        graph.masked(),
-        config.quantization,
-        config.seed,
-        validate=lambda users, items: judge(users, items)[monitor],
-        on_epoch=lambda row: history.write({name if key == "valid" else key: row[key] for key in row}),
-    )
+    with closing(CodeHistory(folder, config.quantization.distillation.max_epochs)) as history:
+        return distill(
+            users,
+            items,
+            graph.masked(),
+            config.quantization,
+            config.seed,
+            validate=lambda users, items: judge(users, items)[monitor],
+            on_epoch=lambda row: history.write({name if key == "valid" else key: row[key] for key in row}),
+        )
 
 
 def post_training_codes(users: Float32Array, items: Float32Array, config: QuantizationConfig) -> CodedEmbeddings:
@@ -102,16 +104,18 @@ def _encode(
 def _fine_tune(
     model: HQGNN, train: Interactions, graph: InteractionGraph, config: Config, validate: Validate | None, folder: Path
 ) -> CodedEmbeddings:
-    """HQ-GNN: the trained model goes on with quantizers between its encoder and its loss.
+    """HQ-GNN: the trained model goes on with quantizers between its encoder and its loss, or begins anew with them.
 
     Rounding what it starts with is the first candidate, so that the result isn't worse on the validation split.
     """
     quantization = config.quantization
     quantizers = make_quantizers(quantization)
-    coded = make_model(config, graph, quantizers, initialize=False)
-    coded.user_table.assign(model.user_table)
-    coded.item_table.assign(model.item_table)
-    coded.encoder.set_weights(model.encoder.get_weights())
+    from_scratch = quantization.start == "scratch"
+    coded = make_model(config, graph, quantizers, initialize=from_scratch)
+    if not from_scratch:
+        coded.user_table.assign(model.user_table)
+        coded.item_table.assign(model.item_table)
+        coded.encoder.set_weights(model.encoder.get_weights())
     for quantizer, rows in zip(quantizers, coded.embeddings()):
         if quantizer is not None and quantizer.mode == "per_tensor":
             quantizer.adapt_range(rows)
@@ -129,8 +133,8 @@ def _fine_tune(
             "learning_rate": quantization.learning_rate,
         }
     )
-    callbacks = [_RefreshDelta(train, graph, config)] if quantization.make_estimator().follows_hessian else []
-    start = validate_codes().get(config.evaluation.monitor)
+    monitor = quantization.monitor or config.evaluation.monitor
+    start = validate_codes().get(monitor)
     fit(
         coded,
         train,
@@ -139,55 +143,58 @@ def _fine_tune(
         config.seed,
         validate_codes,
         folder,
-        callbacks,
+        [_RefreshDelta(train, graph, config, encode)],
         start_value=start,
-        monitor=config.evaluation.monitor,
+        monitor=monitor,
     )
     return encode()
 
 
 class _RefreshDelta(tf_keras.callbacks.Callback):
-    """Lets the estimator's delta follow the Hessian, from a batch of each epoch that is due.
+    """Lets the estimator's delta follow the Hessian or the epoch, and adds to the logs what the quantizers do.
 
-    A batch of the epochs past the last one, so that the same epoch always takes the same batch, and one that is not
-    trained on.
+    It looks at batches of the epochs past the last one, so that the same epoch always takes the same batches, which
+    aren't trained on.
     """
 
-    def __init__(self, train: Interactions, graph: InteractionGraph, config: Config) -> None:
+    def __init__(
+        self,
+        train: Interactions,
+        graph: InteractionGraph,
+        config: Config,
+        encode: Callable[[], CodedEmbeddings],
+    ) -> None:
         super().__init__()
         self._train = train
         self._graph = graph
         self._config = config
+        self._encode = encode
+        self._flipped: FlippedBits | None = None
+        self._seen: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Refreshes before the epoch's first step."""
         del logs
+        if self._flipped is None:
+            self._flipped = FlippedBits(self._encode())
         config = self._config
-        if epoch % config.quantization.refresh_every:
-            return
+        settings = config.quantization
+        for quantizer in (self.model.user_quantizer, self.model.item_quantizer):
+            if quantizer is not None:
+                quantizer.set_progress(epoch / settings.max_epochs)
         batches = loss_batches(
             config.loss.make(),
             self._train,
             self._graph,
-            config.training.batch_size,
+            min(config.training.batch_size, len(self._train)),
             config.seed,
-            config.quantization.max_epochs + epoch,
+            settings.max_epochs + epoch,
         )
-        self.model.refresh_deltas(next(iter(batches.take(1))), config.quantization)
+        drawn = batches.take(settings.delta_batches)
+        self._seen = refresh_deltas(self.model, drawn, settings, settings.finds_delta(epoch))
 
-
-class _History:
-    """Rows of a CSV, written as they come, and a line on standard error for each tenth of the way."""
-
-    def __init__(self, path: Path, max_epochs: int) -> None:
-        self._path = path
-        self._max_epochs = max_epochs
-        self._rows: list[dict[str, float]] = []
-
-    def write(self, row: dict[str, float]) -> None:
-        self._rows.append(row)
-        write_csv(self._path, self._rows)
-        epoch = int(row["epoch"])
-        if epoch % max(1, self._max_epochs // 10) == 0:
-            text = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
-            log.info("codes: epoch %d/%d  %s", epoch, self._max_epochs, text)
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Adds to the logs, which the validation writes."""
+        del epoch
+        if logs is not None and self._flipped is not None:
+            logs.update(self._seen, **self._flipped.update(self._encode()))

@@ -13,7 +13,9 @@ import numpy as np
 from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
+from tf_hqgnn.quantization.rotation import fit_scales
 from tf_hqgnn.training.callbacks import DivergenceError
+from tf_hqgnn.training.code_logs import FlippedBits
 from tf_hqgnn.training.distillation_trainer import Student, Trainer
 from tf_hqgnn.types import Float32Array
 
@@ -39,6 +41,8 @@ def distill(
        rates are relative to the root mean square of each table and the distance of the levels, so that one setting
        serves all tables and bits.
     3. The epoch that validates best is kept; codes without training compete, too. Without `validate`, the last one is.
+    4. With `distillation.fit_scales`, the scales of its items are fitted to the given rows' scores, if that validates
+       better.
 
     Args:
       user_embeddings: float32 [U, d].
@@ -47,8 +51,9 @@ def distill(
       config: Its `bits` may not be None; `method` isn't looked at.
       seed: Of the rotation, the batches and Hutchinson's probes.
       validate: a metric (more is better) of float32 users [U, d] and items [I, d] that the codes stand for.
-      on_epoch: Called with `epoch` (from 1), `loss`, `delta_users` and `delta_items`, and `valid`, the value of
-        `validate`, where the epoch was validated.
+      on_epoch: Called with `epoch` (from 1), `loss`, `flipped_users` and `flipped_items`, the share of bits that
+        changed in the epoch, what `QuantizerProbe.finish` says of both sides (`delta_items` among it), and `valid`,
+        the value of `validate`, where the epoch was validated.
 
     Returns:
       The codes. Scores are on the scale of the given rows'.
@@ -88,7 +93,7 @@ def distill(
             start = candidate
     student.assign(*start)
     trainer = Trainer(student, (users, items), seen, config, seed)
-    settings = config.distillation
+    settings, flipped = config.distillation, FlippedBits(student.encode())
     for epoch in range(1, settings.max_epochs + 1):
         logs = {"epoch": float(epoch), **trainer.run_epoch(epoch)}
         if not np.isfinite(logs["loss"]):
@@ -96,13 +101,18 @@ def distill(
                 f"distillation diverged: its loss is {logs['loss']} in epoch {epoch}; lower "
                 f"quantization.distillation.learning_rate, now {settings.learning_rate:g}"
             )
+        coded = student.encode()
+        logs |= flipped.update(coded)
         last = epoch == settings.max_epochs
         if last or (validate is not None and epoch % settings.evaluate_every == 0):
-            score = consider(student.encode())
+            score = consider(coded)
             if score is not None:
                 logs["valid"] = score
         if on_epoch is not None:
             on_epoch(logs)
+    if settings.fit_scales and validate is not None and len(best.items.scale) == len(items):
+        factor = fit_scales(users, items, *best.dequantize())
+        consider(CodedEmbeddings(best.users, best.items.with_scale(best.items.scale * factor)))
     return best
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Callable
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -11,13 +11,14 @@ import tensorflow as tf
 from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.graph.csr import CSR
+from tf_hqgnn.layers.quantizer_probe import QuantizerProbe
 from tf_hqgnn.models.factory import make_quantizers
 from tf_hqgnn.models.optimizers import LazyAdam
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
-from tf_hqgnn.quantization.hessian import hutchinson_trace
-from tf_hqgnn.quantization.ranking_divergence import MASKED, ranking_divergence, ranking_divergence_traces
+from tf_hqgnn.quantization.ranking_divergence import MASKED, order_logits, ranking_divergence
 from tf_hqgnn.quantization.rotation import coding_rotation, refit_users
 from tf_hqgnn.quantization.temperature import relative_temperature, score_deviation
+from tf_hqgnn.training.distillation_probe import Batch, look_at
 from tf_hqgnn.types import Float32Array, Int32Array, IntArray
 
 # What was tried: 1-bit items, users in 8 bits, NDCG@20 on validation in % of full precision, one seed, each with the
@@ -55,13 +56,25 @@ class Student:
         self.users, self.items = tf.Variable(users), tf.Variable(items)
         self.user_quantizer, self.item_quantizer = make_quantizers(config)
         self.quantizers = [layer for layer in (self.item_quantizer, self.user_quantizer) if layer is not None]
-        for quantizer in self.quantizers:
-            quantizer.build([None, users.shape[1]])
+        self.item_quantizer.build(items.shape)
+        if self.user_quantizer is not None:
+            self.user_quantizer.build(users.shape)
         self.assign(users, items)
 
-    def quantize(self, users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What the codes of rows of both tables stand for."""
-        return users if self.user_quantizer is None else self.user_quantizer(users), self.item_quantizer(items)
+    def quantize(
+        self, users: tf.Tensor, items: tf.Tensor, index: tuple[tf.Tensor, tf.Tensor], step: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the codes of rows of both tables stand for.
+
+        Args:
+          users: float32 [B, d].
+          items: float32 [S, d].
+          index: int32 [B] and [S], which rows these are.
+          step: int [], of the training, for an estimator that rounds at random.
+        """
+        if self.user_quantizer is not None:
+            users = self.user_quantizer(users, index=index[0], step=step)
+        return users, self.item_quantizer(items, index=index[1], step=step)
 
     def encode(self) -> CodedEmbeddings:
         """The codes of both tables as they are."""
@@ -129,7 +142,8 @@ class Trainer:
         for optimizer, table in zip(self.optimizers, tables):
             optimizer.build([table])
         self.ranges = [variable for quantizer in student.quantizers for variable in quantizer.trainable_variables]
-        self.range_optimizer = LazyAdam(config.range_learning_rate * self.rates[1])
+        self.range_rate = config.range_factor(self.rates[1]) * self.rates[1]
+        self.range_optimizer = LazyAdam(self.range_rate)
         if self.ranges:
             self.range_optimizer.build(self.ranges)
         self._gradients = tf.function(self._gradients_of_rows, jit_compile=True, autograph=False)
@@ -137,21 +151,24 @@ class Trainer:
         self._step = tf.function(self._train_step, input_signature=signature, autograph=False)
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Every user once; the mean loss, and the deltas of the estimator."""
+        """Every user once; the mean loss, the deltas of the estimator, and how far it bends gradients."""
         # The last batch is filled up from the first.
         order = np.resize(self.random.permutation(self.num_users), self.num_steps * self.batch_size)
-        total = 0.0
-        for step, user_index in enumerate(order.reshape(self.num_steps, -1).astype(np.int32)):
-            batch = [tf.constant(array) for array in (user_index, *self.sample(user_index))]
+        order = order.reshape(self.num_steps, -1).astype(np.int32)
+        for quantizer in self.student.quantizers:
+            quantizer.set_progress((epoch - 1) / self.config.distillation.max_epochs)
+        total, logs = 0.0, {"delta_users": 0.0, "delta_items": 0.0}
+        for step, user_index in enumerate(order):
+            batch = self._draw(user_index)
             if step == 0:
-                self._start_epoch(epoch, *self._batch(*batch))
+                logs |= self._start_epoch(epoch, [batch, *map(self._draw, order[1 : self.config.delta_batches])])
             self._set_learning_rates((epoch - 1 + step / self.num_steps) / self.config.distillation.max_epochs)
             total += float(self._step(*batch))
-        deltas = [
-            0.0 if quantizer is None else float(quantizer.delta)
-            for quantizer in (self.student.user_quantizer, self.student.item_quantizer)
-        ]
-        return {"loss": total / self.num_steps, "delta_users": deltas[0], "delta_items": deltas[1]}
+        return {"loss": total / self.num_steps, **logs}
+
+    def _draw(self, user_index: Int32Array) -> list[tf.Tensor]:
+        """The arguments of a step: users, items, and how many items each one stands for."""
+        return [tf.constant(array) for array in (user_index, *self.sample(user_index))]
 
     def _set_learning_rates(self, progress: float) -> None:
         """Half a period of a cosine, from all of the rates to nothing."""
@@ -159,7 +176,7 @@ class Trainer:
         decay = 0.5 * (1.0 + np.cos(np.pi * progress))
         for optimizer, rate in zip(self.optimizers, self.rates):
             optimizer.learning_rate.assign(decay * rate)
-        self.range_optimizer.learning_rate.assign(decay * self.config.range_learning_rate * self.rates[1])
+        self.range_optimizer.learning_rate.assign(decay * self.range_rate)
 
     def sample(self, user_index: IntArray) -> tuple[Int32Array, Float32Array]:
         """Returns the items of a step, int32 [S], and the logarithm of how many items each one stands for, float32 [S].
@@ -192,16 +209,16 @@ class Trainer:
         pairs = tf.boolean_mask(pairs, columns >= 0)
         return tf.tensor_scatter_nd_update(logits, pairs, tf.fill(tf.shape(pairs)[:1], MASKED))
 
-    def _gradients_of_rows(
-        self, users: tf.Tensor, items: tf.Tensor, *target: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _gradients_of_rows(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        users, items = batch.users, batch.items
         with tf.GradientTape() as tape:
             tape.watch([users, items])
-            loss = ranking_divergence(*self.student.quantize(users, items), *target)
+            index, step = (batch.user_index, batch.item_index), self.optimizers[0].iterations
+            loss = ranking_divergence(*self.student.quantize(users, items, index, step), *batch.target)
         return loss, tape.gradient(loss, [users, items, *self.ranges])
 
     def _train_step(self, user_index: tf.Tensor, item_index: tf.Tensor, log_weights: tf.Tensor) -> tf.Tensor:
-        loss, gradients = self._gradients(*self._batch(user_index, item_index, log_weights))
+        loss, gradients = self._gradients(self._batch(user_index, item_index, log_weights))
         tables = self.student.users, self.student.items
         for optimizer, table, gradient, index in zip(self.optimizers, tables, gradients, (user_index, item_index)):
             optimizer.update_step(tf.IndexedSlices(gradient, index), table)
@@ -210,54 +227,33 @@ class Trainer:
             self.range_optimizer.apply_gradients(zip(gradients[2:], self.ranges))
         return loss
 
-    def _batch(self, user_index: tf.Tensor, item_index: tf.Tensor, log_weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The arguments of `ranking_divergence`, with rows that aren't quantized yet."""
+    def _batch(self, user_index: tf.Tensor, item_index: tf.Tensor, log_weights: tf.Tensor) -> Batch:
         temperature = tf.gather(self.temperature, user_index)
         teacher_logits = self.teacher_logits(user_index, item_index, temperature)
+        if self.config.distillation.target == "order":
+            teacher_logits = order_logits(teacher_logits, self.config.distillation.top_items)
         users, items = tf.gather(self.student.users, user_index), tf.gather(self.student.items, item_index)
-        return users, items, teacher_logits, temperature, log_weights
+        return Batch(user_index, item_index, users, items, (teacher_logits, temperature, log_weights))
 
-    def _start_epoch(self, epoch: int, users: tf.Tensor, items: tf.Tensor, *target: tf.Tensor) -> None:
+    def _start_epoch(self, epoch: int, drawn: list[list[tf.Tensor]]) -> dict[str, float]:
+        """Looks at the quantizers with a few batches, the first one of which is trained on first."""
+        batches = [self._batch(*arguments) for arguments in drawn]
         if epoch == 1:
             # Before the first step is traced, which makes a constant of it.
-            _, gradients = self._gradients(users, items, *target)
+            _, gradients = self._gradients(batches[0])
             rms = float(tf.sqrt(tf.reduce_mean(tf.square(gradients[1]))))
             self.optimizers[1].epsilon = max(_RELATIVE_EPSILON * rms, 1e-12)
-        if self.config.make_estimator().follows_hessian and (epoch - 1) % self.config.refresh_every == 0:
-            self._refresh_deltas(epoch, (users, items), *target)
-
-    def _refresh_deltas(self, epoch: int, rows: tuple[tf.Tensor, tf.Tensor], *target: tf.Tensor) -> None:
-        """GSTE's deltas from the gradients and the curvature at a batch, with respect to what the quantizers return."""
+        finds_delta = self.config.finds_delta(epoch - 1)
         quantizers = self.student.user_quantizer, self.student.item_quantizer
-        quantized = self.student.quantize(*rows)
-        with tf.GradientTape() as tape:
-            tape.watch(quantized)
-            loss = ranking_divergence(*quantized, *target)
-        gradients = tape.gradient(loss, quantized)
-        if self.config.trace == "exact":
-            traces = ranking_divergence_traces(*quantized, *target)
-        else:
-            users, items = quantized
-            losses = (
-                lambda x: ranking_divergence(x, items, *target),
-                lambda x: ranking_divergence(users, x, *target),
-            )
-            traces = (
-                self._estimated_trace(losses[0], users, 2 * epoch),
-                self._estimated_trace(losses[1], items, 2 * epoch + 1),
-            )
-        for quantizer, batch, gradient, trace in zip(quantizers, rows, gradients, traces):
-            if quantizer is not None:
-                quantizer.refresh_delta(batch, gradient, trace)
-
-    def _estimated_trace(self, loss: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, number: int) -> tf.Tensor:
-        return hutchinson_trace(
-            loss,
-            x,
-            num_probes=self.config.trace_probes,
-            tolerance=self.config.trace_tolerance,
-            seed=self.seed + number,
-        ).trace
+        users, items = (None if layer is None else QuantizerProbe(layer, finds_delta) for layer in quantizers)
+        for number, batch in enumerate(batches):
+            index, seed = (batch.user_index, batch.item_index), self.seed + 2 * (epoch + 1000 * number)
+            quantize = partial(self.student.quantize, index=index)
+            look_at(batch, quantize, (users, items), self.config, finds_delta, seed)
+        logs: dict[str, float] = {}
+        for side, probe in (("users", users), ("items", items)):
+            logs |= {} if probe is None else probe.finish(side)
+        return logs
 
 
 def _root_mean_square(table: tf.Variable) -> float:
