@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-install images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
+.PHONY: help setup demo check test test-install test-engines docs test-docs images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 # Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
@@ -23,7 +23,9 @@ OUT ?= demo
 help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo)"
 	@echo "make check  lint and unit tests (a minute and a half)"
-	@echo "make test   lint and all tests; make test-install: the wheel in clean environments (10 minutes)"
+	@echo "make test   lint and the tests (10 minutes); make test-install: the wheel in clean environments (15 minutes)"
+	@echo "make test-engines  what runs elsewhere, in processes as there: Kubeflow's steps, Beam's workers, a minute of load (6 minutes)"
+	@echo "make docs   the documentation's site, build/site/index.html"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, fuzz, soak, bench-small (minutes), bench (hours), clean"
 
@@ -69,6 +71,12 @@ setup: .venv/.installed
 .venv-audit/.installed: supply_chain/requirements-audit.lock .venv/.installed
 	@test -x .venv-audit/bin/python || $(BIN)/python -m venv --without-pip .venv-audit
 	@$(BIN)/uv pip install --quiet --python .venv-audit/bin/python --require-hashes -r supply_chain/requirements-audit.lock
+	@touch $@
+
+# The documentation's site.
+.venv-docs/.installed: docs/requirements.lock .venv/.installed
+	@test -x .venv-docs/bin/python || $(BIN)/python -m venv --without-pip .venv-docs
+	@$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --require-hashes -r docs/requirements.lock
 	@touch $@
 
 # What `kubectl apply -k` makes of serving/, where there is a Go to build it with; go.sum has the hashes.
@@ -139,6 +147,18 @@ test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-clie
 test-install: .venv/.installed
 	$(BIN)/python -m pytest -m install tests/install --durations=20
 
+# What runs elsewhere, in processes as there: the steps of Kubeflow, the workers of Beam, a server under a minute of load.
+test-engines: .venv/.installed
+	$(BIN)/python -m pytest -m engines -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
+
+# The site of docs/ into build/site; a broken link or an unknown name is an error.
+docs: .venv-docs/.installed
+	.venv-docs/bin/mkdocs build --quiet --strict
+
+# The same, and what the site must not do; the snippets of the pages are run by `make test`.
+test-docs: .venv-docs/.installed
+	$(BIN)/python -m pytest -m docs tests/docs --durations=3
+
 # The images by buildah, on a Debian of its own making in place of the official bases, and the steps of the pipeline
 # in them: root, half an hour and 12 GB in .images the first time. Without root, buildah, debootstrap or crun the tests are skipped by name.
 images: .venv/.installed
@@ -192,6 +212,8 @@ lock: .venv/.installed
 		tests/clients/min-tfs-client.in -o tests/clients/min-tfs-client.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		serving/requirements-tools.in -o serving/requirements-tools.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		docs/requirements.in -o docs/requirements.lock
 
 INPUTS ?= 100000
 SECONDS ?= 3600
@@ -211,9 +233,10 @@ PROGRAMS ?= gpu-programs
 gpu-programs: .venv/.installed
 	$(BIN)/python -m benchmarks.gpu make "$(PROGRAMS)"
 
-# The tables of README.md and benchmarks/README.md from the CSVs in benchmarks/results.
+# The tables and the figure of README.md, docs/ and benchmarks/README.md from the CSVs in benchmarks/results.
 tables: .venv/.installed
 	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.overview
 
 PEERS = $(BIN)/python -m benchmarks.peers run --work $(WORK)
 OURS = $(PEERS) --models tf_hqgnn
@@ -285,4 +308,4 @@ bench-auto: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed 
 
 # What a training or a benchmark has left stays: runs, demo, bench-results.
 clean:
-	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-docs .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

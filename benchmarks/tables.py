@@ -1,7 +1,8 @@
 """The tables in README files, made from the CSVs in benchmarks/results: `python -m benchmarks.tables [--check]`.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is that of a CSV, perhaps with `column=value`
-pairs after it (the value may be several, a,b, or empty), of which its rows must have one each.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is that of a CSV (overview is made of peers.csv),
+perhaps with `column=value` pairs after it (the value may be several, a,b, or empty), of which its rows must have one
+each.
 """
 
 from __future__ import annotations
@@ -12,23 +13,26 @@ import re
 import sys
 from collections.abc import Callable
 
-from benchmarks import epochs, log_signals, quantization, scale
+from benchmarks import epochs, log_signals, overview, quantization, scale
 from benchmarks.ann import __main__ as ann
 from benchmarks.cells import ROOT
 from benchmarks.gpu import report as gpu
 from benchmarks.peers import report as peers
 
 _RESULTS = ROOT / "benchmarks" / "results"
-_FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+_FILES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "benchmarks" / "README.md")
 _MAKERS: dict[str, Callable[[list[dict[str, str]]], str]] = {
     "ann": ann.markdown,
     "epochs": epochs.markdown,
     "gpu": gpu.markdown,
     "log_signals": log_signals.markdown,
+    "overview": overview.markdown,
     "quantization": quantization.markdown,
     "peers": peers.markdown,
     "scale": scale.markdown,
 }
+# Tables that aren't called after their CSV.
+_SOURCES = {"overview": "peers"}
 _BLOCK = re.compile(r"(<!-- table: (?P<name>\w+)(?P<filters>(?: [\w-]+=\S*)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -57,7 +61,7 @@ def fill(text: str) -> str:
 def _table(name: str, filters: list[str]) -> str:
     if name not in _MAKERS:
         raise SystemExit(f"no table is called {name}; there are {', '.join(_MAKERS)}")
-    with (_RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+    with (_RESULTS / f"{_SOURCES.get(name, name)}.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for pair in filters:
         column, _, value = pair.partition("=")

@@ -1,0 +1,164 @@
+"""Every snippet of README.md and docs/ is run in the order of its page, or its options are checked."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+from options import USAGE_ERROR, check_command, check_commands, check_python, check_settings
+from pages import PAGES, ROOT, SHOWN, begins_with, blocks_of
+
+from tf_hqgnn.config import Config
+from tf_hqgnn.serving.server import Server
+from tf_hqgnn.types import InputError
+
+# The same programs with less to do: a race of this many steps takes a second.
+_STEPS = "auto.steps=60"
+_COLUMNS = ["user_id", "rank", "item_id", "score", "known"]
+
+
+class Reader:
+    """Somebody who does what a page says, in one folder and one Python.
+
+    Args:
+      run_command: runs `tf-hqgnn`.
+      folder: where.
+      stack: stops the servers that the page starts.
+    """
+
+    def __init__(self, run_command, folder, stack):
+        self._run_command, self._folder, self._stack = run_command, folder, stack
+        self._names = {"__name__": "__main__"}
+        self._ports = {}
+        self.last = None
+
+    def do(self, block):
+        getattr(self, f"_{block.language}")(block)
+
+    def _python(self, block):
+        code = block.code.replace("Recommender()", f"Recommender(**{dict([_STEPS.split('=')])})".replace("'60'", "60"))
+        # Tracebacks name the line of the page.
+        tree = ast.parse("\n" * (block.line - 1) + self._at_ports(code), str(block.page))
+        # As a notebook shows it.
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, str(block.page), "exec"), self._names)
+        if last is not None:
+            self.last = eval(compile(ast.Expression(last.value), str(block.page), "eval"), self._names)
+
+    def _bash(self, block):
+        for words in block.commands():
+            words = [self._at_ports(word) for word in words]
+            if words[:2] == ["tf-hqgnn", "serve"]:
+                self._serve(words[2:])
+            elif words[0] == "tf-hqgnn":
+                self._tf_hqgnn(words[1:])
+            elif words[0] == "curl":
+                self._curl(words)
+            else:
+                pytest.fail(f"{block.where}: {words[0]} isn't run here; say why by <!-- not run: REASON -->")
+
+    def _yaml(self, block):
+        values = yaml.safe_load(block.code)
+        assert set(values) <= set(Config.model_fields), f"{block.where}: not settings"
+        check_settings(block)
+
+    def _tf_hqgnn(self, words):
+        if words[0] == "train" and (words[1] == "auto" or words[1].startswith("-")) and "--seconds" not in words:
+            words = [*words, "--set", _STEPS]
+        done = self._run_command(*words, cwd=self._folder)
+        assert done.code == 0, f"tf-hqgnn {' '.join(words)}: {done.err}"
+
+    def _serve(self, words):
+        assert words[-1] == "&", "a server that the page goes on beside ends with &"
+        check_command(["tf-hqgnn", "serve", *words[:-1]])
+        server = self._stack.enter_context(Server(self._folder / words[0], grpc_port=0, rest_port=0))
+        self._ports = {"localhost:8500": server.grpc_port, "localhost:8501": server.rest_port}
+
+    def _at_ports(self, text):
+        for address, port in self._ports.items():
+            text = text.replace(address, f"127.0.0.1:{port}")
+        return text
+
+    def _curl(self, words):
+        done = subprocess.run([*words, "--silent", "--max-time", "60"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        if done.stdout.startswith("{"):
+            assert "error" not in json.loads(done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_runs(page, folder, run_command):
+    blocks = blocks_of(page)
+    with ExitStack() as stack:
+        reader = Reader(run_command, folder(begins_with(page)) if blocks else None, stack)
+        for block in blocks:
+            assert block.language, f"{block.where}: a block names its language; text is for what isn't code"
+            if block.language in SHOWN:
+                continue
+            if block.reason is None:
+                reader.do(block)
+            elif block.language == "bash":
+                check_commands(block)
+            elif block.language == "python":
+                check_python(block)
+        if page.name == "README.md":
+            assert list(reader.last.columns) == _COLUMNS
+            assert reader.last["rank"].tolist() == list(range(1, 11))
+            assert reader.last["known"].all()
+            # Nothing but the log is in the folder that the page began with.
+            assert [path.name for path in Path.cwd().iterdir()] == ["log.csv"]
+
+
+def test_the_readme_is_one_screen():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert max(map(len, text.splitlines())) <= 120
+    python, install, commands = (block for block in blocks_of(ROOT / "README.md") if block.language != "text")
+    assert [python.language, install.language, commands.language] == ["python", "bash", "bash"]
+    assert len([line for line in python.code.splitlines() if line]) <= 5
+    assert len(commands.commands()) == 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tf-hqgnn train --ouput run",
+        "tf-hqgnn trane",
+        "tf-hqgnn batch --model m --users all --out o.parquet --runer=FlinkRunner",
+        "tf-hqgnn batch ... --flink_mastr=HOST:8081",
+        "python -m pipelines.run_local --daata log.csv --out mine",
+        "python -m benchmarks.quick_start --dataa ml-100k",
+        "python serving/label.py --modl hqgnn",
+        "make demmo",
+        "make demo DAATA=log.csv",
+        "kubectl apply -k servings",
+        "kubectl apply -f serving/kubernetes/cpu.yaml",
+        "tf-hqgn train",
+    ],
+)
+def test_a_mistyped_command_is_found(words):
+    with pytest.raises((AssertionError, InputError, USAGE_ERROR)):
+        check_command(words.split())
+
+
+def test_mistyped_settings_and_imports_are_found():
+    page = ROOT / "docs" / "page.md"
+    (python, settings) = blocks_of(
+        page, "```python\nfrom tf_hqgnn import Recomender\n```\n```yaml\ndata: {pth: log.csv}\n```\n"
+    )
+    with pytest.raises((AssertionError, AttributeError, ImportError)):
+        check_python(python)
+    with pytest.raises(InputError, match=r"unknown setting data\.pth"):
+        check_settings(settings)
+
+
+def test_blocks_are_found_with_their_reasons_and_lines():
+    text = "# A\n\n<!-- not run: a cluster -->\n\n```bash\nmake demo\n```\n\n1. One\n\n   ```python\n   x = 1\n   ```\n"
+    first, second = blocks_of(ROOT / "docs" / "page.md", text)
+    assert (first.language, first.reason, first.line, first.commands()) == ("bash", "a cluster", 6, [["make", "demo"]])
+    assert (second.code, second.reason, second.line) == ("x = 1\n", None, 12)
