@@ -111,12 +111,12 @@ class Chromium:
     def until(self, expression: str) -> Any:
         """The first true value of an expression in the page."""
         value = self.run(_UNTIL % (1000 * PATIENCE_SECONDS, expression))
-        assert value, f"still not so: {expression}; the page says: {self.run('document.body.innerText')}"
+        assert value, f"still not so: {expression}; the page says: {self.run('document.body.innerText')[-3000:]}"
         return value
 
     def click(self, selector: str) -> None:
         """Click into the middle of the first element that a selector finds, as a mouse does."""
-        self.until(f"document.querySelector({json.dumps(selector)})")
+        self.until(f"document.querySelector({json.dumps(selector)}) !== null")
         x, y = self.run(
             f"(() => {{ const it = document.querySelector({json.dumps(selector)});"
             "it.scrollIntoView({block: 'center'});"

@@ -82,9 +82,9 @@ export function makeList(letter, page) {
     else if (page.state.mode === "history") say(page.state.history.length ? "The model knows none of these items."
       : "Without a history these are the most popular items.");
     else say("The model doesn't know this user: these are the most popular items.");
-    const top = scores[0], bottom = Math.min(...scores), isPositive = bottom >= 0;
-    fill(items, ids.map((id, place) => row(id, place, scores[place],
-      isPositive ? scores[place] / Math.max(top, ...scores) : (scores[place] - bottom) / (Math.max(...scores) - bottom))));
+    // Bars begin at 0, or, where a score is below it, at the lowest one.
+    const most = Math.max(...scores), least = Math.min(0, ...scores);
+    fill(items, ids.map((id, place) => row(id, place, scores[place], (scores[place] - least) / (most - least || 1))));
   }
 
   function row(id, place, score, share) {
@@ -135,7 +135,7 @@ export function makeList(letter, page) {
       because.hidden = !reasons[place]?.length;
       if (because.hidden) return;
       fill(because, icon("because"), h("span", {}, "Because of ",
-        reasons[place].flatMap((id, index) => [index > 0 && " · ", h("q", {}, nameElement(id))])));
+        reasons[place].flatMap((id, index) => [index > 0 && ", ", h("q", {}, nameElement(id))])));
     });
   }
 

@@ -101,6 +101,7 @@ function setComparing(isComparing) {
   state.isComparing = isComparing;
   comparing.setAttribute("aria-pressed", String(isComparing));
   document.body.classList.toggle("comparing", isComparing);
+  showWidth();
   fill(at("lists"), visible().map((list) => list.element));
   showDifference();
   if (isComparing) {
@@ -108,6 +109,11 @@ function setComparing(isComparing) {
     lists[1].load();
   }
 }
+
+const phone = matchMedia("(max-width: 600px)");
+const showWidth = () => document.body.classList.toggle("narrow", phone.matches || state.isComparing);
+phone.addEventListener("change", showWidth);
+showWidth();
 
 const counts = h("select", {
   "aria-label": "How many items", onchange: () => { state.k = Number(counts.value); changed(); },

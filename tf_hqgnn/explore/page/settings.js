@@ -41,11 +41,13 @@ export function makeSettings(page) {
   const [popularity, popularityField, popular] =
     slider("Popularity", "popularity", { min: -1, max: 1 }, () => change());
   const seen = h("input", { type: "checkbox", name: "allow-seen", onchange: () => change() });
-  const seenField = h("label.check", {}, seen, "Taken items, too");
+  const seenField = h("label.field", {}, h("span", {}, "Taken items"), h("span.check", {}, seen, "Include"));
   const where = [diversityField, popularityField, seenField];
-  const element = h("div.settings", {}, modelField, versionField, categoryField, where);
+  const element = h("div.settings.few", {}, modelField, versionField, categoryField, where);
   // What a model's scores differ by: one unit of popularity means little to one model and all to another.
   let scale = 1;
+  // Fine steps around the middle. Rare items are many and score alike: three times less brings them all.
+  const weight = () => Number((scale * chosen.popularity * (chosen.popularity > 0 ? 3 * chosen.popularity : -chosen.popularity)).toPrecision(2));
 
   function change() {
     Object.assign(chosen, {
@@ -65,11 +67,11 @@ export function makeSettings(page) {
     const names = [...models].map(([name, { reason }]) => [name, reason ? `${name} (not loaded)` : name, Boolean(reason)]);
     options(model, names, chosen.model);
     model.title = [...models].filter(([, { reason }]) => reason).map(([name, { reason }]) => `${name}: ${reason}`).join("\n");
-    options(version, numbers.map((one, place) => [one, place ? one : `${one} (newest)`]), chosen.version);
+    options(version, numbers, chosen.version);
     options(category, [["", "Any"], ...page.categories()], chosen.category);
     categoryField.hidden = !page.categories().length;
     diverse.textContent = chosen.diversity ? chosen.diversity.toFixed(1) : "off";
-    popular.textContent = !chosen.popularity ? "off" : chosen.popularity > 0 ? "more" : "less";
+    popular.textContent = chosen.popularity ? `${chosen.popularity > 0 ? "+" : "−"}${Math.abs(weight())}` : "off";
   }
 
   return {
@@ -104,6 +106,7 @@ export function makeSettings(page) {
       const exclude = [excluded.length ? excluded : [""]];
       const takesWishes = mode === "user" && names.has(WHERE);
       for (const field of where) field.hidden = !takesWishes;
+      element.classList.toggle("few", !takesWishes);
       if (mode === "history") {
         const inputs = { history_item_id: [history.length ? history : [""]], k, exclude_item_id: exclude };
         return ["recommend_for_history", { ...inputs, category: [chosen.category] }];
@@ -114,7 +117,7 @@ export function makeSettings(page) {
       return [WHERE, {
         user_id: [userId], k, exclude_item_id: exclude, include_item_id: [[""]], category: [[chosen.category]],
         exclude_category: [[""]], allow_seen: [chosen.allowSeen], diversity: [chosen.diversity],
-        popularity: [Number((chosen.popularity * scale).toPrecision(3))],
+        popularity: [weight()],
       }];
     },
   };

@@ -4,7 +4,7 @@ import { CallError, predict } from "./calls.js";
 import { fill, h, icon } from "./dom.js";
 import { format } from "./list.js";
 import { signaturesOf } from "./models.js";
-import { about, nameElement, nameOf, need, tile } from "./names.js";
+import { about, nameElement, need, tile } from "./names.js";
 
 const REASONS = 8;
 const SIMILAR = 8;
@@ -30,8 +30,8 @@ export function makeSheet(dialog, page) {
     const act = (label, run) => h("button.secondary", { type: "button", onclick: () => { dialog.close(); run(); } }, label);
     fill(dialog, h("div.sheet-body", {},
       h("div.sheet-top", {},
-        before.length > 0 && h("button.link", { type: "button", onclick: () => { const last = before.pop(); open(last.id, last.target); } }, "← Back"),
-        h("span.space"),
+        before.length ? h("button.link", { type: "button", onclick: () => { const last = before.pop(); open(last.id, last.target); } }, "← Back")
+          : h("span.muted.small", {}, "Item"),
         h("button.icon-button", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, icon("close"))),
       h("div.sheet-title", {}, tile(id), h("div", {}, h("h2", {}, nameElement(id)),
         h("p.muted", {}, [category && h("bdi", {}, category), title && ["id ", h("bdi", {}, id)], rank && `No. ${rank} in popularity`]
@@ -49,16 +49,17 @@ export function makeSheet(dialog, page) {
       })));
   }
 
-  function rows(ids, numbers, isBar) {
+  /** Items with numbers and bars; then sums, which have no bar: they would dwarf the others. */
+  function rows(ids, numbers, totals = []) {
     const most = Math.max(...numbers.map(Math.abs));
     return h("ul.numbers", {}, ids.map((id, place) => {
       const bar = h("span.bar", { "aria-hidden": "true" }, h("i"));
       bar.firstChild.style.width = `${Math.round((100 * Math.abs(numbers[place])) / most)}%`;
       bar.classList.toggle("negative", numbers[place] < 0);
-      const name = id === null ? h("span.muted", {}, "everything else")
-        : h("button.name", { type: "button", onclick: () => go(id) }, nameElement(id));
-      return h("li", {}, h("div", {}, name, isBar && bar), h("span.number", {}, format(numbers[place])));
-    }));
+      const name = h("button.name", { type: "button", onclick: () => go(id) }, nameElement(id));
+      return h("li", {}, h("div", {}, name, bar), h("span.number", {}, format(numbers[place])));
+    }), totals.map(([text, number]) =>
+      h("li.total", {}, h("span.muted", {}, text), h("span.number", {}, format(number)))));
   }
 
   function go(id) {
@@ -76,10 +77,10 @@ export function makeSheet(dialog, page) {
     const ids = outputs.history_item_id[0].slice(0, count), shares = outputs.share[0].slice(0, count);
     await need(ids);
     if (signal.aborted) return;
-    const rest = outputs.score[0] - shares.reduce((sum, share) => sum + share, 0);
+    const others = outputs.score[0] - outputs.rest[0] - shares.reduce((sum, share) => sum + share, 0);
     fill(place, h("h3", {}, "Where its score comes from"),
-      h("p.muted.small", {}, `User ${userId} scores ${nameOf(id)} ${format(outputs.score[0])}. These of its items add most:`),
-      rows([...ids, null], [...shares, rest], true));
+      h("p.muted.small", {}, `The score is ${format(outputs.score[0])}. These items of the history add most to it:`),
+      rows(ids, shares, [["All other items of the history", others], ["What the history doesn't explain", outputs.rest[0]]]));
   }
 
   async function showSimilar(place, id, target, signal) {
@@ -88,7 +89,7 @@ export function makeSheet(dialog, page) {
     const ids = outputs.item_id[0].slice(0, outputs.num_valid[0]);
     await need(ids);
     if (signal.aborted) return;
-    fill(place, h("h3", {}, "Similar items"), ids.length ? rows(ids, outputs.score[0].slice(0, ids.length), true)
+    fill(place, h("h3", {}, "Similar items"), ids.length ? rows(ids, outputs.score[0].slice(0, ids.length))
       : h("p.muted", {}, "The model doesn't know this item."));
   }
 
