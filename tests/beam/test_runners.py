@@ -28,6 +28,8 @@ from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.beam.sinks import read_json
 from tf_hqgnn.types import InputError
 
+pytestmark = pytest.mark.engines
+
 DEADLINE = 100.0
 MULTI = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 

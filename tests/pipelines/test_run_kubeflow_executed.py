@@ -19,6 +19,8 @@ from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.model_store import read_pointer
 
+pytestmark = pytest.mark.engines
+
 EPOCHS = 2
 
 

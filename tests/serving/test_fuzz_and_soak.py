@@ -5,8 +5,6 @@ import pytest
 from benchmarks import fuzz, soak
 from benchmarks.served import Usage
 
-pytestmark = pytest.mark.integration
-
 
 def test_a_sample_of_random_inputs(tmp_path):
     counts = fuzz.run(tmp_path, inputs=360, first_seed=1, rounds=3)
@@ -14,6 +12,7 @@ def test_a_sample_of_random_inputs(tmp_path):
     assert min(counts["gRPC OK"], counts["REST 200"], counts["socket 400"]) > 3
 
 
+@pytest.mark.engines
 def test_a_minute_of_mixed_load(tmp_path):
     done = soak.run(tmp_path, seconds=60, version_seconds=15)
     assert done.count > 64
@@ -21,6 +20,7 @@ def test_a_minute_of_mixed_load(tmp_path):
     assert done.deaths > 10
 
 
+@pytest.mark.engines
 def test_reloads_in_a_row(tmp_path):
     assert len(soak.reloads(tmp_path, 9)) == 9
 
