@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
@@ -43,11 +44,15 @@ class LoadedVersion:
     ) -> None:
         self.version = version
         self.definitions = definitions
-        self._signatures = {
-            name: Signature(definition, _prepare(session, definition))
-            for name, definition in definitions.items()
-            if definition.method_name
+        self._prepared = {
+            name: _Prepared(session, definition) for name, definition in definitions.items() if definition.method_name
         }
+        self._signatures = {name: Signature(definitions[name], prepared) for name, prepared in self._prepared.items()}
+
+    def prepare(self) -> None:
+        """Prepares every signature, which its first call does otherwise."""
+        for prepared in self._prepared.values():
+            prepared.prepare()
 
     def signature(self, name: str) -> Signature | None:
         """The signature called `name` ("" is serving_default), or None; gRPC and REST differ in what that means."""
@@ -80,7 +85,7 @@ def load_version(directory: Path, version: int, warm_up: bool = True) -> LoadedV
     Args:
       directory: Holds saved_model.pb.
       version: The number that `directory` stands for.
-      warm_up: Whether its warm-up records are replayed.
+      warm_up: Whether its signatures are prepared and its warm-up records replayed, so that no request waits for that.
 
     Raises:
       ServingError: The SavedModel is missing, broken, needs ops that aren't there, or a warm-up record fails.
@@ -92,6 +97,8 @@ def load_version(directory: Path, version: int, warm_up: bool = True) -> LoadedV
             session = tf.compat.v1.Session(graph=graph, config=_IN_CALLERS_THREAD)
             SavedModelLoader(str(directory)).load(session, ["serve"])
             loaded = LoadedVersion(version, dict(meta_graph.signature_def), session)
+            if warm_up:
+                loaded.prepare()
     except Exception as error:  # A broken SavedModel raises nearly anything: KeyError, OSError, ValueError, OpError...
         raise from_exception(error) from error
     if warm_up:
@@ -162,16 +169,31 @@ def _replay(loaded: LoadedVersion, record: bytes) -> None:
     loaded.predict(request.model_spec.signature_name, inputs, request.output_filter)
 
 
-def _prepare(session: tf.compat.v1.Session, definition: meta_graph_pb2.SignatureDef) -> Callable[..., Sequence[Array]]:
+class _Prepared:
     """A call that takes the inputs as arrays, in the order of their names, and returns the outputs likewise.
 
     `session.make_callable` is public, but with inputs it falls back to `session.run`, which takes longer to look at
-    what it is given than a small model takes to run. This is what Keras prepares its own calls with.
+    what it is given than a small model takes to run. This is what Keras prepares its own calls with. TensorFlow
+    optimizes a signature's graph when it is prepared, a quarter of a second each: whoever asks one thing waits for one.
     """
-    options = config_pb2.CallableOptions(
-        feed=[definition.inputs[name].name for name in sorted(definition.inputs)],
-        fetch=[definition.outputs[name].name for name in sorted(definition.outputs)],
-        run_options=config_pb2.RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD.inter_op_parallelism_threads),
-    )
-    function: Callable[..., Sequence[Array]] = session._make_callable_from_options(options)
-    return function
+
+    def __init__(self, session: tf.compat.v1.Session, definition: meta_graph_pb2.SignatureDef) -> None:
+        self._session = session
+        self._options = config_pb2.CallableOptions(
+            feed=[definition.inputs[name].name for name in sorted(definition.inputs)],
+            fetch=[definition.outputs[name].name for name in sorted(definition.outputs)],
+            run_options=config_pb2.RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD.inter_op_parallelism_threads),
+        )
+        for name in (*self._options.feed, *self._options.fetch):
+            session.graph.as_graph_element(name)
+        self._function: Callable[..., Sequence[Array]] | None = None
+        self._lock = threading.Lock()
+
+    def prepare(self) -> Callable[..., Sequence[Array]]:
+        with self._lock:
+            if self._function is None:
+                self._function = self._session._make_callable_from_options(self._options)
+            return self._function
+
+    def __call__(self, *arrays: Array) -> Sequence[Array]:
+        return (self._function or self.prepare())(*arrays)
