@@ -153,7 +153,7 @@ test-engines: .venv/.installed
 
 # The site of docs/ into build/site; a broken link or an unknown name is an error.
 docs: .venv-docs/.installed
-	.venv-docs/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 
 # The same, and what the site must not do; the snippets of the pages are run by `make test`.
 test-docs: .venv-docs/.installed

@@ -78,8 +78,8 @@ def markdown(rows: Sequence[dict[str, str]]) -> str:
 def draw(rows: Sequence[dict[str, str]]) -> None:
     """A panel a log: NDCG@20 as bars, with seconds and bytes in them."""
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tf_hqgnn", "font.family": "sans-serif"})
-    figure, axes = plt.subplots(1, len(_LOGS), figsize=(12, 2.9), layout="constrained")
-    for axis, (log, title) in zip(axes, _LOGS.items()):
+    figure, axes = plt.subplots(2, len(_LOGS) // 2, figsize=(8.4, 4.4), layout="constrained")
+    for axis, (log, title) in zip(axes.flat, _LOGS.items()):
         shown = bars(rows, log)[::-1]
         axis.barh(
             [bar.name.replace("tf_hqgnn, ", "") for bar in shown],
@@ -89,7 +89,7 @@ def draw(rows: Sequence[dict[str, str]]) -> None:
         for place, bar in enumerate(shown):
             text = f"{bar.ndcg:.3f} · {bar.seconds:,.0f} s · {bar.item_bytes:,.0f} B"
             text = text.replace(" 0 s", f" {bar.seconds:.1f} s")
-            axis.text(bar.ndcg * 0.02, place, text, va="center", color="white", fontsize=7)
+            axis.text(bar.ndcg * 0.02, place, text, va="center", color="white", fontsize=8)
         axis.set_title(title, fontsize=10)
         axis.set_xticks([])
         axis.tick_params(labelsize=8, length=0)

@@ -44,3 +44,6 @@ def test_the_signatures_of_the_python_api_are_there(site):
     page = (site / "python_api.html").read_text(encoding="utf-8")
     for name in ("Recommender", "partial_fit", "recommend_for_history", "GraphODE", "HQGNN"):
         assert name in page
+    # Examples are code, and not quotes within quotes.
+    assert page.count('class="gp"') > 40
+    assert "<blockquote>" not in page

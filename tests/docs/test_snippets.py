@@ -14,6 +14,9 @@ from options import USAGE_ERROR, check_command, check_commands, check_python, ch
 from pages import PAGES, ROOT, SHOWN, begins_with, blocks_of
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.losses.loss import LOSSES
+from tf_hqgnn.models.encoders.choice import ENCODERS
+from tf_hqgnn.retrieval.indices.index import INDICES
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError
 
@@ -46,9 +49,10 @@ class Reader:
         tree = ast.parse("\n" * (block.line - 1) + self._at_ports(code), str(block.page))
         # As a notebook shows it.
         last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, str(block.page), "exec"), self._names)
+        exec(compile(tree, str(block.page), "exec", dont_inherit=True), self._names)
         if last is not None:
-            self.last = eval(compile(ast.Expression(last.value), str(block.page), "eval"), self._names)
+            shown = compile(ast.Expression(last.value), str(block.page), "eval", dont_inherit=True)
+            self.last = eval(shown, self._names)
 
     def _bash(self, block):
         for words in block.commands():
@@ -91,6 +95,17 @@ class Reader:
             assert "error" not in json.loads(done.stdout), done.stdout
 
 
+@pytest.fixture
+def registries():
+    """Forgets what a page registers."""
+    before = {registry: registry.names() for registry in (LOSSES, ENCODERS, INDICES)}
+    yield
+    for registry, names in before.items():
+        for name in set(registry.names()) - set(names):
+            registry.remove(name)
+
+
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_page_runs(page, folder, run_command):
     blocks = blocks_of(page)
