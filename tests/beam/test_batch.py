@@ -268,7 +268,7 @@ def test_users_that_get_lost_are_noticed(models, tmp_path):
         ),
         (["--out", "out.csv"], "--out out.csv: expected a name that ends in .parquet or .tfrecord"),
         (["--out", "out*.parquet"], "--out out*.parquet: expected a name without *, ? and ["),
-        (["--model", "nothing"], "--model nothing: not a SavedModel, which has a file saved_model.pb"),
+        (["--model", "nothing"], "nothing doesn't exist: expected a version of a model, such as --model EXPORT_DIR/hqgnn/1"),
         (["--exclude", "none.txt"], "none.txt: no such file; expected a file of ids, check --exclude"),
         (["--candidates", "none.txt"], "none.txt: no such file; expected a file of ids, check --candidates"),
         (["--allow-seen"], "--allow-seen is for --candidates FILE: name the items to choose from"),

@@ -30,7 +30,7 @@ def test_the_newest_version_is_that_of_the_highest_number(tmp_path):
     for version in (2, 10, 9):
         (tmp_path / "hqgnn" / str(version)).mkdir(parents=True)
     assert layout.newest_version(tmp_path, "hqgnn") == tmp_path / "hqgnn" / "10"
-    with pytest.raises(InputError, match="has no version of hqgnn_scann: expected a folder of `tf-hqgnn export`"):
+    with pytest.raises(InputError, match="holds no model: expected the EXPORT_DIR that `tf-hqgnn export`"):
         layout.newest_version(tmp_path, "hqgnn_scann")
 
 

@@ -147,7 +147,7 @@ def test_nothing_new_is_an_error():
 def test_no_export_is_an_error(tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("user_id,item_id\na,b\n")
-    with pytest.raises(InputError, match="has no version of hqgnn: expected a folder of `tf-hqgnn export`"):
+    with pytest.raises(InputError, match="holds no model: expected the EXPORT_DIR that `tf-hqgnn export`"):
         add_items(tmp_path, log)
 
 

@@ -55,6 +55,12 @@ def test_recommend_is_what_the_export_answers(model, exported, options):
     assert rows(model.recommend(users, 7, **options)) == expected
 
 
+def test_an_unknown_category_is_said(model):
+    with pytest.warns(UserWarning, match=r"^unknown category 'Evn'; did you mean 'even'\?$") as caught:
+        assert len(model.recommend([100], category="Evn")) == 0
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_histories_and_similar_items_are_what_the_export_answers(model, exported):
     histories = [[1, 2, 40], [5], [], [77777, 3]]
     asked = [[str(item) for item in one] for one in histories]

@@ -159,5 +159,5 @@ def test_a_local_model_answers_as_the_server_does(client, saved_models):
 
 
 def test_a_local_model_that_does_not_load_is_explained(tmp_path):
-    with pytest.raises(InputError, match=r"can't be loaded: Could not find SavedModel"):
+    with pytest.raises(InputError, match=r"1 doesn't exist: expected a version of a model, such as EXPORT_DIR/hqgnn/1"):
         LocalModel(tmp_path / "1")

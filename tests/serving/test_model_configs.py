@@ -149,6 +149,8 @@ def test_labels_lead_to_versions_over_grpc_and_rest(start):
     assert ask(server, label="stable") == (1, 100)
     assert ask(server, label="canary") == (2, 200)
     assert refused(lambda: ask(server, label="x")) == ("INVALID_ARGUMENT", "Unrecognized servable version label: x")
+    misspelt = "Unrecognized servable version label: canari; did you mean 'canary'?"
+    assert refused(lambda: ask(server, label="canari")) == ("INVALID_ARGUMENT", misspelt)
     base = f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn/labels"
     for label, score in (("stable", 100), ("canary", 200)):
         request = urllib.request.Request(f"{base}/{label}:predict", b'{"instances": ["a"]}')

@@ -18,6 +18,7 @@ from tf_hqgnn.beam.sinks import FORMATS, check_name, read_json, shard_path, writ
 from tf_hqgnn.beam.users import find_files, find_sources
 from tf_hqgnn.data.id_list import read_id_list
 from tf_hqgnn.data.input_file import input_parts, open_raw, paths_of
+from tf_hqgnn.export.folder_kinds import not_a_version
 from tf_hqgnn.export.layout import SAVED_MODEL_FILE, VARIABLES
 from tf_hqgnn.types import InputError
 
@@ -240,5 +241,6 @@ def _hash_model(model: str) -> str:
             with FileSystems.open(f"{model}/{name}", compression_type=CompressionTypes.UNCOMPRESSED) as file:
                 digest.update(file.read())
         except (BeamIOError, OSError) as error:
-            raise InputError(f"--model {model}: not a SavedModel, which has a file {name}") from error
+            why = None if "://" in str(model) else not_a_version(Path(model), "--model ")
+            raise InputError(why or f"--model {model}: not a SavedModel, which has a file {name}") from error
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tf_hqgnn.export.folder_kinds import not_a_version
 from tf_hqgnn.types import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Source:
         """Return a client of the server, or the loaded model; either is a context manager."""
         from tf_hqgnn.serving.client import Client, ClientTls, LocalModel
 
+        if self.model is not None and (why := not_a_version(self.model, "--model ")):
+            raise InputError(why)
         files = self.ca_file, self.cert_file, self.key_file
         tls = None
         if any(value is not None for value in (*files, self.server_name)):

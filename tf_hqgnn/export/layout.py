@@ -79,7 +79,10 @@ def newest_version(export_dir: Path, name: str) -> Path:
     """
     found = versions(Path(export_dir) / name)
     if not found:
-        raise InputError(f"{export_dir} has no version of {name}: expected a folder of `tf-hqgnn export`")
+        from tf_hqgnn.export.folder_kinds import not_an_export
+
+        why = not_an_export(Path(export_dir)) or f"{export_dir} has no version of {name}: export the run again"
+        raise InputError(why)
     return version_path(export_dir, name, found[-1])
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tf_hqgnn.hints import did_you_mean
 from tf_hqgnn.queries.pair_queries import PairQueries
 from tf_hqgnn.queries.tables import AnswerForm
 from tf_hqgnn.types import Array, Float32Array, InputError, ObjectArray
@@ -67,7 +69,10 @@ class LocalQueries(PairQueries):
         return model.form.item_id.decode(model.bundle.item_ids), np.array(as_float32(model.bundle.items))
 
     def _predict(self, signature: str, inputs: dict[str, Array]) -> dict[str, Array]:
-        return self._fitted().predict(signature, inputs)
+        model = self._fitted()
+        if "category" in inputs:
+            _warn_of_unknown({one.decode() for one in inputs["category"].ravel()}, model.bundle.item_categories)
+        return model.predict(signature, inputs)
 
     def _form(self, users: Any = None, items: Any = None) -> AnswerForm:
         del users, items  # The log has told.
@@ -81,6 +86,15 @@ class LocalQueries(PairQueries):
 
     def _largest_user_k(self, k: int) -> int:
         return min(k, len(self._fitted().bundle.user_ids))
+
+
+def _warn_of_unknown(asked: set[str], item_categories: ObjectArray | None) -> None:
+    """Warns of categories that no item has: nothing can be recommended of them."""
+    texts = () if item_categories is None or not asked - {""} else set(item_categories)
+    known = {category for text in texts for category in str(text).split("|")}
+    for category in sorted(asked - known - {""}):
+        # Where `recommend` was called.
+        warnings.warn(f"unknown category {category!r}{did_you_mean(category, known - {''})}", stacklevel=4)
 
 
 def bad_row_log(config: DataConfig) -> BadRowLog:

@@ -63,12 +63,15 @@ class RunDirectory:
         """
         path = Path(path)
         if not (path / "metrics.json").is_file():
-            hint = (
-                "; its training was interrupted: run `tf-hqgnn train` with --resume"
-                if partial_path(path).exists()
-                else ""
-            )
-            raise InputError(f"{path} is not the directory of a finished run (no metrics.json){hint}")
+            if partial_path(path).exists():
+                raise InputError(
+                    f"{path} is not the directory of a finished run (no metrics.json); its training was interrupted: "
+                    "run `tf-hqgnn train` with --resume"
+                )
+            # Only to say what was named instead.
+            from tf_hqgnn.export.folder_kinds import not_a_run
+
+            raise InputError(not_a_run(path))
         check_manifest(path)
         config = Config.load(path / "config.yaml")
         model = _read_model(path, config)

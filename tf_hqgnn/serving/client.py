@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from tf_hqgnn.export.folder_kinds import not_a_version
 from tf_hqgnn.export.layout import DEFAULT_MODEL
 from tf_hqgnn.serving.addresses import is_loopback_host
 from tf_hqgnn.serving.answers import Recommendation, SimilarItems
@@ -263,6 +264,8 @@ class LocalModel(PairClient):
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
+        if why := not_a_version(self._path):
+            raise InputError(why)
         number = self._path.name
         try:
             # No warm-up: it would cost more than the one question that is asked as a rule.

@@ -13,6 +13,7 @@ from typing import Collection, Iterator, Sequence
 import grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from tf_hqgnn.hints import did_you_mean
 from tf_hqgnn.serving.directory import find_models
 from tf_hqgnn.serving.errors import ServingError, invalid_argument, not_found, printable
 from tf_hqgnn.serving.loader import LoadedVersion
@@ -116,9 +117,11 @@ class ModelManager:
           ServingError: INVALID_ARGUMENT if the model has no such label.
         """
         model = self._models.get(name)
-        version = None if model is None else model.labels.get(label)
+        labels = {} if model is None else model.labels
+        version = labels.get(label)
         if version is None:
-            raise invalid_argument(f"Unrecognized servable version label: {printable(label)}")
+            meant = printable(did_you_mean(label, labels))
+            raise invalid_argument(f"Unrecognized servable version label: {printable(label)}{meant}")
         return version
 
     def reload(self, configs: Sequence[ModelConfig]) -> None:
