@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_hqgnn.quantization.hessian import hutchinson_trace
-from tf_hqgnn.quantization.ranking_divergence import MASKED, ranking_divergence, ranking_divergence_traces
+from tf_hqgnn.quantization.hessian import hutchinson_diagonal, hutchinson_trace
+from tf_hqgnn.quantization.ranking_divergence import (
+    MASKED,
+    order_logits,
+    ranking_divergence,
+    ranking_divergence_diagonals,
+    ranking_divergence_traces,
+)
 
 NUM_USERS, NUM_ITEMS, DIM = 3, 5, 2
 
@@ -58,16 +64,44 @@ def losses(batch):
     return (lambda x: ranking_divergence(x, items, *target)), (lambda x: ranking_divergence(users, x, *target))
 
 
-def test_traces_are_those_of_the_explicit_hessians(batch):
-    for loss, x, trace in zip(losses(batch), batch, ranking_divergence_traces(*batch)):
-        with tf.GradientTape(persistent=True) as outer:
-            outer.watch(x)
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                value = loss(x)
-            gradient = inner.gradient(value, x)
-        hessian = outer.jacobian(gradient, x, experimental_use_pfor=False).numpy().reshape(2 * [int(tf.size(x))])
-        np.testing.assert_allclose(trace, np.trace(hessian), rtol=1e-4)
+def explicit_diagonal(loss, x):
+    with tf.GradientTape(persistent=True) as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            value = loss(x)
+        gradient = inner.gradient(value, x)
+    hessian = outer.jacobian(gradient, x, experimental_use_pfor=False).numpy().reshape(2 * [int(tf.size(x))])
+    return np.diag(hessian).reshape(x.shape)
+
+
+def test_diagonals_and_traces_are_those_of_the_explicit_hessians(batch):
+    found = zip(losses(batch), batch, ranking_divergence_diagonals(*batch), ranking_divergence_traces(*batch))
+    for loss, x, diagonal, trace in found:
+        expected = explicit_diagonal(loss, x)
+        np.testing.assert_allclose(diagonal, expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(trace, expected.sum(), rtol=1e-4)
+
+
+def test_diagonals_agree_with_hutchinson(batch):
+    for loss, x, exact in zip(losses(batch), batch, ranking_divergence_diagonals(*batch)):
+        estimate, diagonal = hutchinson_diagonal(loss, x, num_probes=300, tolerance=0.0)
+        np.testing.assert_allclose(tf.reduce_sum(diagonal), estimate.trace, rtol=1e-4)
+        assert np.corrcoef(np.ravel(diagonal), np.ravel(exact))[0, 1] > 0.9
+
+
+def test_the_order_of_the_first_k_weighs_as_ndcg_does(batch):
+    teacher = batch[2]
+    logits = order_logits(teacher, k=2)
+    np.testing.assert_array_equal(logits == MASKED, teacher == MASKED)
+    gains = np.zeros((NUM_USERS, NUM_ITEMS))
+    for row, values in enumerate(teacher.numpy()):
+        gains[row, np.argsort(-values)[:2]] = 1 / np.log2([2, 3])
+    np.testing.assert_allclose(tf.nn.softmax(logits), gains / gains.sum(axis=1, keepdims=True), atol=1e-6)
+    # Scores that keep the order may be anything else.
+    np.testing.assert_array_equal(order_logits(tf.where(teacher == MASKED, MASKED, 3 * teacher + 1), k=2), logits)
+    assert np.isfinite(order_logits(teacher, k=99)).all()
+    assert np.isfinite(ranking_divergence(batch[0], batch[1], logits, *batch[3:]))
 
 
 def test_traces_agree_with_hutchinson(batch):

@@ -1,7 +1,7 @@
 import numpy as np
 
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.quantization.rotation import coding_rotation, refit_users
+from tf_hqgnn.quantization.rotation import coding_rotation, fit_scales, refit_users
 
 
 def rows(seed, n=200, d=8):
@@ -49,3 +49,17 @@ def test_refit_bears_codes_that_do_not_span_all_dimensions():
     fitted = refit_users(np.ones([2, 4]), coded, coded)
     np.testing.assert_allclose(fitted @ coded.T, np.full([2, 5], 4.0), rtol=1e-3)
     assert np.isfinite(refit_users(np.ones([2, 4]), coded, np.zeros([5, 4]))).all()
+
+
+def test_fitted_scales_are_those_of_least_squares():
+    users, items = rows(4, n=30), rows(5, n=7)
+    coded_users, coded_items = users + 0.1 * rows(6, n=30), np.sign(items)
+    coded_items[3] = 0.0
+    factors = fit_scales(users, items, coded_users, coded_items)
+    for item, coded, factor in zip(items, coded_items, factors):
+        if coded.any():
+            scores = coded_users @ coded
+            (expected,) = np.linalg.lstsq(scores[:, np.newaxis], users @ item, rcond=None)[0]
+            np.testing.assert_allclose(factor, max(expected, 0.0), rtol=1e-4)
+    assert factors[3] == 1.0
+    assert fit_scales(users, -items, users, items).max() == 0.0

@@ -29,7 +29,7 @@ class QuantizerProbe:
     def __init__(self, quantizer: LowBitQuantizer, finds_delta: bool) -> None:
         self._quantizer = quantizer
         self._finds_delta = finds_delta and quantizer.follows_hessian
-        self._changes: list[float] = []
+        self._batches: list[tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]] = []
         self._traces: list[float] = []
         self._errors: list[float] = []
         self._deltas: list[FloatArray] = []
@@ -59,7 +59,7 @@ class QuantizerProbe:
         quantizer = self._quantizer
         if not quantizer.built:
             quantizer.build(rows.shape)
-        self._changes.append(float(gradient_change(quantizer, rows, gradients, index)))
+        self._batches.append((rows, gradients, index))
         if not self._finds_delta:
             return
         if curvature is None:
@@ -88,10 +88,11 @@ class QuantizerProbe:
           side: whose quantizer it is, "users" or "items": a part of the names.
 
         Returns:
-          `delta_SIDE`, the mean of what is in use now; `gradient_change_SIDE`, see `gradient_change`, the mean over
-          batches; and where delta was found: `delta_SIDE_low`, `_median` and `_high`, the quantiles at .05, .5 and .95
-          over rows or columns (over batches for one delta a table); `trace_SIDE` and `trace_SIDE_error`, the mean over
-          batches and the standard error of that: from their spread, or of the probes where there is one batch.
+          `delta_SIDE`, the mean of what is in use now; `gradient_change_SIDE`, see `gradient_change`, with that delta,
+          the mean over batches; and where delta was found: `delta_SIDE_low`, `_median` and `_high`, the quantiles at
+          .05, .5 and .95 over rows or columns (over batches for one delta a table); `trace_SIDE` and
+          `trace_SIDE_error`, the mean over batches and the standard error of that: from their spread, or of the probes
+          where there is one batch.
         """
         quantizer, logs = self._quantizer, dict[str, float]()
         if self._deltas or self._count.shape:
@@ -104,7 +105,8 @@ class QuantizerProbe:
             number = len(self._traces)
             error = np.std(self._traces, ddof=1) / np.sqrt(number) if number > 1 else self._errors[0]
             logs |= {f"trace_{side}": float(np.mean(self._traces)), f"trace_{side}_error": float(error)}
-        change = float(np.mean(self._changes)) if self._changes else 0.0
+        changes = [float(gradient_change(quantizer, *batch)) for batch in self._batches]
+        change = float(np.mean(changes)) if changes else 0.0
         return {f"delta_{side}": float(np.mean(quantizer.delta.numpy())), f"gradient_change_{side}": change, **logs}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_hqgnn.report.charts import CODES, COLORS, MODEL, Series, line_chart
+from tf_hqgnn.report.estimator import estimator_figures
 from tf_hqgnn.report.markup import figure, number, plots, section
 from tf_hqgnn.report.validation_sample import K
 from tf_hqgnn.runs.run_directory import RunDirectory
@@ -91,14 +92,7 @@ def _coding_curves(run: RunDirectory) -> str:
         figures.append(figure(svg, f"NDCG@{K} of the codes on the validation split, as they learn."))
     elif "loss" in history:
         figures.append(_curve("coded-loss", history, "loss", "loss", "Loss of the codes."))
-    names = [name for name in ("delta_users", "delta_items") if name in history]
-    if names:
-        series = [
-            Series(name.removeprefix("delta_"), history["epoch"], history[name], color)
-            for name, color in zip(names, COLORS)
-        ]
-        svg = line_chart("delta", "Delta of the gradient estimator by epoch", ("epoch", "delta"), series)
-        figures.append(figure(svg, "Delta of the gradient estimator: how much it scales gradients by rounding errors."))
+    figures += estimator_figures(history)
     return section("Training of the codes", plots(*figures)) if figures else ""
 
 
