@@ -92,7 +92,21 @@ def questions() -> list[Question]:
                     },
                 ),
                 ("explain", {"user_id": ids("u", rows, USERS), "item_id": ids("i", rows, ITEMS), "k": wishes["k"]}),
-            ][number % 10]
+                (
+                    "recommend_where",
+                    {
+                        "user_id": ids("u", rows, USERS),
+                        "k": wishes["k"],
+                        "exclude_item_id": wishes["exclude_item_id"],
+                        "include_item_id": ids("i", 30 * rows, ITEMS).reshape(rows, 30),
+                        "category": np.full((1, 1), b"", object),
+                        "exclude_category": np.array([[rng.choice(CATEGORIES).encode()]], object),
+                        "allow_seen": np.array([False]),
+                        "diversity": np.array([0], np.float32),
+                        "popularity": np.array([rng.choice((0, -0.5))], np.float32),
+                    },
+                ),
+            ][number % 11]
         )
     return found
 

@@ -43,6 +43,13 @@ def make_bundle(num_users=30, num_items=40, dim=6, seed=0) -> ServingBundle:
     )
 
 
+def with_several_categories(bundle) -> ServingBundle:
+    """A bundle of which some items have more than one category."""
+    given = bundle.item_categories.copy()
+    given[::5], given[1::7] = "film|book", "日本 | rare|"
+    return dataclasses.replace(bundle, item_categories=given)
+
+
 def with_user_features(bundle) -> ServingBundle:
     """A bundle whose users have features of every kind, with random weights."""
     columns = (
@@ -99,8 +106,13 @@ class Oracle:
         if bundle.item_available is not None:
             blocked |= set(np.flatnonzero(~bundle.item_available).tolist())
         if category:
-            blocked |= set(np.flatnonzero(bundle.item_categories != category).tolist())
+            blocked |= {row for row in range(len(bundle.item_ids)) if category not in self.categories(row)}
         return blocked
+
+    def categories(self, row):
+        """Of an item."""
+        given = self.bundle.item_categories
+        return set() if given is None else {name.strip() for name in given[row].split("|")} - {""}
 
     def recommend(self, user_id, k, exclude=(), category=""):
         bundle, row = self.bundle, self.user_rows.get(user_id)

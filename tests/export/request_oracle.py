@@ -1,6 +1,7 @@
 """What the signatures for named users and items must answer, in NumPy and, between codes, in exact arithmetic."""
 
 import numpy as np
+import tensorflow as tf
 from export_oracle import Oracle, values
 from retrieval.exact_scores import exact_cosines, exact_scores, rounded
 
@@ -86,3 +87,77 @@ class RequestOracle(Oracle):
         user = values(self.bundle.users)[self.user_rows[user_id]]
         shares = dict(zip(history, (hops * items[row]).sum(axis=1)))
         return shares, float(self.all_scores(user_id)[row]), float((user - hops.sum(axis=0)) @ items[row])
+
+    def where(
+        self,
+        user_id,
+        exclude=(),
+        include=(),
+        category=(),
+        exclude_category=(),
+        allow_seen=False,
+        popularity=0.0,
+    ):
+        """`(scores, item_ids)` of all items that may come back, best first."""
+        bundle, num_items = self.bundle, len(self.bundle.item_ids)
+        blocked = self.blocked(exclude, "") | (set() if allow_seen else self.seen(user_id))
+        if any(include):
+            blocked |= set(range(num_items)) - {self.item_rows[name] for name in include if name in self.item_rows}
+        for row in range(num_items):
+            has = self.categories(row)
+            if (any(category) and not has & set(category)) or has & set(exclude_category):
+                blocked.add(row)
+        taken = np.where(bundle.item_available, bundle.item_popularity, 0).astype(np.float64)
+        taken = np.maximum(taken, taken[taken > 0].min())
+        shares = taken / taken[bundle.item_available].sum()
+        base = self.all_scores(user_id) if self.is_known(user_id) else bundle.item_popularity
+        return self._answer(base + popularity * np.log(shares), blocked, num_items)
+
+    def regrets(self, ranked, chosen, k, diversity):
+        """How much less than the best of those that are left each of the items `chosen` was worth."""
+        scores, names = (of[: 4 * k] for of in ranked)
+        if not names:
+            return []
+        units = {}
+        for name in names:
+            row = values(self.bundle.items)[self.item_rows[name]].astype(np.float64)
+            units[name] = row / np.linalg.norm(row)
+        span, regrets = (scores[0] - scores[-1]) or 1.0, []
+        for number, name in enumerate(chosen):
+            worth = {
+                one: (1 - diversity) * (score - scores[-1]) / span
+                - diversity * max((units[one] @ units[other] for other in chosen[:number]), default=0.0)
+                for score, one in zip(scores, names)
+                if one not in chosen[:number]
+            }
+            regrets.append(max(worth.values()) - worth[name])
+        return regrets
+
+
+def strings(values, *shape):
+    return tf.reshape(tf.constant(list(values), tf.string), shape or (len(values),))
+
+
+def texts(values):
+    return [name.decode() for name in values.numpy()]
+
+
+def users_of(oracle):
+    """Some users of every kind: of no history, of all items, known by seen items alone, and unknown ones."""
+    return [*oracle.bundle.user_ids[:8], "nobody", ""]
+
+
+def check_near(outputs, row, k, ranked):
+    """As `check_row`, of all items `ranked`; those of nearly equal scores may come in any order.
+
+    A query that never was codes is float32, and so are its scores.
+    """
+    scores, ids = ranked
+    near = {"rtol": 1e-5, "atol": 2e-6 * max([5.0, *np.abs(scores)])}
+    found, answered = outputs["score"][row].numpy(), texts(outputs["item_id"][row])
+    size = min(k, len(ids))
+    assert (outputs["num_valid"][row], len(set(answered[:size])), answered[size:]) == (size, size, [""] * (k - size))
+    assert (found[size:] == np.finfo(np.float32).min).all()
+    np.testing.assert_allclose(found[:size], scores[:size], **near)
+    of_item = dict(zip(ids, scores))
+    np.testing.assert_allclose(found[:size], [of_item[name] for name in answered[:size]], **near)

@@ -247,6 +247,9 @@ def test_one_trace_serves_every_batch_size():
         module.score(users, excluded)
         module.explain(users, users, tf.constant(batch))
         module.rerank(users, excluded, tf.constant(batch), tf.fill([batch], True))
+        numbers = tf.fill([batch], 0.5)
+        lists = (excluded,) * 4
+        module.recommend_where(users, tf.constant(batch), *lists, tf.fill([batch], True), numbers, numbers)
         module.embed_user(users)
         module.tf_example(tf.fill([batch], b""))
     assert {name: f.experimental_get_tracing_count() for name, f in module.signatures().items()} == {
@@ -258,6 +261,7 @@ def test_one_trace_serves_every_batch_size():
         "similar_users": 1,
         "score": 1,
         "rerank": 1,
+        "recommend_where": 1,
         "explain": 1,
         "embed_user": 1,
         "tf_example": 1,

@@ -105,7 +105,7 @@ def test_reloaded_where_the_package_cannot_be_imported(export_dir, models, missi
 def test_every_operation_has_a_gpu_kernel(export_dir, version):
     signatures = load_saved_model(export_dir / "hqgnn" / version).signatures
     expected = {"serving_default", "recommend", "recommend_for_history", "similar_items", "embed_user", "tf_example"}
-    expected |= {"score", "similar_users", "rerank", "explain", "recommend_with_history"}
+    expected |= {"score", "similar_users", "rerank", "explain", "recommend_with_history", "recommend_where"}
     assert set(signatures) == expected | ({FOR_FEATURES} if version == "5" else set())
     for name in signatures:
         nodes = list(_nodes(signatures[name].graph.as_graph_def()))

@@ -1,72 +1,10 @@
 """Signatures that answer about users and items that a request names, for every index and several numbers of bits."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_oracle import check_row, coded_bundle, make_bundle
-from request_oracle import RequestOracle
-
-from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export.bundle import export_exact, export_scann
-from tf_hqgnn.export.layout import EXACT_MODEL, ModelSettings
-from tf_hqgnn.export.loading import load_saved_model
-from tf_hqgnn.export.serving_module import make_module
-
-CONFIG = ExportConfig(default_k=4)
-ASYMMETRIC, SHARED = {"symmetric": False}, {"per_tensor": True}
-
-
-def nobodies(bundle):
-    """A bundle of which every seventh user is known by what it has seen alone."""
-    return dataclasses.replace(bundle, known_users=np.arange(len(bundle.user_ids)) % 7 != 6)
-
-
-# Exported and loaded, by each index; and modules in this process, with codes of every kind.
-BUNDLES = {
-    "exact": nobodies(make_bundle()),
-    "scann": make_bundle(),
-    "1x1": coded_bundle(1, 1, 13),
-    "1xfloat": nobodies(coded_bundle(1, None, 13)),
-    "2x8": coded_bundle(2, 8, 12, **ASYMMETRIC),
-    "4x4": coded_bundle(4, 4, 20, **SHARED),
-    "8x8": coded_bundle(8, 8, 6, **(ASYMMETRIC | SHARED)),
-    "8x8 by blocks": coded_bundle(8, 8, 6),
-}
-
-
-@pytest.fixture(scope="module", params=BUNDLES)
-def served(request, tmp_path_factory):
-    """`(signatures, oracle)` of a model."""
-    bundle, kind = BUNDLES[request.param], request.param
-    if kind == "exact":
-        root = load_saved_model(export_exact(bundle, tmp_path_factory.mktemp(kind), CONFIG, version=1))
-        yield root.signatures, RequestOracle(bundle)
-    elif kind == "scann":
-        leaves = RetrievalConfig(num_leaves=4, num_leaves_to_search=4)
-        root = load_saved_model(export_scann(bundle, tmp_path_factory.mktemp(kind), CONFIG, leaves, version=1))
-        yield root.signatures, RequestOracle(bundle)
-    else:
-        with pytest.MonkeyPatch.context() as patch:
-            if kind.endswith("by blocks"):
-                patch.setattr("tf_hqgnn.retrieval.coded_rows.BY_BLOCKS_FROM", 1)
-            root = make_module(bundle, EXACT_MODEL, ModelSettings(CONFIG, RetrievalConfig()))
-        yield root.signatures(), RequestOracle(bundle)
-    del root
-
-
-def strings(values, *shape):
-    return tf.reshape(tf.constant(list(values), tf.string), shape or (len(values),))
-
-
-def texts(values):
-    return [name.decode() for name in values.numpy()]
-
-
-def users_of(oracle):
-    """Some users of every kind: of no history, of all items, known by seen items alone, and unknown ones."""
-    return [*oracle.bundle.user_ids[:8], "nobody", ""]
+from export_oracle import check_row
+from request_oracle import check_near, strings, texts, users_of
 
 
 def test_score(served):
@@ -148,21 +86,6 @@ def test_nothing_to_rerank(served, shape):
     )
     assert outputs["num_valid"].numpy().tolist() == [0, 0]
     assert outputs["item_id"].numpy().tolist() == [[b"", b""]] * 2
-
-
-def check_near(outputs, row, k, ranked):
-    """As `check_row`, of all items `ranked`; those of nearly equal scores may come in any order.
-
-    A query that never was codes is float32, and so are its scores.
-    """
-    scores, ids = ranked
-    found, answered = outputs["score"][row].numpy(), texts(outputs["item_id"][row])
-    size = min(k, len(ids))
-    assert (outputs["num_valid"][row], len(set(answered[:size])), answered[size:]) == (size, size, [""] * (k - size))
-    assert (found[size:] == np.finfo(np.float32).min).all()
-    np.testing.assert_allclose(found[:size], scores[:size], rtol=1e-5, atol=1e-5)
-    of_item = dict(zip(ids, scores))
-    np.testing.assert_allclose(found[:size], [of_item[name] for name in answered[:size]], rtol=1e-5, atol=1e-5)
 
 
 def histories_of(oracle, users):

@@ -54,7 +54,7 @@ def test_every_signature_is_warmed_up_at_two_batch_sizes(tmp_path, model):
     for request in requests:
         signature = signatures[request.model_spec.signature_name]
         assert set(request.inputs) == set(signature.structured_input_signature[1])
-    assert replay_warmup(path) == len(requests) == 22
+    assert replay_warmup(path) == len(requests) == 24
 
 
 def test_requests_repeat_what_there_is_and_end_with_an_unknown_user():
@@ -130,4 +130,4 @@ def test_a_compiled_search_is_compiled_before_the_first_request(tmp_path):
     asked = [one.inputs["user_id"] for one in requests_of(path) if one.model_spec.signature_name == "recommend"]
     sizes = [tf.make_ndarray(users).size for users in asked]
     assert sizes == [1, 4, 16, 64]
-    assert replay_warmup(path) == 44
+    assert replay_warmup(path) == 48

@@ -292,6 +292,7 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
     if bundle.item_titles is not None:
         write_titles(model_dir, bundle.item_ids, bundle.item_titles)
     if bundle.features:
+        (model_dir / EXTRA_FILES).mkdir(exist_ok=True)
         bundle.features.save(model_dir / EXTRA_FILES / FEATURES_FILE)
     return {
         "num_users": users.num_rows,

@@ -25,7 +25,7 @@ class Contents:
       item_ids: object [N] of str.
       seen: `(indptr, indices)`, int64 [U + 1] and int32 [nnz]: the items that never come back to each user.
       item_popularity: float32 [N], 0 for items that aren't available.
-      item_categories: object [N] of str, "" for an item without one; None if none has one.
+      item_categories: object [N] of str, separated by `|`, "" for an item without one; None if none has one.
       item_available: bool [N]; None if all are available.
       item_titles: object [N] of str, "" for an item without one; None if none has one.
       known_users: bool [U], False for users who are answered as an unknown user is; None if all are known.
@@ -52,17 +52,14 @@ def read_contents(version_dir: Path, stored: StoredModel | None = None) -> Conte
       InputError: It isn't a version of an export, lacks a variable, or its file of titles is damaged.
     """
     stored = stored or StoredModel(version_dir)
-    item_ids, codes = _ids(stored, ITEM_IDS), stored.read("item_filter/codes")
+    item_ids = _ids(stored, ITEM_IDS)
     if "popular/by_item" in stored:
         popularity = stored.read("popular/by_item")
     else:
         # Exports without the signature `rerank` hold it in the order of popularity.
         popularity = np.zeros(len(item_ids), np.float32)
         popularity[stored.read("popular/order")] = stored.read("popular/popularity")
-    names = _ids(stored, "item_filter/names/keys")
-    has_category = (codes >= 0) & (codes < len(names))
-    categories = np.where(has_category, names[np.where(has_category, codes, 0)], "")
-    available = codes >= 0
+    categories, available = _filter(stored)
     return Contents(
         user_ids=_ids(stored, USER_IDS),
         item_ids=item_ids,
@@ -99,6 +96,18 @@ def _read_titles(version_dir: Path, item_ids: ObjectArray) -> ObjectArray | None
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: the titles of the items can't be read: {reason}; export the run again") from error
     return np.array([titles.get(item_id) or "" for item_id in item_ids], object)
+
+
+def _filter(stored: StoredModel) -> tuple[ObjectArray, BoolArray]:
+    """The categories of items, "" for one without or that isn't available, and whether they are available."""
+    names, codes = _ids(stored, "item_filter/names/keys"), stored.read("item_filter/codes")
+    if "item_filter/members" in stored:
+        texts = ["|".join(names[row[row < len(names)]]) for row in stored.read("item_filter/members")]
+    else:
+        # Exports whose items have one category at most: a code is the place of its name.
+        texts = list(names)
+    of_code = np.array([*texts, ""], object)
+    return of_code[np.where((codes >= 0) & (codes < len(texts)), codes, len(texts))], codes >= 0
 
 
 def _ids(stored: StoredModel, path: str) -> ObjectArray:

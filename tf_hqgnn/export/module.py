@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.export.layout import FOR_FEATURES
-from tf_hqgnn.export.pair_signatures import PairSignatures
 from tf_hqgnn.export.parts import (
     MAX_PADDED_K,
     STRING_LISTS,
@@ -20,6 +19,7 @@ from tf_hqgnn.export.parts import (
     for_each,
     signature,
 )
+from tf_hqgnn.export.where_signature import WhereSignature
 from tf_hqgnn.features.encoder import FeatureRows
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.retrieval.filters import ANY, ItemFilter, block_listed
@@ -32,7 +32,7 @@ from tf_hqgnn.types import BoolArray, Float32Array, ObjectArray
 __all__ = ["MAX_PADDED_K", "ServingModule"]
 
 
-class ServingModule(PairSignatures):
+class ServingModule(WhereSignature):
     """Answers requests by ids: finds the rows, searches, leaves out what must not come back, pads.
 
     Every answer is a dict of `item_id` string [B, k], `score` float32 [B, k], `num_valid` int32 [B] and a bool [B] that
@@ -87,6 +87,7 @@ class ServingModule(PairSignatures):
             "score": self.score,
             "similar_users": self.similar_users,
             "rerank": self.rerank,
+            "recommend_where": self.recommend_where,
             "explain": self.explain,
             "embed_user": self.embed_user,
             "tf_example": self.tf_example,
@@ -128,7 +129,7 @@ class ServingModule(PairSignatures):
             item_index = self.item_ids.lookup(history_item_id)
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
         known = item_index >= 0
-        answer: Outputs = self._answer_queries(
+        answer = self._answer_queries(
             self.history.call(item_index),
             tf.reduce_any(known, axis=1),
             tf.identity(k),
@@ -175,7 +176,7 @@ class ServingModule(PairSignatures):
         taken = self.seen.blocked(user_index)
         is_new = is_item & ~(is_trained[:, tf.newaxis] & taken.contains_pairs(tf.maximum(item_index, 0)))
         num_taken = tf.where(is_trained, taken.counts, tf.constant(0, tf.int64))
-        answer: Outputs = self._answer_queries(
+        answer = self._answer_queries(
             self.history.extend(rows, num_taken, tf.where(is_new, item_index, tf.constant(-1, tf.int64))),
             is_trained | tf.reduce_any(is_item, axis=1),
             tf.identity(k),
@@ -198,8 +199,7 @@ class ServingModule(PairSignatures):
             rows, known = self.features.call(tf.identity(user_feature))
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
         nobody = tf.fill([batch], tf.constant(-1, tf.int64))
-        answer: Outputs = self._answer_queries(Queries(rows), known, tf.identity(k), nobody, excluded, wanted)
-        return answer
+        return self._answer_queries(Queries(rows), known, tf.identity(k), nobody, excluded, wanted)
 
     @signature([STRINGS, K])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> Outputs:
@@ -234,5 +234,4 @@ class ServingModule(PairSignatures):
         user_index = self.user_ids.lookup(user_id)
         queries = self.users.queries(tf.maximum(user_index, 0))
         known = self._is_known(user_index)
-        answer: Outputs = self._answer_queries(queries, known, k, user_index, excluded, wanted)
-        return answer
+        return self._answer_queries(queries, known, k, user_index, excluded, wanted)

@@ -100,19 +100,21 @@ class PairSignatures(ServingParts):
         ]
         batch = tf.shape(user_id)[0]
         with tf.control_dependencies(checks):
-            # In the order of rows, so that equal scores go to the lower one, as in every other answer.
-            candidates = tf.sort(self._rows_for(tf.identity(candidate_item_id), batch), axis=1)
+            candidates = self._rows_for(candidate_item_id, batch)
             allow_seen = for_each(tf.identity(allow_seen), batch)
-        before = tf.concat([tf.fill([batch, 1], tf.constant(-1, tf.int64)), candidates], axis=1)[:, :-1]
-        place = tf.maximum(candidates, 0)
         user_index = self.user_ids.lookup(user_id)
-        known = self._is_known(user_index)
-        blocked = self.seen.blocked(tf.where(allow_seen, tf.constant(-1, tf.int64), user_index))
-        allowed = (candidates >= 0) & tf.not_equal(candidates, before)
-        allowed &= ~blocked.within(self.item_filter).contains(place)
-        by_user = self._score_pairs(self.users.queries(tf.maximum(user_index, 0)), place)
-        scores = tf.where(known[:, tf.newaxis], by_user, self.popular.scores(place))
-        scores, item_index = best(tf.where(allowed, scores, -np.inf), tf.cast(place, tf.int32), tf.identity(k))
+        known, nothing = self._is_known(user_index), tf.zeros([batch, 0], tf.int32)
+        scores, item_index = self._choose(
+            self.users.queries(tf.maximum(user_index, 0)),
+            known,
+            tf.identity(k),
+            tf.where(allow_seen, tf.constant(-1, tf.int64), user_index),
+            tf.cast(nothing, tf.int64),
+            nothing,
+            nothing,
+            tf.zeros([batch]),
+            candidates,
+        )
         return {**self._answer(scores, item_index, k), "known_user": known}
 
     @signature([STRINGS, STRINGS, K])

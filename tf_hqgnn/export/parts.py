@@ -11,14 +11,14 @@ import tensorflow as tf
 from tf_hqgnn.export.traced_once import TracedOnce
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import ItemFilter, SeenItems, block_any, block_listed
+from tf_hqgnn.retrieval.filters import Blocked, ItemFilter, SeenItems, block_any, block_listed
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.slices import candidate_bytes, in_slices
-from tf_hqgnn.retrieval.top_k import TopK, pad_to
+from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
 from tf_hqgnn.types import BoolArray, Float32Array, ObjectArray
 
@@ -30,6 +30,7 @@ PADDING_SCORE = float(np.finfo(np.float32).min)
 STRINGS = tf.TensorSpec([None], tf.string)
 STRING_LISTS = tf.TensorSpec([None, None], tf.string)
 FLAGS = tf.TensorSpec([None], tf.bool)
+NUMBERS = tf.TensorSpec([None], tf.float32)
 K = tf.TensorSpec([], tf.int32)
 
 Outputs = dict[str, tf.Tensor]
@@ -86,7 +87,8 @@ class ServingParts(tf.Module):
             self._known_filter = ItemFilter(users.num_rows, available=known_users)
             self.known_users = tf.Variable(known_users.astype(np.int32), trainable=False, name="known_users")
         self._num_items = items.num_rows
-        self._answer_queries = TracedOnce(self._best_items)
+        self._search = TracedOnce(self._best_items)
+        self._choose = TracedOnce(self._best_candidates)
         self._score_pairs = TracedOnce(self._scores_of_pairs)
 
     def _is_known(self, user_index: tf.Tensor) -> tf.Tensor:
@@ -96,7 +98,7 @@ class ServingParts(tf.Module):
             return known
         return known & (gather(self.known_users, tf.maximum(user_index, 0)) > 0)
 
-    def _best_items(
+    def _answer_queries(
         self,
         queries: Queries,
         known: tf.Tensor,
@@ -115,14 +117,62 @@ class ServingParts(tf.Module):
           excluded: int64 [B, E], rows of items that don't, either; -1 for none.
           wanted: int32 [B], the category that each query asks for, or ANY.
         """
-        blocked = block_any(self.seen.blocked(user_index), block_listed(excluded, self._num_items))
-        blocked = blocked.within(self.item_filter, wanted)
+        unwanted = tf.zeros([tf.shape(wanted)[0], 0], tf.int32)
+        scores, item_index = self._search(queries, known, k, user_index, excluded, wanted[:, tf.newaxis], unwanted)
+        return {**self._answer(scores, item_index, k), "known_user": known}
+
+    def _best_items(
+        self,
+        queries: Queries,
+        known: tf.Tensor,
+        k: tf.Tensor,
+        user_index: tf.Tensor,
+        excluded: tf.Tensor,
+        wanted: tf.Tensor,
+        unwanted: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `_answer_queries`, `(scores, item_index)` [B, k], of any of the categories `wanted` [B, C].
+
+        A query that isn't known may want one category at most, and leave none out (`PopularItems.call`).
+        """
+        blocked = self._blocked(user_index, excluded, wanted, unwanted)
         scores, item_index = self.top_k.call(queries, k, blocked)
         popularity, popular = self.popular.call(k, blocked, ~known)
         column = known[:, tf.newaxis]
         scores = tf.where(column, pad_to(scores, k, -np.inf), pad_to(popularity, k, -np.inf))
-        item_index = tf.where(column, pad_to(item_index, k, 0), pad_to(popular, k, 0))
-        return {**self._answer(scores, item_index, k), "known_user": known}
+        return scores, tf.where(column, pad_to(item_index, k, 0), pad_to(popular, k, 0))
+
+    def _best_candidates(
+        self,
+        queries: Queries,
+        known: tf.Tensor,
+        k: tf.Tensor,
+        user_index: tf.Tensor,
+        excluded: tf.Tensor,
+        wanted: tf.Tensor,
+        unwanted: tf.Tensor,
+        popularity: tf.Tensor,
+        candidates: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `_best_items`, among the items `candidates` of each query alone: rows int64 [B, M], -1 for none.
+
+        To their scores comes `popularity` (float32 [B]) times the logarithm of their share of it.
+        """
+        # In the order of rows, so that equal scores go to the lower one, as in every other answer.
+        candidates = tf.sort(candidates, axis=1)
+        batch = tf.shape(candidates)[0]
+        before = tf.concat([tf.fill([batch, 1], tf.constant(-1, tf.int64)), candidates], axis=1)[:, :-1]
+        place = tf.maximum(candidates, 0)
+        allowed = (candidates >= 0) & tf.not_equal(candidates, before)
+        allowed &= ~self._blocked(user_index, excluded, wanted, unwanted).contains(place)
+        scores = tf.where(known[:, tf.newaxis], self._score_pairs(queries, place), self.popular.scores(place))
+        scores += popularity[:, tf.newaxis] * self.popular.log_shares(place)
+        return best(tf.where(allowed, scores, -np.inf), tf.cast(place, tf.int32), k)
+
+    def _blocked(self, user_index: tf.Tensor, excluded: tf.Tensor, wanted: tf.Tensor, unwanted: tf.Tensor) -> Blocked:
+        """What must not come back, by the arguments of `_best_items`."""
+        blocked = block_any(self.seen.blocked(user_index), block_listed(excluded, self._num_items))
+        return blocked.within(self.item_filter, wanted, unwanted)
 
     def _scores_of_pairs(self, queries: Queries, item_index: tf.Tensor) -> tf.Tensor:
         """The scores of items (rows int64 [B, C]) for B queries, float32 [B, C]; a slice of the batch at a time."""
@@ -152,7 +202,7 @@ class ServingParts(tf.Module):
         return for_each(self.item_ids.lookup(tf.identity(item_id)), batch)
 
     def _wanted_for(self, category: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-        """The numbers of categories, string [B] or [1]: int32 [B]."""
+        """The numbers of categories, string [B, ...] or [1, ...]: int32 [B, ...]."""
         return for_each(self.item_filter.wanted(tf.identity(category)), batch)
 
     def _check_wishes(

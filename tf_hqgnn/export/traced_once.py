@@ -17,8 +17,7 @@ class TracedOnce:
     load. Where users are codes and histories aren't, there are two.
 
     Args:
-      function: takes `Queries` and tensors, whose sizes may vary, but for the width of queries; returns a dict of
-        tensors, or one.
+      function: takes `Queries` and tensors, whose sizes may vary, but for the width of queries; returns tensors.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

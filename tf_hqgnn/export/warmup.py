@@ -86,6 +86,7 @@ def warmup_requests(
             ("similar_users", {"user_id": users, "k": np.int32(k)}),
             ("explain", {"user_id": users, "item_id": items, "k": np.int32(k)}),
             ("rerank", {"user_id": users, "candidate_item_id": items[None], "k": np.int32(k), "allow_seen": [False]}),
+            ("recommend_where", {"user_id": users, **_wishes(k)}),
             ("embed_user", {"user_id": users}),
             ("tf_example", {"examples": examples}),
         ]
@@ -156,6 +157,14 @@ def _replay(model: Any, log: Any) -> None:
     for key, value in outputs.items():
         if value.dtype.is_floating and bool(tf.reduce_any(tf.math.is_nan(value))):
             raise ValueError(f"the output {key} of {name} holds NaN")
+
+
+def _wishes(k: int) -> Mapping[str, Any]:
+    """Inputs of `recommend_where`, the same for all users: nothing is left out, but the answers are to differ."""
+    lists = ("exclude_item_id", "include_item_id", "category", "exclude_category")
+    numbers = {"diversity": np.array([0.5], np.float32), "popularity": np.array([0], np.float32)}
+    unused = dict.fromkeys(lists, np.full((1, 1), "", object))
+    return {**unused, **numbers, "k": np.int32(k), "allow_seen": [False]}
 
 
 def _example(user_id: str) -> bytes:

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.features.columns import pieces
 from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.variables import gather
 from tf_hqgnn.types import BoolArray, IntArray, ObjectArray
@@ -27,20 +28,23 @@ _UNAVAILABLE = -1
 
 
 class ItemFilter(tf.Module):
-    """Which items may come back at all, and what category each is of.
+    """Which items may come back at all, and what categories each is of.
 
     Args:
       num_items: N.
       available: bool [N], False for items that never come back; None if all may.
-      categories: N strings, "" for an item without one; None if none has one.
+      categories: N strings, the categories of an item separated by `|`, "" for an item without one; None if none has
+        one.
 
     Attributes:
       num_categories: C, how many there are; their numbers are those below.
 
     Example:
-      >>> only = ItemFilter(3, categories=["film", "", "book"])
+      >>> only = ItemFilter(3, categories=["film", "", "book|film"])
       >>> only.wanted(tf.constant(["", "book", "game"])).numpy().tolist()
       [-1, 0, 3]
+      >>> only.allows(only.wanted(tf.constant([["film", "book"]])), tf.zeros([1, 0], tf.int32), None).numpy().tolist()
+      [[True, False, True]]
     """
 
     def __init__(
@@ -51,17 +55,23 @@ class ItemFilter(tf.Module):
     ) -> None:
         super().__init__(name="filter")
         given = [""] * num_items if categories is None else [str(category) for category in categories]
-        names = sorted(set(given) - {""})
+        # Most items share what they are of with others: a code an item, and the categories of each code.
+        code_of = {text: code for code, text in enumerate(dict.fromkeys(given))} or {"": 0}
+        sets = [split_categories(text) for text in code_of]
+        names = sorted({name for one in sets for name in one})
         # A hash table wants a key; "" is looked up before.
         self.names = IdTable(names or [""])
         self.num_categories = len(names)
-        # An item without a category matches no category that can be asked for.
-        number = {name: place for place, name in enumerate(names)} | {"": len(names) + 2}
-        codes = np.array([number[category] for category in given], np.int32)
+        number = {name: place for place, name in enumerate(names)}
+        members = np.full((len(sets), max(1, *map(len, sets))), self.num_categories, np.int32)
+        for row, one in zip(members, sets):
+            row[: len(one)] = [number[name] for name in one]
+        codes = np.array([code_of[text] for text in given], np.int32)
         if available is not None:
             codes[~np.asarray(available, bool)] = _UNAVAILABLE
         self.available = codes != _UNAVAILABLE
         self.codes = tf.Variable(codes, trainable=False, name="codes")
+        self.members = tf.Variable(members, trainable=False, name="members")
 
     @property
     def blocks_some(self) -> bool:
@@ -69,26 +79,58 @@ class ItemFilter(tf.Module):
         return not self.available.all()
 
     def wanted(self, category: tf.Tensor) -> tf.Tensor:
-        """The numbers of categories (string [B]), int32 [B]: -1 for "", which is any; unknown ones match nothing."""
+        """The numbers of categories as int32 of their shape: -1 for "", which is any; unknown ones match nothing."""
         number = tf.cast(self.names.lookup(category), tf.int32)
         return tf.where(tf.equal(category, ""), ANY, tf.where(number < 0, self.num_categories + 1, number))
 
-    def allows(self, wanted: tf.Tensor | None, items: tf.Tensor | None) -> tf.Tensor:
+    def allows(self, wanted: tf.Tensor | None, unwanted: tf.Tensor | None, items: tf.Tensor | None) -> tf.Tensor:
         """Whether queries may be answered with items.
 
         Args:
-          wanted: int32 [B] of `wanted`; None for any.
+          wanted: int32 [B, C] of `wanted`, of which an item must have one; a query of ANY alone wants any item. None
+            for any.
+          unwanted: int32 [B, D], likewise, of which an item must have none. None together with `wanted`.
           items: int32 or int64 [B, F], rows; None for all of them.
 
         Returns:
           bool [B, F], or [B or 1, N] for all.
         """
         codes = self.codes.read_value()[tf.newaxis] if items is None else gather(self.codes, items)
-        allowed = codes != _UNAVAILABLE
-        if wanted is not None:
-            column = wanted[:, tf.newaxis]
-            allowed &= tf.equal(column, ANY) | tf.equal(codes, column)
-        return allowed
+        available = codes != _UNAVAILABLE
+        if wanted is None or unwanted is None:
+            return available
+        marks, codes = self._marks(wanted, unwanted), tf.maximum(codes, 0)
+        if items is None:
+            of_sets = _fit(tf.gather(marks, self.members.read_value(), axis=1))
+            return available & tf.gather(of_sets, codes[0], axis=1)
+        return available & _fit(tf.gather(marks, gather(self.members, codes), batch_dims=1))
+
+    def _marks(self, wanted: tf.Tensor, unwanted: tf.Tensor) -> tf.Tensor:
+        """Whether queries want categories, float32 [B, C + 2]: > 0, or -inf for those they don't want, or 0.
+
+        The last place but one is that of no category, and the last is for what a request has no category for.
+        """
+        asked = tf.concat([wanted, unwanted], axis=1)
+        column = tf.where(tf.equal(asked, ANY), self.num_categories + 1, asked)
+        row = tf.broadcast_to(tf.range(tf.shape(asked)[0])[:, tf.newaxis], tf.shape(asked))
+        mark = tf.concat([tf.ones_like(wanted, tf.float32), tf.fill(tf.shape(unwanted), -np.inf)], axis=1)
+        shape = tf.stack([tf.shape(asked)[0], self.num_categories + 2])
+        is_any = tf.reduce_all(tf.equal(wanted, ANY), axis=1, keepdims=True)
+        return tf.cast(is_any, tf.float32) + tf.scatter_nd(tf.stack([row, column], axis=2), mark, shape)
+
+
+def split_categories(text: str) -> list[str]:
+    """Return the categories of an item, which `|` separates, without blanks around them.
+
+    >>> split_categories("film| book|")
+    ['film', 'book']
+    """
+    return list(dict.fromkeys(pieces(text, "list")))
+
+
+def _fit(marks: tf.Tensor) -> tf.Tensor:
+    """Whether an item of these marks [..., W] has a category that is wanted, and none that isn't."""
+    return (tf.reduce_max(marks, axis=-1) > 0) & (tf.reduce_min(marks, axis=-1) >= 0)
 
 
 class Pairs(Protocol):
@@ -110,7 +152,8 @@ class Blocked:
       counts: int64 [B], at least as many as a query's blocked items: how much deeper to search for it.
       num_items: N.
       items: which of the items may come back to all queries, and their categories; None if all may.
-      wanted: int32 [B], the category each query asks for, as of `ItemFilter.wanted`; None for any.
+      wanted: int32 [B, C], the categories each query asks for, as of `ItemFilter.allows`; None for any.
+      unwanted: int32 [B, D], those that it doesn't want.
       listed: int32 [B, E], rows of items that are blocked besides `pairs`, -1 for none. Unlike keys, their shapes
         don't depend on their values, so that XLA can compile what is done with them.
     """
@@ -120,6 +163,7 @@ class Blocked:
     num_items: int
     items: ItemFilter | None = None
     wanted: tf.Tensor | None = None
+    unwanted: tf.Tensor | None = None
     listed: tf.Tensor | None = None
 
     def at(self, queries: tf.Tensor) -> Blocked:
@@ -129,6 +173,7 @@ class Blocked:
             pairs=tuple(pairs.at(queries) for pairs in self.pairs),
             counts=tf.gather(self.counts, queries),
             wanted=None if self.wanted is None else tf.gather(self.wanted, queries),
+            unwanted=None if self.unwanted is None else tf.gather(self.unwanted, queries),
             listed=None if self.listed is None else tf.gather(self.listed, queries),
         )
 
@@ -142,9 +187,19 @@ class Blocked:
         """The most items that can be blocked for a query, where the shapes say so; None where only values do."""
         return self.listed.shape[1] if self.listed is not None and not self.pairs else None
 
-    def within(self, items: ItemFilter, wanted: tf.Tensor | None = None) -> Blocked:
-        """Blocks what isn't available, too, and what is of another category than wanted."""
-        return replace(self, items=items if items.blocks_some or wanted is not None else None, wanted=wanted)
+    def within(self, items: ItemFilter, wanted: tf.Tensor | None = None, unwanted: tf.Tensor | None = None) -> Blocked:
+        """Blocks what isn't available, too, and what isn't of a category that is wanted, or of one that isn't.
+
+        Args:
+          items: which are available, and their categories.
+          wanted: int32 [B], or [B, C] for several categories; None for any.
+          unwanted: int32 [B, D]; None for none, goes with `wanted`.
+        """
+        if wanted is not None:
+            wanted = wanted[:, tf.newaxis] if wanted.shape.rank == 1 else wanted
+            unwanted = tf.zeros([tf.shape(wanted)[0], 0], tf.int32) if unwanted is None else unwanted
+        only = items if items.blocks_some or wanted is not None else None
+        return replace(self, items=only, wanted=wanted, unwanted=unwanted)
 
     def mask_shared(self, scores: tf.Tensor) -> tf.Tensor:
         """`scores` float32 [B, N] with -inf at what isn't available or of another category: the keys left alone."""
@@ -152,21 +207,23 @@ class Blocked:
 
     def with_allowed(self, compute: Callable[[tf.Tensor | None], tf.Tensor]) -> tf.Tensor:
         """`compute(allowed)`: bool [B or 1, N], what is available and of the wanted category; None if all is."""
-        items, wanted = self.items, self.wanted
+        items = self.items
         if items is None:
             return compute(None)
 
         def masked() -> tf.Tensor:
-            return compute(items.allows(wanted, None))
+            return compute(items.allows(self.wanted, self.unwanted, None))
 
-        if items.blocks_some or wanted is None:
+        if items.blocks_some or self.wanted is None:
             return masked()
         # Most requests ask for no category: no pass over all items for them.
         return tf.cond(self.asks_for_a_category(), masked, lambda: compute(None))
 
     def asks_for_a_category(self) -> tf.Tensor:
-        """Whether any query does, bool []."""
-        return tf.constant(False) if self.wanted is None else tf.reduce_any(self.wanted != ANY)
+        """Whether any query does, or asks for none of one, bool []."""
+        if self.wanted is None or self.unwanted is None:
+            return tf.constant(False)
+        return tf.reduce_any(self.wanted != ANY) | tf.reduce_any(self.unwanted != ANY)
 
     def mask_all(self, scores: tf.Tensor) -> tf.Tensor:
         """`scores` float32 [B, N] with -inf at the blocked pairs."""
@@ -185,7 +242,7 @@ class Blocked:
     def contains(self, items: tf.Tensor) -> tf.Tensor:
         """Which of the candidates `items` (int32 or int64 [B, F], rows of items) are blocked, bool [B, F]."""
         blocked = self.contains_pairs(items)
-        return blocked if self.items is None else blocked | ~self.items.allows(self.wanted, items)
+        return blocked if self.items is None else blocked | ~self.items.allows(self.wanted, self.unwanted, items)
 
     def contains_pairs(self, items: tf.Tensor) -> tf.Tensor:
         """As `contains`, but for what isn't available or of another category."""

@@ -38,12 +38,17 @@ class PopularItems(tf.Module):
         # In the order of the items, of whom some are asked for by name; what never comes back has none.
         by_item = np.where(items.available, popularity, np.float32(0))
         self.by_item = tf.Variable(by_item, trainable=False, name="by_item")
-        # Where the items of each category stand in `order`; those of no category come last, and are in no list.
-        codes = items.codes.numpy()[order]
-        places = np.argsort(codes, kind="stable").astype(np.int32)
-        lengths = np.bincount(np.minimum(codes, items.num_categories), minlength=items.num_categories + 1)
+        # What nobody has taken counts as the rarest that somebody has: its share has a logarithm, too.
+        self._least = float(min(by_item[by_item > 0], default=1.0))
+        shares = np.maximum(by_item[items.available], self._least).astype(np.float64)
+        self._log_total = float(np.log(shares.sum())) if len(shares) else 0.0
+        # Where the items of each category stand in `order`; one of several is in several lists, one of none in none.
+        sets = items.members.numpy()[items.codes.numpy()[order]]
+        place, column = np.nonzero(sets < items.num_categories)
+        numbers = sets[place, column]
+        places = place[np.argsort(numbers, kind="stable")].astype(np.int32)
+        lengths = np.bincount(numbers, minlength=items.num_categories + 1)
         # The last list is for categories that there aren't; the closing place is what is looked at beyond a list.
-        lengths[-1] = 0
         self.places = tf.Variable(np.append(places, np.int32(0)), trainable=False, name="places")
         self.starts = tf.Variable(np.cumsum(lengths) - lengths, trainable=False, name="starts")
         self.lengths = tf.Variable(lengths, trainable=False, name="lengths")
@@ -53,7 +58,7 @@ class PopularItems(tf.Module):
 
         Args:
           k: int32 scalar >= 0.
-          blocked: what must not come back, and the categories wanted.
+          blocked: what must not come back, and the category that each query wants: one at most, and none unwanted.
           asked: bool [B], which queries are answered: the others get no item, and take nothing. None for all.
         """
         if asked is None:
@@ -68,7 +73,9 @@ class PopularItems(tf.Module):
 
     def _best(self, k: tf.Tensor, blocked: Blocked) -> tuple[tf.Tensor, tf.Tensor]:
         num_items = tf.size(self.order, tf.int64)
-        wanted = tf.fill(tf.shape(blocked.counts), ANY) if blocked.wanted is None else blocked.wanted
+        wanted = tf.fill(tf.shape(blocked.counts), ANY)
+        if blocked.wanted is not None:
+            wanted = tf.reduce_max(tf.concat([wanted[:, tf.newaxis], blocked.wanted], axis=1), axis=1)
         is_any = tf.equal(wanted, ANY)
         number = tf.clip_by_value(wanted, 0, self.lengths.shape[0] - 1)
         length = tf.where(is_any, num_items, gather(self.lengths, number))
@@ -85,3 +92,17 @@ class PopularItems(tf.Module):
     def scores(self, item_index: tf.Tensor) -> tf.Tensor:
         """The popularity of items (rows of any shape, in range), float32 of the same shape."""
         return gather(self.by_item, item_index)
+
+    def log_shares(self, item_index: tf.Tensor | None = None) -> tf.Tensor:
+        """The logarithm of the share that items have of the popularity of all that are available.
+
+        An item that nobody has taken counts as the rarest that somebody has.
+
+        Args:
+          item_index: rows of any shape, in range; None for all items.
+
+        Returns:
+          float32 of that shape, or [N].
+        """
+        popularity = self.by_item.read_value() if item_index is None else self.scores(item_index)
+        return tf.math.log(tf.maximum(popularity, self._least)) - self._log_total
