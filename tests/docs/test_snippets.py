@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,8 @@ from tf_hqgnn.models.encoders.choice import ENCODERS
 from tf_hqgnn.retrieval.indices.index import INDICES
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError
+
+from tensorflow.core.protobuf import saved_model_pb2  # isort: skip
 
 # The same programs with less to do: a race of this many steps takes a second.
 _STEPS = "auto.steps=60"
@@ -137,6 +140,17 @@ def test_the_readme_is_one_screen():
     assert [python.language, install.language, commands.language] == ["python", "bash", "bash"]
     assert len([line for line in python.code.splitlines() if line]) <= 5
     assert len(commands.commands()) == 5
+
+
+def test_every_signature_is_in_the_table_and_has_a_curl_line(shop):
+    page = (ROOT / "docs" / "requests.md").read_text(encoding="utf-8")
+    table = page.partition("## All signatures")[2]
+    saved = saved_model_pb2.SavedModel.FromString((shop / "export" / "hqgnn" / "1" / "saved_model.pb").read_bytes())
+    names = {name for name in saved.meta_graphs[0].signature_def if not name.startswith("__")}
+    assert names == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    asked = set(re.findall(r'"signature_name": "(\w+)"', page)) | {"serving_default"}
+    # JSON has no way to hold a serialized tf.Example but base64.
+    assert names - asked == {"tf_example"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,5 @@
 """The same questions to a server, by a client that answers with the same tables."""
 
-import json
-import re
-import shlex
-import shutil
-import subprocess
-from pathlib import Path
-
 import pandas as pd
 import polars as pl
 import pytest
@@ -46,6 +39,10 @@ QUESTIONS = {
     "similar users": lambda model: model.similar_users([100, 1, 207], k=3),
     "rerank": lambda model: model.rerank([100, 1], [4, 3, 99999, 2, 7, 30], k=4),
     "rerank of lists": lambda model: model.rerank([100, 101], [[1, 2, 3], [7]], k=2, allow_seen=[True, False]),
+    "where": lambda model: model.recommend_where([100, 1], 4, exclude_category="even", popularity=[0, 1]),
+    "where of lists": lambda model: model.recommend_where(
+        [100, 101], 4, exclude=[[2], []], category=[["even"], ["odd", "even"]], diversity=[0, 0.9], allow_seen=True
+    ),
     "explain": lambda model: model.explain([100, 1, 207, 101], [4, 4, 99999, 30], k=3),
     "with history": lambda model: model.recommend_with_history([100, 1, 2], [[1, 2], [7], []], k=3, exclude=[5]),
     "nobody": lambda model: model.recommend([], k=3),
@@ -97,14 +94,3 @@ def test_what_only_memory_has_is_refused(address):
 def test_nobody_answers():
     with Client("127.0.0.1:1", timeout=5) as client, pytest.raises(ServerUnavailable, match="nothing answers at"):
         client.recommend([1])
-
-
-README = (Path(__file__).parents[2] / "serving" / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed")
-@pytest.mark.parametrize("command", re.findall(r"^curl localhost:8501[^`]*?}}'$", README, re.MULTILINE))
-def test_what_the_readme_sends_with_curl_is_answered(server, command):
-    asked = shlex.split(command.replace("localhost:8501", f"127.0.0.1:{server.rest_port}"))
-    done = subprocess.run([*asked, "--silent", "--max-time", "60"], capture_output=True, text=True, check=True)
-    assert "score" in json.loads(done.stdout)["outputs"]
