@@ -45,6 +45,8 @@ _WORDS = {
     "gste": "`gste` is HQ-GNN's estimator",
     "gste-averaged": "`gste-averaged` takes the mean delta of 4 batches",
     "gste-column": "`gste-column` has a delta for each column",
+    "gste-fitted": "`gste-fitted` fits the scales of items to the teacher's scores at the end",
+    "gste-order": "`gste-order` learns the order of the teacher's first 50 items only",
     "gste-row": "`gste-row` has a delta for each row",
     "lsq": "`lsq` scales the gradient of the learned range only, which Adam undoes",
     "reste": "`reste` ends at the power 3",

@@ -94,6 +94,9 @@ VARIANTS: dict[str, Callable[[int], tuple[str, ...]]] = {
     "gste-averaged": lambda _bits: ("quantization.estimator=gste", "quantization.delta_batches=4"),
     "gste-column": lambda _bits: ("quantization.estimator=gste", "quantization.delta_per=column"),
     "gste-row": lambda _bits: ("quantization.estimator=gste", "quantization.delta_per=row"),
+    # Of distillation only: what is learned, and what is done with the codes once they are.
+    "gste-order": lambda _bits: ("quantization.estimator=gste", "quantization.distillation.target=order"),
+    "gste-fitted": lambda _bits: ("quantization.estimator=gste", "quantization.distillation.fit_scales=true"),
 }
 # Those that are compared unless told otherwise: the paper's claim and its rivals.
 RIVALS = ("ste", "gste", "ewgs", "lsq", "reste", "stochastic")

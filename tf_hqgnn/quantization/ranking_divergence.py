@@ -61,8 +61,9 @@ def order_logits(teacher_logits: tf.Tensor, k: int) -> tf.Tensor:
     Reference:
       ListNet (Cao et al., ICML 2007), with the gains of NDCG as the target.
 
-    >>> tf.nn.softmax(order_logits(tf.constant([[5.0, 9.0, 1.0, MASKED]]), k=2)).numpy().round(3).tolist()
-    [[0.387, 0.613, 0.0, 0.0]]
+    >>> logits = order_logits(tf.constant([[5.0, 9.0, 1.0, MASKED]]), k=2)
+    >>> [round(float(share), 3) for share in tf.nn.softmax(logits)[0]]
+    [0.387, 0.613, 0.0, 0.0]
     """
     number = tf.minimum(k, tf.shape(teacher_logits)[1])
     values, columns = tf.math.top_k(teacher_logits, number)
