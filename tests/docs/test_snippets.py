@@ -153,6 +153,17 @@ def test_every_signature_is_in_the_table_and_has_a_curl_line(shop):
     assert names - asked == {"tf_example"}
 
 
+def test_the_errors_that_are_explained_are_those_that_are_raised():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^\*\*(`.+?)\*\*", page, re.MULTILINE)
+    quoted = [text for heading in headings for text in re.findall(r"`([^`]+)`", heading)]
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tf_hqgnn").rglob("*.py")))
+    # One text where the source joins several.
+    source = re.sub(r'"\s*f?"', "", source)
+    assert len(quoted) > 10
+    assert [text for text in quoted if text not in source] == []
+
+
 @pytest.mark.parametrize(
     "words",
     [
