@@ -242,6 +242,14 @@ def test_questions_about_named_users_and_items(folder):
     assert ask("recommend", "--candidate", taken)["items"] == []
     seen = ask("recommend", "--candidate", taken, "--allow-seen")["items"]
     assert [row["item_id"] for row in seen] == [taken]
+    of_item = dict(zip(dataset.item_ids, dataset.categories))
+    one, other = sorted({*dataset.categories} - {""})[:2]
+    both = ask("recommend", "-k", "30", "--category", one, "--category", other, "--diversity", "0.5")["items"]
+    assert {of_item[row["item_id"]] for row in both} == {one, other}
+    rest = ask("recommend", "-k", "30", "--exclude-category", one, "--popularity", "-1", "--exclude", names[0])["items"]
+    assert len(rest) == 30
+    assert not {one} & {of_item[row["item_id"]] for row in rest}
+    assert names[0] not in {row["item_id"] for row in rest}
     assert names[0] not in [row["item_id"] for row in ask("recommend", "--history", names[0], "-k", "5")["items"]]
     why = ask("explain", "--item", names[0], "-k", "1000")
     assert {row["item_id"] for row in why["history"]} >= {taken}
@@ -278,12 +286,10 @@ def test_questions_about_named_users_and_items(folder):
         (["recommend", "--user", "u", "--feature", "a=b", "--model", "absent"], "say whom for: either --user ID, or"),
         (
             ["recommend", "--candidate", "i", "--history", "i", "--model", "absent"],
-            "--candidate goes with --user alone",
+            "--candidate, --exclude-category, --allow-seen, --diversity, --popularity and a second --category go with",
         ),
-        (
-            ["recommend", "--user", "u", "--allow-seen", "--model", "absent"],
-            "--allow-seen is for candidates: name each",
-        ),
+        (["recommend", "--history", "i", "--diversity", "0.5", "--model", "absent"], "leave out --history and --featu"),
+        (["recommend", "--feature", "a=b", "--category", "a", "--category", "b", "--model", "m"], "leave out --hist"),
         (["score", "--user", "u", "--item", "i"], "either --server HOST:PORT or --model SAVED_MODEL"),
         (["similar-users", "--user", "u", "--model", "absent"], "absent"),
         (["serve", "absent"], "absent"),

@@ -90,6 +90,10 @@ def test_named_users_and_items_are_what_the_export_answers(model, exported):
     histories = [[str(row + 1), "77777"] for row in range(len(users))]
     expected = of_answers(exported.recommend_with_history(names, histories, 4), users, "known_user")
     assert rows(model.recommend_with_history(users, histories, 4)) == expected
+    wishes = {"include": [*candidates, "5", "9"], "exclude": ["4"], "popularity": -0.5, "allow_seen": True}
+    wishes |= {"category": ["even", "odd"], "exclude_category": "none", "diversity": 0.3}
+    expected = of_answers(exported.recommend_where(names, 4, **wishes), users, "known_user")
+    assert rows(model.recommend_where(users, 4, **wishes)) == expected
     table, answers = model.similar_users(users, 3), exported.similar_users(names, 3)
     assert table["user_id"].tolist() == [int(one) for answer in answers for one in answer.user_ids]
     assert [answer.known_user for answer in answers] == [True] * 40 + [False]
@@ -149,6 +153,16 @@ def test_wrong_k(model, k):
         (lambda m: m.score([1, 2], [[3]]), "items: expected one list for each of the 2 users, got 1"),
         (lambda m: m.rerank([1], [3], allow_seen=1), "allow_seen: expected True or False, or one for each of the 1"),
         (lambda m: m.rerank([1], [3], allow_seen=[True, False]), "allow_seen: expected True or False, or one for each"),
+        (lambda m: m.recommend_where([1], diversity=2), "diversity: expected a number from 0 to 1, or one for each of"),
+        (lambda m: m.recommend_where([1, 2], popularity=[np.nan, 1]), "popularity: expected a number from -1e+06 to"),
+        (
+            lambda m: m.recommend_where([1], allow_seen=1),
+            "allow_seen: expected True or False, or one for each of the 1",
+        ),
+        (
+            lambda m: m.recommend_where([1], include=[[2], [3]]),
+            "include: expected one list for each of the 1 users, go",
+        ),
         (lambda m: m.explain([1, 2], [3]), "items: expected one for each of the 2 users, got 1"),
         (lambda m: m.similar_users([1], k=0), "k: expected a whole number from 1 on, got 0"),
         (

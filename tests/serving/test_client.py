@@ -89,6 +89,12 @@ def test_status_and_metadata(client):
         (lambda client: client.explain(["a"], ["x"]), 'Serving signature key "explain" not found'),
         (lambda client: client.explain(["a"], []), "item_ids: expected one for each of the 1 users, got 0"),
         (lambda client: client.rerank(["a"], ["x"]), 'Serving signature key "rerank" not found'),
+        (lambda client: client.recommend_where(["a"]), 'Serving signature key "recommend_where" not found'),
+        (
+            lambda client: client.recommend_where(["a"], diversity=-1),
+            "diversity: expected a number from 0 to 1, or one",
+        ),
+        (lambda client: client.recommend_where(["a"], include="x"), "include: expected a list of item ids or one list"),
         (lambda client: client.rerank(["a"], ["x"], allow_seen=1), "allow_seen: expected True or False"),
         (
             lambda client: client.score(["a"], "x"),

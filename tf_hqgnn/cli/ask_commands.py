@@ -32,7 +32,9 @@ def recommend(
     model: ModelOption = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Never this item; repeatable.")] = None,
-    category: Annotated[str, typer.Option(metavar="NAME", help="Items of this category only.")] = "",
+    category: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Items of this category only; repeatable, any will do.")
+    ] = None,
     history: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,7 +49,16 @@ def recommend(
     candidate: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Choose among these items only; repeatable.")
     ] = None,
-    allow_seen: Annotated[bool, typer.Option(help="Let candidates come back that the user has taken.")] = False,
+    exclude_category: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="No item of this category; repeatable.")
+    ] = None,
+    allow_seen: Annotated[bool, typer.Option(help="Let items come back that the user has taken.")] = False,
+    diversity: Annotated[
+        float, typer.Option(min=0, max=1, help="How much less an item counts that is like those before it.")
+    ] = 0.0,
+    popularity: Annotated[
+        float, typer.Option(help="Add this multiple of the logarithm of an item's share of all interactions.")
+    ] = 0.0,
     items: TitlesOption = None,
     ca_file: CaFileOption = None,
     cert_file: CertFileOption = None,
@@ -65,26 +76,40 @@ def recommend(
             "say whom for: either --user ID, or --history ID, once for each item that was taken, or both, or --feature "
             "NAME=VALUE, once for each"
         )
-    if candidate and (user is None or history or exclude or category):
-        raise InputError("--candidate goes with --user alone: leave out --history, --feature, --exclude and --category")
-    if allow_seen and not candidate:
-        raise InputError("--allow-seen is for candidates: name each of them with --candidate ID")
+    wishes = bool(exclude_category or allow_seen or diversity or popularity or len(category or ()) > 1)
+    if (candidate or wishes) and (user is None or history):
+        raise InputError(
+            "--candidate, --exclude-category, --allow-seen, --diversity, --popularity and a second --category go with "
+            "--user alone: leave out --history and --feature"
+        )
     user, taken = None if user is None else utf8(user), [utf8(one) for one in history or ()]
-    excluded, category = tuple(utf8(one) for one in exclude or ()), utf8(category)
+    excluded, candidates = tuple(utf8(one) for one in exclude or ()), [utf8(one) for one in candidate or ()]
+    categories, others = [utf8(one) for one in category or ()], [utf8(one) for one in exclude_category or ()]
+    one_category = categories[0] if categories else ""
     with source.open() as asked:
         if feature:
             features = [[utf8(one) for one in feature]]
-            (answer,) = asked.recommend_for_features(features, k=k, exclude=excluded, category=category)
+            (answer,) = asked.recommend_for_features(features, k=k, exclude=excluded, category=one_category)
         elif user is None:
-            (answer,) = asked.recommend_for_history([taken], k=k, exclude=excluded, category=category)
-        elif candidate:
-            (answer,) = asked.rerank([user], [utf8(one) for one in candidate], k=k, allow_seen=allow_seen)
+            (answer,) = asked.recommend_for_history([taken], k=k, exclude=excluded, category=one_category)
+        elif wishes or candidates:
+            (answer,) = asked.recommend_where(
+                [user],
+                k=k,
+                exclude=excluded,
+                include=candidates,
+                category=categories,
+                exclude_category=others,
+                allow_seen=allow_seen,
+                diversity=diversity,
+                popularity=popularity,
+            )
         elif taken:
-            (answer,) = asked.recommend_with_history([user], [taken], k=k, exclude=excluded, category=category)
+            (answer,) = asked.recommend_with_history([user], [taken], k=k, exclude=excluded, category=one_category)
         else:
-            (answer,) = asked.recommend([user], k=k, exclude=excluded, category=category)
-        named = {"--history": taken, "--exclude": excluded, "--candidate": [utf8(one) for one in candidate or ()]}
-        tell_unknown(asked, model, [category], named, not answer.item_ids)
+            (answer,) = asked.recommend([user], k=k, exclude=excluded, category=one_category)
+        named = {"--history": taken, "--exclude": excluded, "--candidate": candidates}
+        tell_unknown(asked, model, [*categories, *others], named, not answer.item_ids)
         if feature:
             tell_unknown_features(asked, features[0])
     print_answer(answer, user, len(taken), read_titles(items), as_json, feature or ())

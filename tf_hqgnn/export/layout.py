@@ -23,6 +23,8 @@ MODEL_NAMES = (EXACT_MODEL, SCANN_MODEL)
 # What a client asks that names no model, or no signature.
 DEFAULT_MODEL = EXACT_MODEL
 DEFAULT_SIGNATURE = "serving_default"
+# What numbers a request may hold. Far beyond what is of use, a popularity is still far from what makes infinities.
+RANGES = {"diversity": (0.0, 1.0), "popularity": (-1e6, 1e6)}
 # Of models that have learnt from features of users.
 FOR_FEATURES = "recommend_for_features"
 

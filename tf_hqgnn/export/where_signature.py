@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.export.layout import RANGES
 from tf_hqgnn.export.pair_signatures import PairSignatures
 from tf_hqgnn.export.parts import (
     FLAGS,
@@ -24,8 +25,6 @@ from tf_hqgnn.retrieval.filters import ANY
 from tf_hqgnn.retrieval.slices import Answer, in_slices
 from tf_hqgnn.retrieval.top_k import best, pad_to
 
-# Far beyond what is of use; a product with it is still far from infinity, which stands for what must not come back.
-MAX_POPULARITY = 1e6
 # What a query takes for each item where all are scored, in bytes: its score, with the copies that masking makes.
 _SCORE = 32
 
@@ -88,11 +87,7 @@ class WhereSignature(PairSignatures):
             "popularity": popularity,
         }
         checks = [check_one_or_batch(name, value, "user_id", user_id) for name, value in given.items()]
-        checks += [
-            self._check_k(k),
-            _check_range("diversity", diversity, 0.0, 1.0),
-            _check_range("popularity", popularity, -MAX_POPULARITY, MAX_POPULARITY),
-        ]
+        checks += [self._check_k(k), *(_check_range(name, given[name], *limits) for name, limits in RANGES.items())]
         batch = tf.shape(user_id)[0]
         with tf.control_dependencies(checks):
             excluded, included = self._rows_for(exclude_item_id, batch), self._rows_for(include_item_id, batch)

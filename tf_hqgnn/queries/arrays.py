@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_hqgnn.types import InputError, ObjectArray
+from tf_hqgnn.export.layout import RANGES
+from tf_hqgnn.types import Array, InputError, ObjectArray
 
 
 def as_objects(values: Sequence[Any]) -> ObjectArray:
@@ -55,6 +56,38 @@ def feature_texts(features: Any) -> list[str]:
 def _is_nothing(value: Any) -> bool:
     """Whether a value says that nothing is known: None, NaN, NaT and pandas' NA, or an empty text."""
     return value is None or str(value) in ("", "nan", "NaT", "<NA>")
+
+
+def flags_of(name: str, given: Any, num_users: int) -> Array:
+    """Return bool [1], for all users, or [num_users].
+
+    Raises:
+      InputError: It is neither True nor False, nor one for each user.
+    """
+    flags: Array = np.atleast_1d(np.asarray(given))
+    if flags.dtype != bool or flags.shape not in ((1,), (num_users,)):
+        raise InputError(f"{name}: expected True or False, or one for each of the {num_users} users, got {given!r}")
+    return flags
+
+
+def numbers_of(name: str, given: Any, num_users: int) -> Array:
+    """Return float32 [1], for all users, or [num_users].
+
+    Raises:
+      InputError: It is neither a number in the range of `RANGES`, nor one for each user.
+
+    Example:
+      >>> numbers_of("diversity", 0.5, 3), numbers_of("diversity", [0, 1], 2)
+      (array([0.5], dtype=float32), array([0., 1.], dtype=float32))
+    """
+    numbers, (low, high) = np.atleast_1d(np.asarray(given)), RANGES[name]
+    is_number = numbers.dtype.kind in "iuf" and numbers.shape in ((1,), (num_users,))
+    if not is_number or not ((low <= numbers) & (numbers <= high)).all():
+        raise InputError(
+            f"{name}: expected a number from {low:g} to {high:g}, or one for each of the {num_users} users, got "
+            f"{given!r}"
+        )
+    return np.asarray(numbers, np.float32)
 
 
 def padded(lists: Sequence[ObjectArray]) -> ObjectArray:

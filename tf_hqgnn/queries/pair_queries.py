@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_hqgnn.data.id_types import id_texts
-from tf_hqgnn.queries.arrays import as_objects, encoded, padded
+from tf_hqgnn.queries.arrays import as_objects, encoded, flags_of, numbers_of
 from tf_hqgnn.queries.queries import ItemLists, Queries, as_asked, check_k, chunks
 from tf_hqgnn.queries.tables import Answers, decoded, make_table
 from tf_hqgnn.types import Array, InputError, ObjectArray
@@ -39,8 +39,7 @@ class PairQueries(Queries):
         sizes = np.array([len(row) for row in rows], np.int64)
         scores = np.full((len(texts), max(sizes, default=0)), np.nan, np.float32)
         for part in chunks(len(texts)):
-            asked = padded([encoded(one) for one in (lists.texts if lists.same else lists.texts[part])])
-            found = self._predict("score", {"user_id": encoded(texts[part]), "item_id": asked})
+            found = self._predict("score", {"user_id": encoded(texts[part]), "item_id": lists.array(part)})
             known = found["known_user"][:, np.newaxis] & found["known_item"]
             width = scores.shape[1]
             scores[part] = np.where(known, found["score"], np.nan)[:, :width]
@@ -111,17 +110,71 @@ class PairQueries(Queries):
         texts = self._texts(users)
         form = as_asked(self._form(users=users), users)
         lists = ItemLists("candidates", candidates, len(texts))
-        may_see = np.atleast_1d(np.asarray(allow_seen))
-        if may_see.dtype != bool or may_see.ndim != 1 or len(may_see) not in (1, len(texts)):
-            raise InputError(
-                f"allow_seen: expected True or False, or one for each of the {len(texts)} users, got {allow_seen!r}"
-            )
+        may_see = flags_of("allow_seen", allow_seen, len(texts))
         answers = Answers(form, k)
         for part in chunks(len(texts)):
-            asked = padded([encoded(one) for one in (lists.texts if lists.same else lists.texts[part])])
-            inputs = {"user_id": encoded(texts[part]), "candidate_item_id": asked, "k": self._k(k)}
-            inputs["allow_seen"] = may_see if len(may_see) == 1 else may_see[part]
+            inputs = {"user_id": encoded(texts[part]), "candidate_item_id": lists.array(part), "k": self._k(k)}
+            inputs["allow_seen"] = _part(may_see, part)
             answers.add(self._predict("rerank", inputs), "known_user")
+        return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
+
+    def recommend_where(
+        self,
+        users: Any,
+        k: int = 10,
+        *,
+        exclude: Any = (),
+        include: Any = (),
+        category: Any = (),
+        exclude_category: Any = (),
+        allow_seen: Any = False,
+        diversity: Any = 0.0,
+        popularity: Any = 0.0,
+        as_arrays: bool = False,
+    ) -> Any:
+        """Recommends as `recommend` does, among the items that are asked for, and in the order that is asked for.
+
+        Every argument after `k` is for all users, or a list with one for each.
+
+        Args:
+          users: ids of users, or "all" for every user of the log.
+          k: items per user at most, at least 1.
+          exclude: ids of items never to return, or a list of them for each user.
+          include: ids of items of which only those may come back, or a list of them for each user; none for all items.
+          category: categories of which an item must have any, or a list of them for each user; none for all items.
+          exclude_category: categories of which an item must have none, or a list of them for each user.
+          allow_seen: whether items that a user took may come back.
+          diversity: from 0, which changes nothing, to 1: how much less an item counts that is like those before it.
+          popularity: this multiple of the logarithm of an item's share of all interactions is added to its score;
+            negative numbers favour what is rarely taken.
+          as_arrays: return arrays instead of a table.
+
+        Returns:
+          As `recommend`. With `diversity` the scores of a user need not descend.
+
+        Raises:
+          InputError: An argument is wrong, or the model was exported before it could be asked this.
+        """
+        k = check_k(k)
+        texts = self._texts(users)
+        form = as_asked(self._form(users=users), users)
+        lists = {
+            "exclude_item_id": ItemLists("exclude", exclude, len(texts)),
+            "include_item_id": ItemLists("include", include, len(texts)),
+            "category": ItemLists("category", category, len(texts)),
+            "exclude_category": ItemLists("exclude_category", exclude_category, len(texts)),
+        }
+        values = {
+            "allow_seen": flags_of("allow_seen", allow_seen, len(texts)),
+            "diversity": numbers_of("diversity", diversity, len(texts)),
+            "popularity": numbers_of("popularity", popularity, len(texts)),
+        }
+        answers = Answers(form, k)
+        for part in chunks(len(texts)):
+            inputs = {"user_id": encoded(texts[part]), "k": self._k(k)}
+            inputs |= {name: one.array(part) for name, one in lists.items()}
+            inputs |= {name: _part(one, part) for name, one in values.items()}
+            answers.add(self._predict("recommend_where", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
 
     def explain(self, users: Any, items: Any, k: int = 10) -> Any:
@@ -174,3 +227,8 @@ class PairQueries(Queries):
             "rest": (np.repeat(numbers("rest"), counts), None),
         }
         return make_table(columns, form, names)
+
+
+def _part(values: Array, part: slice) -> Array:
+    """Return those of some of the users, or the one that is for all."""
+    return values if len(values) == 1 else values[part]

@@ -297,6 +297,10 @@ class ItemLists:
             raise InputError(f"{name}: expected one list for each of the {num_users} users, got {len(lists)}")
         self.texts = [id_texts(name, one) for one in lists]
 
+    def array(self, part: slice) -> ObjectArray:
+        """The lists of some users as a signature takes them: object [users, longest], or [1, longest] if `same`."""
+        return padded([encoded(one) for one in (self.texts if self.same else self.texts[part])])
+
 
 def as_asked(form: AnswerForm, ids: Any) -> AnswerForm:
     """The form of an answer to a column of polars, which is polars whatever the log was."""

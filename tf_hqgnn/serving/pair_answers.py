@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tf_hqgnn.export.layout import DEFAULT_MODEL
-from tf_hqgnn.queries.arrays import padded
+from tf_hqgnn.queries.arrays import flags_of, numbers_of, padded
 from tf_hqgnn.serving.answers import QueryClient, Recommendation, check_k, ids_of, lists_of, recommendations, valid_rows
 from tf_hqgnn.types import Array, InputError
 
@@ -142,12 +140,60 @@ class PairClient(QueryClient):
         users = ids_of("user_ids", user_ids)
         if not len(users):
             return []
-        may_see = np.atleast_1d(np.asarray(allow_seen))
-        if may_see.dtype != bool or may_see.shape not in ((1,), users.shape):
-            raise InputError(f"allow_seen: expected True or False, or one for each of the {len(users)} users")
+        may_see = flags_of("allow_seen", allow_seen, len(users))
         inputs = {"user_id": users, "candidate_item_id": padded(lists_of("candidates", candidates, len(users)))}
         inputs |= {"k": check_k(k), "allow_seen": may_see}
         return recommendations(user_ids, self.predict("rerank", inputs, model, version))
+
+    def recommend_where(
+        self,
+        user_ids: Sequence[str],
+        k: int = 10,
+        exclude: Sequence[str] | Sequence[Sequence[str]] = (),
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        *,
+        include: Sequence[str] | Sequence[Sequence[str]] = (),
+        category: str | Sequence[str] | Sequence[Sequence[str]] = (),
+        exclude_category: str | Sequence[str] | Sequence[Sequence[str]] = (),
+        allow_seen: bool | Sequence[bool] = False,
+        diversity: float | Sequence[float] = 0.0,
+        popularity: float | Sequence[float] = 0.0,
+    ) -> list[Recommendation]:
+        """The best items of each user, among those and in the order that is asked for.
+
+        Every list is for all users, or there is one list per user; every flag and number likewise.
+
+        Args:
+          user_ids: The users; unknown ones get popular items.
+          k: As in `recommend`.
+          exclude: Ids of items never to return.
+          model: As in `recommend`.
+          version: As in `recommend`.
+          include: Ids of items of which only those may come back; none for all items.
+          category: Categories of which an item must have any; none for all items.
+          exclude_category: Categories of which an item must have none.
+          allow_seen: Whether items that a user has seen may come back.
+          diversity: From 0, which changes nothing, to 1: how much less an item counts that is like those before it.
+          popularity: This multiple of the logarithm of an item's share of all interactions is added to its score.
+
+        Raises:
+          InputError: The arguments are wrong, or the server says so; or the model was exported before it had
+            `recommend_where`.
+          ServerUnavailable: No answer.
+        """
+        users = ids_of("user_ids", user_ids)
+        if not len(users):
+            return []
+        inputs = {"user_id": users, "k": check_k(k), "allow_seen": flags_of("allow_seen", allow_seen, len(users))}
+        for name, item_ids in {"exclude": exclude, "include": include}.items():
+            inputs[f"{name}_item_id"] = padded(lists_of(name, item_ids, len(users)))
+        for name, categories in {"category": category, "exclude_category": exclude_category}.items():
+            listed = [categories] if isinstance(categories, str) else categories
+            inputs[name] = padded(lists_of(name, listed, len(users)))
+        inputs["diversity"] = numbers_of("diversity", diversity, len(users))
+        inputs["popularity"] = numbers_of("popularity", popularity, len(users))
+        return recommendations(user_ids, self.predict("recommend_where", inputs, model, version))
 
     def explain(
         self,
