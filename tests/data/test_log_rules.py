@@ -108,7 +108,7 @@ def test_events_have_weights_and_several_rows_become_one(tmp_path, combine, weig
 def test_events_are_not_read_unless_the_settings_ask_for_them(tmp_path):
     dataset = dataset_of(EVENTS, tmp_path / "log.csv")
     assert weights_of(dataset) == {("u", "i"): 3, ("u", "j"): 1, ("v", "i"): 1}
-    assert "columns that aren't used: event" in dataset.report.summary
+    assert "not used: event" in dataset.report.summary
 
 
 def test_older_rows_weigh_less(tmp_path):
@@ -263,7 +263,7 @@ def test_columns_have_other_names_in_files(tmp_path, name):
             dataset = make_dataset(*split_log(table, bare, seed=1))
         assert weights_of(dataset) == {("u", "i"): 1, ("u", "j"): 4, ("v", "i"): 1}
         assert dataset.train.timestamp.tolist() == [START, START + DAY, START]
-        assert "columns that aren't used: price" in dataset.report.summary
+        assert "not used: price" in dataset.report.summary
 
 
 def test_events_may_be_numbers():
@@ -277,7 +277,7 @@ def test_columns_have_other_names_in_tables(make):
     config = DataConfig(columns=NAMES, event_weights={"view": 1, "buy": 4}, **ALL)
     table = read_log(make(COLUMNS), "log", config, BadRowLog()).table
     assert table.weight.tolist() == [1, 4, 1]
-    assert "columns that aren't used: price" in table.report.summary
+    assert "not used: price" in table.report.summary
 
 
 def test_events_that_count_as_taken_are_named_as_on_the_command_line():

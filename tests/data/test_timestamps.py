@@ -101,14 +101,39 @@ def test_a_bad_time_among_good_ones_is_a_bad_row(tmp_path):
         read_interactions(tmp_path / "log.csv")
 
 
+def test_where_nearly_all_rows_fail_nobody_is_advised_to_leave_them_out(tmp_path):
+    rows = [*(f"u{n},x,{n}/01/2024" for n in range(1, 20)), "v,x,5", "w,x,5"]
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    with pytest.raises(InputError) as caught:
+        read_interactions(tmp_path / "log.csv")
+    message = str(caught.value)
+    assert "19 bad rows, 0 allowed: timestamp not a finite number 19 (lines 2, 3, 4, 5, 6, ...); nearly all" in message
+    assert "such as '1/01/2024'; expected timestamp to be seconds since 1970, or ISO 8601" in message
+    assert "max_bad_rows" not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("nan", "is not a finite number, such as 'nan'"),
+        ("", "is not a finite number, such as ''"),
+        ("x", "is text"),
+    ],
+)
+def test_what_the_numbers_of_all_rows_are(tmp_path, value, said):
+    (tmp_path / "log.csv").write_text(f"user_id,item_id,rating\na,x,{value}\nb,x,{value}\n")
+    with pytest.raises(InputError, match=rf"rating in all 2 rows {said}.*; expected rating to be a number such as 4"):
+        read_interactions(tmp_path / "log.csv")
+
+
 @pytest.mark.parametrize("allowed", [{}, {"max_bad_rows": 2}])
 def test_where_every_row_fails_the_accepted_forms_are_named(tmp_path, allowed):
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\na,x,02/01/2024\nb,x,03/01/2024\n")
     with pytest.raises(InputError) as caught:
         read_interactions(tmp_path / "log.csv", **allowed)
     assert str(caught.value) == (
-        f"{tmp_path}/log.csv: no interactions in 2 rows (read as csv), none of them is good: timestamp not a finite "
-        "number 2 (lines 2, 3), such as 'a,x,02/01/2024'; expected timestamp to be seconds since 1970, or ISO 8601 "
+        f"{tmp_path}/log.csv: no interactions in 2 rows (read as csv): timestamp in all 2 rows is text such as "
+        "'02/01/2024'; expected timestamp to be seconds since 1970, or ISO 8601 "
         "such as 2024-01-31, 2024-01-31 17:05:00 or 2024-01-31T17:05:00.5+01:00"
     )
 

@@ -179,7 +179,7 @@ def test_a_matrix_is_read_by_its_numbers(kind):
         (SMALL.assign(rating="5"), "log: column rating is of type "),
         (SMALL.assign(timestamp=pd.to_timedelta([1, 2, 3, 4], unit="s")), "log: column timestamp is of type durat"),
         (SMALL.assign(user_id=None), "log: column user_id is of type null; expected strings or integers"),
-        (SMALL.assign(user_id=""), "log: no interactions in 4 rows, none of them is good: missing user_id 4"),
+        (SMALL.assign(user_id=""), "log: no interactions in 4 rows: missing user_id in all 4 rows, such as"),
         (pl.from_pandas(SMALL).lazy(), "log: expected a pandas or polars DataFrame, an Arrow table, a scipy sparse"),
         (SMALL["user_id"], "log: expected a pandas or polars DataFrame"),
         (np.ones((2, 2)), "log: expected a pandas or polars DataFrame"),

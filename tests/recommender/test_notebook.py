@@ -46,7 +46,7 @@ def test_verbose_shows_the_balance_and_the_progress(log, capfd, training):
     Recommender("default", verbose=1, **training).fit(log)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.startswith("3,000 rows read = 3,000 kept + 0 duplicate + 0 filtered + 0 bad\n")
+    assert err.startswith("3,000 rows read = 3,000 kept + 0 repeats of a (user, item) pair + 0 filtered + 0 bad\n")
     assert "epoch 2/2" in err
     Recommender("default", verbose=0, **training).fit(log)
     assert capfd.readouterr() == ("", "")

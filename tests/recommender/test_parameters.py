@@ -95,5 +95,5 @@ def test_before_fit_it_says_so(tmp_path):
 
 def test_after_fit_scikit_learn_sees_it(model):
     check_is_fitted(model)
-    assert str(model.data_report_).startswith("3,000 rows read = 3,000 kept + 0 duplicate")
+    assert str(model.data_report_).startswith("3,000 rows read = 3,000 kept + 0 repeats")
     assert model.metrics_["epochs"] == 0

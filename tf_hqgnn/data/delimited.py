@@ -35,6 +35,7 @@ from tf_hqgnn.data.chunks import (
     check_columns,
     chunk_from_lists,
     is_header,
+    not_finite,
 )
 from tf_hqgnn.data.column_names import STANDARD_NAMES, ColumnNames
 from tf_hqgnn.data.ids import MISSING, id_fault, id_faults
@@ -197,7 +198,7 @@ class _Reader:
         for record in records(block, self.delimiter, line):
             row = self._row(record.fields)
             if isinstance(row, str):
-                self._log.add(str(self._path), row, record.line, record.text)
+                self._log.add(str(self._path), row, record.line, record.text, self._faulty(row, record.fields))
                 continue
             users.append(row[0])
             items.append(row[1])
@@ -231,6 +232,11 @@ class _Reader:
         if any(id_fault(event) == MISSING for event in events):
             return MISSING_EVENT
         return user, item, values, "".join(events)
+
+    def _faulty(self, kind: str, fields: list[bytes] | None) -> bytes | None:
+        """The field that a bad number is in; None for rows that are bad for another reason."""
+        names = [name for name in self._numbers if kind == not_finite(name)]
+        return fields[self._position[names[0]]] if names and fields is not None else None
 
     def _number_of(self, name: str, text: bytes) -> float:
         """The value of a field, NaN if it is none."""

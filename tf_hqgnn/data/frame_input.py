@@ -61,8 +61,8 @@ def read_frame(frame: Frame, log: BadRowLog, rules: LogRules = EVERY_ROW) -> Int
         if len(chunk.user_id):
             chunks.append(chunk)
     if rows and not chunks:
-        raise InputError(f"{name}: no interactions in {rows:,} rows, none of them is good: {log.explain(name)}")
-    log.check()
+        raise InputError(f"{name}: no interactions in {rows:,} rows: {log.explain_all(name, rows)}")
+    log.check(sum(len(chunk.user_id) for chunk in chunks))
     if not chunks:
         raise InputError(f"{name}: no interactions in 0 rows; expected at least one good row")
     types = {column: "strings" if kind.is_text else "integers" for column, kind in frame.id_types.items()}

@@ -116,7 +116,7 @@ def _read_span(
             profiles.append(_profile(part, span.number, read, kind, num_bad, columns))
             check_files(profiles[-1], profiles[:1] if len(profiles) > 1 else ())
             chunks += read
-    log.check()
+    log.check(sum(len(chunk.user_id) for chunk in chunks))
     check_time_units(profiles)
     if not chunks:
         raise InputError(
@@ -141,8 +141,7 @@ def _read_file(path: Path, kind: str, log: BadRowLog, columns: ColumnNames) -> l
     if num_bad and not chunks:
         # To leave out all rows is no way on.
         raise InputError(
-            f"{path}: no interactions in {num_bad:,} rows (read as {kind}), none of them is good: "
-            f"{log.explain(str(path))}"
+            f"{path}: no interactions in {num_bad:,} rows (read as {kind}): {log.explain_all(str(path), num_bad)}"
         )
     return chunks
 

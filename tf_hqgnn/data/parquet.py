@@ -117,7 +117,9 @@ def good_rows(name: str, batch: pa.RecordBatch, line: int, log: BadRowLog) -> Ch
     for row in bad.tolist():
         content = {column: _value(cells[row]) for column, cells in columns.items()}
         text = json.dumps(content, default=str, ensure_ascii=False).encode("utf-8", "surrogateescape")
-        log.add(name, kinds[fault[row]], line + row, text)
+        kind = kinds[fault[row]]
+        value = next((str(content[column]).encode() for column in numbers if kind == not_finite(column)), None)
+        log.add(name, kind, line + row, text, value)
     mask = np.asarray(fault < 0)
     good = pa.array(mask)
     kept = {column: dictionary(ids[column].filter(good)) if len(bad) else distinct[column] for column in texts}

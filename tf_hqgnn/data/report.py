@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any
 
 from tf_hqgnn.data.anomalies import FileProfile
-from tf_hqgnn.data.chunks import expectation
+from tf_hqgnn.data.chunks import NUMBER_COLUMNS, expectation, not_finite
 from tf_hqgnn.data.quarantine import Quarantine
 from tf_hqgnn.types import InputError
 
 _SHOWN_LINES = 5
 _EXAMPLE_BYTES = 100
+_NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class ReadReport:
 
     Example:
     >>> print(ReadReport(10, 7, 1, 0, {"missing item_id": BadRows(2, (4, 9))}))
-    10 rows read = 7 kept + 1 duplicate + 0 filtered + 2 bad: missing item_id 2 (lines 4, 9)
+    10 rows read = 7 kept + 1 repeat of a (user, item) pair + 0 filtered + 2 bad: missing item_id 2 (lines 4, 9)
     """
 
     rows_read: int
@@ -96,13 +97,14 @@ class ReadReport:
     @property
     def summary(self) -> tuple[str, ...]:
         """What to tell of the log, a line each: the balance of its rows, notes, and columns that aren't used."""
-        unused = [f"columns that aren't used: {', '.join(self.unused)}"] if self.unused else []
+        unused = [f"not used: {', '.join(self.unused)}"] if self.unused else []
         return (str(self), *self.notes, *unused)
 
     def __str__(self) -> str:
         text = (
-            f"{self.rows_read:,} rows read = {self.kept:,} kept + {self.duplicate:,} duplicate + "
-            f"{self.filtered:,} filtered + {self.num_bad:,} bad"
+            f"{self.rows_read:,} rows read = {self.kept:,} kept + {self.duplicate:,} "
+            f"repeat{'' if self.duplicate == 1 else 's'} of a (user, item) pair + {self.filtered:,} filtered + "
+            f"{self.num_bad:,} bad"
         )
         return f"{text}: {describe_bad(self.bad)}" if self.bad else text
 
@@ -189,15 +191,24 @@ class BadRowLog:
         if self._quarantine is not None:
             self._quarantine.close(kind, error, trace)
 
-    def add(self, source: str, kind: str, line: int, row: bytes) -> None:
-        """Notes one bad row: `row` is what the file holds, without its line end."""
+    def add(self, source: str, kind: str, line: int, row: bytes, value: bytes | None = None) -> None:
+        """Note one bad row.
+
+        Args:
+          source: the file.
+          kind: what is wrong with the row.
+          line: its number.
+          row: what the file holds, without its line end.
+          value: what its column at fault holds, which is the better example in a message; None shows the row.
+        """
         key = (source, kind)
         self._counts[key] = self._counts.get(key, 0) + 1
         lines = self._lines.setdefault(key, [])
         if len(lines) < _SHOWN_LINES:
             lines.append(line)
         if key not in self._examples:
-            self._examples[key] = repr(row[:_EXAMPLE_BYTES].decode("utf-8", "backslashreplace"))
+            shown = row if value is None else value
+            self._examples[key] = repr(shown[:_EXAMPLE_BYTES].decode("utf-8", "backslashreplace"))
         if self._quarantine is not None:
             self._quarantine.add(source, line, kind, row)
 
@@ -219,6 +230,24 @@ class BadRowLog:
             if source in (None, name)
         }
 
+    def explain_all(self, source: str, rows: int) -> str:
+        """Say why none of the rows of one file can be used. To leave out all rows is no way on, so it isn't advised.
+
+        Args:
+          source: the file.
+          rows: how many it has.
+        """
+        bad, every = self.bad(source), f"all {rows:,} rows" if rows > 1 else "its only row"
+        if len(bad) > 1:
+            return f"none of {every} can be used: {self.explain(source)}"
+        (kind,) = bad
+        example = self._examples[source, kind]
+        column = next((name for name in NUMBER_COLUMNS if kind == not_finite(name)), None)
+        what = f"{kind} in {every}, such as"
+        if column is not None:
+            what = f"{column} in {every} is {'not a finite number,' if _is_number(example) else 'text'} such as"
+        return f"{what} {example}; expected {expectation(kind)}"
+
     def explain(self, source: str) -> str:
         """What is wrong with the rows of one file, with the first row of each kind, and what was expected instead."""
         parts = [
@@ -227,8 +256,11 @@ class BadRowLog:
         ]
         return "; ".join(parts)
 
-    def check(self) -> None:
+    def check(self, num_good: int) -> None:
         """Refuses more bad rows than allowed.
+
+        Args:
+          num_good: rows that can be used. Where they are few, to leave out the others is no way on.
 
         Raises:
           InputError: One line with the kinds, the lines and the ways on.
@@ -239,8 +271,20 @@ class BadRowLog:
             ways = f"--set data.max_bad_rows={number}", "--set data.quarantine_path=FILE"
             if self._in_python:
                 ways = f'Recommender(**{{"data.max_bad_rows": {number}}})', '"data.quarantine_path"'
+            advice = f"mend them, or leave them out with {ways[0]}, or collect them in a file with {ways[1]}"
+            if number >= _NEARLY_ALL * (number + num_good):
+                reasons = "; ".join(self.explain(name) for name in dict.fromkeys(name for name, _ in self._counts))
+                advice = f"nearly all rows of the log, so mend the log itself. {reasons}"
             raise InputError(
-                f"{names}: {number} bad row{'s' if number > 1 else ''}, {self._max_bad_rows} allowed: "
-                f"{describe_bad(self.bad())}; mend them, or leave them out with {ways[0]}, "
-                f"or collect them in a file with {ways[1]}"
+                f"{names}: {number:,} bad row{'s' if number > 1 else ''}, {self._max_bad_rows:,} allowed: "
+                f"{describe_bad(self.bad())}; {advice}"
             )
+
+
+def _is_number(example: str) -> bool:
+    """Whether the example of a bad value is a number that isn't finite, or nothing, and so no text."""
+    try:
+        float(example.strip("'") or "nan")
+    except ValueError:
+        return False
+    return True
