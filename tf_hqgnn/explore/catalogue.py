@@ -47,8 +47,7 @@ class Catalogue:
 
     def about(self) -> dict[str, Any]:
         """Return the numbers of users and items, the categories, the commonest first, and whether there are titles."""
-        categories = self._contents.item_categories
-        counts = Counter(() if categories is None else (name for name in categories if name))
+        counts = Counter(name for row in range(len(self._items)) for name in self._categories(row))
         return {
             "num_users": len(self._users),
             "num_items": len(self._items),
@@ -98,12 +97,15 @@ class Catalogue:
         titles = self._contents.item_titles
         return "" if titles is None else str(titles[row])
 
-    def _item(self, row: int) -> dict[str, Any]:
+    def _categories(self, row: int) -> list[str]:
         categories = self._contents.item_categories
+        return [] if categories is None else [name.strip() for name in categories[row].split("|") if name.strip()]
+
+    def _item(self, row: int) -> dict[str, Any]:
         return {
             "item_id": self._contents.item_ids[row],
             "title": self._title(row),
-            "category": "" if categories is None else categories[row],
+            "category": ", ".join(self._categories(row)),
             "popularity_rank": int(self._rank[row]),
         }
 

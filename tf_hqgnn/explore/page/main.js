@@ -8,6 +8,7 @@ import { makeList } from "./list.js";
 import { versionsOf, watch } from "./models.js";
 import { forget, nameElement, nameOf, need } from "./names.js";
 import { makeSheet } from "./sheet.js";
+import { makeThemeButton } from "./theme_button.js";
 import { makeWho } from "./who.js";
 
 const COUNTS = [5, 10, 20, 50];
@@ -134,7 +135,8 @@ async function looked(error, hasChanged) {
   pill.textContent = isAway ? "No answer" : catalogue.server ?? (names.length ? "Answered here" : "No model");
   pill.title = names.map((name) => `${name} ${versionsOf(name).join(", ")}`).join("; ");
   if (isAway) {
-    showBanner(`${error.message.replace(/([^.?])$/, "$1.")} The page asks again every second.`);
+    const sentence = error.message[0].toUpperCase() + error.message.slice(1).replace(/([^.?])$/, "$1.");
+    showBanner(`${sentence} The page asks again every second.`);
     for (const list of lists) list.element.classList.add("stale");
     return;
   }
@@ -155,26 +157,6 @@ async function looked(error, hasChanged) {
   }
 }
 
-const THEMES = ["auto", "light", "dark"];
-function showTheme(theme) {
-  const names = { auto: "as the system", light: "light", dark: "dark" };
-  const symbols = { auto: "auto", light: "sun", dark: "moon" };
-  if (theme === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
-  fill(at("theme"), icon(symbols[theme]));
-  at("theme").setAttribute("aria-label", `Colours: ${names[theme]}`);
-  at("theme").title = `Colours: ${names[theme]}`;
-  at("theme").onclick = () => {
-    const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-    try {
-      localStorage.setItem("explore-theme", next);
-    } catch {
-      // It holds for this page, then.
-    }
-    showTheme(next);
-  };
-}
-
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.matches("input:not([type=range], [type=checkbox]), select, textarea");
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
@@ -191,7 +173,7 @@ at("lists").addEventListener("pointerover", (event) => {
 });
 
 makeCallList(at("calls"));
-showTheme(document.documentElement.dataset.theme ?? "auto");
+makeThemeButton(at("theme"));
 fill(at("lists"), lists[0].element);
 try {
   catalogue = await ask("/explore/api/about");
