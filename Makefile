@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-install test-engines docs test-docs images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
+.PHONY: help setup demo check chromium test test-install test-engines docs test-docs images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 # Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
@@ -18,10 +18,11 @@ DATA ?=
 ITEMS ?=
 USERS ?=
 CONFIG ?=
+EXPLORE ?=
 OUT ?= demo
 
 help:
-	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo)"
+	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and the tests (10 minutes); make test-install: the wheel in clean environments (15 minutes)"
 	@echo "make test-engines  what runs elsewhere, in processes as there: Kubeflow's steps, Beam's workers, a minute of load (6 minutes)"
@@ -79,6 +80,13 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --require-hashes -r docs/requirements.lock
 	@touch $@
 
+# The browser of tests/explore. Debian's is installed where make may do so.
+chromium: .venv/.installed
+	@PYTHONPATH=tests/explore $(BIN)/python -c 'from chromium import find_chromium; raise SystemExit(find_chromium() is None)' \
+		|| { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && { apt-get install -qq -y --no-install-recommends chromium \
+		|| { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; }; } > /dev/null 2>&1; } \
+		|| echo "there is no Chromium here, and it can't be installed: the tests of the explorer's page are skipped"
+
 # What `kubectl apply -k` makes of serving/, where there is a Go to build it with; go.sum has the hashes.
 .kustomize/kustomize: supply_chain/kustomize/go.mod supply_chain/kustomize/go.sum
 	@(command -v go > /dev/null && cd supply_chain/kustomize && GOFLAGS=-mod=readonly GOTOOLCHAIN=local go build -o $(CURDIR)/$@ sigs.k8s.io/kustomize/kustomize/v5) \
@@ -134,13 +142,13 @@ setup: .venv/.installed
 	@touch $@
 
 demo: .venv/.installed
-	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(USERS),--users "$(USERS)") $(if $(CONFIG),--config "$(CONFIG)")
+	@exec $(BIN)/python -m pipelines.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(USERS),--users "$(USERS)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(EXPLORE),--explore)
 
 # In a minute and a half: what to run after every change.
 check: lint .venv-serving/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m unit
 
-test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed .venv-audit/.installed .kustomize/kustomize
+test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed .venv-audit/.installed .kustomize/kustomize chromium
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.

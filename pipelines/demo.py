@@ -27,6 +27,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
+from tf_hqgnn.explore.server import explore
 from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
 from tf_hqgnn.features.model import FeatureModel
 from tf_hqgnn.runs.run_directory import RunDirectory
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--users", help="CSV with user_id and features; several likewise")
     parser.add_argument("--config", default=str(_DEFAULT_CONFIG), help="YAML of settings")
     parser.add_argument("--out", default="demo", help="where everything is written")
+    parser.add_argument("--explore", action="store_true", help="leave the explorer's page running at the end")
     arguments = parser.parse_args()
     replace_unprintable()
     # Titles and ids are shown as they are: [rec] is no markup and :cat: no emoji.
@@ -78,6 +80,13 @@ def main() -> int:
         )
         return 130
     _closing(console, out, run, time.monotonic() - started)
+    if arguments.explore:
+        console.print()
+        try:
+            explore(out / "serving")
+        except InputError as error:
+            print(f"make demo: {printable(error)}", file=sys.stderr)
+            return 2
     return 0
 
 
@@ -225,6 +234,7 @@ def _closing(console: Console, out: Path, run: RunDirectory, seconds: float) -> 
             console.print(plain(f"features of {side} that new ones are known by: {learnt.describe()}"))
     user = run.dataset.user_ids[0]
     console.print("what to try next:")
+    console.print(f"  .venv/bin/tf-hqgnn explore {out}/serving   a page to look at: http://localhost:8600/explore")
     console.print(f"  .venv/bin/tf-hqgnn serve {out}/serving")
     console.print(f"  .venv/bin/tf-hqgnn recommend --server localhost:8500 --user {shlex.quote(printable(user))}")
     console.print(f"  .venv/bin/tf-hqgnn evaluate {run.path}")

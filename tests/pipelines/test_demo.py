@@ -11,6 +11,7 @@ import pytest
 from commands import environment_with
 
 from pipelines.demo import Server
+from tf_hqgnn.export.contents import read_contents
 from tf_hqgnn.export.layout import newest_version
 from tf_hqgnn.serving.client import Client, LocalModel
 
@@ -64,8 +65,11 @@ def test_it_shows_a_known_user_an_unknown_one_and_similar_items(finished):
         "hqgnn_scann (exact) recommends",
         "known_user = False",
         "similar to",
+        "tf-hqgnn explore",
     ):
         assert heading in output
+    # The page that this command serves shows titles.
+    assert read_contents(newest_version(out / "serving", "hqgnn")).item_titles is not None
     assert "Traceback" not in output
     assert not [line for line in command_lines() if str(out) in line]
 

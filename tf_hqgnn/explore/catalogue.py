@@ -15,6 +15,7 @@ import numpy as np
 from tf_hqgnn.explore.text_search import TextIndex
 from tf_hqgnn.export.contents import Contents, read_contents
 from tf_hqgnn.export.layout import DEFAULT_MODEL
+from tf_hqgnn.retrieval.filters import split_categories
 from tf_hqgnn.serving.directory import check_base_path, find_models, find_versions
 from tf_hqgnn.types import InputError
 
@@ -99,7 +100,7 @@ class Catalogue:
 
     def _categories(self, row: int) -> list[str]:
         categories = self._contents.item_categories
-        return [] if categories is None else [name.strip() for name in categories[row].split("|") if name.strip()]
+        return [] if categories is None else split_categories(categories[row])
 
     def _item(self, row: int) -> dict[str, Any]:
         return {
