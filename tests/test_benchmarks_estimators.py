@@ -8,6 +8,7 @@ from scipy import stats
 
 from benchmarks.cells import ROOT
 from benchmarks.estimators import page, statistics
+from benchmarks.estimators.__main__ import main
 from benchmarks.estimators.bench import COLUMNS, summary
 from benchmarks.estimators.statistics import compare, holm, visible_effect
 from benchmarks.estimators.variants import BASELINE, BITS, DATA, PARTS, RIVALS, VARIANTS, variant_settings
@@ -100,6 +101,26 @@ def test_unpaired_cells_and_single_seeds_are_left_out():
     rows = [row for row in cells(3, {"gste": 0.1, "lsq": 0.1}) if (row["variant"], row["seed"]) != (BASELINE, "0")]
     assert {result.test.number for result in page.results_of(rows)} == {2}
     assert page.results_of(cells(1, {"gste": 0.1})) == []
+
+
+def test_a_run_goes_on_where_it_stopped(log_path, tmp_path, monkeypatch, capsys):
+    """Cells that are there aren't measured again, and all say what they were made with."""
+    monkeypatch.setitem(DATA, "ml-100k", (f"data.path={log_path}",))
+    command = f"run --work {tmp_path} --parts scratch --models lightgcn --data ml-100k --bits 1 --seeds 3"
+    command += " --set quantization.max_epochs=1 --set model.embedding_dim=4 --variants"
+    shown = []
+    for variants in ("ste", "ste reste", "ste reste"):
+        monkeypatch.setattr("sys.argv", ["estimators", *command.split(), *variants.split()])
+        main()
+        shown.append(len(capsys.readouterr().out.splitlines()))
+    assert shown == [1, 1, 0]
+    first, second = page.read(tmp_path / "cells.csv")
+    assert (first["variant"], second["variant"], second["k"], second["epochs"]) == ("ste", "reste", "50", "1")
+    assert "quantization.start=scratch" in second["settings"]
+    assert 0 < float(first["test_ndcg"]) < 1
+    monkeypatch.setattr("sys.argv", ["estimators", *command.split(), "lsq", "--minutes", "0"])
+    main()
+    assert len(page.read(tmp_path / "cells.csv")) == 2
 
 
 @pytest.mark.skipif(not page.CELLS.exists(), reason="no cells have been measured yet")
