@@ -138,22 +138,27 @@ def test_an_example_without_a_user_is_an_unknown_user(signatures):
         signatures["tf_example"](examples=tf.constant([b"no example"]))
 
 
+@pytest.fixture(scope="module")
+def server(export_dir):
+    with Server(export_dir, grpc_port=0, rest_port=0) as server:
+        yield server
+
+
 @pytest.mark.parametrize("content", [b"no example", b"\xff\xfe\x80 no example", b"\x0a\xff", b"\xed\xa0\x80"])
-def test_bytes_that_are_no_example_are_a_client_s_mistake(export_dir, content, caplog):
+def test_bytes_that_are_no_example_are_a_client_s_mistake(server, content, caplog):
     """TensorFlow's message quotes them. Where they aren't UTF-8, Python can't decode it: that came out as INTERNAL."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "hqgnn", "tf_example"
     request.inputs["examples"].CopyFrom(tf.make_tensor_proto([content]))
-    with Server(export_dir, grpc_port=0, rest_port=0) as server:
-        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-            with pytest.raises(grpc.RpcError) as refused:
-                predict(request, timeout=60)
-        body = json.dumps({"signature_name": "tf_example", "inputs": [{"b64": base64.b64encode(content).decode()}]})
-        url = f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn:predict"
-        post = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
-        with pytest.raises(urllib.error.HTTPError) as over_rest:
-            urllib.request.urlopen(post, timeout=60)
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        with pytest.raises(grpc.RpcError) as refused:
+            predict(request, timeout=60)
+    body = json.dumps({"signature_name": "tf_example", "inputs": [{"b64": base64.b64encode(content).decode()}]})
+    url = f"http://127.0.0.1:{server.rest_port}/v1/models/hqgnn:predict"
+    post = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as over_rest:
+        urllib.request.urlopen(post, timeout=60)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details().startswith("Could not parse example input, value: '")
     assert over_rest.value.code == 400
