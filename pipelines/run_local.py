@@ -30,7 +30,7 @@ from tf_hqgnn.files.lock import locked
 from tf_hqgnn.files.scratch import scratch_folder
 from tf_hqgnn.logs import progress_on_stderr, start_xla
 from tf_hqgnn.tfx.model_store import pointer_path, read_pointer
-from tf_hqgnn.tfx.thresholds import METRIC, lift
+from tf_hqgnn.tfx.thresholds import METRIC, advice, lift
 from tf_hqgnn.types import InputError
 
 from .options import read_config, read_thresholds
@@ -267,7 +267,8 @@ def _summarize(record: Any, layout: Layout, seconds: float) -> int:
         print(f"\n{refit['note']}")
     worse = below_popularity(figures["metrics"], figures.get("popularity", {}), METRIC, "test")
     if not record.property("Pusher", "pushed_model", "pushed"):
-        print(f"\nnot pushed after {seconds:.0f} s: {record.property('Pusher', 'pushed_model', 'reason')}")
+        reason = record.property("Pusher", "pushed_model", "reason")
+        print(f"\nnot pushed after {seconds:.0f} s: {reason}\n{_what_stays(layout)}{advice(reason)}")
         if worse is not None:
             print(worse)
         return 1
@@ -278,6 +279,14 @@ def _summarize(record: Any, layout: Layout, seconds: float) -> int:
     if worse is not None:
         print(worse)
     return 0
+
+
+def _what_stays(layout: Layout) -> str:
+    """What is served where nothing was pushed."""
+    pointer = read_pointer(layout.model_store)
+    if pointer is None:
+        return "Nothing is served yet."
+    return f"Version {Path(next(iter(pointer['models'].values()))).name} stays served."
 
 
 if __name__ == "__main__":

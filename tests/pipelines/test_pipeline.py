@@ -214,6 +214,8 @@ def test_runs_that_follow(first, run_pipeline):
         "Pusher",
     }
     assert re.search(r"not pushed after \d+ s: RankingEvaluator: NDCG@20 .* at least 1000 times is asked", refused.out)
+    served = first.record.property("Pusher", "pushed_model", "pushed_destination").rpartition("/")[2]
+    assert f"\nVersion {served} stays served.\n" in refused.out
     assert refused.record.property("RankingEvaluator", "blessing", "blessed") == 0
     assert [path.name for path in refused.record.uri("RankingEvaluator", "blessing").iterdir()] == ["NOT_BLESSED"]
     assert refused.record.property("Pusher", "pushed_model", "pushed") == 0

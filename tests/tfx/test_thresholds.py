@@ -4,7 +4,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from tf_hqgnn.tfx.thresholds import Thresholds, judge, lift
+from tf_hqgnn.tfx.thresholds import Thresholds, advice, judge, lift
 
 
 def _evaluation(ndcg=0.2, popularity=0.1, ann_recall=1.0, data="a", **others):
@@ -58,6 +58,14 @@ def test_a_drop_within_the_tolerance_passes_and_one_beyond_does_not():
     assert verdict.reasons == (
         "NDCG@20 0.1790, the last blessed model had 0.2000 on the same data: a drop of more than 10.0% (max_drop)",
     )
+
+
+def test_a_drop_has_a_way_on():
+    dropped = judge(_evaluation(ndcg=0.1), Thresholds(), _evaluation()).reasons[0]
+    assert advice(dropped).startswith(" If stock or the log changed")
+    assert "--max-drop SHARE" in advice(dropped)
+    assert "--max-slice-drop" not in advice(dropped)
+    assert advice("NDCG@20 0.1 is below 0.2 (min_ndcg)") == ""
 
 
 def test_on_other_data_lifts_are_compared():

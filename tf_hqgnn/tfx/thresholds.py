@@ -56,6 +56,26 @@ class Thresholds(BaseModel):
             ) from error
 
 
+def advice(reason: str) -> str:
+    """Say what to do about a model that isn't pushed because it is worse than the last one; nothing otherwise.
+
+    Args:
+      reason: why it isn't pushed.
+
+    Example:
+      >>> advice("NDCG@20 0.1, .. a drop of more than 5.0% (max_drop)")[:38]
+      ' If stock or the log changed, so that '
+    """
+    found = [option for option in ("max_drop", "max_slice_drop") if f"({option})" in reason]
+    if not found:
+        return ""
+    options = " and ".join(f"--{option.replace('_', '-')} SHARE" for option in found)
+    return (
+        " If stock or the log changed, so that any model must predict worse, accept the drop once: give the same "
+        f"command with {options}. Otherwise compare the settings and the log with those of the version that stays."
+    )
+
+
 @dataclass(frozen=True)
 class Verdict:
     """`blessed`, the `reasons` why not (none when it is), and `baseline`, the comparison with the last model."""
