@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from options import USAGE_ERROR, check_command, check_commands, check_python, ch
 from pages import PAGES, ROOT, SHOWN, begins_with, blocks_of
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.export.layout import EXACT_MODEL
 from tf_hqgnn.losses.loss import LOSSES
 from tf_hqgnn.models.encoders.choice import ENCODERS
 from tf_hqgnn.retrieval.indices.index import INDICES
@@ -34,11 +36,11 @@ class Reader:
     Args:
       run_command: runs `tf-hqgnn`.
       folder: where.
-      stack: stops the servers that the page starts.
+      serve: gives a server of an export.
     """
 
-    def __init__(self, run_command, folder, stack):
-        self._run_command, self._folder, self._stack = run_command, folder, stack
+    def __init__(self, run_command, folder, serve):
+        self._run_command, self._folder, self._start_server = run_command, folder, serve
         self._names = {"__name__": "__main__"}
         self._ports = {}
         self.last = None
@@ -83,7 +85,7 @@ class Reader:
     def _serve(self, words):
         assert words[-1] == "&", "a server that the page goes on beside ends with &"
         check_command(["tf-hqgnn", "serve", *words[:-1]])
-        server = self._stack.enter_context(Server(self._folder / words[0], grpc_port=0, rest_port=0))
+        server = self._start_server(self._folder / words[0])
         self._ports = {"localhost:8500": server.grpc_port, "localhost:8501": server.rest_port}
 
     def _at_ports(self, text):
@@ -108,12 +110,30 @@ def registries():
             registry.remove(name)
 
 
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory):
+    """A function that serves the exact model of an export; that of `shop` has one server for all pages."""
+    servers = {}
+    with ExitStack() as stack:
+
+        def start(export):
+            (variables,) = (export / EXACT_MODEL / "1" / "variables").glob("variables.data-*")
+            content = variables.read_bytes()
+            if content not in servers:
+                served = tmp_path_factory.mktemp("served")
+                shutil.copytree(export / EXACT_MODEL, served / EXACT_MODEL)
+                servers[content] = stack.enter_context(Server(served, grpc_port=0, rest_port=0))
+            return servers[content]
+
+        yield start
+
+
 @pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_page_runs(page, folder, run_command):
+def test_the_page_runs(page, folder, run_command, serve):
     blocks = blocks_of(page)
-    with ExitStack() as stack:
-        reader = Reader(run_command, folder(begins_with(page)) if blocks else None, stack)
+    if blocks:
+        reader = Reader(run_command, folder(begins_with(page)), serve)
         for block in blocks:
             assert block.language, f"{block.where}: a block names its language; text is for what isn't code"
             if block.language in SHOWN:
