@@ -18,26 +18,29 @@ class AutoConfig(Section):
 
     race: bool = Field(
         False,
-        description="Before it trains, a training races settings of loss, start, dimensions and bits on the validation "
-        "split. Settings that are given aren't touched.",
+        description="Choose settings of the loss, the start, dimensions and bits before training, by a race on the "
+        "validation split. Settings that are given are left as they are.",
     )
     seconds: float | None = Field(
         None,
         gt=0,
-        description="Time for choosing and training together; null adds about what a plain training takes.",
+        description="Seconds for choosing settings and training together; null adds about what a plain training takes.",
     )
     steps: int | None = Field(
         None,
         ge=1,
-        description="The same as a number of training steps, which gives the same choice on any machine. A run records "
-        "what its seconds came to.",
+        description="The budget as a number of training steps instead of seconds, which gives the same choice on any "
+        "machine. A run records how many steps its seconds came to.",
     )
     bytes_per_item: int = Field(
-        258, ge=4, description="Most bytes of an item's code: 258 are 256 columns of 8 bits and a scale."
+        258,
+        ge=4,
+        description="The most bytes that an item embedding may take: 258 are 256 values of 8 bits and a scale.",
     )
 
     keep: tuple[str, ...] = Field(
-        (), description="Settings that the race leaves as they are; filled with those that are given, by section.key."
+        (),
+        description="Settings, by section.key, that the race leaves as they are; those that are given are added to it.",
     )
 
     @model_validator(mode="after")

@@ -14,66 +14,106 @@ from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 class SplitConfig(Section):
     """Settings that divide interactions: a share of each user's (`random`), the last ones, or by time over all."""
 
-    method: Literal["random", "leave_last_out", "temporal"] = "random"
-    valid: float = Field(0.1, ge=0, lt=1, description="share of interactions; ignored by leave_last_out")
-    test: float = Field(0.1, ge=0, lt=1, description="share of interactions; ignored by leave_last_out")
+    method: Literal["random", "leave_last_out", "temporal"] = Field(
+        "random",
+        description="How interactions are held out: random takes a share of each user's, leave_last_out the last two "
+        "of each user, temporal the latest of the whole log.",
+    )
+    valid: float = Field(
+        0.1, ge=0, lt=1, description="The share of interactions held out for validation; leave_last_out ignores it."
+    )
+    test: float = Field(
+        0.1, ge=0, lt=1, description="The share of interactions held out for testing; leave_last_out ignores it."
+    )
 
 
 class DataConfig(Section):
     """Where the interactions are and how they become train, valid and test."""
 
-    path: str | None = Field(None, description="{SPAN} in it stands for the number of a day: logs/day-{SPAN}.csv")
-    num_spans: int | None = Field(None, ge=1, description="only the latest so many; null reads every span")
-    train_path: str | None = None
-    valid_path: str | None = Field(None, description="optional; without it, split.valid of train_path is held out")
-    test_path: str | None = None
-    items_path: str | None = Field(
-        None, description="What is known of items; several files, in a list or separated by commas, are joined by id."
+    path: str | None = Field(
+        None,
+        description="The log: a file or a folder. {SPAN} in it stands for the number of a day: logs/day-{SPAN}.csv.",
     )
-    users_path: str | None = Field(None, description="What is known of users: user_id and features, likewise.")
+    num_spans: int | None = Field(
+        None, ge=1, description="How many days to read, the latest ones, where path has {SPAN}; null reads all."
+    )
+    train_path: str | None = Field(None, description="The training interactions, where the log is split already.")
+    valid_path: str | None = Field(
+        None, description="The validation interactions; null holds the share split.valid of train_path out."
+    )
+    test_path: str | None = Field(None, description="The test interactions; needs train_path.")
+    items_path: str | None = Field(
+        None,
+        description="A file of items with item_id and any of title, category, available and features. Several files, "
+        "in a list or separated by commas, are joined by id.",
+    )
+    users_path: str | None = Field(
+        None, description="A file of users with user_id and features; several files are joined by id."
+    )
     item_features: tuple[str, ...] | Literal["auto"] = Field(
         (),
-        description="Columns from which new items get an embedding, such as [genres, year, title:text]; a kind behind "
-        "the name (number, category, list, text) overrules what the values say. auto: all columns but title, category "
-        "and available.",
+        description="Columns of items_path from which new items get an embedding, such as [genres, year, title:text]. "
+        "A kind behind the name (number, category, list, text) overrules the one that is detected. auto takes all "
+        "columns but title, category and available.",
     )
     user_features: tuple[str, ...] | Literal["auto"] = Field(
-        (), description="Columns of users_path from which new users get an embedding, as item_features."
+        (), description="Columns of users_path from which new users get an embedding, named as in item_features."
     )
-    format: Annotated[str, registered(INPUT_FORMATS, "auto")] = "auto"
-    k_core: int = Field(0, ge=0, description="every kept user and item has at least this many interactions")
+    format: Annotated[str, registered(INPUT_FORMATS, "auto")] = Field(
+        "auto", description="The format of the log; auto detects it by the content of the file."
+    )
+    k_core: int = Field(
+        0, ge=0, description="Keep only users and items with at least this many interactions among those kept (k-core)."
+    )
     columns: dict[str, str] = Field(
-        {}, description="What the log's columns are called in its files, such as {user_id: customer, item_id: sku}."
+        {}, description="The names that the log's columns have in its files, such as {user_id: customer, item_id: sku}."
     )
     min_rating: float | None = Field(
-        None, allow_inf_nan=False, description="Only rows rated at least this much count as interactions."
+        None,
+        allow_inf_nan=False,
+        description="Ignore rows rated below this; null counts every row, whatever its rating.",
     )
     negative_rating: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Rows rated below this are dislikes: never recommended, and pushed away in training.",
+        description="Take rows rated below this for dislikes: never recommended to their user, and pushed away in "
+        "training.",
     )
     event_weights: dict[str, Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]] | None = Field(
-        None, description="The weight of a row by its event, such as {view: 1, purchase: 5}; null ignores events."
+        None,
+        description="The weight of a row by its event, such as {view: 1, purchase: 5}; null ignores the column event.",
     )
     exclude_events: tuple[str, ...] | None = Field(
-        None, description="Items that a user took by one of these events never come back; null: by any event."
+        None, description="Never recommend items again that a user took by one of these events; null: by any event."
     )
     combine: Literal["sum", "largest", "last"] = Field(
-        "sum", description="The weight of a pair with several rows is their sum, the largest, or that of the last row."
+        "sum",
+        description="The weight of a (user, item) pair with several rows: their sum, the largest, or that of the last "
+        "row.",
     )
     half_life_days: float | None = Field(
-        None, gt=0, description="A row weighs half as much for every so many days before the end of the log."
+        None,
+        gt=0,
+        description="Halve the weight of a row for every this many days before the end of the log; null: all count "
+        "alike.",
     )
     split: SplitConfig = SplitConfig()
-    max_bad_rows: int = Field(0, ge=0)
+    max_bad_rows: int = Field(0, ge=0, description="How many rows that can't be used are left out before a run stops.")
     max_growth: float | None = Field(
-        10.0, gt=1, description="so many times more rows than usual, or fewer, stop the run; null lets any number pass"
+        10.0,
+        gt=1,
+        description="Stop if a day's row count differs from the usual by more than this factor; null accepts any "
+        "count.",
     )
     max_id_drift: float | None = Field(
-        0.5, ge=0, le=1, description="share of ids of another kind than before that stops the run; null lets any pass"
+        0.5,
+        ge=0,
+        le=1,
+        description="Stop if more than this share of ids looks unlike those of days before; null accepts any ids.",
     )
-    quarantine_path: str | None = None
+    quarantine_path: str | None = Field(
+        None, description="A CSV file that collects rows that can't be used; then any number of them is left out."
+    )
 
     @field_validator("items_path", "users_path", mode="before")
     @classmethod

@@ -15,23 +15,51 @@ from tf_hqgnn.models.encoders.choice import ENCODERS, EncoderChoice
 class ModelConfig(Section):
     """The trained tables and the encoder over them."""
 
-    encoder: Annotated[str, registered(ENCODERS)] = "none"
-    embedding_dim: int = Field(64, ge=1, description="columns of the tables; ngcf's rows are num_layers + 1 as long")
-    num_layers: int = Field(3, ge=1, description="of lightgcn and ngcf")
-    layer_weights: Literal["uniform", "learned"] = Field("uniform", description="of lightgcn")
-    message_dropout: float = Field(0.1, ge=0, lt=1, description="of ngcf: share of a layer's output that is dropped")
+    encoder: Annotated[str, registered(ENCODERS)] = Field(
+        "none", description="The graph network that training runs over the embedding tables; none trains them alone."
+    )
+    embedding_dim: int = Field(
+        64, ge=1, description="The dimensions of the embedding tables. Embeddings of ngcf are num_layers + 1 as long."
+    )
+    num_layers: int = Field(3, ge=1, description="The number of layers of lightgcn and ngcf.")
+    layer_weights: Literal["uniform", "learned"] = Field(
+        "uniform", description="Whether lightgcn averages its layers or learns their weights."
+    )
+    message_dropout: float = Field(
+        0.1, ge=0, lt=1, description="The share of a layer's output that ngcf drops while it trains."
+    )
     initializer: Literal["spectral", "random", "popularity"] = Field(
         "spectral",
-        description="Tables start at the graph's first singular vectors, or at random (Glorot); or items rank by their "
-        "popularity for everybody, which makes sense where nothing is trained.",
+        description="Where embeddings start: at the first singular vectors of the interaction matrix (spectral), at "
+        "random values (Glorot), or so that items rank by popularity for everybody, for a baseline without training.",
     )
-    spectral_user_exponent: float = Field(0.3, ge=0, le=1, description="an interaction weighs its user's degree^-this")
-    spectral_item_exponent: float = Field(0.4, ge=0, le=1, description="likewise its item's")
-    spectral_power: float = Field(1.5, ge=0, description="scores use singular values to this power")
+    spectral_user_exponent: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Before the singular vectors are found, divide each interaction by (interactions of its "
+        "user)^this.",
+    )
+    spectral_item_exponent: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="Before the singular vectors are found, divide each interaction by (interactions of its "
+        "item)^this.",
+    )
+    spectral_power: float = Field(
+        1.5, ge=0, description="Raise singular values to this power in scores: higher smooths over more of the graph."
+    )
     spectral_popularity: float = Field(
-        0.2, ge=0, le=1, description="item rows are as long as degree^this makes them, where nothing is trained"
+        0.2,
+        ge=0,
+        le=1,
+        description="Favour popular items where nothing is trained: item embeddings get the length "
+        "(interactions)^this.",
     )
-    spectral_iterations: int = Field(8, ge=0, description="power iterations: more find the singular vectors better")
+    spectral_iterations: int = Field(
+        8, ge=0, description="Power iterations that find the singular vectors: more are slower and more exact."
+    )
 
     def encoder_choice(self) -> EncoderChoice:
         """The encoder that these settings name, to be made."""
@@ -47,13 +75,15 @@ class LossConfig(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Annotated[str, registered(LOSSES)] = "softmax"
-    weight_decay: float = Field(0.0, ge=0, description="L2 on the batch's rows of the tables, before any encoder")
+    name: Annotated[str, registered(LOSSES)] = Field("softmax", description="The training loss.")
+    weight_decay: float = Field(
+        0.0, ge=0, description="The weight of an L2 penalty on the embeddings of each batch, before any encoder."
+    )
 
     dislike_weight: float = Field(
         0.1,
         ge=0,
-        description="The weight of the part that pushes disliked items (data.negative_rating) below taken ones.",
+        description="The weight of the loss that ranks disliked items (data.negative_rating) below taken ones.",
     )
 
     @model_validator(mode="before")

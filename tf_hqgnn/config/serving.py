@@ -13,15 +13,20 @@ from tf_hqgnn.retrieval.indices.index import INDICES
 class EvaluationConfig(Section):
     """Full-catalogue ranking."""
 
-    k: tuple[int, ...] = (10, 20, 50)
+    k: tuple[int, ...] = Field((10, 20, 50), description="The cut-offs of the metrics that a training reports.")
     monitor: str = Field(
         "ndcg@20",
         pattern=METRIC_PATTERN,
-        description="the validation metric that chooses: recall, ndcg, mrr, hit, precision or coverage at any k",
+        description="The validation metric by which epochs, propagations and settings are chosen: recall, ndcg, mrr, "
+        "hit, precision or coverage at any k.",
     )
-    chunk_size: int = Field(1024, ge=1, description="users ranked by one call, fewer where the catalogue is large")
+    chunk_size: int = Field(
+        1024,
+        ge=1,
+        description="Users that are ranked by one call, fewer where the catalogue is large.",
+    )
     validation_users: int = Field(
-        50_000, ge=1, description="users by whom a training is judged, at most: a sample; `evaluate` takes them all"
+        50_000, ge=1, description="Judge a training by a sample of at most this many users; `evaluate` takes all."
     )
 
     @property
@@ -34,12 +39,22 @@ class RetrievalConfig(Section):
     """ScaNN's index; what is None is chosen: leaves by the catalogue's size, the others by the recall they reach."""
 
     index: Annotated[str, registered(INDICES, "auto")] = Field(
-        "auto", description="of hqgnn_scann; auto: exact below 20,000 items, where searching gains nothing"
+        "auto",
+        description="The search of the model hqgnn_scann; auto is exact below 20,000 items, where an index gains "
+        "nothing.",
     )
-    num_leaves: int | None = Field(None, ge=1)
-    num_leaves_to_search: int | None = Field(None, ge=1)
-    reorder: int | None = Field(None, ge=1, description="candidates at least that the rows themselves score")
-    target_recall: float = Field(0.98, gt=0, le=1, description="of the exact 100 best items, for a sample of users")
+    num_leaves: int | None = Field(
+        None, ge=1, description="Partitions of ScaNN's index; null chooses by the size of the catalogue."
+    )
+    num_leaves_to_search: int | None = Field(
+        None, ge=1, description="Partitions that a query searches; null takes as many as target_recall needs."
+    )
+    reorder: int | None = Field(
+        None, ge=1, description="Candidates that are scored again exactly, at least; null takes as many as needed."
+    )
+    target_recall: float = Field(
+        0.98, gt=0, le=1, description="The share of the 100 best items that the index must find for a sample of users."
+    )
 
     @property
     def is_auto(self) -> bool:
@@ -60,9 +75,13 @@ class RetrievalConfig(Section):
 class ExportConfig(Section):
     """What the SavedModels answer; `quantization.bits` says what they hold."""
 
-    default_k: int = Field(10, ge=1, description="answers of serving_default and tf_example")
+    default_k: int = Field(
+        10,
+        ge=1,
+        description="Items that the signatures serving_default and tf_example return, which take no k.",
+    )
     jit_compile: bool = Field(
         False,
-        description="exact search of codes by XLA, 2 to 3 times as fast; TF Serving on CPU then needs "
-        "--xla_cpu_compilation_enabled=true",
+        description="Compile the exact search of codes by XLA, which makes it 2 to 3 times as fast. TF Serving on CPU "
+        "then needs --xla_cpu_compilation_enabled=true.",
     )

@@ -30,7 +30,7 @@ class Config(Section):
       (3, 20)
     """
 
-    seed: int = Field(2020, ge=0, lt=2**31)
+    seed: int = Field(2020, ge=0, lt=2**31, description="The seed of everything random: splits, starts, batches.")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

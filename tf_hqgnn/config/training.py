@@ -13,55 +13,64 @@ from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
 class TrainingConfig(Section):
     """The optimisation loop."""
 
-    batch_size: int = Field(512, ge=2)
-    learning_rate: float = Field(0.01, gt=0)
+    batch_size: int = Field(512, ge=2, description="Interactions in a training step.")
+    learning_rate: float = Field(0.01, gt=0, description="The learning rate of Adam at the start.")
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="of the learning rate: falls to 0 at max_epochs, or stays"
+        "cosine", description="Whether the learning rate falls to 0 at max_epochs along a cosine, or stays."
     )
-    max_epochs: int = Field(20, ge=0, description="0: what training would start from is propagated and served")
-    evaluate_every: int = Field(5, ge=1, description="epochs between validations")
-    patience: int = Field(6, ge=1, description="validations without improvement before training stops")
-    checkpoint_seconds: float = Field(30.0, ge=0, description="at least this long between checkpoints")
-    steps_per_execution: int = Field(32, ge=1)
-    jit_compile: bool = True
+    max_epochs: int = Field(
+        20, ge=0, description="The most epochs. 0 trains nothing: what training would start from is served."
+    )
+    evaluate_every: int = Field(5, ge=1, description="Epochs from one validation to the next.")
+    patience: int = Field(6, ge=1, description="Stop after this many validations without improvement.")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="The least seconds from one checkpoint to the next.")
+    steps_per_execution: int = Field(32, ge=1, description="Training steps in one call of TensorFlow.")
+    jit_compile: bool = Field(True, description="Compile training steps by XLA.")
     strategy: Literal["none", "mirrored", "multi_worker"] = Field(
         "none",
-        description="mirrored: all GPUs of a machine share each batch; multi_worker: all workers of TF_CONFIG's "
-        "cluster (tf_hqgnn.training.distribution)",
+        description="Who shares each batch: nobody (none), all GPUs of this machine (mirrored), or all workers of the "
+        "cluster in TF_CONFIG (multi_worker).",
     )
     warm_start: str | None = Field(
         "auto",
-        description="a run directory whose rows training starts from; auto: in a pipeline those of the model that was "
-        "blessed last, else none; null: none",
+        description="The run directory whose embeddings training starts from (a warm start). auto takes those of the "
+        "last model that a pipeline accepted, and none outside of a pipeline; null takes none.",
     )
-    warm_epochs: int = Field(10, ge=1, description="in place of max_epochs where a training starts from another's rows")
-    warm_learning_rate: float = Field(0.01, gt=0, description="likewise in place of learning_rate")
+    warm_epochs: int = Field(10, ge=1, description="The most epochs of a warm start, in place of max_epochs.")
+    warm_learning_rate: float = Field(
+        0.01, gt=0, description="The learning rate of a warm start, in place of learning_rate."
+    )
     refit: bool | Literal["all"] = Field(
         False,
-        description="once epochs and propagation are chosen, train anew: true on training and validation interactions; "
-        "all on the whole log, for what is served, while all metrics stay those of the first training. A pipeline and "
-        "Recommender do all unless they are told otherwise.",
+        description="Train once more when epochs and propagation are chosen: true on training and validation "
+        "interactions, all on the whole log. The second model is served; all metrics are those of the first. A "
+        "pipeline and Recommender take all unless they are told otherwise.",
     )
     min_refit_agreement: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="With refit: all, the least share of a user's first items that the refitted model has in common "
-        "with the model that was judged; below it the refitted model isn't served.",
+        description="With refit: all, serve the second model only if it shares at least this part of each user's "
+        "first items, on average, with the first.",
     )
 
 
 class PropagationConfig(Section):
     """The post-training ODE dh/dt = A h + e from 0 to t1."""
 
-    solver: Annotated[str, registered(SOLVERS)] = "euler"
-    t1: float = Field(0.25, ge=0)
-    num_steps: int = Field(1, ge=1, description="of euler, heun and rk4")
-    tolerance: float = Field(1e-6, gt=0, description="of exact and adaptive")
-    normalize: bool = Field(True, description="rows are scaled to unit length before they are propagated")
+    solver: Annotated[str, registered(SOLVERS)] = Field(
+        "euler",
+        description="The solver of the ODE that propagates trained embeddings over the graph; none leaves them.",
+    )
+    t1: float = Field(
+        0.25, ge=0, description="The time to which the ODE is solved: the longer, the more neighbours count."
+    )
+    num_steps: int = Field(1, ge=1, description="The number of steps of euler, heun and rk4.")
+    tolerance: float = Field(1e-6, gt=0, description="The relative error at which exact and adaptive stop.")
+    normalize: bool = Field(True, description="Scale embeddings to unit length before they are propagated.")
     search: bool = Field(
         True,
-        description="after training, other solvers and times are tried on the validation split; not if solver: none",
+        description="Try other solvers and times on the validation split after training, unless solver is none.",
     )
 
     def make_solver(self) -> Solver:

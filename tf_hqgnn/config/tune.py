@@ -12,10 +12,12 @@ from tf_hqgnn.config.section import Section
 class RangeConfig(Section):
     """Values of one setting that `tf-hqgnn tune` tries: from `low` to `high`, or `choices`."""
 
-    low: int | float | None = None
-    high: int | float | None = None
-    log: bool = Field(False, description="by orders of magnitude")
-    choices: tuple[bool | int | float | str | None, ...] = ()
+    low: int | float | None = Field(None, description="The lowest value to try.")
+    high: int | float | None = Field(None, description="The highest value to try.")
+    log: bool = Field(False, description="Draw values evenly by order of magnitude, as for learning rates.")
+    choices: tuple[bool | int | float | str | None, ...] = Field(
+        (), description="The values to try, in place of a range."
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> RangeConfig:
@@ -36,4 +38,8 @@ class RangeConfig(Section):
 class TuneConfig(Section):
     """What `tf-hqgnn tune` searches; a training takes no notice of it."""
 
-    ranges: dict[str, RangeConfig] = Field({}, description="by section.key; empty takes tf_hqgnn.tuning's defaults")
+    ranges: dict[str, RangeConfig] = Field(
+        {},
+        description="The ranges to search, by section.key; empty searches the loss, the learning rate and the batch "
+        "size.",
+    )

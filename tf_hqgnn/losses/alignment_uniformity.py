@@ -59,7 +59,7 @@ class AlignmentUniformity(Loss):
       -4.0
     """
 
-    gamma: float = Field(0.5, ge=0, description="weight of uniformity in alignment_uniformity")
+    gamma: float = Field(0.5, ge=0, description="alignment_uniformity: the weight of uniformity.")
 
     def __call__(
         self,

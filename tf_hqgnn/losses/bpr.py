@@ -31,7 +31,7 @@ class BPR(Loss):
     reads_lengths: ClassVar[bool] = True
     exact_trace: ClassVar[bool] = True
 
-    num_negatives: int = Field(1, ge=1, description="bpr: uniform negatives per pair")
+    num_negatives: int = Field(1, ge=1, description="bpr: random negatives per pair.")
 
     def __call__(
         self,

@@ -67,23 +67,25 @@ class Softmax(Loss):
 
     needs_context: ClassVar[bool] = True
 
-    temperature: float = Field(0.15, gt=0, description="of the in-batch softmax")
-    popularity_correction: float = Field(0.75, ge=0, description="softmax: this times log(item share) is subtracted")
+    temperature: float = Field(0.15, gt=0, description="softmax: the temperature of the in-batch softmax.")
+    popularity_correction: float = Field(0.75, ge=0, description="softmax: subtract this times log(item share).")
     user_balance: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="softmax: a pair weighs (interactions of its user)^-this; 1: all users weigh the same",
+        description="softmax: divide a pair's weight by (interactions of its user)^this; 1 weighs all users the same.",
     )
     mask_positives: bool = Field(
-        True, description="softmax: what its user took is no negative of a pair; else only the pair's own item isn't"
+        True,
+        description="softmax: never take an item for a negative of a user who took it; false spares the pair's own "
+        "item only.",
     )
 
     negative_weight: float | None = Field(
         None,
         gt=0,
-        description="softmax: a pair's own item isn't among its negatives, and their part weighs this much (BSL); "
-        "null: it is, as in the plain softmax",
+        description="softmax: leave a pair's own item out of its negatives and weigh their part by this, as BSL does; "
+        "null is the plain softmax.",
     )
 
     def __call__(
