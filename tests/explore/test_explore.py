@@ -20,9 +20,11 @@ from chromium import chromium, find_chromium
 from export_oracle import Oracle, make_bundle
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from tf_hqgnn.cli.explore_command import explore as explore_command
 from tf_hqgnn.config import ExportConfig
 from tf_hqgnn.explore.server import ExploreServer, explore
 from tf_hqgnn.export.bundle import export_exact
+from tf_hqgnn.export.layout import WARMUP_FILE
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError
 
@@ -57,10 +59,13 @@ def export(tmp_path_factory):
     """Two equal versions of hqgnn, and a model of version 0.1, which has neither explain nor recommend_where."""
     folder = tmp_path_factory.mktemp("explore") / "export"
     first = export_exact(BUNDLE, folder, ExportConfig(default_k=5), 1)
+    # Every load would ask all signatures first, of which the page needs few.
+    (first / WARMUP_FILE).unlink()
     shutil.copytree(first, folder / "hqgnn" / "2")
     with tarfile.open(EXPORT_OF_0_1) as archive:
         archive.extractall(folder.parent / "old", filter="data")
     (old,) = (folder.parent / "old").rglob("hqgnn/1")
+    (old / WARMUP_FILE).unlink()
     shutil.copytree(old, folder / "v0_1" / "1")
     return folder
 
@@ -157,6 +162,8 @@ def test_an_item_is_excluded_with_one_click_and_comes_back(page):
     page.run("document.querySelector('.item .name').focus()")
     page.press("x", "x")
     shows(page, ORACLE.recommend(user, 10, exclude=[first, second])[1])
+    # The item that has moved up has the focus.
+    page.until("document.activeElement === document.querySelector('.item .name')")
     page.until("document.querySelectorAll('.chip').length === 2")
     page.run("[...document.querySelectorAll('.toolbar .link')][0].click()")
     shows(page, ORACLE.recommend(user, 10)[1])
@@ -357,3 +364,9 @@ def test_a_taken_port_is_one_line_that_names_the_option(export, explorer):
         InputError, match=rf"^the page on 127.0.0.1:{explorer.port}: .*; choose another .* with --port$"
     ):
         ExploreServer(export, server="localhost:1", port=explorer.port).start()
+
+
+def test_a_missing_package_is_one_line(export, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h11", None)
+    with pytest.raises(InputError, match=r"^explore needs the package h11: pip install 'tf_hqgnn\[serving\]'$"):
+        explore_command(export)

@@ -11,6 +11,12 @@ from tf_hqgnn.files.failures import explain_failure
 from tf_hqgnn.types import InputError
 
 _NAME = "tf-hqgnn"
+# How a command that was interrupted goes on; the others are simply run again.
+_AFTER_CTRL_C = {
+    "batch": "; the same command goes on",
+    "train": "; a training goes on with --resume",
+    "tune": "; a study goes on with --resume",
+}
 
 
 def run_to_exit(app: Any) -> NoReturn:
@@ -27,8 +33,7 @@ def run_to_exit(app: Any) -> NoReturn:
         sys.stdout.flush()
         # Typer turns Ctrl-C into this code without a word.
         if status == 130:
-            again = "the same command goes on" if sys.argv[1:2] == ["batch"] else "a training goes on with --resume"
-            _say(f"interrupted; {again}")
+            _say("interrupted" + _AFTER_CTRL_C.get(sys.argv[1] if len(sys.argv) > 1 else "", ""))
         sys.exit(status if isinstance(status, int) else 0)
     except InputError as error:
         _end(2, str(error))

@@ -45,14 +45,15 @@ class Catalogue:
         # 4 comes before 40, and 5 before 10.
         self._user_order = sorted(contents.user_ids, key=lambda user_id: (len(user_id), user_id))
         self._user_index = TextIndex(self._user_order)
+        counts = Counter(name for row in range(len(self._items)) for name in self._categories(row))
+        self._category_names = [name for name, _ in counts.most_common()]
 
     def about(self) -> dict[str, Any]:
         """Return the numbers of users and items, the categories, the commonest first, and whether there are titles."""
-        counts = Counter(name for row in range(len(self._items)) for name in self._categories(row))
         return {
             "num_users": len(self._users),
             "num_items": len(self._items),
-            "categories": [name for name, _ in counts.most_common()],
+            "categories": self._category_names,
             "has_titles": self._contents.item_titles is not None,
         }
 

@@ -20,7 +20,8 @@ export function makeList(letter, page) {
   const items = h("ol.items", { "aria-label": `List ${letter}` });
   const element = h("section.list", { "data-list": letter }, settings.element,
     h("div.list-head", {}, h("span.letter", {}, letter), title, timing), note, items);
-  let asking = null, ids = [];
+  // The place of an item that has been excluded: the next one there gets the focus, so that X, X, X goes on.
+  let asking = null, ids = [], excludedPlace = null;
 
   async function load() {
     asking?.abort();
@@ -85,6 +86,8 @@ export function makeList(letter, page) {
     // Bars begin at 0, or, where a score is below it, at the lowest one.
     const most = Math.max(...scores), least = Math.min(0, ...scores);
     fill(items, ids.map((id, place) => row(id, place, scores[place], (scores[place] - least) / (most - least || 1))));
+    if (excludedPlace !== null) items.children[Math.min(excludedPlace, ids.length - 1)]?.querySelector(".name").focus();
+    excludedPlace = null;
   }
 
   function row(id, place, score, share) {
@@ -105,7 +108,7 @@ export function makeList(letter, page) {
           type: "button", title: "Add to the history", "aria-label": `Add ${name} to the history`, onclick: () => page.took(id),
         }, icon("plus")),
         h("button.icon-button", {
-          type: "button", title: "Exclude (X)", "aria-label": `Exclude ${name}`, onclick: () => page.exclude(id),
+          type: "button", title: "Exclude (X)", "aria-label": `Exclude ${name}`, onclick: () => exclude(id),
         }, icon("close"))));
   }
 
@@ -116,8 +119,13 @@ export function makeList(letter, page) {
       event.preventDefault();
       rows[place + step]?.querySelector(".name").focus();
     } else if (event.key === "x" || event.key === "Delete") {
-      page.exclude(id, () => items.children[Math.min(place, items.children.length - 1)]?.querySelector(".name").focus());
+      exclude(id);
     }
+  }
+
+  function exclude(id) {
+    excludedPlace = ids.indexOf(id);
+    page.exclude(id);
   }
 
   async function explain(signal) {

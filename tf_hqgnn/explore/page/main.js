@@ -24,7 +24,7 @@ const state = {
   isComparing: false,
 };
 let catalogue = { categories: [], models: [] };
-let isAway = false, isStarted = false, afterLoad = null;
+let isAway = false, isStarted = false;
 
 const page = {
   state,
@@ -32,9 +32,8 @@ const page = {
   changed,
   report,
   open: (id, target = lists[0].settings.chosen) => sheet.open(id, { ...target }).catch(report),
-  exclude(id, after) {
+  exclude(id) {
     if (!state.excluded.includes(id)) state.excluded.push(id);
-    afterLoad = after ?? null;
     changed();
   },
   took: (id) => who.addToHistory(id),
@@ -44,11 +43,7 @@ const page = {
     for (const list of lists) list.settings.clearFilters();
     changed();
   },
-  loaded() {
-    showDifference();
-    afterLoad?.();
-    afterLoad = null;
-  },
+  loaded: showDifference,
 };
 const sheet = makeSheet(at("sheet"), page);
 const lists = ["A", "B"].map((letter) => makeList(letter, page));
