@@ -32,7 +32,7 @@ class Bar(NamedTuple):
 
     Args:
       name: as shown.
-      is_ours: whether it is of this project.
+      preset: of ours, else empty.
       recall: at 20, mean over seeds, on the test split.
       ndcg: likewise.
       seconds: of its training, mean over seeds.
@@ -40,7 +40,7 @@ class Bar(NamedTuple):
     """
 
     name: str
-    is_ours: bool
+    preset: str
     recall: float
     ndcg: float
     seconds: float
@@ -50,9 +50,9 @@ class Bar(NamedTuple):
 def bars(rows: Sequence[dict[str, str]], log: str) -> list[Bar]:
     """Ours, ours without training, and the peers that have them all, best first."""
     of_log = [row for row in rows if row["data"] == log and not row["epochs_limit"]]
-    ours = [_first(of_log, _TRAINED, "tf_hqgnn"), _first(of_log, _UNTRAINED, "tf_hqgnn, untrained")]
+    ours = [_first(of_log, _TRAINED, "tf_hqgnn"), _first(of_log, _UNTRAINED, "untrained")]
     peers = [
-        _bar([row for row in of_log if row["model"] == model], name, is_ours=False)
+        _bar([row for row in of_log if row["model"] == model], name)
         for model, name in _PEERS.items()
         if any(row["model"] == model for row in of_log)
     ]
@@ -69,9 +69,10 @@ def markdown(rows: Sequence[dict[str, str]]) -> str:
         shown = bars(rows, log)[: 2 + _NUM_PEERS]
         best = max(bar.ndcg for bar in shown)
         for bar in shown:
+            name = f"tf_hqgnn ({bar.preset})" if bar.preset else bar.name
             ndcg = f"**{bar.ndcg:.4f}**" if bar.ndcg == best else f"{bar.ndcg:.4f}"
             seconds = f"{bar.seconds:.1f}" if bar.seconds < 100 else f"{bar.seconds:.0f}"
-            lines.append(f"| {title} | {bar.name} | {bar.recall:.4f} | {ndcg} | {seconds} | {bar.item_bytes:,.0f} |")
+            lines.append(f"| {title} | {name} | {bar.recall:.4f} | {ndcg} | {seconds} | {bar.item_bytes:,.0f} |")
     return "\n".join(lines)
 
 
@@ -82,9 +83,9 @@ def draw(rows: Sequence[dict[str, str]]) -> None:
     for axis, (log, title) in zip(axes.flat, _LOGS.items()):
         shown = bars(rows, log)[::-1]
         axis.barh(
-            [bar.name.replace("tf_hqgnn, ", "") for bar in shown],
+            [bar.name for bar in shown],
             [bar.ndcg for bar in shown],
-            color=["#00796b" if bar.is_ours else "#6f6f6f" for bar in shown],
+            color=["#00796b" if bar.preset else "#6f6f6f" for bar in shown],
         )
         for place, bar in enumerate(shown):
             text = f"{bar.ndcg:.3f} · {bar.seconds:,.0f} s · {bar.item_bytes:,.0f} B"
@@ -103,13 +104,13 @@ def _first(rows: Sequence[dict[str, str]], configs: Sequence[str], name: str) ->
     for config in configs:
         found = [row for row in rows if row["model"] == "tf_hqgnn" and row["config"] == config]
         if found:
-            return _bar(found, name, is_ours=True)
+            return _bar(found, name, config.split()[0])
     raise SystemExit(f"results/peers.csv has none of {', '.join(configs)}")
 
 
-def _bar(rows: Sequence[dict[str, str]], name: str, *, is_ours: bool) -> Bar:
+def _bar(rows: Sequence[dict[str, str]], name: str, preset: str = "") -> Bar:
     means = [np.mean([float(row[key]) for row in rows]) for key in ("recall@20", "ndcg@20", "seconds", "item_bytes")]
-    return Bar(name, is_ours, *map(float, means))
+    return Bar(name, preset, *map(float, means))
 
 
 if __name__ == "__main__":
