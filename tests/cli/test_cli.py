@@ -282,8 +282,8 @@ def test_questions_about_named_users_and_items(folder):
         (["evaluate", "absent", "--k", "0,5"], "--k 0,5: every cut-off must be at least 1"),
         (["recommend", "--user", "u"], "either --server HOST:PORT or --model SAVED_MODEL"),
         (["recommend", "--user", "u", "--model", "absent"], "absent"),
-        (["recommend", "--model", "absent"], "say whom for: either --user ID, or --history ID, once for each item"),
-        (["recommend", "--user", "u", "--feature", "a=b", "--model", "absent"], "say whom for: either --user ID, or"),
+        (["recommend", "--model", "absent"], "pass --user ID, or --history ID once for each item that was taken"),
+        (["recommend", "--user", "u", "--feature", "a=b", "--model", "absent"], "pass --user ID, or"),
         (
             ["recommend", "--candidate", "i", "--history", "i", "--model", "absent"],
             "--candidate, --exclude-category, --allow-seen, --diversity, --popularity and a second --category go with",

@@ -30,34 +30,50 @@ def recommend(
     user: Annotated[str | None, typer.Option(metavar="ID", help="ID of the user to recommend to.")] = None,
     server: ServerOption = None,
     model: ModelOption = None,
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")] = 10,
-    exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Never this item; repeatable.")] = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of items to recommend.")] = 10,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Item not to recommend; repeatable.")] = None,
     category: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Items of this category only; repeatable, any will do.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Recommend items of this category only; repeatable for any of several.",
+        ),
     ] = None,
     history: Annotated[
         list[str] | None,
         typer.Option(
             metavar="ID",
-            help="An item that was taken; repeatable. Instead of --user, or, if taken since training, beside it.",
+            help="Item that the user took; repeatable. Use it instead of --user, or beside it for items taken since "
+            "training.",
         ),
     ] = None,
     feature: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Instead of --user: what is known of a new user; repeatable."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Feature of a new user, such as age=24, instead of --user; repeatable.",
+        ),
     ] = None,
     candidate: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Choose among these items only; repeatable.")
+        list[str] | None, typer.Option(metavar="ID", help="Recommend only among the items named so; repeatable.")
     ] = None,
     exclude_category: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="No item of this category; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Category not to recommend; repeatable.")
     ] = None,
-    allow_seen: Annotated[bool, typer.Option(help="Let items come back that the user has taken.")] = False,
+    allow_seen: Annotated[bool, typer.Option(help="Recommend items again that the user has taken.")] = False,
     diversity: Annotated[
-        float, typer.Option(min=0, max=1, help="How much less an item counts that is like those before it.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="How much similarity to earlier items in the list lowers an item: 0 not at all, 1 most.",
+        ),
     ] = 0.0,
     popularity: Annotated[
-        float, typer.Option(help="Add this multiple of the logarithm of an item's share of all interactions.")
+        float,
+        typer.Option(
+            help="Add this multiple of log(share of all interactions) to scores; below 0 favours rare items.",
+        ),
     ] = 0.0,
     items: TitlesOption = None,
     ca_file: CaFileOption = None,
@@ -73,8 +89,8 @@ def recommend(
     source = Source(server, model, ca_file, cert_file, key_file, server_name)
     if (feature and (user is not None or history)) or not (feature or user is not None or history):
         raise InputError(
-            "say whom for: either --user ID, or --history ID, once for each item that was taken, or both, or --feature "
-            "NAME=VALUE, once for each"
+            "pass --user ID, or --history ID once for each item that was taken, or both, or --feature NAME=VALUE once "
+            "for each feature"
         )
     wishes = bool(exclude_category or allow_seen or diversity or popularity or len(category or ()) > 1)
     if (candidate or wishes) and (user is None or history):
@@ -117,7 +133,7 @@ def recommend(
 
 def score(
     user: UserOption,
-    item: Annotated[list[str], typer.Option(metavar="ID", help="An item to score; repeatable.")],
+    item: Annotated[list[str], typer.Option(metavar="ID", help="Item to score; repeatable.")],
     server: ServerOption = None,
     model: ModelOption = None,
     items: TitlesOption = None,
@@ -127,7 +143,7 @@ def score(
     server_name: ServerNameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score items for a user.
+    """Print the scores of given items for a user.
 
     A model is a program: load only one that you trust.
     """
@@ -139,10 +155,10 @@ def score(
 
 def explain(
     user: UserOption,
-    item: Annotated[str, typer.Option(metavar="ID", help="The item whose score is explained.")],
+    item: Annotated[str, typer.Option(metavar="ID", help="Item whose score is explained.")],
     server: ServerOption = None,
     model: ModelOption = None,
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many items of the history.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of items of the history to show.")] = 10,
     items: TitlesOption = None,
     ca_file: CaFileOption = None,
     cert_file: CertFileOption = None,
@@ -150,7 +166,7 @@ def explain(
     server_name: ServerNameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which items of a user's history contribute most to its score of an item.
+    """Show which items that a user took contribute most to the score of an item.
 
     A model is a program: load only one that you trust.
     """
@@ -163,7 +179,7 @@ def similar_users(
     user: UserOption,
     server: ServerOption = None,
     model: ModelOption = None,
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of users to find.")] = 10,
     ca_file: CaFileOption = None,
     cert_file: CertFileOption = None,
     key_file: KeyFileOption = None,

@@ -18,7 +18,7 @@ from tf_hqgnn.cli.forget_command import forget
 from tf_hqgnn.cli.model_commands import batch, serve
 from tf_hqgnn.cli.run_output import print_comparison, print_evaluation, print_read, print_trained, print_tuned
 from tf_hqgnn.cli.source_options import JsonOption
-from tf_hqgnn.cli.terminal import replace_unprintable
+from tf_hqgnn.cli.terminal import joined_paragraphs, replace_unprintable
 from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
 from tf_hqgnn.startup import collect_seldom, settle_home
 from tf_hqgnn.types import InputError
@@ -27,14 +27,14 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Graph recommendations: trained in minutes, served from a few bits per item.",
+    help="Train a recommender on a log of who took what, test it on held-out data, and serve it by TF Serving.",
 )
 
 app.add_typer(pipeline.app, name="pipeline")
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run of `tf-hqgnn train`.")]
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="[PRESET|CONFIG.yaml]", help="A preset's name, such as default, or a file of settings.")
+    str, typer.Argument(metavar="[PRESET|CONFIG.yaml]", help="Name of a preset, such as auto, or a file of settings.")
 ]
 
 
@@ -47,7 +47,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -55,14 +55,20 @@ def _options(
 
 @app.command()
 def generate(
-    out: Annotated[Path, typer.Option(help="The log to write, .csv or .parquet.")],
-    users: Annotated[int, typer.Option(min=1)] = 2000,
-    items: Annotated[int, typer.Option(min=1)] = 1500,
-    interactions: Annotated[int, typer.Option(min=1)] = 60000,
-    seed: Annotated[int, typer.Option(min=0)] = 2020,
-    items_out: Annotated[Path | None, typer.Option(help="Where titles and categories go, .csv.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Log to write, .csv or .parquet.")],
+    users: Annotated[int, typer.Option(min=1, help="Number of users.")] = 2000,
+    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 1500,
+    interactions: Annotated[int, typer.Option(min=1, help="Number of rows.")] = 60000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed writes the same log.")] = 2020,
+    items_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV file to write titles and categories to.",
+        ),
+    ] = None,
 ) -> None:
-    """Write a realistic log: communities of taste, Zipf popularity, a long tail of user activity."""
+    """Write a made-up log for trying things out: groups of similar taste, few popular items, few active users."""
     from tf_hqgnn.data.synthetic import generate_log, write_log
 
     log = generate_log(users, items, interactions, seed)
@@ -72,21 +78,22 @@ def generate(
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(metavar="RUN_DIR", help="The run directory to make.")],
+    out: Annotated[Path, typer.Option(metavar="RUN_DIR", help="Run directory to make; it must not exist.")],
     config: ConfigArgument = "auto",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="Time for choosing settings and training, as auto.seconds.")
+        float | None, typer.Option(min=1, help="Seconds for choosing settings and training together, as auto.seconds.")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train and write a run directory.
+    """Train a model on a log and write it to a run directory.
 
-    On several machines (training.strategy multi_worker): the same command on each of them, with --resume from the first
-    start on, so that a worker that is started again goes on; only the chief writes RUN_DIR.
+    Prints validation metrics as a table on a terminal, and as one JSON object otherwise. To train on several machines
+    (training.strategy=multi_worker), start the same command on each of them, with --resume from the first start on, so
+    that a worker that is started again continues. Only the chief writes RUN_DIR.
     """
     from tf_hqgnn.config import Config
     from tf_hqgnn.config.presets import find_config
@@ -122,20 +129,21 @@ def train(
 
 @app.command()
 def tune(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The study's directory; best.yaml will be there.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the study; gets best.yaml and report.html.")],
     config: ConfigArgument = "default",
-    trials: Annotated[int, typer.Option(min=1, help="Trainings, all together.")] = 20,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at once, each a process.")] = 1,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trainings, failed and earlier ones included.")] = 20,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings that run at once, each in a process of its own.")] = 1,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted study, or to more trials.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted study, or one that gets more trials.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search settings by NDCG@20 on the validation split.
+    """Search for better settings by training many times; the best ones are written to best.yaml.
 
-    Of full-precision rows. The first trial is CONFIG.yaml as it is. No trial has to be spent on propagation.solver,
-    t1 or num_steps: every training ends with a free search over them.
+    Trials are compared by evaluation.monitor (NDCG@20) on the validation split, with float32 embeddings. The first
+    trial has the settings as they are given. The propagation needs no trials, since every training ends with a search
+    over it.
     """
     from tf_hqgnn.config import Config
     from tf_hqgnn.config.presets import find_config
@@ -159,11 +167,11 @@ def tune(
 @app.command()
 def evaluate(
     run_dir: RunArgument,
-    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
-    k: Annotated[str, typer.Option(metavar="K,K,...", help="Cut-offs.")] = "10,20,50",
+    split: Annotated[str, typer.Option(metavar="valid|test", help="Split to evaluate on.")] = "test",
+    k: Annotated[str, typer.Option(metavar="K,K,...", help="Cut-offs of the metrics.")] = "10,20,50",
     as_json: JsonOption = False,
 ) -> None:
-    """Rank the full catalogue for every user of a split and print the metrics, beside popularity's."""
+    """Rank all items for every user of a split, and print metrics beside those of recommending popular items."""
     if split not in ("valid", "test"):
         raise InputError(f"--split {split}: expected valid or test")
     from tf_hqgnn.runs.run_directory import RunDirectory
@@ -192,10 +200,22 @@ def compare(
 @app.command()
 def export(
     run_dir: RunArgument,
-    out: Annotated[Path, typer.Option(metavar="EXPORT_DIR", help="Folder that gets hqgnn/ and hqgnn_scann/.")],
-    version: Annotated[int | None, typer.Option(min=1, help="By default the next free one.")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="EXPORT_DIR",
+            help="Folder to write the models hqgnn and hqgnn_scann to.",
+        ),
+    ],
+    version: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of the version; by default the next free one.",
+        ),
+    ] = None,
 ) -> None:
-    """Write both SavedModels, with warm-up records, as a new version."""
+    """Export a run as SavedModels for TF Serving: hqgnn searches exactly, hqgnn_scann by an index."""
     from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
     from tf_hqgnn.export.of_runs import export_run
     from tf_hqgnn.runs.run_directory import RunDirectory
@@ -208,21 +228,27 @@ def export(
 
 @app.command("add-items")
 def add_items(
-    export: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `export` wrote.")],
+    export: Annotated[
+        Path,
+        typer.Option(
+            metavar="EXPORT_DIR",
+            help="Folder that `export` wrote; gets the new version.",
+        ),
+    ],
     interactions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A log with the first interactions of new items.")
+        Path | None, typer.Option(metavar="FILE", help="Log with the first interactions of the new items.")
     ] = None,
     items: Annotated[
         str | None,
         typer.Option(
             metavar="FILE[,FILE]",
-            help="Their categories, availability and features. With features no interaction is needed.",
+            help="File of items with their categories, availability and features. Features can replace interactions.",
         ),
     ] = None,
 ) -> None:
-    """Add new items to an exported model without training, as a new version.
+    """Add new items to an exported model without training, and write it as a new version.
 
-    A model is a program: add items only to one that you trust.
+    A model is a program: add items only to a model that you trust.
     """
     if interactions is None and items is None:
         raise InputError("nothing to add: pass --interactions FILE, or --items FILE with features, or both")
@@ -244,6 +270,10 @@ app.command()(score)
 app.command()(explain)
 app.command("similar-users")(similar_users)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(batch)
+
+
+for _command in (*app.registered_commands, *pipeline.app.registered_commands):
+    _command.help = joined_paragraphs(_command.callback.__doc__ or "")
 
 
 def _cut_offs(text: str) -> tuple[int, ...]:

@@ -13,28 +13,36 @@ from tf_hqgnn.cli.terminal import printable, utf8
 
 
 def forget(
-    user: Annotated[list[str], typer.Option(metavar="ID", help="ID of a user to forget; repeatable.")],
+    user: Annotated[list[str], typer.Option(metavar="ID", help="ID of a user to remove; repeatable.")],
     export: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder that `export` or a pipeline wrote; gets a new version.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that `export` or a pipeline wrote; gets a new version without the users.",
+        ),
     ] = None,
-    store: Annotated[Path | None, typer.Option(metavar="DIR", help="A pipeline's model store.")] = None,
+    store: Annotated[Path | None, typer.Option(metavar="DIR", help="Model store of a pipeline.")] = None,
     run: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN_DIR", help="A run of `train`; repeatable. It is written anew.")
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN_DIR",
+            help="Training run to rewrite without the users; repeatable.",
+        ),
     ] = None,
     keep: Annotated[
         int | None,
-        typer.Option(min=0, help="How many older versions stay in --export; 0 removes them all. By default all stay."),
+        typer.Option(min=0, help="Number of older versions to keep in --export; 0 removes all. By default all stay."),
     ] = None,
     model_config_file: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Of a server; versions that it loads or labels stay. Repeatable."),
+        typer.Option(metavar="FILE", help="Model config file of a server, whose versions stay; repeatable."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove users' ids, embeddings and histories without training, and list what can't be reached.
+    """Remove the ids, embeddings and histories of users from models, without training.
 
-    Each folder is whole at any moment; if the command is interrupted, give it again. The log isn't touched: delete the
-    users' rows there, and the next training starts from the rest.
+    Prints what it changed and what it can't reach. If it is interrupted, run it again: every folder is complete at any
+    moment. It doesn't change the log: delete the users' rows there, so that the next training doesn't learn them again.
     """
     from tf_hqgnn.forget.forget import forget
 

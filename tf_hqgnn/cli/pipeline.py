@@ -28,7 +28,8 @@ from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
 
 app = typer.Typer(
-    no_args_is_help=True, help="The TFX pipeline: a folder of your own, run here or compiled for Kubeflow."
+    no_args_is_help=True,
+    help="Retrain by a TFX pipeline, on this machine or on Kubeflow; a model is pushed only if it passes its gates.",
 )
 
 # typer brings a copy of click in some releases, and needs click itself in others.
@@ -53,18 +54,33 @@ class Platform(str, Enum):
 
 Folder = Annotated[
     Path | None,
-    typer.Option("--dir", metavar="DIR", help="Folder that `new` wrote. Default: this folder, or pipelines/ in it."),
+    typer.Option(
+        "--dir",
+        metavar="DIR",
+        help="Folder of the pipeline, made by `new`. By default this folder, or pipelines/ in it.",
+    ),
 ]
-Config = Annotated[str | None, typer.Option(metavar="PRESET|CONFIG.yaml", help="Settings; by default auto.")]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PRESET|CONFIG.yaml",
+        help="Preset or file of settings; by default auto.",
+    ),
+]
 Keep = Annotated[
-    int, typer.Option(min=0, metavar="N", help="Remove all but the N newest versions after a push; 0 keeps all.")
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Remove all but the N newest versions after a push; 0 keeps all versions.",
+    ),
 ]
 ModelConfigFile = Annotated[
     str | None,
     typer.Option(
         "--model-config-file",
         metavar="FILE",
-        help="The servers' model config file: --keep never removes a version that it loads or labels.",
+        help="Model config file of the servers; --keep never removes a version that it loads or labels.",
     ),
 ]
 Overrides = Annotated[
@@ -99,8 +115,16 @@ def _with_thresholds(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @app.command()
-def new(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make; Python imports it.")]) -> None:
-    """Write the pipeline, its runners and steps.yaml into a folder, to be edited."""
+def new(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="Folder to make; its name must be a Python name.",
+        ),
+    ],
+) -> None:
+    """Write a pipeline into a new folder, to be edited: its steps, its runners and what each step gets."""
     if not folder.name.isidentifier() or keyword.iskeyword(folder.name):
         raise InputError(f"{folder}: Python can't import a folder of that name; use letters, digits and underscores")
     if folder.exists():
@@ -135,33 +159,53 @@ def _write_image(template: Path, folder: Path) -> None:
 @app.command()
 @_with_thresholds
 def run(
-    out: Annotated[str, typer.Option(metavar="DIR", help="Gets serving/, model_store/, pipeline/, metadata.sqlite.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for everything that the pipeline writes; serving/ in it is what to serve.",
+        ),
+    ],
     data: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The log; {SPAN} stands for a day. Or data.* of the config.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Log of interactions; {SPAN} in it stands for the number of a day. By default data.path.",
+        ),
     ] = None,
     items: Annotated[
         str | None,
         typer.Option(
             metavar="FILE[,FILE]",
-            help="What is known of items: item_id[,title,category,available,...]; files are joined by id.",
+            help="File of items: item_id and any of title, category, available and features. Files are joined by id.",
         ),
     ] = None,
     users: Annotated[
-        str | None, typer.Option(metavar="FILE[,FILE]", help="What is known of users: user_id and features.")
+        str | None, typer.Option(metavar="FILE[,FILE]", help="File of users: user_id and features.")
     ] = None,
     folder: Folder = None,
     config: Config = None,
     overrides: Overrides = None,
     schema: Annotated[
-        str | None, typer.Option(metavar="FILE", help="TFDV's schema as text, which the log must keep to.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Schema of TensorFlow Data Validation, as text, that the log must match.",
+        ),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every component, whatever ran before.")] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            help="Run every step, even if its result is there from an earlier run.",
+        ),
+    ] = False,
     keep: Keep = 0,
     model_config_file: ModelConfigFile = None,
     *,
     thresholds: dict[str, float],
 ) -> None:
-    """Run the pipeline on this machine: from a log to two served models."""
+    """Run the pipeline on this machine: read, check, train, judge, and push two models if they are good enough."""
     options = Namespace(out=out, data=data, items=items, users=users, config=config, schema=schema, no_cache=no_cache)
     options.keep, options.model_config_file = keep, model_config_file or ""
     _call(folder, "run_local", options, overrides, thresholds)
@@ -170,30 +214,56 @@ def run(
 @app.command("compile")
 @_with_thresholds
 def compile_(
-    image: Annotated[str, typer.Option(metavar="IMAGE", help="The image that the steps run in.")],
-    out: Annotated[str, typer.Option(metavar="PIPELINE.yaml", help="Vertex's goes to PIPELINE.vertex.json beside it.")],
-    platform: Annotated[Platform, typer.Option(help="Open-source Kubeflow, or Vertex AI.")] = Platform.KFP,
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="Container image that the steps run in.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PIPELINE.yaml",
+            help="File to write; for Vertex AI, PIPELINE.vertex.json beside it.",
+        ),
+    ],
+    platform: Annotated[Platform, typer.Option(help="Kubeflow Pipelines, Vertex AI, or both.")] = Platform.KFP,
     data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Default of data_path: the log, as the steps see it.")
+        str | None, typer.Option(metavar="PATH", help="Path of the log as the steps see it: the default of data_path.")
     ] = None,
     items: Annotated[
-        str | None, typer.Option(metavar="PATH[,PATH]", help="Default of items_path: titles, categories, features.")
+        str | None,
+        typer.Option(
+            metavar="PATH[,PATH]",
+            help="Path of the file of items as the steps see it: the default of items_path.",
+        ),
     ] = None,
     users: Annotated[
-        str | None, typer.Option(metavar="PATH[,PATH]", help="Features of users, as the steps see the file.")
+        str | None, typer.Option(metavar="PATH[,PATH]", help="Path of the file of users as the steps see it.")
     ] = None,
-    serving_dir: Annotated[str, typer.Option(metavar="PATH", help="Default of serving_dir.")] = "/mnt/models",
-    model_store: Annotated[str, typer.Option(metavar="PATH", help="Default of model_store.")] = "/mnt/store",
+    serving_dir: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Folder that servers watch, as the steps see it.",
+        ),
+    ] = "/mnt/models",
+    model_store: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Folder that remembers the last accepted model, as the steps see it.",
+        ),
+    ] = "/mnt/store",
     pipeline_root: Annotated[
         str | None,
         typer.Option(
             metavar="URI",
-            help="gs://, s3:// or minio://BUCKET/..; default: that of the installation. Open-source Kubeflow takes it "
-            "from the file only in its web form: a run that is started otherwise must be given it again.",
+            help="Where artifacts go: gs://, s3:// or minio://BUCKET/..; by default where the installation puts them. "
+            "Kubeflow reads it from the file only in its web form; give it again to a run that is started otherwise.",
         ),
     ] = None,
     steps: Annotated[
-        str | None, typer.Option(metavar="STEPS.yaml", help="What each step gets; default: that of the folder.")
+        str | None,
+        typer.Option(
+            metavar="STEPS.yaml",
+            help="CPU, memory and volumes of each step; by default steps.yaml of the folder.",
+        ),
     ] = None,
     folder: Folder = None,
     config: Config = None,
@@ -203,7 +273,7 @@ def compile_(
     *,
     thresholds: dict[str, float],
 ) -> None:
-    """Compile the pipeline for Kubeflow Pipelines or Vertex AI; nothing is uploaded or run."""
+    """Compile the pipeline for Kubeflow Pipelines or Vertex AI, without uploading or running it."""
     options = Namespace(
         image=image,
         out=out,

@@ -14,22 +14,30 @@ from tf_hqgnn.types import InputError
 if TYPE_CHECKING:
     from tf_hqgnn.serving.client import Client, LocalModel
 
-ServerOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Ask a running server (gRPC).")]
+ServerOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Server to ask, by gRPC.")]
 ModelOption = Annotated[
-    Path | None, typer.Option(metavar="SAVED_MODEL", help="Or load a version, such as EXPORT_DIR/hqgnn/1.")
+    Path | None,
+    typer.Option(
+        metavar="SAVED_MODEL",
+        help="Version of a model to load and ask, such as EXPORT_DIR/hqgnn/1.",
+    ),
 ]
 CaFileOption = Annotated[
-    Path | None, typer.Option(metavar="PEM", help="Call --server over TLS, and trust this authority.")
+    Path | None, typer.Option(metavar="PEM", help="Call --server over TLS and trust this certificate authority.")
 ]
 CertFileOption = Annotated[
-    Path | None, typer.Option(metavar="PEM", help="Certificate to show to --server (mutual TLS).")
+    Path | None, typer.Option(metavar="PEM", help="Client certificate for --server (mutual TLS).")
 ]
 KeyFileOption = Annotated[Path | None, typer.Option(metavar="PEM", help="Private key of --cert-file.")]
 ServerNameOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name in the server's certificate, if not that of the address.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name in the certificate of --server, if it isn't the one in the address.",
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-TitlesOption = Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="Show titles from this file of items.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+TitlesOption = Annotated[Path | None, typer.Option(metavar="ITEMS.csv", help="File of items whose titles are shown.")]
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if (self.server is None) == (self.model is None):
-            raise InputError("say whom to ask: either --server HOST:PORT or --model SAVED_MODEL")
+            raise InputError("pass exactly one of --server HOST:PORT or --model SAVED_MODEL")
 
     def open(self) -> Client | LocalModel:
         """Return a client of the server, or the loaded model; either is a context manager."""

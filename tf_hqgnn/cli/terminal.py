@@ -56,6 +56,15 @@ def printable(value: object) -> str:
     return UNSHOWABLE.sub("\ufffd", str(value))
 
 
+def joined_paragraphs(docstring: str) -> str:
+    r"""Return a docstring with each paragraph on one line, so that a terminal of any width wraps it anew.
+
+    >>> joined_paragraphs("Do this\n    and that.\n\n    Then more.")
+    'Do this and that.\n\nThen more.'
+    """
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
+
+
 def print_table(title: str, table: Table) -> None:
     """Print a rich table under a title; piped output gets a width that doesn't fold titles."""
     from rich.console import Console

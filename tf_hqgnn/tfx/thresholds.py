@@ -22,21 +22,31 @@ class Thresholds(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_lift: float = Field(1.0, ge=0, description="NDCG@20 over that of the popularity baseline")
-    min_ndcg: float = Field(0.0, ge=0, le=1, description="NDCG@20 itself")
+    min_lift: float = Field(
+        1.0,
+        ge=0,
+        description="The least NDCG@20, as a multiple of that of recommending popular items.",
+    )
+    min_ndcg: float = Field(0.0, ge=0, le=1, description="The least NDCG@20.")
     min_ann_recall: float = Field(
-        0.9, ge=0, le=1, description="share of the exact model's first 20 items that the ScaNN model finds"
+        0.9, ge=0, le=1, description="The least share of the exact model's first 20 items that hqgnn_scann must find."
     )
     max_drop: float = Field(
-        0.05, ge=0, le=1, description="how much worse than the last blessed model, as a share of its figure"
+        0.05,
+        ge=0,
+        le=1,
+        description="How much lower NDCG@20 may be than that of the last accepted model, as a share of it.",
     )
     max_slice_drop: float = Field(
-        0.1, ge=0, le=1, description="the same in every slice (cold users, ...), beyond two standard errors"
+        0.1,
+        ge=0,
+        le=1,
+        description="How much lower NDCG@20 may be in every group of users and items, beyond two standard errors.",
     )
     min_slice_ann_recall: float = Field(
-        0.8, ge=0, le=1, description="as min_ann_recall in every slice, beyond two standard errors"
+        0.8, ge=0, le=1, description="As min_ann_recall, in every group of users and items, beyond two standard errors."
     )
-    min_slice_users: int = Field(30, ge=2, description="a slice of fewer test users is reported and not judged")
+    min_slice_users: int = Field(30, ge=2, description="Groups of fewer test users are reported and not judged.")
 
     @staticmethod
     def from_json(text: str) -> Thresholds:
