@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gzip
 import http.client
 import json
 import logging
 import socket
 import threading
 import time
+import zlib
 
 import pytest
 
@@ -320,3 +322,52 @@ def test_stop_ends_at_its_deadline(start, connect):
     assert not application.gate.is_set()
     with contextlib.suppress(ConnectionError):
         assert rest_of(working) == b""
+
+
+PLAIN = b"some text " * 1000
+
+
+def post_as(server, body, encoding="gzip"):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("POST", "/", body, {"Content-Encoding": encoding})
+    response = connection.getresponse()
+    answer = response.status, json.loads(response.read())
+    connection.close()
+    return answer
+
+
+def test_bodies_may_be_gzip_of_one_member_or_several_and_sent_in_chunks(start):
+    server, _ = start()
+    squeezed = gzip.compress(PLAIN)
+    assert post_as(server, squeezed) == (200, ["POST", "/", len(PLAIN)])
+    assert post_as(server, squeezed * 3, "X-GZIP") == (200, ["POST", "/", 3 * len(PLAIN)])
+    assert post_as(server, PLAIN, "identity") == (200, ["POST", "/", len(PLAIN)])
+    assert post_as(server, iter([squeezed[:30], squeezed[30:31], squeezed[31:]])) == (200, ["POST", "/", len(PLAIN)])
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "message"),
+    [
+        (PLAIN, "gzip", "the body isn't gzip, as the header Content-Encoding says it is"),
+        (zlib.compress(PLAIN), "gzip", "the body isn't gzip"),
+        (gzip.compress(PLAIN) + b"more", "gzip", "the body isn't gzip"),
+        (gzip.compress(PLAIN)[:-1], "gzip", "the body is gzip that ends too early"),
+        (b"", "gzip", "the body is gzip that ends too early"),
+        (gzip.compress(PLAIN), "br", "the body's Content-Encoding is 'br': expected gzip, or no encoding"),
+        (gzip.compress(gzip.compress(PLAIN)), "gzip, gzip", "the body's Content-Encoding is 'gzip, gzip': expected"),
+        (gzip.compress(bytes(100 << 20)), "gzip", "the request is larger than 1048576 bytes: split it"),
+    ],
+)
+def test_a_wrong_encoding_is_400(start, body, encoding, message):
+    server, application = start()
+    status, answer = post_as(server, body, encoding)
+    assert status == 400
+    assert answer["error"].startswith(message)
+    assert application.refused == [("/", 400)]
+
+
+def test_what_bodies_are_inflated_to_counts_for_the_bytes_that_are_held(start):
+    """A request of a few bytes may not take more memory than one that is sent as it is."""
+    server, _ = start(budget=ByteBudget(500_000))
+    status, answer = post_as(server, gzip.compress(bytes(900_000)))
+    assert (status, answer["error"][:38]) == (503, "the server holds as many bytes of requ")

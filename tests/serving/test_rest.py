@@ -3,6 +3,7 @@
 import http.client
 import json
 import math
+import shutil
 import socket
 import threading
 import urllib.error
@@ -266,6 +267,61 @@ def test_a_wrong_name_of_a_host_is_explained(export_dir):
         Server(export_dir, allowed_hosts=["http://a"])
 
 
+SHOP = "https://shop.example"
+
+
+@pytest.fixture(scope="module")
+def open_to_a_shop(saved_models, tmp_path_factory):
+    """A server that the pages of `SHOP` may call."""
+    out = tmp_path_factory.mktemp("shop") / "export"
+    shutil.copytree(saved_models[100], out / "hqgnn" / "1")
+    with Server(out, grpc_port=None, rest_port=0, allowed_origins=[SHOP]) as server:
+        yield server
+
+
+def of_page(server, request, origin, *headers, body=b""):
+    lines = [f"{request} HTTP/1.1", "Host: localhost", f"Origin: {origin}", f"Content-Length: {len(body)}", *headers]
+    [(status, found, answer)] = wire(server, "\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+    return status, {name: value for name, value in found.items() if name.startswith("Access-Control")}, answer
+
+
+def test_pages_of_an_allowed_origin_may_ask_first_and_read_answers(open_to_a_shop):
+    asked = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type")
+    status, found, body = of_page(open_to_a_shop, "OPTIONS /v1/models/hqgnn:predict", SHOP, *asked)
+    assert (status, body) == (200, b"")
+    assert found["Access-Control-Allow-Origin"] == SHOP
+    assert "POST" in found["Access-Control-Allow-Methods"].split(", ")
+    assert "Content-Type" in found["Access-Control-Allow-Headers"].split(", ")
+    for request, asked, code in (
+        ("POST /v1/models/hqgnn:predict", b'{"instances": ["a"]}', 200),
+        ("POST /v1/models/hqgnn:predict", b"{", 400),
+        ("GET /v1/models/nothing", b"", 404),
+    ):
+        status, found, body = of_page(open_to_a_shop, request, SHOP, JSON, body=asked)
+        assert (status, found) == (code, {"Access-Control-Allow-Origin": SHOP})
+        assert json.loads(body)
+
+
+def test_other_pages_are_told_nothing(open_to_a_shop, shared_server):
+    call = "POST /v1/models/hqgnn:predict"
+    for origin in ("https://evil.example", "null", "https://shop.example.evil"):
+        assert of_page(open_to_a_shop, "OPTIONS /v1/models/hqgnn:predict", origin)[1] == {}
+        assert of_page(open_to_a_shop, call, origin, JSON, body=b'{"instances": ["a"]}')[1] == {}
+    # A page may send a text without asking first: that is refused from whatever origin.
+    assert of_page(open_to_a_shop, call, SHOP, "Content-Type: text/plain", body=b"{}")[:2] == (
+        415,
+        {"Access-Control-Allow-Origin": SHOP},
+    )
+    assert of_page(shared_server, "OPTIONS /v1/models/hqgnn:predict", SHOP)[:2] == (400, {})
+    assert of_page(shared_server, call, SHOP, JSON, body=b'{"instances": ["a"]}')[:2] == (200, {})
+
+
+@pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "ftp://a", "null", ""])
+def test_a_wrong_origin_is_explained(export_dir, origin):
+    with pytest.raises(InputError, match="expected scheme and host of a page, such as https:"):
+        Server(export_dir, allowed_origins=[origin])
+
+
 def samples(server, path="/monitoring/prometheus/metrics"):
     with urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{path}", timeout=30) as response:
         assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -300,6 +356,9 @@ def test_prometheus_counts_what_was_asked(export_dir):
     for entrypoint, number in (("GRPC", 3), ("REST", 1)):
         labels = (("API", "Predict"), ("entrypoint", entrypoint), ("model_name", "hqgnn"))
         assert found[f"{prefix}request_latency_count", labels] == number
+        labels = (("model_name", "hqgnn"), ("signature_name", "recommend" if number == 3 else "serving_default"))
+        assert found[":tf_hqgnn:serving:signature_latency_count", labels] == number
+    assert len([name for name, _ in found if name == ":tf_hqgnn:serving:signature_latency_count"]) == 2
     assert found[f"{prefix}batching:processed_batch_size_sum", (("model_name", "hqgnn"),)] == 7
     path = (("model_path", str(export_dir / "hqgnn" / "1")),)
     attempts = ":tensorflow:cc:saved_model:load_attempt_count_total"

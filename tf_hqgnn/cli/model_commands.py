@@ -18,42 +18,66 @@ from tf_hqgnn.files.failures import explain_failure
 
 def serve(
     export_dir: Annotated[
-        Path | None, typer.Argument(metavar="[EXPORT_DIR]", help="Folder with one folder per model.")
+        Path | None, typer.Argument(metavar="[EXPORT_DIR]", help="Folder with a folder for each model.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of gRPC; 0 opens none.")] = 8500,
-    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of REST; 0 opens none.")] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port for gRPC; 0 for none.")] = 8500,
+    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Port for REST; 0 for none.")] = 8501,
     model_config_file: Annotated[
-        Path | None, typer.Option("--model_config_file", help="TF Serving's ModelServerConfig, in place of EXPORT_DIR.")
+        Path | None,
+        typer.Option(
+            "--model_config_file",
+            help="File that names models, in place of EXPORT_DIR (ModelServerConfig).",
+        ),
     ] = None,
     batching_parameters_file: Annotated[
-        Path | None, typer.Option("--batching_parameters_file", help="TF Serving's BatchingParameters.")
+        Path | None,
+        typer.Option(
+            "--batching_parameters_file",
+            help="File that sets how requests are batched (BatchingParameters).",
+        ),
     ] = None,
     monitoring_config_file: Annotated[
-        Path | None, typer.Option("--monitoring_config_file", help="TF Serving's MonitoringConfig.")
+        Path | None,
+        typer.Option(
+            "--monitoring_config_file",
+            help="File that opens Prometheus metrics (MonitoringConfig).",
+        ),
     ] = None,
     ssl_config_file: Annotated[
-        Path | None, typer.Option("--ssl_config_file", help="TF Serving's SSLConfig: TLS for gRPC.")
+        Path | None, typer.Option("--ssl_config_file", help="File with the certificates of gRPC's TLS (SSLConfig).")
     ] = None,
     allow_reload: Annotated[
         bool | None,
-        typer.Option(help="Let clients change which models are served; by default only with --model_config_file."),
+        typer.Option(help="Let clients change which models are served. By default only with --model_config_file."),
     ] = None,
     plain_rest: Annotated[
-        bool, typer.Option("--plain-rest", help="Open REST, which has no TLS, even if gRPC asks for certificates.")
+        bool,
+        typer.Option(
+            "--plain-rest",
+            help="Open REST, which has no TLS, even where gRPC asks clients for certificates.",
+        ),
     ] = False,
     allowed_hosts: Annotated[
         str,
         typer.Option(
             metavar="NAME,..",
-            help="Host names by which REST may be called. By default every name, but only loopback names on loopback.",
+            help="Host names by which REST may be called. By default any, and on a loopback address loopback names "
+            "only.",
+        ),
+    ] = "",
+    allowed_origins: Annotated[
+        str,
+        typer.Option(
+            metavar="ORIGIN,..",
+            help="Web pages that may call REST, as https://shop.example; * for all. By default none.",
         ),
     ] = "",
     grace_seconds: Annotated[
-        float, typer.Option(min=0, help="Seconds that requests under way may take after SIGTERM or Ctrl-C.")
+        float, typer.Option(min=0, help="Seconds that running requests may take after SIGTERM or Ctrl-C.")
     ] = 8.0,
 ) -> None:
-    """Serve models over TF Serving's gRPC and REST until Ctrl-C. Files are as TF Serving's of the same option.
+    """Serve models by TF Serving's gRPC and REST protocols until Ctrl-C. Config files have TF Serving's formats.
 
     A model is a program: serve only models that you trust.
     """
@@ -73,36 +97,74 @@ def serve(
         may_reload=allow_reload,
         plain_rest=plain_rest,
         allowed_hosts=[name for name in allowed_hosts.split(",") if name],
+        allowed_origins=[origin for origin in allowed_origins.split(",") if origin],
         grace_seconds=grace_seconds,
     )
 
 
 def batch(
     context: typer.Context,
-    model: Annotated[str, typer.Option(metavar="SAVED_MODEL", help="A version, such as EXPORT_DIR/hqgnn/1.")],
+    model: Annotated[str, typer.Option(metavar="SAVED_MODEL", help="Version of a model, such as EXPORT_DIR/hqgnn/1.")],
     users: Annotated[
-        str, typer.Option(metavar="FILE|all", help="Ids one a line, or .csv or .parquet with user_id; all the model's.")
+        str,
+        typer.Option(
+            metavar="FILE|all",
+            help="File with one ID per line, or .csv or .parquet with user_id; all for all users of the model.",
+        ),
     ],
-    out: Annotated[str, typer.Option(metavar="FILE.parquet", help="Or .tfrecord; -00000-of-0000N is put into it.")],
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Items for each user.")] = 10,
-    exclude: Annotated[Path | None, typer.Option(metavar="FILE", help="Items never to return, ids one a line.")] = None,
-    candidates: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Choose among these items only, ids one a line.")
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE.parquet",
+            help="Output, .parquet or .tfrecord; -00000-of-0000N is inserted before the suffix.",
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of items for each user.")] = 10,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of items not to recommend, one ID per line.",
+        ),
     ] = None,
-    allow_seen: Annotated[bool, typer.Option(help="Let candidates come back that a user has taken.")] = False,
+    candidates: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File of the only items to recommend, one ID per line.")
+    ] = None,
+    allow_seen: Annotated[bool, typer.Option(help="Recommend candidates again that a user has taken.")] = False,
     reject_unknown: Annotated[
-        bool, typer.Option(help="No popular items for users that the model doesn't know: they go to the rejected.")
+        bool, typer.Option(help="Reject unknown users instead of giving them popular items.")
     ] = False,
-    shards: Annotated[int | None, typer.Option(min=1, help="Output files; by default by the number of users.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Users in one call of the model.")] = None,
-    tf_threads: Annotated[int | None, typer.Option(min=1, help="Of TensorFlow in a worker; all cores.")] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of output files; by default it depends on the number of users.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Users in one call of the model; by default as many as fit.",
+        ),
+    ] = None,
+    tf_threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of TensorFlow in a worker; by default one for each core.",
+        ),
+    ] = None,
     user_features: Annotated[
         str | None,
-        typer.Option(metavar="FILE[,FILE]", help="Answer users that the model doesn't know by their features."),
+        typer.Option(
+            metavar="FILE[,FILE]",
+            help="File of users with features, by which users unknown to the model are answered.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend to all users at once, on Apache Beam. Options not named here are Beam's, such as --runner.
+    """Recommend to many users at once with Apache Beam. Other options are passed to Beam, such as --runner.
 
     A model is a program: load only one that you trust.
     """

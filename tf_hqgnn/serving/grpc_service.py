@@ -89,8 +89,10 @@ class PredictionService:
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         spec = request.model_spec
-        with self._service.observed(spec.name, "Predict", "GRPC"), service.lease(self._service.manager, spec) as loaded:
+        observed = self._service.observed(spec.name, "Predict", "GRPC")
+        with observed as seen, service.lease(self._service.manager, spec) as loaded:
             signature = loaded.existing_signature(spec.signature_name)
+            seen.signature = spec.signature_name or DEFAULT_SIGNATURE
             # Names first: there is no need to read tensors that nobody asked for.
             signature.check_names(request.inputs)
             inputs = (

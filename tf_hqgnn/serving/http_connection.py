@@ -10,6 +10,7 @@ from typing import Any, Iterator, Protocol
 import h11
 
 from tf_hqgnn.serving.byte_budget import ByteBudget
+from tf_hqgnn.serving.http_encoding import decoder
 from tf_hqgnn.serving.http_message import MAX_HEAD_BYTES, Head, HttpError, Response, read_head, render
 
 # Small, so that what one client sends at once doesn't hold the event loop for long.
@@ -193,7 +194,7 @@ class HttpConnection:
         return read_head(event)
 
     async def _read_body(self, parser: h11.Connection, head: Head) -> bytes:
-        limit = self._application.max_body_bytes
+        limit, read = self._application.max_body_bytes, decoder(head)
         too_large = HttpError(400, f"the request is larger than {limit} bytes: split it")
         if head.content_length > limit:
             raise too_large
@@ -202,17 +203,22 @@ class HttpConnection:
         late = HttpError(408, f"the body of the request didn't arrive within {self._timeouts.body:g} s")
         with self._within(self._timeouts.body, late):
             while isinstance(event := await self._next_event(parser), h11.Data):
-                if len(body) + len(event.data) > limit:
-                    raise too_large
                 chunks += 1
                 if chunks > _FREE_CHUNKS + len(body) // _BYTES_PER_CHUNK:
                     raise HttpError(
                         400, f"the body comes in chunks of less than {_BYTES_PER_CHUNK} bytes: enlarge them"
                     )
-                self._take(len(event.data))
-                body += event.data
+                for number, piece in enumerate(read.pieces(event.data)):
+                    if len(body) + len(piece) > limit:
+                        raise too_large
+                    self._take(len(piece))
+                    body += piece
+                    if number:
+                        # Few bytes may stand for many: others get their turn between them.
+                        await asyncio.sleep(0)
         if not isinstance(event, h11.EndOfMessage):
             raise Gone
+        read.end()
         return bytes(body)
 
     async def _next_event(self, parser: h11.Connection) -> Any:

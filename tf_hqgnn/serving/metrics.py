@@ -101,6 +101,10 @@ class Metrics:
         self.request_latency = Histogram(
             f"{serving}request_latency", _LATENCY_BUCKETS, "model_name", "API", "entrypoint"
         )
+        # TF Serving has no such metric: requests from their first byte read to their answer, by what they ask for.
+        self.signature_latency = Histogram(
+            ":tf_hqgnn:serving:signature_latency", _LATENCY_BUCKETS, "model_name", "signature_name"
+        )
         self.runtime_latency = Histogram(f"{serving}runtime_latency", _LATENCY_BUCKETS, "model_name", "API", "runtime")
         self.queuing_latency = Histogram(
             f"{serving}batching_session:queuing_latency", _LATENCY_BUCKETS, "thread_pool_name"

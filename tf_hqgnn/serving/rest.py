@@ -4,6 +4,9 @@ GET /v1/models/NAME[/versions/V]             the state of the versions
 GET /v1/models/NAME[/versions/V]/metadata    the signatures
 POST /v1/models/NAME[/versions/V]:predict    a call, by row ("instances") or by column ("inputs")
 GET /monitoring/prometheus/metrics           the metrics
+OPTIONS                                      what pages of other sites may send, where some may
+
+Bodies may be compressed (Content-Encoding: gzip).
 
 /labels/L may stand for /versions/V.
 
@@ -19,6 +22,7 @@ import logging
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Callable
 from urllib.parse import unquote
 
@@ -31,6 +35,7 @@ from tf_hqgnn.export.layout import DEFAULT_SIGNATURE
 from tf_hqgnn.serving.addresses import AllowedHosts
 from tf_hqgnn.serving.batching import deadline_exceeded
 from tf_hqgnn.serving.config_files import PROMETHEUS_PATH
+from tf_hqgnn.serving.cors import AllowedOrigins
 from tf_hqgnn.serving.errors import ServingError, from_exception, invalid_argument, printable
 from tf_hqgnn.serving.http_message import Head, HttpError, Response
 from tf_hqgnn.serving.json_request import decode_inputs, parse_body
@@ -72,14 +77,20 @@ class RestApi:
       service: What answers.
       metrics_path: Where Prometheus reads; None for nowhere.
       hosts: The names under which the server may be called; None allows every name.
+      origins: Whose web pages may call it; None allows none but those of the server itself.
     """
 
     def __init__(
-        self, service: Service, metrics_path: str | None = PROMETHEUS_PATH, hosts: AllowedHosts | None = None
+        self,
+        service: Service,
+        metrics_path: str | None = PROMETHEUS_PATH,
+        hosts: AllowedHosts | None = None,
+        origins: AllowedOrigins | None = None,
     ) -> None:
         self._service = service
         self._metrics_path = metrics_path
         self._hosts = hosts or AllowedHosts(any_host=True)
+        self._origins = origins or AllowedOrigins()
         self._under_way = 0
         self._decoders = ThreadPoolExecutor(_DECODING_THREADS, "json")
 
@@ -98,6 +109,12 @@ class RestApi:
 
     async def answer(self, head: Head, body: bytes) -> Response:
         """Answers a whole request; raises nothing."""
+        if self._origins and head.method == "OPTIONS":
+            return Response(200, b"", headers=self._origins.preflight(head))
+        answer = await self._answer(head, body)
+        return replace(answer, headers=self._origins.headers(head))
+
+    async def _answer(self, head: Head, body: bytes) -> Response:
         method = "GET" if head.method == "HEAD" else head.method
         if method == "GET" and head.path == self._metrics_path:
             return Response(200, self._service.metrics.render().encode(), CONTENT_TYPE)
@@ -117,7 +134,7 @@ class RestApi:
         call = None if head is None else _CALL.fullmatch(head.path)
         code = _CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
         self._service.count("" if call is None else unquote(call["name"]), code)
-        return _error(error.status, error.message)
+        return replace(_error(error.status, error.message), headers=self._origins.headers(head))
 
     async def _dispatch(self, method: str, path: str, body: bytes) -> str:
         if method == "POST" and (call := _CALL.fullmatch(path)):
@@ -139,7 +156,7 @@ class RestApi:
 
     async def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
         deadline = time.monotonic() + REQUEST_SECONDS
-        with self._service.observed(spec.name, "Predict", "REST"):
+        with self._service.observed(spec.name, "Predict", "REST") as request:
             if self._under_way >= MAX_UNDER_WAY:
                 raise ServingError(
                     grpc.StatusCode.UNAVAILABLE, f"{self._under_way} requests are under way: try again later"
@@ -148,7 +165,9 @@ class RestApi:
             try:
                 document = await self._decode(len(body), parse_body, body)
                 with lease(self._service.manager, spec) as loaded:
-                    signature = _signature(loaded.signature, document.get("signature_name", ""))
+                    name = document.get("signature_name", "") or DEFAULT_SIGNATURE
+                    signature = _signature(loaded.signature, name)
+                    request.signature = name
                     read = functools.partial(decode_inputs, limits=self._service.limits)
                     inputs, by_row = await self._decode(len(body), read, document, signature.inputs)
                     del document

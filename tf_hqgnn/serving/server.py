@@ -25,6 +25,7 @@ from tf_hqgnn.serving.config_files import (
     read_monitoring_path,
     read_tls_keys,
 )
+from tf_hqgnn.serving.cors import AllowedOrigins
 from tf_hqgnn.serving.directory import check_base_path
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.grpc_server import GrpcServer
@@ -64,6 +65,7 @@ class Server:
         only the latter are allowed if `host` is a loopback address, else every name is.
       may_reload: Whether clients may change which models are served (HandleReloadConfigRequest): anybody who reaches
         the port can then take models away. None allows it where `models` are given.
+      allowed_origins: Whose web pages may call REST, such as https://shop.example; `*` for all. Without any, none may.
       plain_rest: Open the REST port also where `tls_keys` asks gRPC's clients for certificates.
 
     Raises:
@@ -89,6 +91,7 @@ class Server:
         allowed_hosts: Collection[str] = (),
         plain_rest: bool = False,
         may_reload: bool | None = None,
+        allowed_origins: Collection[str] = (),
     ) -> None:
         if poll_seconds <= 0 or grace_seconds < 0:
             raise InputError(
@@ -112,6 +115,7 @@ class Server:
         self.tls_keys = tls_keys
         self._addresses = resolve(host)
         self._hosts = AllowedHosts.of(allowed_hosts, self._addresses)
+        self._origins = AllowedOrigins(allowed_origins)
         if self.base_path is not None:
             check_base_path(self.base_path)
         self.metrics = Metrics()
@@ -151,7 +155,7 @@ class Server:
             if self._grpc is not None:
                 self._grpc.start()
             if self._http is not None:
-                self._rest = RestApi(service, self.metrics_path, self._hosts)
+                self._rest = RestApi(service, self.metrics_path, self._hosts, self._origins)
                 self._http.start(self._rest)
         except BaseException:
             self.stop()
@@ -227,6 +231,7 @@ def serve(
     plain_rest: bool = False,
     grace_seconds: float = GRACE_SECONDS,
     may_reload: bool | None = None,
+    allowed_origins: Collection[str] = (),
 ) -> None:
     """Serves until SIGINT or SIGTERM, then lets requests under way end and returns; a second signal ends at once.
 
@@ -246,6 +251,7 @@ def serve(
       plain_rest: See `Server`.
       grace_seconds: How long requests under way may go on after the signal.
       may_reload: See `Server`.
+      allowed_origins: See `Server`.
 
     Raises:
       InputError: The directory holds no model, none can be loaded, a file is wrong, or a port is in use.
@@ -271,6 +277,7 @@ def serve(
         allowed_hosts=allowed_hosts,
         plain_rest=plain_rest,
         may_reload=may_reload,
+        allowed_origins=allowed_origins,
     )
     run_until_signalled(server)
     log.info("stopped")

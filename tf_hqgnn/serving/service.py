@@ -24,6 +24,17 @@ from tf_hqgnn.types import Array
 SIGNATURE_DEF = "signature_def"
 
 
+@dataclass
+class Observed:
+    """What a request turns out to be.
+
+    Args:
+      signature: The name of a signature that its model has; clients may name any.
+    """
+
+    signature: str | None = None
+
+
 @dataclass(frozen=True)
 class Service:
     """What answers requests.
@@ -74,12 +85,12 @@ class Service:
         return label
 
     @contextlib.contextmanager
-    def observed(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
+    def observed(self, model: str, api: str, entrypoint: str) -> Iterator[Observed]:
         """Counts what the block does as one request."""
         start = time.monotonic()
-        status = grpc.StatusCode.OK
+        status, request = grpc.StatusCode.OK, Observed()
         try:
-            yield
+            yield request
         except Exception as error:
             status = from_exception(error).code
             raise
@@ -89,7 +100,10 @@ class Service:
         finally:
             label = self.count(model, status)
             if status is grpc.StatusCode.OK:
-                self.metrics.request_latency.observe((time.monotonic() - start) * 1e6, label, api, entrypoint)
+                micros = (time.monotonic() - start) * 1e6
+                self.metrics.request_latency.observe(micros, label, api, entrypoint)
+                if request.signature is not None:
+                    self.metrics.signature_latency.observe(micros, label, request.signature)
 
 
 @contextlib.contextmanager
