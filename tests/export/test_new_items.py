@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from export_oracle import Oracle, check_row, coded_bundle, make_bundle, values
+from few_signatures import export_only
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -30,6 +31,11 @@ BUNDLES = {
     "4 bits, one range": coded_bundle(4, 4, dim=20, per_tensor=True),
     "8 bits": coded_bundle(8, None),
 }
+
+
+@pytest.fixture(autouse=True)
+def few_signatures(monkeypatch):
+    export_only(monkeypatch, "serving_default", "recommend")
 
 
 @pytest.fixture(params=BUNDLES)

@@ -73,7 +73,7 @@ def test_killed_half_way_through_and_exported_again(tmp_path, run_command):
 
     path = export_exact(BUNDLE, tmp_path, ExportConfig(), version=7)
     assert sorted(model_dir.iterdir()) == [model_dir / ".last_version", path]
-    assert replay_warmup(path) == 22
+    assert replay_warmup(path) == 24
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_run_is_exported_as_both_models_under_the_next_number(tmp_path):
     assert versions(tmp_path / "hqgnn") == [5]
     assert versions(tmp_path / "hqgnn_scann") == [4, 5]
     for model in ("hqgnn", "hqgnn_scann"):
-        assert replay_warmup(tmp_path / model / "5") == 22
+        assert replay_warmup(tmp_path / model / "5") == 24
 
 
 def test_a_version_that_either_model_has_is_refused_before_anything_is_written(tmp_path):
