@@ -152,6 +152,17 @@ def test_the_page_runs(page, folder, run_command, serve):
             assert [path.name for path in Path.cwd().iterdir()] == ["log.csv"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["CONTRIBUTING.md", "benchmarks/README.md", "pipelines/README.md", "serving/README.md", "tf_hqgnn/beam/README.md"],
+)
+def test_commands_of_other_texts_are_understood(name):
+    blocks = [block for block in blocks_of(ROOT / name) if block.language in ("", "bash")]
+    assert blocks
+    for block in blocks:
+        check_commands(block)
+
+
 def test_the_readme_is_one_screen():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
