@@ -44,8 +44,8 @@ class DistillationConfig(Section):
 class QuantizationConfig(Section):
     """Low-bit codes of the rows that are served (tf_hqgnn.quantization); `bits` null serves float32."""
 
-    bits: int | None = Field(None, ge=1, le=8, description="bits per value of an item embedding (null: float32)")
-    user_bits: int | None = Field(8, ge=1, le=8, description="bits per value of a user embedding (null: float32)")
+    bits: int | None = Field(None, ge=1, le=8, description="Bits per value of an item embedding (null: float32).")
+    user_bits: int | None = Field(8, ge=1, le=8, description="Bits per value of a user embedding (null: float32).")
     method: Literal["post_training", "distillation", "fine_tuning"] = Field(
         "distillation",
         description="How codes are made: post_training rounds the rows, distillation trains codes to rank as the "
@@ -68,11 +68,7 @@ class QuantizationConfig(Section):
     estimator: Annotated[str, registered(ESTIMATORS)] = Field(
         "gste", description="The gradient that replaces that of rounding while codes are trained."
     )
-    delta: float = Field(
-        0.0,
-        ge=0,
-        description="The strength of estimators that take a fixed one: ewgs, and reste (its power ends at 1 + delta).",
-    )
+    delta: float = Field(0.0, ge=0, description="The fixed strength of ewgs, above 0; 0 for all other estimators.")
     delta_per: Literal["table", "column", "row"] = Field(
         "table", description="What shares one delta of gste: all values of a table, a column, or a row."
     )
@@ -117,7 +113,7 @@ class QuantizationConfig(Section):
         if self.make_estimator().takes_delta != (self.delta > 0):
             names = ", ".join(name for name in ESTIMATORS.names() if ESTIMATORS[name].takes_delta)
             raise ValueError(
-                f"delta must be above 0 with the estimators {names}, and 0 otherwise; got {self.delta} with "
+                f"delta must be above 0 with the estimator {names}, and 0 otherwise; got {self.delta} with "
                 f"{self.estimator}"
             )
         return self
