@@ -32,6 +32,7 @@ export function makeList(letter, page) {
       const [signature, inputs] = await settings.request();
       if (signal.aborted) return;
       const { outputs, call } = await predict(settings.chosen, signature, inputs, signal);
+      if (!outputs.num_valid || !outputs.item_id) throw new CallError("Its answer isn't that of a tf_hqgnn model.", false, 200);
       const count = outputs.num_valid[0];
       ids = outputs.item_id[0].slice(0, count);
       const scores = outputs.score[0].slice(0, count);
@@ -60,7 +61,7 @@ export function makeList(letter, page) {
     fill(items);
     fill(title, "Recommended");
     fill(timing);
-    say(h("strong", {}, "The model refused this call. "), error.message);
+    say(h("strong", {}, "This call has no answer to show. "), error.message);
     page.loaded();
   }
 

@@ -30,12 +30,12 @@ export const nameOf = (id) => about(id).title || id;
 /** The name of an item as an element that may be written in either direction. */
 export const nameElement = (id) => h("bdi", {}, nameOf(id));
 
-/** A tile with the first letter of an item, in the colour of its category. */
+/** A tile with the first letter of an item, in the colour of its category; grey where it has none. */
 export function tile(id) {
   const { category } = about(id);
   let sum = 0;
-  for (const letter of category || nameOf(id)) sum = (sum * 31 + letter.codePointAt(0)) % 65521;
-  const element = h("span.tile", { "aria-hidden": "true" }, [...nameOf(id).replace(/^(the|a|an) /i, "")][0] ?? "");
+  for (const letter of category) sum = (sum * 31 + letter.codePointAt(0)) % 65521;
+  const element = h(category ? "span.tile" : "span.tile.plain", { "aria-hidden": "true" }, [...nameOf(id).replace(/^(the|a|an) /i, "")][0] ?? "");
   element.style.setProperty("--hue", Math.round((sum * 137.508) % 360));
   return element;
 }

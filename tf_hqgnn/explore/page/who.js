@@ -23,11 +23,11 @@ export function makeWho(place, state, page) {
     chooseText: (text) => chooseUser(text),
   });
   const titles = combobox({
-    label: "Add an item by its title",
+    label: "Add an item by title or id",
     find: async (text, signal) => (await ask("/explore/api/items", { text, limit: 8 }, signal)).items,
     show: (item) => [h("bdi", {}, item.title || item.item_id), h("bdi.muted", {}, item.category)],
     choose: (item) => { learn([item]); addToHistory(item.item_id); },
-    nothing: () => ["No title has these words."],
+    nothing: () => ["No title or id has these words."],
   });
   const random = h("button.icon-button", {
     type: "button", title: "A random user (R)", "aria-label": "A random user", onclick: () => chooseUser(),
