@@ -89,7 +89,7 @@ VARIANTS: dict[str, Callable[[int], tuple[str, ...]]] = {
     # A value halfway between two levels has its gradient changed by a tenth.
     "ewgs": lambda bits: ("quantization.estimator=ewgs", f"quantization.delta={0.2 * (2**bits - 1)}"),
     "lsq": lambda _bits: ("quantization.estimator=lsq",),
-    "reste": lambda _bits: ("quantization.estimator=reste", "quantization.delta=2"),
+    "reste": lambda _bits: ("quantization.estimator=reste",),
     "stochastic": lambda _bits: ("quantization.estimator=stochastic",),
     "gste-averaged": lambda _bits: ("quantization.estimator=gste", "quantization.delta_batches=4"),
     "gste-column": lambda _bits: ("quantization.estimator=gste", "quantization.delta_per=column"),

@@ -30,7 +30,7 @@ GRAPH_CASES = {
 CASES = GRAPH_CASES | {
     "per_row": (lambda: LowBitQuantizer(2, symmetric=False, name="per_row"), 1),
     "per_tensor": (lambda: LowBitQuantizer(4, "per_tensor", False, "ewgs", delta=0.5, name="per_tensor"), 3),
-    "per_column": (lambda: LowBitQuantizer(1, estimator="reste", delta=2.0, delta_per="column", name="per_column"), 1),
+    "per_column": (lambda: LowBitQuantizer(1, estimator="reste", delta_per="column", name="per_column"), 1),
     "output_scale": (
         lambda: LowBitQuantizer(2, "per_tensor", estimator="lsq", output_scale=True, name="output_scale"),
         3,

@@ -179,7 +179,7 @@ def test_trains_a_table_to_rank_with_one_bit():
         ),
         ({"estimator": "ewgs"}, "ewgs needs delta above 0"),
         ({"estimator": "ewgs", "num_bits": 1, "delta": 1.9}, "at most 1.8 at 1 bits.*got 1.9"),
-        ({"estimator": "ste", "delta": 0.1}, "delta is a setting of the estimators ewgs, reste, got 0.1 for ste"),
+        ({"estimator": "ste", "delta": 0.1}, "delta is a setting of the estimator ewgs, got 0.1 for ste"),
         ({"initial_range": 0.0}, "initial_range must be positive and finite, got 0.0"),
     ],
 )

@@ -166,7 +166,7 @@ def test_output_scale_and_range_have_gradients_of_their_own():
 
 
 def test_settings_survive_the_config():
-    layer = LowBitQuantizer(2, "per_tensor", estimator="reste", delta=1.5, delta_per="row", output_scale=True, seed=7)
+    layer = LowBitQuantizer(2, "per_tensor", estimator="ewgs", delta=1.5, delta_per="row", output_scale=True, seed=7)
     again = tf_keras.layers.deserialize(tf_keras.layers.serialize(layer))
     assert again.get_config() == layer.get_config()
 

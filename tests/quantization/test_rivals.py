@@ -77,7 +77,7 @@ def test_reste_climbs_a_whole_level_between_two_levels(num_bits, delta):
 
 
 def test_restes_power_grows_from_that_of_ste():
-    layer = LowBitQuantizer(1, estimator="reste", delta=2.0)
+    layer = LowBitQuantizer(1, estimator="reste")
     layer.build([None, 4])
     powers = []
     for progress in (0.0, 0.5, 1.0):

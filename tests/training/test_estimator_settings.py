@@ -196,7 +196,7 @@ def distilled(tables, epochs=2, validate=None, **values):
     [
         ({"estimator": "stochastic"}, False),
         ({"estimator": "lsq", "mode": "per_tensor", "output_scale": True}, False),
-        ({"estimator": "reste", "delta": 2.0}, True),
+        ({"estimator": "reste"}, True),
         ({"delta_per": "row", "delta_batches": 3, "user_bits": 1}, True),
         ({"delta_per": "column", "trace": "hutchinson", "trace_probes": 2}, True),
         ({"distillation": {"target": "order", "top_items": 5}}, True),
@@ -251,7 +251,7 @@ def test_fitted_scales_are_kept_where_they_validate_better_only(tables):
         ("{output_scale: true}", "output_scale needs mode: per_tensor"),
         ("{start: scratch}", "start: scratch needs method: fine_tuning, got distillation"),
         ("{method: fine_tuning, delta_per: row}", "delta_per: row needs the diagonal of the Hessian.*hutchinson"),
-        ("{estimator: reste}", "delta must be above 0 with the estimators ewgs, reste"),
+        ("{estimator: reste, delta: 2}", "delta must be above 0 with the estimator ewgs, and 0 otherwise; got 2"),
         ("{monitor: recall@7}", r"quantization.monitor recall@7 is at a cut-off that isn't computed.*evaluation.k"),
         ("{monitor: auc}", "monitor"),
     ],

@@ -32,9 +32,9 @@ class LowBitQuantizer(tf_keras.layers.Layer):
         carries popularity, survives; no weights. "per_tensor": one learned range for all, as published; call
         `adapt_range` before training, and give it a lower learning rate than the embeddings.
       symmetric: Whether the range is centred on 0, one learned bound; otherwise a lower and an upper one.
-      estimator: A name in `ESTIMATORS`: "ste"; "ewgs" or "reste" with a `delta`; "gste", whose delta is 0 (STE) until
-        `refresh_delta`; "lsq"; "stochastic".
-      delta: Of estimators that take one, above 0 and at most their `max_delta(num_bits)`.
+      estimator: A name in `ESTIMATORS`: "ste"; "ewgs" with a fixed `delta`; "gste", whose delta is 0 (STE) until
+        `refresh_delta`; "reste", whose delta follows `set_progress`; "lsq"; "stochastic".
+      delta: Of "ewgs" only, above 0 and at most `estimators.max_delta(num_bits)`.
       initial_range: The learned range starts at -+ this.
       delta_per: What shares one delta: the "table", each "column", or each "row". For "row", `build` is given the
         number of rows, and a call with gradients their `index`.
@@ -92,7 +92,7 @@ class LowBitQuantizer(tf_keras.layers.Layer):
             )
         if not rule.takes_delta and delta != 0:
             names = ", ".join(name for name in ESTIMATORS.names() if ESTIMATORS[name].takes_delta)
-            raise ValueError(f"delta is a setting of the estimators {names}, got {delta} for {estimator}")
+            raise ValueError(f"delta is a setting of the estimator {names}, got {delta} for {estimator}")
         if not 0 < initial_range < np.inf:
             raise ValueError(f"initial_range must be positive and finite, got {initial_range}")
         if output_scale and mode != "per_tensor":
@@ -162,12 +162,12 @@ class LowBitQuantizer(tf_keras.layers.Layer):
         return tf.zeros([], self.delta.dtype) if index is None else tf.gather(self.delta, index)
 
     def set_progress(self, progress: float) -> None:
-        """Sets the delta that an estimator has at a point of the training, where it takes one.
+        """Sets the delta that an estimator has at a point of the training, where it follows that.
 
         Args:
           progress: the share of all epochs that is done, 0 to 1.
         """
-        if self.rule.takes_delta:
+        if self.rule.follows_progress:
             self.delta.assign(tf.fill(self.delta.shape, self.rule.delta_at(self.initial_delta, progress)))
 
     def ranges(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

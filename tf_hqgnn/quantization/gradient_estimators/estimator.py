@@ -23,12 +23,14 @@ class Estimator:
       name: as in the settings.
       takes_delta: whether delta is a setting, above 0; else it starts at 0.
       follows_hessian: whether delta is found anew from time to time, from the curvature of the loss.
+      follows_progress: whether delta changes as the training goes on, see `delta_at`.
       is_random: whether `levels` needs noise while it trains.
     """
 
     name: ClassVar[str]
     takes_delta: ClassVar[bool] = False
     follows_hessian: ClassVar[bool] = False
+    follows_progress: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
 
     def max_delta(self, num_bits: int) -> float:
@@ -40,7 +42,7 @@ class Estimator:
         return 1.8 * float(2**num_bits - 1)
 
     def delta_at(self, delta: float, progress: float) -> float:
-        """The delta in use at a point of the training, of an estimator that takes one.
+        """The delta in use at a point of the training, until it is found by the Hessian.
 
         Args:
           delta: as in the settings.

@@ -14,8 +14,8 @@ class EWGS(Estimator):
     Reference: arXiv 2104.00903 (CVPR 2021), eq. 5.
 
     Example:
-      >>> EWGS().takes_delta, EWGS().delta_at(0.2, progress=0.5)
-      (True, 0.2)
+      >>> EWGS().takes_delta
+      True
     """
 
     takes_delta: ClassVar[bool] = True

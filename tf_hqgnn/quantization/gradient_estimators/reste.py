@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Nearer to a threshold than this, the slope of the root, which is infinite at it, is replaced by its mean up to here.
 _FLAT = 0.1
+_LAST_POWER = 3.0
 
 
 @ESTIMATORS.register("reste")
@@ -22,20 +23,20 @@ class ReSTE(Estimator):
     lower one to 1 at the upper one, and is 0 halfway. Within `|z| < 0.1` the slope is the mean of the slope there,
     `0.1^(1/o) / 0.1`. The mean slope from one level to the next is 1 for every o, as that of `ste`.
 
-    The power o is `1 + delta`. It grows from 1, where this is `ste`, to `1 + delta` of the settings:
+    The power o is `1 + delta`. It grows from 1, where this is `ste`, to 3:
 
-        o = 1 + (1 - cos(pi/2 progress)) delta
+        o = 1 + 2 (1 - cos(pi/2 progress))
 
-    Reference: Wu et al., ICCV 2023; slope, flat part and schedule are those of the authors' code, whose o ends at 3
-    (delta 2). More than 1 bit is ours. The code's bound on |z|, 1.5, is never reached here, since values beyond the
+    Reference: Wu et al., ICCV 2023; slope, flat part, schedule and last power are those of the authors' code. More than
+    1 bit is ours. The code's bound on |z|, 1.5, is never reached here, since values beyond the
     range have no gradient.
 
     Example:
-      >>> ReSTE().delta_at(2.0, progress=0.0), ReSTE().delta_at(2.0, progress=1.0)
+      >>> ReSTE().delta_at(0.0, progress=0.0), ReSTE().delta_at(0.0, progress=1.0)
       (0.0, 2.0)
     """
 
-    takes_delta: ClassVar[bool] = True
+    follows_progress: ClassVar[bool] = True
 
     def max_delta(self, num_bits: int) -> float:
         """9 for all numbers of bits: four fifths of the step from one level to the next are then within `|z| < 0.1`."""
@@ -43,8 +44,10 @@ class ReSTE(Estimator):
         return 9.0
 
     def delta_at(self, delta: float, progress: float) -> float:
-        """See `Estimator`: from 0 to `delta`, at first slowly."""
-        return delta if progress >= 1 else delta * (1.0 - math.cos(0.5 * math.pi * progress))
+        """See `Estimator`: grows from 0, at first slowly; no delta of the settings counts."""
+        del delta
+        last = _LAST_POWER - 1.0
+        return last if progress >= 1 else last * (1.0 - math.cos(0.5 * math.pi * progress))
 
     def slope(self, g: tf.Tensor, x_n: tf.Tensor, x_q: tf.Tensor, delta: tf.Tensor, num_bits: int) -> tf.Tensor:
         """See `Estimator`."""
