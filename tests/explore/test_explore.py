@@ -334,7 +334,7 @@ def test_a_server_elsewhere_goes_and_comes_back(browser, export, explorer):
             browser.until("document.querySelector('#banner').hidden")
             # What was excluded meanwhile is.
             shows(browser, ORACLE.recommend(user, 10, exclude=first)[1])
-            again.stop(time.monotonic())
+            again.stop(time.monotonic() + 60)
     finally:
         server.stop()
 
