@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from export_oracle import coded_bundle, make_bundle, with_several_categories
+from export_oracle import coded_bundle, make_bundle, with_several_categories, without_dislikes
 from request_oracle import RequestOracle
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -24,11 +24,11 @@ def nobodies(bundle):
 
 # Exported and loaded, by each index; and modules in this process, with codes of every kind.
 BUNDLES = {
-    "exact": nobodies(make_bundle()),
+    "exact": without_dislikes(nobodies(make_bundle())),
     "scann": make_bundle(),
     "1x1": coded_bundle(1, 1, 13),
     "1xfloat": nobodies(coded_bundle(1, None, 13)),
-    "2x8": coded_bundle(2, 8, 12, **ASYMMETRIC),
+    "2x8": without_dislikes(coded_bundle(2, 8, 12, **ASYMMETRIC)),
     "4x4": coded_bundle(4, 4, 20, **SHARED),
     "8x8": coded_bundle(8, 8, 6, **(ASYMMETRIC | SHARED)),
     "8x8 by blocks": coded_bundle(8, 8, 6),

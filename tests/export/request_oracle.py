@@ -52,6 +52,12 @@ class RequestOracle(Oracle):
         row = self.user_rows.get(user_id)
         return set() if row is None else set(indices[indptr[row] : indptr[row + 1]].tolist())
 
+    def learnt(self, user_id):
+        """As `seen`, of the items that a user's row was learnt from."""
+        indptr, indices = self.bundle.learnt or self.bundle.seen
+        row = self.user_rows.get(user_id)
+        return set() if row is None else set(indices[indptr[row] : indptr[row + 1]].tolist())
+
     def rerank(self, user_id, candidates, k, allow_seen):
         asked = {self.item_rows[name] for name in candidates if name in self.item_rows}
         blocked = self.blocked((), "") | (set() if allow_seen else self.seen(user_id))
@@ -68,7 +74,7 @@ class RequestOracle(Oracle):
         if not known and not rows:
             return self._answer(bundle.item_popularity, blocked, k)
         items = values(bundle.items).astype(np.float64)
-        taken = seen if known else set()
+        taken = self.learnt(user_id) if known else set()
         new = sorted(rows - taken)
         old_row = values(bundle.users)[self.user_rows[user_id]] if known else np.zeros(items.shape[1])
         if not new:
@@ -82,7 +88,7 @@ class RequestOracle(Oracle):
         if not self.is_known(user_id) or item_id not in self.item_rows:
             return {}, 0.0, 0.0
         items, row = values(self.bundle.items).astype(np.float64), self.item_rows[item_id]
-        history = sorted(self.seen(user_id))
+        history = sorted(self.learnt(user_id))
         hops = items[history] @ self.user_map() / np.sqrt(max(len(history), 1))
         user = values(self.bundle.users)[self.user_rows[user_id]]
         shares = dict(zip(history, (hops * items[row]).sum(axis=1)))

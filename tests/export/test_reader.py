@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_oracle import BLANK_OF_0_1, CATEGORIES, Oracle, check_row, coded_bundle, make_bundle
+from export_oracle import BLANK_OF_0_1, CATEGORIES, Oracle, check_row, coded_bundle, make_bundle, without_dislikes
 from few_signatures import export_only
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -25,7 +25,7 @@ EXPORT_OF_0_1 = Path(__file__).parent / "data" / "export_of_0_1.tar.xz"
 
 BUNDLES = {
     "float32": make_bundle(),
-    "8 bits, users float32": coded_bundle(8, None),
+    "8 bits, users float32": without_dislikes(coded_bundle(8, None)),
     "8 bits": coded_bundle(8, 8, symmetric=False),
     "4 bits, one range": coded_bundle(4, 4, dim=20, per_tensor=True),
     "2 bits, ranges with offsets": coded_bundle(2, 2, dim=9, symmetric=False),
@@ -76,8 +76,11 @@ def check_is(found, bundle):
         kept, given = Oracle(found), Oracle(bundle)
         for row, is_available in enumerate(available):
             assert kept.categories(row) == (given.categories(row) if is_available else set())
-    for one, other in zip(found.seen, bundle.seen):
-        np.testing.assert_array_equal(one, other)
+    for name in ("seen", "learnt"):
+        one, other = getattr(found, name), getattr(bundle, name)
+        assert (one is None) == (other is None), name
+        for values, expected in zip(one or (), other or ()):
+            np.testing.assert_array_equal(values, expected)
     same_rows(found.users, bundle.users)
     same_rows(found.items, bundle.items)
     np.testing.assert_allclose(found.user_hop_map, Oracle(bundle).user_map(), rtol=1e-3, atol=1e-4)

@@ -69,6 +69,14 @@ def test_nothing_taken_or_disliked_comes_back(shop, viewers):
     assert again >= seen_only
 
 
+def test_what_was_disliked_explains_nothing(shop):
+    best = shop.recommend(LOG["customer"].unique(), k=1)
+    why = pairs(shop.explain(best["user_id"], best["item_id"], k=80), "user_id", "item_id")
+    assert len(why) > 500
+    assert not why & pairs(LOG[LOG["rating"] < 3])
+    assert why <= pairs(LOG)
+
+
 def test_a_disliked_item_comes_out_of_no_export(shop, tmp_path):
     version = shop.export(tmp_path)
     users = [str(user) for user in LOG["customer"].unique()]

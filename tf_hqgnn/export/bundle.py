@@ -57,8 +57,8 @@ class ServingBundle:
       item_available: bool [N], False for items that never come back; None if all may.
       item_titles: object [N] of str, "" for an item without one; None if none has one. No answer needs them.
       hop_map: float32 [d, d], finite: `user_hop_map` as it was fitted before; None fits it when it is asked for.
-      learnt: as `seen`, the items that each user's row was learnt from, which `user_hop_map` is fitted to; None for
-        `seen`.
+      learnt: as `seen`, the items that each user's row was learnt from, which `user_hop_map` is fitted to, and by
+        which answers are explained; None for `seen`.
       features: from which new users and items get a row.
       known_users: bool [U], False for users of whom nothing is known but what must not come back to them: they are
         answered as an unknown user is; None if all are known.
@@ -105,6 +105,8 @@ class ServingBundle:
                 "the rows of users or items by one number, the ranking stays the same"
             )
         check_seen(*self.seen, len(self.user_ids), len(self.item_ids))
+        if self.learnt is not None:
+            check_seen(*self.learnt, len(self.user_ids), len(self.item_ids))
         if self.hop_map is not None and (self.hop_map.shape != (item_dim,) * 2 or not np.isfinite(self.hop_map).all()):
             raise ValueError(f"hop_map must be finite and {[item_dim, item_dim]}, got shape {self.hop_map.shape}")
 
@@ -223,7 +225,13 @@ def export_bundle(
         return write_version(make_bundle, out_dir, settings, version)
 
 
-def export_model(bundle: ServingBundle, name: str, settings: ModelSettings, directory: Path) -> None:
+def export_model(
+    bundle: ServingBundle,
+    name: str,
+    settings: ModelSettings,
+    directory: Path,
+    signatures: tuple[str, ...] | None = None,
+) -> None:
     """Writes one SavedModel without a version, as a TFX artifact holds it.
 
     Args:
@@ -231,12 +239,14 @@ def export_model(bundle: ServingBundle, name: str, settings: ModelSettings, dire
       name: of the model, `hqgnn` or `hqgnn_scann`.
       settings: of its answers and its index.
       directory: appears when it is complete; must not exist, or be empty.
+      signatures: which it has; None for all.
 
     Raises:
       InputError: ScaNN is asked for and isn't installed, or the settings don't fit the catalogue.
     """
     with staged_folder(directory) as staged:
-        _describe(bundle, staged, name, settings, _write(bundle, staged, name, settings))
+        described = _write(bundle, staged, name, settings, signatures)
+        _describe(bundle, staged, name, settings, described, signatures)
 
 
 def write_version(
@@ -283,9 +293,17 @@ def _check(out_dir: str | Path, settings: Mapping[str, ModelSettings], version: 
             check_free(Path(out_dir) / name, version)
 
 
-def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSettings) -> dict[str, Any]:
+def _write(
+    bundle: ServingBundle,
+    model_dir: Path,
+    name: str,
+    settings: ModelSettings,
+    signatures: tuple[str, ...] | None = None,
+) -> dict[str, Any]:
     """Write all but what names the model; returns what its metadata say of its tables and its index."""
     module = make_module(bundle, name, settings)
+    if signatures is not None:
+        module.keep(signatures)
     users, items = module.users, module.items
     options = tf.saved_model.SaveOptions(namespace_whitelist=list(CUSTOM_OPERATIONS))
     tf.saved_model.save(module, str(model_dir), signatures=module.signatures(), options=options)
@@ -309,14 +327,19 @@ def _write(bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSet
 
 
 def _describe(
-    bundle: ServingBundle, model_dir: Path, name: str, settings: ModelSettings, described: Mapping[str, Any]
+    bundle: ServingBundle,
+    model_dir: Path,
+    name: str,
+    settings: ModelSettings,
+    described: Mapping[str, Any],
+    signatures: tuple[str, ...] | None = None,
 ) -> None:
     """Write what names the model: its warm-up records and its metadata."""
     config = settings.export
     batches = warmup_batches(config.jit_compile)
     some_features = () if bundle.features.users is None else bundle.features.users.example()
     requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches, some_features)
-    write_warmup(model_dir, name, requests)
+    write_warmup(model_dir, name, [one for one in requests if signatures is None or one[0] in signatures])
     metadata = {"model": name, "default_k": config.default_k, **settings.to_json(), **described}
     write_metadata(model_dir, metadata)
 

@@ -29,6 +29,7 @@ class Contents:
       item_available: bool [N]; None if all are available.
       item_titles: object [N] of str, "" for an item without one; None if none has one.
       known_users: bool [U], False for users who are answered as an unknown user is; None if all are known.
+      learnt: as `seen`, the items that each user's row was learnt from; None for all that it has seen.
     """
 
     user_ids: ObjectArray
@@ -39,6 +40,7 @@ class Contents:
     item_available: BoolArray | None
     item_titles: ObjectArray | None
     known_users: BoolArray | None
+    learnt: tuple[Int64Array, Int32Array] | None = None
 
 
 def read_contents(version_dir: Path, stored: StoredModel | None = None) -> Contents:
@@ -69,6 +71,7 @@ def read_contents(version_dir: Path, stored: StoredModel | None = None) -> Conte
         item_available=None if available.all() else available,
         item_titles=_read_titles(Path(version_dir), item_ids),
         known_users=stored.read("known_users") > 0 if "known_users" in stored else None,
+        learnt=((stored.read("learnt/indptr"), stored.read("learnt/indices")) if "learnt/indptr" in stored else None),
     )
 
 

@@ -51,6 +51,7 @@ class ServingModule(WhereSignature):
       default_k: answers of the signatures without k.
       features: makes queries of the features of users; without it there is no `recommend_for_features`.
       known_users: bool [U], False for ids that are answered as an unknown user's; None if all are known.
+      learnt: as `seen`, the items that each user's row was learnt from; None for all that it has seen.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class ServingModule(WhereSignature):
         default_k: int,
         features: FeatureRows | None = None,
         known_users: BoolArray | None = None,
+        learnt: CSR | None = None,
     ) -> None:
-        super().__init__(user_ids, item_ids, users, items, top_k, seen, popularity, history, item_filter, known_users)
+        tables = user_ids, item_ids, users, items, top_k, seen, popularity, history, item_filter
+        super().__init__(*tables, known_users, learnt)
         self.features = features
         self._default_k = default_k
         if features is not None:
@@ -92,7 +95,15 @@ class ServingModule(WhereSignature):
             "embed_user": self.embed_user,
             "tf_example": self.tf_example,
         }
-        return signatures if self.features is None else {**signatures, FOR_FEATURES: self.recommend_for_features}
+        if self.features is not None:
+            signatures[FOR_FEATURES] = self.recommend_for_features
+        return {name: function for name, function in signatures.items() if function is not None}
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Drop the signatures but for `names`; each takes its time to write and to load."""
+        # What is an attribute of the class is saved unless the object has another of that name.
+        for name in set(self.signatures()) - set(names):
+            setattr(self, name, None)
 
     @signature([STRINGS])
     def serving_default(self, user_id: tf.Tensor) -> Outputs:
@@ -151,8 +162,8 @@ class ServingModule(WhereSignature):
     ) -> Outputs:
         """Recommend to users who have taken more items since the model was trained (rows padded with "").
 
-        The new items are added to a user's row as `HistoryEncoder.extend` says, and don't come back. Those that the
-        user has taken before are in its row already. An unknown user is answered as by `recommend_for_history`, and
+        The new items are added to a user's row as `HistoryEncoder.extend` says, and don't come back. Those that its row
+        was learnt from are in it already. An unknown user is answered as by `recommend_for_history`, and
         without new items a known one as by `recommend`. `known_user` is False where neither the user nor any of the
         items is known; `num_unknown` int32 [B] says how many items aren't.
 
@@ -173,7 +184,7 @@ class ServingModule(WhereSignature):
         user_index = self.user_ids.lookup(user_id)
         is_trained, is_item = self._is_known(user_index), item_index >= 0
         rows = tf.where(is_trained[:, tf.newaxis], self.users.gather(tf.maximum(user_index, 0)), 0.0)
-        taken = self.seen.blocked(user_index)
+        taken = self._histories.blocked(user_index)
         is_new = is_item & ~(is_trained[:, tf.newaxis] & taken.contains_pairs(tf.maximum(item_index, 0)))
         num_taken = tf.where(is_trained, taken.counts, tf.constant(0, tf.int64))
         answer = self._answer_queries(

@@ -150,7 +150,6 @@ def extend(
         item_categories=_append_column(bundle.item_categories, about.category, "", first_new, len(new_ids)),
         item_available=_append_column(bundle.item_available, about.available, True, first_new, len(new_ids)),
         item_titles=_append_column(bundle.item_titles, about.title, "", first_new, len(new_ids)),
-        learnt=None,
         hop_map=None,  # It is fitted anew, to what users have seen by now.
     )
     return extended, counts

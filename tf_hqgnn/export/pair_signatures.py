@@ -129,8 +129,8 @@ class PairSignatures(ServingParts):
             rest = (e_u - sum e_h W / sqrt(n)) . e_i.
 
         All rows are those that are served: of codes, what they stand for. `rest` is what the history doesn't explain:
-        `score` less the shares of the whole history, also of those beyond k. The history is every item that doesn't
-        come back to the user.
+        `score` less the shares of the whole history, also of those beyond k. The history are the items that the user's
+        row was learnt from: neither what it disliked, nor what is left out of the training.
 
         Args:
           user_id: string [B].
@@ -147,7 +147,7 @@ class PairSignatures(ServingParts):
         known_user, known_item = self._is_known(user_index), item_index >= 0
         known = known_user & known_item
         user_index, item_index = tf.maximum(user_index, 0), tf.maximum(item_index, 0)
-        history, there = self.seen.lists(tf.where(known, user_index, tf.constant(-1, tf.int64)))
+        history, there = self._histories.lists(tf.where(known, user_index, tf.constant(-1, tf.int64)))
         size = tf.reduce_sum(tf.cast(there, tf.float32), axis=1, keepdims=True)
         # (e_h W) . e_i = e_h . (e_i W^T)
         mapped = tf.matmul(self.items.gather(item_index), self.history.hop_map, transpose_b=True)

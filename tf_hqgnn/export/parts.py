@@ -56,6 +56,7 @@ class ServingParts(tf.Module):
       history: makes queries of histories, over `items`.
       item_filter: which items may come back, and their categories.
       known_users: bool [U], False for ids that are answered as an unknown user's; None if all are known.
+      learnt: as `seen`, the items that each user's row was learnt from; None for all that it has seen.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class ServingParts(tf.Module):
         history: HistoryEncoder,
         item_filter: ItemFilter,
         known_users: BoolArray | None = None,
+        learnt: CSR | None = None,
     ) -> None:
         super().__init__(name="hqgnn")
         self.user_ids = IdTable(user_ids)
@@ -78,6 +80,8 @@ class ServingParts(tf.Module):
         self.items = items
         self.top_k = top_k
         self.seen = SeenItems(*seen, num_items=items.num_rows)
+        if learnt is not None:
+            self.learnt = SeenItems(*learnt, num_items=items.num_rows)
         self.popular = PopularItems(popularity, item_filter)
         self.history = history
         self.item_filter = item_filter
@@ -90,6 +94,11 @@ class ServingParts(tf.Module):
         self._search = TracedOnce(self._best_items)
         self._choose = TracedOnce(self._best_candidates)
         self._score_pairs = TracedOnce(self._scores_of_pairs)
+
+    @property
+    def _histories(self) -> SeenItems:
+        """What users' rows were learnt from: dislikes, for example, are seen items that no row comes from."""
+        return self.learnt if hasattr(self, "learnt") else self.seen
 
     def _is_known(self, user_index: tf.Tensor) -> tf.Tensor:
         """Whether more is known of users, rows int64 [B] or -1, than what must not come back to them: bool [B]."""

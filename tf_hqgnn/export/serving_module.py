@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_hqgnn.config import RetrievalConfig
 from tf_hqgnn.export.layout import SCANN_MODEL, ModelSettings
 from tf_hqgnn.export.module import ServingModule
+from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.retrieval.choose import Device, choose_index, suitable_index
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
@@ -66,6 +67,7 @@ def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> Se
         items=items,
         top_k=top_k,
         seen=bundle.seen,
+        learnt=None if bundle.learnt is None or _same(bundle.learnt, bundle.seen) else bundle.learnt,
         popularity=bundle.item_popularity,
         history=HistoryEncoder(items, bundle.user_hop_map),
         item_filter=item_filter,
@@ -73,3 +75,7 @@ def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> Se
         features=None if bundle.features.users is None else bundle.features.users.make_module(),
         known_users=bundle.known_users,
     )
+
+
+def _same(one: CSR, other: CSR) -> bool:
+    return all(np.array_equal(mine, theirs) for mine, theirs in zip(one, other))
