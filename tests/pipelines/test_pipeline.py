@@ -148,7 +148,9 @@ def test_what_is_pushed_has_learnt_the_whole_log_and_what_is_judged_has_not(firs
     state = TrainedState.load(Path(read_pointer(first.layout.model_store)["state"]))
     np.testing.assert_array_equal(state.users, served.tables().users)
     np.testing.assert_array_equal(state.held_out.users, run.tables().users)
-    judged = read_bundle(judged_model_path(Path(read_pointer(first.layout.model_store)["state"])))
+    path = judged_model_path(Path(read_pointer(first.layout.model_store)["state"]))
+    assert set(load_saved_model(path).signatures) == {"recommend"}
+    judged = read_bundle(path)
     np.testing.assert_array_equal(judged.items.packed, run.coded.items.packed)
     assert len(judged.seen[1]) == run.graph.num_edges
 

@@ -17,6 +17,8 @@ from tf_hqgnn.export.layout import ModelSettings
 from tf_hqgnn.runs.run_directory import RunDirectory
 
 _FOLDER = "HeldOut"
+# What the judge asks (`saved_model_ranking`).
+JUDGED_BY = ("recommend",)
 
 
 def export_models(run: RunDirectory, name: str, settings: ModelSettings, artifact_uri: str) -> None:
@@ -33,7 +35,7 @@ def export_models(run: RunDirectory, name: str, settings: ModelSettings, artifac
     """
     export_model(ServingBundle.from_run(run), name, settings, Path(path_utils.serving_model_dir(artifact_uri)))
     if len(run.dataset.valid) or len(run.dataset.test):
-        export_model(ServingBundle.judged(run), name, settings, Path(artifact_uri) / _FOLDER)
+        export_model(ServingBundle.judged(run), name, settings, Path(artifact_uri) / _FOLDER, JUDGED_BY)
 
 
 def judged_model_dir(artifact_uri: str) -> Path:
