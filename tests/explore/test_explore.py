@@ -1,7 +1,5 @@
 """The page in a real Chromium, against answers worked out with NumPy; and how `tf-hqgnn explore` starts and ends."""
 
-import ast
-import dataclasses
 import json
 import os
 import re
@@ -18,7 +16,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import chromium, find_chromium
-from export_oracle import Oracle, make_bundle
+from shown import (
+    BUNDLE,
+    IDS,
+    IDS_OF_B,
+    INTRUDERS,
+    IS_STILL,
+    ORACLE,
+    TITLE_OF,
+    TITLES,
+    USER,
+    choose,
+    opened,
+    printed_by,
+    seen,
+    shows,
+)
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from tf_hqgnn.cli.explore_command import explore as explore_command
@@ -34,29 +47,6 @@ from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError
 
 EXPORT_OF_0_1 = Path(__file__).parents[1] / "export" / "data" / "export_of_0_1.tar.xz"
-USER = '<img src="x" onerror="alert(1)">'
-TITLES = ["<script>alert(1)</script>", "[/b]", "=1+1", "日本\nof two lines", "Amélie"]
-# What a hostile title would need to become: an element that isn't the page's own.
-INTRUDERS = (
-    "document.querySelectorAll('main script, aside script, dialog script, main img, aside img, dialog img').length"
-)
-IDS = "[...document.querySelectorAll('[data-list=A] .item')].map((one) => one.dataset.id)"
-IDS_OF_B = "[...document.querySelectorAll('[data-list=B] .item')].map((one) => one.dataset.id)"
-IS_STILL = "document.querySelector('.items') && !document.querySelector('[aria-busy]')"
-
-
-def titled_bundle():
-    """A bundle with a user and titles that no page should take for markup; user 3 is that user."""
-    bundle = make_bundle()
-    users, items = bundle.user_ids.copy(), bundle.item_ids
-    users[3] = USER
-    titles = np.array([*TITLES, *(f"Title {n}" for n in range(len(items) - len(TITLES)))], object)
-    return dataclasses.replace(bundle, user_ids=users, item_titles=titles)
-
-
-BUNDLE = titled_bundle()
-ORACLE = Oracle(BUNDLE)
-TITLE_OF = dict(zip(BUNDLE.item_ids, BUNDLE.item_titles))
 
 
 @pytest.fixture(scope="module")
@@ -94,36 +84,6 @@ def browser(tmp_path_factory):
 def page(browser, explorer):
     """The page, at a user; nothing may be asked of others, and nothing complained of, while a test uses it."""
     return opened(browser, explorer)
-
-
-def opened(browser, server, hash_=None, **screen):
-    browser.requests.clear()
-    browser.complaints.clear()
-    browser.screen(**{"width": 1280, "height": 900, **screen})
-    browser.open("about:blank")
-    browser.open(f"{server.url}#{hash_ or f'user={BUNDLE.user_ids[5]}'}")
-    browser.until(f"{IS_STILL} && document.querySelector('.item, .note:not([hidden])') !== null")
-    return browser
-
-
-def shows(browser, expected, ids=IDS):
-    """Waits until a list is exactly the expected one."""
-    text = json.dumps(expected, ensure_ascii=False, separators=(",", ":"))
-    browser.until(f"JSON.stringify({ids}) === {json.dumps(text)}")
-
-
-def choose(browser, selector, value):
-    field = f"document.querySelector({json.dumps(selector)})"
-    browser.run(
-        f"{field}.value = {json.dumps(value)}; for (const kind of ['input', 'change'])"
-        f" {field}.dispatchEvent(new Event(kind, {{bubbles: true}}))"
-    )
-
-
-def seen(user_id):
-    indptr, indices = BUNDLE.seen
-    row = ORACLE.user_rows[user_id]
-    return {BUNDLE.item_ids[item] for item in indices[indptr[row] : indptr[row + 1]]}
 
 
 def test_a_user_is_found_by_id_and_the_page_shows_what_the_model_answers(page):
@@ -280,12 +240,6 @@ def test_copied_calls_answer_what_the_page_shows(page, explorer):
         assert answer["outputs"]["item_id"] == [expected]
     assert '"diversity":[0.6]' in curl
     assert expected != ORACLE.recommend(BUNDLE.user_ids[5], 10)[1]
-
-
-def printed_by(code):
-    """What a program that prints a dict prints; of data alone, since it is read by `ast`."""
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return ast.literal_eval(done.stdout)
 
 
 def test_the_page_fits_a_phone_and_follows_light_and_dark(browser, explorer):

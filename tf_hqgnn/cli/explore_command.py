@@ -33,11 +33,12 @@ def explore(
         ),
     ] = "",
 ) -> None:
-    """Open a page in the browser that shows recommendations and why they are made, until Ctrl-C.
+    """Serve a page for the browser that shows recommendations and why they are made, until Ctrl-C.
 
-    Find users, put histories together, filter, exclude, and compare two models or versions. Users, histories and
-    titles come from EXPORT_DIR. There is no login: whoever reaches the page sees them. A model is a program: explore
-    only models that you trust.
+    On the page you find users, put histories together, filter, exclude, and compare two models or versions. Users,
+    histories and titles come from EXPORT_DIR. There is no login: whoever reaches the page sees them.
+
+    A model is a program: explore only models that you trust.
     """
     require("serving", "explore")
     from tf_hqgnn.explore.server import explore
