@@ -285,6 +285,7 @@ def test_metadata(export_dir):
         "bytes_per_user": 28,
         "scoring": "float32",
         "by_blocks": False,
+        "users_by_blocks": False,
         "default_k": DEFAULT_K,
         "export": {"default_k": DEFAULT_K, "jit_compile": False},
         "retrieval": {

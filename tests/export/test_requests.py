@@ -1,10 +1,16 @@
 """Signatures that answer about users and items that a request names, for every index and several numbers of bits."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_oracle import check_row
-from request_oracle import check_near, strings, texts, users_of
+from export_oracle import check_row, coded, make_bundle
+from request_oracle import RequestOracle, check_near, strings, texts, users_of
+
+from tf_hqgnn.config import ExportConfig, RetrievalConfig
+from tf_hqgnn.export.layout import EXACT_MODEL, ModelSettings
+from tf_hqgnn.export.serving_module import make_module
 
 
 def test_score(served):
@@ -54,6 +60,23 @@ def test_similar_users(served, k):
     assert outputs["known_user"].numpy().tolist() == [oracle.is_known(user) for user in users]
     for row, user in enumerate(users):
         check_row({**outputs, "item_id": outputs["similar_user_id"]}, row, k, oracle.similar_users(user, k))
+
+
+@pytest.mark.parametrize("bits", [None, 8, 1])
+def test_many_users_are_searched_by_blocks(bits, monkeypatch):
+    """So that what a query takes isn't a score of every user."""
+    for module in ("rows", "coded_rows"):
+        monkeypatch.setattr(f"tf_hqgnn.retrieval.{module}.BY_BLOCKS_FROM", 1000)
+    bundle = make_bundle(num_users=1100)
+    users = bundle.users if bits is None else coded(bundle.users, bits)
+    bundle = dataclasses.replace(bundle, users=users, known_users=np.arange(1100) % 7 != 6)
+    module = make_module(bundle, EXACT_MODEL, ModelSettings(ExportConfig(), RetrievalConfig()))
+    assert module.users.by_blocks
+    oracle, names = RequestOracle(bundle), ["u1", "u500", "u6", "nobody"]
+    for k in (1, 30):
+        outputs = module.similar_users(strings(names), tf.constant(k))
+        for row, user in enumerate(names):
+            check_row({**outputs, "item_id": outputs["similar_user_id"]}, row, k, oracle.similar_users(user, k))
 
 
 @pytest.mark.parametrize("k", [0, 5, 60])

@@ -322,6 +322,7 @@ def _write(
         "bytes_per_user": users.bytes_per_row,
         "scoring": "integer" if items.num_bits and users.num_bits else "float32",
         "by_blocks": items.by_blocks,
+        "users_by_blocks": users.by_blocks,
         **module.top_k.describe(),
     }
 

@@ -36,13 +36,15 @@ def read_bundle(version_dir: Path) -> ServingBundle:
     try:
         dim, bits, user_bits = (metadata[name] for name in ("embedding_dim", "bits", "user_bits"))
         by_blocks = metadata["by_blocks"]
+        # Older exports don't say it, and store users one after the other.
+        users_by_blocks = metadata.get("users_by_blocks", False)
     except KeyError as error:
         raise InputError(
             f"{version_dir} doesn't say how its rows are stored (no {error} in its metadata): export the run again"
         ) from error
     return ServingBundle(
         **vars(read_contents(version_dir, stored)),
-        users=_rows(stored, "users", user_bits, dim, by_blocks=False),
+        users=_rows(stored, "users", user_bits, dim, users_by_blocks),
         items=_rows(stored, "items", bits, dim, by_blocks),
         hop_map=stored.read("history/hop_map"),
         features=FeatureModels.load(Path(version_dir) / EXTRA_FILES / FEATURES_FILE),

@@ -56,7 +56,7 @@ def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> Se
       InputError: ScaNN is asked for and isn't installed, or the settings don't fit the catalogue.
     """
     device, retrieval = _choice(name, settings)
-    users, items = make_rows(bundle.users, by_blocks=False), make_rows(bundle.items)
+    users, items = make_rows(bundle.users), make_rows(bundle.items)
     item_filter = ItemFilter(len(bundle.item_ids), bundle.item_available, bundle.item_categories)
     sample = np.linspace(0, users.num_rows - 1, min(_SAMPLE, users.num_rows)).astype(np.int64)
     top_k = choose_index(items, device, settings.export, retrieval, item_filter, users.queries(tf.constant(sample)))

@@ -49,6 +49,7 @@ class ExactTopK(TopK):
         super().__init__(name="exact")
         self.rows = rows
         self._jit_compile = jit_compile
+        self._has_blocks = rows.by_blocks and rows.num_rows >= BLOCK_SIZE
 
     def call(self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False) -> Answer:
         """See `TopK`."""
@@ -57,7 +58,7 @@ class ExactTopK(TopK):
         if fixed_k is not None and most is not None:
             # All shapes follow from what is known now, as XLA needs it.
             fixed_depth = min(int(fixed_k) + most, self.rows.num_rows // BLOCK_SIZE)
-            if not self.rows.by_blocks or fixed_depth * BLOCK_SIZE * _SMALL_PART > self.rows.num_rows:
+            if not self._has_blocks or fixed_depth * BLOCK_SIZE * _SMALL_PART > self.rows.num_rows:
                 return self._at_once(queries, k, blocked, cosine)
             chosen = self._best_blocks(queries, tf.constant(fixed_depth), blocked, cosine)
             return self._of_blocks(queries, k, chosen, blocked, cosine)
@@ -67,7 +68,7 @@ class ExactTopK(TopK):
         # Those that search deep share slices.
         order = tf.argsort(depth, stable=True)
         few = depth * BLOCK_SIZE * _SMALL_PART <= self.rows.num_rows
-        num_few = tf.reduce_sum(tf.cast(few, tf.int32)) if self.rows.by_blocks else tf.constant(0)
+        num_few = tf.reduce_sum(tf.cast(few, tf.int32)) if self._has_blocks else tf.constant(0)
 
         def in_slices_by(search: Search, rows: tf.Tensor, bytes_per_row: tf.Tensor) -> Answer:
             def answer(part: tf.Tensor) -> Answer:
@@ -77,7 +78,7 @@ class ExactTopK(TopK):
 
         bytes_per_row = _bytes_per_row(blocked, self.rows.num_rows)
         deep = in_slices_by(self._at_once, order[num_few:], bytes_per_row + _SCORE * self.rows.num_rows)
-        if not self.rows.by_blocks:
+        if not self._has_blocks:
             ordered = deep
         else:
             num_blocks = self.rows.num_rows // BLOCK_SIZE
