@@ -164,6 +164,34 @@ def test_candidates_are_reranked_as_served(models, tmp_path):
         assert_as_served(found, LocalModel(model).rerank(["nobody", "u1", "u2", "u3"], names, 4, allow_seen))
 
 
+def test_every_wish_is_asked_as_served(models, tmp_path):
+    model, users = path_of(models), ["nobody", "u1", "u2", "u3"]
+    (tmp_path / "users.txt").write_text("\n".join(users) + "\n")
+    (tmp_path / "not.txt").write_text("i3\ni4\n")
+    code, _, stderr = run(
+        *("--model", model, "--users", tmp_path / "users.txt", "--out", tmp_path / "a.parquet", "-k", 4),
+        *("--exclude", tmp_path / "not.txt", "--allow-seen", "--category", "film", "--category", "book"),
+        *("--exclude-category", "rare", "--diversity", 0.4, "--popularity", -0.5),
+    )
+    assert code == 0, stderr
+    rows = pq.read_table(tmp_path / "a-00000-of-00001.parquet").to_pylist()
+    found = {row["user_id"]: (row["known_user"], tuple(row["item_ids"]), row["scores"]) for row in rows}
+    wishes = {"category": ["film", "book"], "exclude_category": "rare", "diversity": 0.4, "popularity": -0.5}
+    asked = LocalModel(model).recommend_where(users, 4, ["i3", "i4"], allow_seen=True, **wishes)
+    assert_as_served(found, asked)
+    assert all(len(answer.item_ids) == 4 for answer in asked)
+
+
+def test_new_interactions_count_for_their_users(models, tmp_path):
+    model, users, log = path_of(models), ["u5", "u6", "u7", "nobody"], tmp_path / "log.csv"
+    (tmp_path / "users.txt").write_text("\n".join(users) + "\n")
+    log.write_text("user_id,item_id\nu5,i3\nu5,i4\nnobody,i9\nsomebody,i1\nu6,unknown\n")
+    histories = [["i3", "i4"], ["unknown"], [], ["i9"]]
+    out = str(tmp_path / "a.parquet")
+    report = batch(model, str(tmp_path / "users.txt"), out, say=quiet, k=5, histories=str(log))
+    assert_as_served(rows_of(report), LocalModel(model).recommend_with_history(users, histories, 5))
+
+
 def test_tfrecords_hold_the_same_as_parquet(models, tmp_path):
     pq.write_table(
         pa.table({"user_id": pa.array(["u1", "nobody", "日本"]).dictionary_encode()}), tmp_path / "u.parquet"
@@ -268,10 +296,14 @@ def test_users_that_get_lost_are_noticed(models, tmp_path):
         ),
         (["--out", "out.csv"], "--out out.csv: expected a name that ends in .parquet or .tfrecord"),
         (["--out", "out*.parquet"], "--out out*.parquet: expected a name without *, ? and ["),
-        (["--model", "nothing"], "nothing doesn't exist: expected a version of a model, such as --model EXPORT_DIR/hqgnn/1"),
+        (
+            ["--model", "nothing"],
+            "nothing doesn't exist: expected a version of a model, such as --model EXPORT_DIR/hqgnn/1",
+        ),
         (["--exclude", "none.txt"], "none.txt: no such file; expected a file of ids, check --exclude"),
         (["--candidates", "none.txt"], "none.txt: no such file; expected a file of ids, check --candidates"),
-        (["--allow-seen"], "--allow-seen is for --candidates FILE: name the items to choose from"),
+        (["--allow-seen", "--histories", "log.csv"], "--histories, --user-features and a choice of items"),
+        (["--histories", "none.csv"], "none.csv: no such file"),
         (["--tf-threads", "1"], "--tf-threads: TensorFlow already runs in this process: add --direct_running_mode="),
     ],
 )

@@ -68,7 +68,8 @@ def batch(
       flags: of Apache Beam: the runner and its options.
       say: shows a line of progress.
       settings: `k`, `exclude`, `num_shards`, `reject_unknown`, `batch_size`, `tf_threads`,
-        `user_features`, `candidates`, `allow_seen`, as of `make_plan`.
+        `user_features`, `candidates`, `allow_seen`, `category`, `exclude_category`, `diversity`, `popularity`,
+        `histories`, as of `make_plan`.
 
     Raises:
       InputError: See `make_plan` and `parse_flags`.
@@ -111,8 +112,8 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the whole run to `pipeline`."""
     todo = plan.missing()
     sources, _ = find_sources(plan.users, plan.input_paths, plan.model)
-    options = plan.k, plan.exclude, plan.batch_size, plan.tf_threads, plan.user_features
-    handler = RecommendHandler(plan.model, *options, plan.candidates, plan.allow_seen)
+    options = plan.batch_size, plan.tf_threads, plan.user_features, plan.histories
+    handler = RecommendHandler(plan.model, plan.question, *options)
     read = (
         pipeline
         | "Sources" >> beam.Create(sources)

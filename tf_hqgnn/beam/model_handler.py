@@ -1,4 +1,4 @@
-"""How Beam's RunInference asks an exported SavedModel: its signature `recommend`, in batches of its best size."""
+"""How Beam's RunInference asks an exported SavedModel, in batches of its best size."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler
 
+from tf_hqgnn.beam.question import Question
 from tf_hqgnn.beam.shards import ShardOfUsers
 from tf_hqgnn.beam.users import COLUMN
 from tf_hqgnn.export.layout import FOR_FEATURES
@@ -48,10 +49,11 @@ class LoadedModel:
 
     Args:
       root: what was loaded; its variables live as long as it does, which a signature alone doesn't see to.
-      recommend: the signature; of a choice among candidates it is `rerank`.
+      recommend: the signature that answers the question.
       batch_size: users of a call, for the most answers a second.
       for_features: the signature for users who are known by features alone; None where none were given.
       features: of those users, `name=value` by id in UTF-8.
+      histories: new items of users, by id in UTF-8; None where none were given.
     """
 
     root: Any
@@ -59,6 +61,7 @@ class LoadedModel:
     batch_size: int
     for_features: Any = None
     features: Mapping[bytes, list[str]] = field(default_factory=dict)
+    histories: Mapping[bytes, list[str]] | None = None
 
     def release(self) -> None:
         """Lets go of the model."""
@@ -73,36 +76,30 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
 
     Args:
       model: folder of a SavedModel, on any file system that TensorFlow can read.
-      k: answers of a user, at most.
-      exclude: ids of items that never come back.
+      question: what is asked about each user.
       batch_size: users of one call of the model; None is the best size for its catalogue.
       tf_threads: of TensorFlow in a worker process; None leaves it to TensorFlow, which takes every core.
       user_features: paths, separated by commas, of features of users, which every worker reads; users that the model
         doesn't know are answered by them.
-      candidates: ids of items to choose from; none for the whole catalogue.
-      allow_seen: whether candidates may come back that a user has seen.
+      histories: path of a log of new interactions, which every worker reads, and which count for their users.
     """
 
     def __init__(
         self,
         model: str,
-        k: int,
-        exclude: Sequence[str] = (),
+        question: Question,
         batch_size: int | None = None,
         tf_threads: int | None = None,
         user_features: str | None = None,
-        candidates: Sequence[str] = (),
-        allow_seen: bool = False,
+        histories: str | None = None,
     ) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)
         self._model = model
-        self._k = k
-        self._exclude = tuple(exclude)
+        self._question = question
         self._batch_size = batch_size
         self._tf_threads = tf_threads
         self._user_features = user_features
-        self._candidates = tuple(candidates)
-        self._allow_seen = allow_seen
+        self._histories = histories
 
     def load_model(self) -> LoadedModel:
         """The SavedModel and its signature, after `import scann` if it has ScaNN's operations.
@@ -110,8 +107,8 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         Raises:
           InputError: There is no such model, it lacks the signature, or it needs ScaNN and that isn't installed.
         """
-        signature = "rerank" if self._candidates else "recommend"
-        return load_model(self._model, self._tf_threads, self._user_features, signature)
+        signature = self._question.signature if self._histories is None else "recommend_with_history"
+        return load_model(self._model, self._tf_threads, self._user_features, signature, self._histories)
 
     def run_inference(
         self, batch: Sequence[ShardOfUsers], model: LoadedModel, inference_args: dict[str, Any] | None = None
@@ -122,13 +119,8 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         for users in batch:
             ids = users.rows.column(COLUMN).combine_chunks()
             ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-            parts = [self._answer(model, ids[start : start + size]) for start in range(0, len(ids), size)]
+            parts = [answer(model, ids[start : start + size], self._question) for start in range(0, len(ids), size)]
             yield ShardOfAnswers(users, pa.Table.from_batches(parts, ANSWERS))
-
-    def _answer(self, model: LoadedModel, user_ids: pa.Array) -> pa.RecordBatch:
-        if self._candidates:
-            return choose(model, user_ids, self._k, self._candidates, self._allow_seen)
-        return answer(model, user_ids, self._k, self._exclude)
 
     def get_num_bytes(self, batch: Sequence[ShardOfUsers]) -> int:
         """Of the ids; the default would serialize them to count."""
@@ -144,7 +136,11 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
 
 
 def load_model(
-    model: str, tf_threads: int | None = None, user_features: str | None = None, signature: str = "recommend"
+    model: str,
+    tf_threads: int | None = None,
+    user_features: str | None = None,
+    signature: str = "recommend",
+    histories: str | None = None,
 ) -> LoadedModel:
     """See `RecommendHandler`."""
     import tf_hqgnn  # noqa: F401  Chooses Keras 2 before TensorFlow is imported.
@@ -175,6 +171,8 @@ def load_model(
         if FOR_FEATURES not in root.signatures:
             raise InputError(f"--model {model} has learnt nothing from features of users; leave out --user-features")
         loaded.for_features, loaded.features = root.signatures[FOR_FEATURES], _features_by_id(user_features)
+    if histories is not None:
+        loaded.histories = _items_by_user(histories)
     # Beam holds it until the interpreter takes itself apart, when TensorFlow can't delete its functions any more.
     atexit.register(_release, weakref.ref(loaded))
     return loaded
@@ -199,6 +197,19 @@ def _features_by_id(paths: str) -> dict[bytes, list[str]]:
     return {name.encode(): [pair for pair in row if pair] for name, row in zip(table.ids, table.pairs())}
 
 
+def _items_by_user(path: str) -> dict[bytes, list[str]]:
+    from tf_hqgnn.config import DataConfig
+    from tf_hqgnn.data.any_log import read_log
+    from tf_hqgnn.data.report import BadRowLog
+
+    with BadRowLog() as bad_rows:
+        table = read_log(path, "--histories", DataConfig(), bad_rows, pairs_only=True).table
+    pairs, found = table.interactions, dict[bytes, list[str]]()
+    for user, item in zip(table.user_ids[pairs.user_index], table.item_ids[pairs.item_index]):
+        found.setdefault(user.encode(), []).append(item)
+    return found
+
+
 def _num_items(model: str) -> int:
     from tf_hqgnn.export.layout import ITEM_IDS
     from tf_hqgnn.export.stored import StoredModel
@@ -213,36 +224,17 @@ def _release(loaded: weakref.ref[LoadedModel]) -> None:
         model.release()
 
 
-def answer(model: LoadedModel, user_ids: pa.Array, k: int, exclude: Sequence[str] = ()) -> pa.RecordBatch:
+def answer(model: LoadedModel, user_ids: pa.Array, question: Question) -> pa.RecordBatch:
     """Rows of the schema `ANSWERS` for `user_ids` (binary, UTF-8), by one call of the model."""
-    import tensorflow as tf
-
-    size = len(user_ids)
+    ids = user_ids.to_pylist()
+    histories = model.histories
     outputs = model.recommend(
-        user_id=tf.constant(user_ids.to_numpy(zero_copy_only=False)),
-        k=tf.constant(k, tf.int32),
-        exclude_item_id=tf.broadcast_to(tf.constant(list(exclude), tf.string), [size, len(exclude)]),
-        category=tf.fill([size], ""),
+        **(question.inputs(ids) if histories is None else question.with_histories(ids, histories))
     )
     found = {name: outputs[name].numpy() for name in ("num_valid", "item_id", "score", "known_user")}
     if model.for_features is not None:
-        _answer_by_features(model, user_ids, k, exclude, found)
+        _answer_by_features(model, ids, question, found)
     return _record_batch(user_ids, found)
-
-
-def choose(
-    model: LoadedModel, user_ids: pa.Array, k: int, candidates: Sequence[str], allow_seen: bool = False
-) -> pa.RecordBatch:
-    """Rows of the schema `ANSWERS` for `user_ids`, as of `answer`, with items of `candidates` only."""
-    import tensorflow as tf
-
-    outputs = model.recommend(
-        user_id=tf.constant(user_ids.to_numpy(zero_copy_only=False)),
-        k=tf.constant(k, tf.int32),
-        candidate_item_id=tf.constant([list(candidates)], tf.string),
-        allow_seen=tf.constant([allow_seen]),
-    )
-    return _record_batch(user_ids, {name: value.numpy() for name, value in outputs.items()})
 
 
 def _record_batch(user_ids: pa.Array, found: dict[str, Any]) -> pa.RecordBatch:
@@ -258,21 +250,16 @@ def _record_batch(user_ids: pa.Array, found: dict[str, Any]) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=ANSWERS)
 
 
-def _answer_by_features(
-    model: LoadedModel, user_ids: pa.Array, k: int, exclude: Sequence[str], found: dict[str, Any]
-) -> None:
+def _answer_by_features(model: LoadedModel, ids: Sequence[bytes], question: Question, found: dict[str, Any]) -> None:
     """Puts answers by features in the places of users that the model doesn't know."""
     import tensorflow as tf
 
-    ids = user_ids.to_pylist()
     rows = [row for row in np.flatnonzero(~found["known_user"]) if ids[row] in model.features]
     if not rows:
         return
-    outputs = model.for_features(
-        user_feature=tf.constant(padded([encoded(model.features[ids[row]]) for row in rows])),
-        k=tf.constant(k, tf.int32),
-        exclude_item_id=tf.broadcast_to(tf.constant(list(exclude), tf.string), [len(rows), len(exclude)]),
-        category=tf.fill([len(rows)], ""),
-    )
+    features = tf.constant(padded([encoded(model.features[ids[row]]) for row in rows]))
+    inputs = question.inputs([ids[row] for row in rows])
+    del inputs["user_id"]
+    outputs = model.for_features(user_feature=features, **inputs)
     for name, values in found.items():
         values[rows] = outputs[name].numpy()

@@ -8,18 +8,20 @@ import math
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tf_hqgnn.beam.question import Question
 from tf_hqgnn.beam.sinks import FORMATS, check_name, read_json, shard_path, write_bytes
 from tf_hqgnn.beam.users import find_files, find_sources
 from tf_hqgnn.data.id_list import read_id_list
 from tf_hqgnn.data.input_file import input_parts, open_raw, paths_of
 from tf_hqgnn.export.folder_kinds import not_a_version
 from tf_hqgnn.export.layout import SAVED_MODEL_FILE, VARIABLES
+from tf_hqgnn.queries.arrays import numbers_of
 from tf_hqgnn.types import InputError
 
 # Bounds of what a worker holds at a time: a shard's users, and its answers.
@@ -29,6 +31,7 @@ _MAX_SHARDS = 100_000
 _FEW_USERS = 1024
 
 _PLAN = "plan.json"
+_LISTS = ("exclude", "candidates", "category", "exclude_category")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,13 @@ class Plan:
       user_features: paths, separated by commas, of what is known of users that the model doesn't know; None for none.
       features_hash: of their content.
       candidates: items to choose from; none for the whole catalogue.
-      allow_seen: whether candidates may come back that a user has seen.
+      allow_seen: whether items may come back that a user has seen.
+      category: categories of which an item must have any; none for all items.
+      exclude_category: categories of which an item must have none.
+      diversity: as of the signature `recommend_where`.
+      popularity: as of the signature `recommend_where`.
+      histories: path of a log of new interactions, which count for their users; None for none.
+      histories_hash: of its content.
     """
 
     model: str
@@ -68,6 +77,17 @@ class Plan:
     features_hash: str = ""
     candidates: tuple[str, ...] = ()
     allow_seen: bool = False
+    category: tuple[str, ...] = ()
+    exclude_category: tuple[str, ...] = ()
+    diversity: float = 0.0
+    popularity: float = 0.0
+    histories: str | None = None
+    histories_hash: str = ""
+
+    @property
+    def question(self) -> Question:
+        """What is asked about each user."""
+        return Question(**{field.name: getattr(self, field.name) for field in fields(Question)})
 
     @property
     def suffix(self) -> str:
@@ -113,7 +133,7 @@ class Plan:
         """That of a folder where it was saved."""
         values = read_json(FileSystems.join(folder, _PLAN))
         inputs = tuple((path, size, changed) for path, size, changed in values["inputs"])
-        lists = {name: tuple(values[name]) for name in ("exclude", "candidates") if name in values}
+        lists = {name: tuple(values[name]) for name in _LISTS if name in values}
         return Plan(**{**values, **lists, "inputs": inputs})
 
     def save(self) -> None:
@@ -139,6 +159,11 @@ def make_plan(
     user_features: str | None = None,
     candidates: Sequence[str] = (),
     allow_seen: bool = False,
+    category: Sequence[str] = (),
+    exclude_category: Sequence[str] = (),
+    diversity: float = 0.0,
+    popularity: float = 0.0,
+    histories: str | None = None,
 ) -> Plan:
     """A new run, or the one that was interrupted, if everything that its answers depend on is the same.
 
@@ -150,10 +175,14 @@ def make_plan(
     if posixpath.splitext(out)[1] not in FORMATS:
         raise InputError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     check_name("--out", out)
-    if candidates and (exclude or user_features is not None):
-        raise InputError("--candidates goes without --exclude and --user-features: leave items out of the candidates")
-    if allow_seen and not candidates:
-        raise InputError("--allow-seen is for --candidates FILE: name the items to choose from")
+    is_plain = not (candidates or allow_seen or category or exclude_category or diversity or popularity)
+    if (histories is not None) + (user_features is not None) + (not is_plain) > 1:
+        raise InputError(
+            "--histories, --user-features and a choice of items (--candidates, --allow-seen, --category, "
+            "--exclude-category, --diversity, --popularity) are different questions: ask one of them"
+        )
+    for name, value in (("diversity", diversity), ("popularity", popularity)):
+        numbers_of(name, value, 1)
     model = model.rstrip("/")
     model_hash = _hash_model(model)
     files = find_files(users)
@@ -177,9 +206,15 @@ def make_plan(
         inputs,
         model_hash,
         user_features,
-        _hash_features(user_features),
+        _hash_files(user_features, "--user-features"),
         tuple(candidates),
         allow_seen,
+        tuple(category),
+        tuple(exclude_category),
+        diversity,
+        popularity,
+        histories,
+        _hash_files(histories, "--histories"),
     )
     _check_free(plan)
     if not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
@@ -210,7 +245,8 @@ def read_ids(path: Path, option: str = "--exclude") -> tuple[str, ...]:
 def _answers_of(plan: Plan) -> dict[str, object]:
     """All that the content of the output depends on; a model may have moved."""
     values = asdict(plan)
-    return {name: values[name] for name in values if name not in ("model", "batch_size", "tf_threads", "user_features")}
+    others = ("model", "batch_size", "tf_threads", "user_features", "histories")
+    return {name: values[name] for name in values if name not in others}
 
 
 def _check_free(plan: Plan) -> None:
@@ -224,10 +260,10 @@ def _check_free(plan: Plan) -> None:
         )
 
 
-def _hash_features(paths: str | None) -> str:
+def _hash_files(paths: str | None, option: str) -> str:
     digest = hashlib.sha256()
     for path in () if paths is None else paths_of(paths):
-        for part in input_parts(path, "users", "--user-features"):
+        for part in input_parts(path, "files", option):
             with open_raw(part) as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)

@@ -11,7 +11,7 @@ import typer
 from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.cli.output import print_batch, print_progress
 from tf_hqgnn.cli.source_options import JsonOption
-from tf_hqgnn.cli.terminal import printable
+from tf_hqgnn.cli.terminal import printable, utf8
 from tf_hqgnn.extras import require
 from tf_hqgnn.files.failures import explain_failure
 
@@ -130,7 +130,24 @@ def batch(
     candidates: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File of the only items to recommend, one ID per line.")
     ] = None,
-    allow_seen: Annotated[bool, typer.Option(help="Recommend candidates again that a user has taken.")] = False,
+    allow_seen: Annotated[bool, typer.Option(help="Recommend items again that a user has taken.")] = False,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Recommend only items of this category; repeatable, any of them will do."),
+    ] = None,
+    exclude_category: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Recommend no item of this category; repeatable.")
+    ] = None,
+    diversity: Annotated[
+        float, typer.Option(min=0, max=1, help="Prefer items unlike those before them, from 0 (not at all) to 1.")
+    ] = 0.0,
+    popularity: Annotated[
+        float, typer.Option(help="Add this multiple of the logarithm of an item's share of all interactions.")
+    ] = 0.0,
+    histories: Annotated[
+        str | None,
+        typer.Option(metavar="LOG", help="Log of what users took since training, which counts for them, too."),
+    ] = None,
     reject_unknown: Annotated[
         bool, typer.Option(help="Reject unknown users instead of giving them popular items.")
     ] = False,
@@ -182,6 +199,11 @@ def batch(
         "user_features": user_features,
         "candidates": () if candidates is None else read_ids(candidates, "--candidates"),
         "allow_seen": allow_seen,
+        "category": [utf8(one) for one in category or ()],
+        "exclude_category": [utf8(one) for one in exclude_category or ()],
+        "diversity": diversity,
+        "popularity": popularity,
+        "histories": histories,
     }
     try:
         report = batch(model, users, out, context.args, print_progress, **settings)
