@@ -28,10 +28,10 @@ from tf_hqgnn.data.items import read_items
 from tf_hqgnn.data.splits import SplitDataset
 from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.explore.server import explore
-from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
+from tf_hqgnn.export.layout import DEFAULT_MODEL, MODEL_NAMES, read_metadata, version_path
 from tf_hqgnn.features.model import FeatureModel
 from tf_hqgnn.runs.run_directory import RunDirectory
-from tf_hqgnn.serving.client import Client, Recommendation, SimilarItems
+from tf_hqgnn.serving.client import Client, Explanation, Recommendation, SimilarItems
 from tf_hqgnn.types import InputError
 
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "auto.yaml"
@@ -190,6 +190,9 @@ def _show(
             elapsed = 1000 * (time.perf_counter() - began)
             title = f"{model} ({kind}) recommends to user {user_id}, in {elapsed:.1f} ms"
             _print_answer(console, title, answer, titles, later)
+            if model == DEFAULT_MODEL and answer.item_ids:
+                (why,) = client.explain([user_id], [answer.item_ids[0]], k=3)
+                console.print(plain(_explained(why, titles)))
         (answer,) = client.recommend(["somebody new"], k=5)
         title = f"an unknown user (known_user = {answer.known_user}) gets the popular items"
         _print_answer(console, title, answer, titles)
@@ -198,6 +201,14 @@ def _show(
             _print_answer(console, f"a new user with {', '.join(features.example())} gets", answer, titles)
         (similar,) = client.similar_items([best_known[0]], k=5)
         _print_answer(console, f"similar to {name(best_known[0])}", similar, titles)
+
+
+def _explained(why: Explanation, titles: dict[str, str]) -> str:
+    """Say what of a user's history a recommendation comes from."""
+    parts = [f"{titles.get(one) or one} {share:+.3f}" for one, share in zip(why.item_ids, why.shares)]
+    others = why.score - float(sum(why.shares))
+    name = titles.get(why.item_id) or why.item_id
+    return f"why {name}, of the score {why.score:.3f}: {', '.join([*parts, f'all else {others:+.3f}'])}"
 
 
 def _print_answer(

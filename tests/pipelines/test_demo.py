@@ -1,6 +1,7 @@
 """The demo as a stranger runs it, on a small log: what it prints, and that nothing of it stays."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def test_it_shows_a_known_user_an_unknown_one_and_similar_items(finished):
     assert read_contents(newest_version(out / "serving", "hqgnn")).item_titles is not None
     assert "Traceback" not in output
     assert not [line for line in command_lines() if str(out) in line]
+
+
+def test_it_explains_its_first_recommendation_by_titles(finished):
+    out, output = finished
+    why = re.search(r"\bwhy (.+?), of the score (-?[\d.]+): (.+? all else [+-]\d+\.\d{3})", " ".join(output.split()))
+    shares = re.findall(r"(.+?) ([+-]\d+\.\d{3})(?:, )?", why[3])
+    assert sum(float(share) for _, share in shares) == pytest.approx(float(why[2]), abs=0.003)
+    titles = {*read_contents(newest_version(out / "serving", "hqgnn")).item_titles}
+    assert {why[1], *(name for name, _ in shares[:-1])} <= titles
+    assert len(shares) == 4
 
 
 def test_it_says_which_features_it_has_used_and_knows_who_has_nothing_else(finished):
