@@ -64,7 +64,7 @@ def with_features(
     Args:
       dataset: ids and splits.
       users: features of users; what the dataset knows already fills their gaps. None for no more than that.
-      items: features of items, likewise.
+      items: features of items; None for none.
 
     Raises:
       InputError: No user, or no item, of the first features is among those of the interactions.

@@ -34,7 +34,7 @@ class InteractionTable:
 
     Args:
       user_ids: object [U] of str, sorted by code point. Where some rows are no interactions, some users have none.
-      item_ids: object [I] of str, likewise.
+      item_ids: object [I] of str; the row of an item is its place.
       interactions: the pairs as rows into these, with the timestamp where the log has one.
       rating: float32 [n], or None.
       report: what became of every row read.

@@ -23,7 +23,7 @@ def move(pairs: Interactions | None, user_rows: IntArray, item_rows: IntArray) -
     Args:
       pairs: of any rows; None stays None.
       user_rows: int [U], the new row of each user, -1 where there is none.
-      item_rows: int [I], likewise.
+      item_rows: int [I], the same for items.
     """
     if pairs is None:
         return None

@@ -39,7 +39,7 @@ def resolve_spans(path: str, num_spans: int | None = None) -> tuple[Span, ...]:
 
     Args:
       path: `{SPAN}` stands for digits, `{SPAN:2}` for two of them (TFX's width).
-      num_spans: only so many, the latest; None takes all.
+      num_spans: how many spans to take, the latest ones; None takes all.
 
     Raises:
       InputError: No file matches, two have the same span, or the notation isn't the one that is known.

@@ -29,19 +29,19 @@ class SplitDataset:
 
     Args:
       user_ids: object [U] of str, sorted by code point.
-      item_ids: object [I] of str, likewise.
+      item_ids: object [I] of str, sorted by code point.
       train: interactions to learn from.
       valid: interactions to choose by.
       test: interactions to report on.
       titles: object [I] of str, "" where an item has none; or None.
-      categories: object [I] of str, likewise; or None.
+      categories: object [I] of str, "" for an item without one; or None.
       available: bool [I], or None.
       report: what became of every row read.
       disliked: pairs that users disliked, none of which is in a part; None where there is none.
       taken: pairs that never come back to their users, dislikes included; None for every pair of the parts and every
         dislike.
       user_features: what is known of the users, in the order of `user_ids`; None where nothing is.
-      item_features: what is known of the items, likewise.
+      item_features: features of items; or None.
 
     Example:
     >>> import tempfile

@@ -106,7 +106,7 @@ def rank_by_popularity(
 
     Args:
       popularity: [num_items].
-      user_index: int [n], as of `rank`; likewise the rest and what is returned.
+      user_index: int [n], rows of the users to rank for; the other arguments and the result are those of `rank`.
       seen: as of `rank`.
       k: >= 1.
       chunk_size: users at once.

@@ -52,7 +52,7 @@ class ServingBundle:
       items: N codes, or float32 [N, d]; codes or not is free on both sides.
       seen: `(indptr, indices)`, int64 [U + 1] and int32 [nnz], strictly ascending within a user: the items that never
         come back to it.
-      item_popularity: float32 [N], finite: the score of an item for users nobody knows.
+      item_popularity: float32 [N], finite: the score of an item for unknown users.
       item_categories: object [N] of str, separated by `|`, "" for an item without one; None if none has one.
       item_available: bool [N], False for items that never come back; None if all may.
       item_titles: object [N] of str, "" for an item without one; None if none has one. No answer needs them.

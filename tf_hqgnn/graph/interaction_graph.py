@@ -46,7 +46,7 @@ class InteractionGraph:
 
     Args:
       num_users: Rows of users, those without an edge included.
-      num_items: Rows of items, likewise.
+      num_items: Rows of items, those without an interaction included.
       indptr: int64 [num_users + 1]; the items of user u are `indices[indptr[u]:indptr[u + 1]]`.
       indices: int32 [num_edges], strictly ascending within a user.
       num_repeated: How many repeated pairs were dropped when the graph was made.

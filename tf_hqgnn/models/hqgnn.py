@@ -40,9 +40,9 @@ class HQGNN(RankingModel):
         `GraphEncoder` without a graph gets `graph`.
       item_count: int [I], training interactions per item, for the popularity correction; None: as of the graph, or each
         counts once.
-      user_count: int [U], likewise per user, for `loss.user_weight`.
+      user_count: int [U], interactions of each user, for `loss.user_weight`.
       user_quantizer: rounds the encoded users before the loss sees them; None leaves them in full precision.
-      item_quantizer: likewise the items.
+      item_quantizer: rounds the items.
       weight_decay: times half the mean squared norm of the tables' rows of the batch, which is added to the loss: of
         the tables' rows, not of what encoder and quantizers make of them.
       dislike_weight: times the part of the loss that pushes what a user disliked below what it took, in batches that

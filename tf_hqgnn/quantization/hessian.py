@@ -43,7 +43,7 @@ def hutchinson_trace(
       loss: float [...] -> float []; twice differentiable by TensorFlow. The quantized rows are its argument, and it
         doesn't quantize itself: past a rounding, a second derivative is one of the estimator, not of the loss.
       x: float [n, d] (any shape without `row_mask`).
-      num_probes: At most so many, >= 2.
+      num_probes: The most probes, >= 2.
       tolerance: Relative, >= 0; 0 always makes all probes, unless they agree exactly.
       seed: Of the signs; pass the step to get others every time.
       row_mask: bool [n], the rows to sum the diagonal over, None for all. For a table, that the batch left most rows of

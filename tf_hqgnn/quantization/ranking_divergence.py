@@ -24,7 +24,7 @@ def ranking_divergence(
 
     Args:
       users: float32 [B, d], the rows that the student scores with (quantized).
-      items: float32 [S, d], likewise.
+      items: float32 [S, d], the embeddings of items.
       teacher_logits: float32 [B, S], the teacher's scores over T_b; `MASKED` where a pair is not to be ranked.
       temperature: float32 [B], T_b > 0.
       log_weights: float32 [S], the logarithm of how many items each one stands for, where items are sampled.

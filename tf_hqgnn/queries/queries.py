@@ -82,10 +82,10 @@ class Queries(abc.ABC):
 
         Args:
           histories: a list of ids of items for each user, or a mapping of ids of users to such lists.
-          k: as of `recommend`, likewise the rest.
-          exclude: see `recommend`.
-          category: see `recommend`.
-          as_arrays: see `recommend`.
+          k: items per user at most, at least 1.
+          exclude: items never to return: ids for all users, or one list of ids for each user.
+          category: category of the items to return, for all users or one for each; None for any.
+          as_arrays: return arrays instead of a table.
 
         Returns:
           As `recommend`. `user_id` is the key of the mapping, or the place of the history in the list, from 0.
@@ -135,10 +135,10 @@ class Queries(abc.ABC):
         Args:
           users: ids of users, or "all" for every user of the log.
           histories: ids of the new items of each user, one list for each.
-          k: as of `recommend`, likewise the rest.
-          exclude: see `recommend`.
-          category: see `recommend`.
-          as_arrays: see `recommend`.
+          k: items per user at most, at least 1.
+          exclude: items never to return: ids for all users, or one list of ids for each user.
+          category: category of the items to return, for all users or one for each; None for any.
+          as_arrays: return arrays instead of a table.
 
         Returns:
           As `recommend`; `known` is False where neither the user nor any of the items is known.
@@ -170,10 +170,10 @@ class Queries(abc.ABC):
         Args:
           features: a table with a row for each user and a column for each feature, and maybe `user_id`; or a list with
             a mapping for each user, such as `{"age": 24, "tags": ["a", "b"]}`.
-          k: as of `recommend`, likewise the rest.
-          exclude: see `recommend`.
-          category: see `recommend`.
-          as_arrays: see `recommend`.
+          k: items per user at most, at least 1.
+          exclude: items never to return: ids for all users, or one list of ids for each user.
+          category: category of the items to return, for all users or one for each; None for any.
+          as_arrays: return arrays instead of a table.
 
         Returns:
           As `recommend`. `user_id` is that of the table, or the place of the user, from 0.

@@ -86,7 +86,7 @@ class Recommender(LocalQueries):
           items: a table or a path: `item_id` and any of `title`, `category`, `available`; or a list of these, which
             are joined by id. Other columns are features (`data.item_features`, which is `auto` here where nothing is
             said): an item of which nothing else is known can be recommended by them.
-          users: a table or a path, or a list of these: `user_id` and features (`data.user_features`, likewise).
+          users: a table or a path, or a list of these: `user_id` and features (`data.user_features`).
           columns: what columns are called in the tables and files, as `{"user_id": "userId"}`; these names come before
             those of the setting `data.columns`.
           run_dir: where the run directory stays, which the command line goes on from; None leaves no files.
@@ -139,7 +139,7 @@ class Recommender(LocalQueries):
         Args:
           new_log: as `log` of `fit`.
           items: as of `fit`; what it says of an item comes before what was known of it.
-          users: likewise of users.
+          users: as of `fit`; what it says of a user comes before what was known of them.
           columns: as of `fit`.
           run_dir: as of `fit`.
 

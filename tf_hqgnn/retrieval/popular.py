@@ -1,4 +1,4 @@
-"""The answer for users nobody knows: what is popular."""
+"""Popularity fallback for unknown users."""
 
 from __future__ import annotations
 

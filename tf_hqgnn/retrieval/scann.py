@@ -41,7 +41,7 @@ class ScannSizing:
     Args:
       num_leaves: partitions of the catalogue.
       num_leaves_to_search: partitions that a query looks into.
-      reorder: at least so many candidates are scored again with the rows themselves.
+      reorder: the least number of candidates that are scored again with the rows themselves.
     """
 
     num_leaves: int

@@ -144,7 +144,7 @@ class QueryClient(abc.ABC):
         Args:
           features: of each user: a mapping such as `{"age": "24"}`, or texts such as `age=24`. What the model doesn't
             know counts for nothing; a user without a known feature gets popular items, and `known_user` False.
-          k: as of `recommend`, likewise the rest.
+          k: Answers per user at most, >= 1.
           exclude: see `recommend`.
           model: see `recommend`; it must have learnt from features of users.
           version: see `recommend`.

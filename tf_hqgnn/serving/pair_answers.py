@@ -162,7 +162,7 @@ class PairClient(QueryClient):
     ) -> list[Recommendation]:
         """The best items of each user, among those and in the order that is asked for.
 
-        Every list is for all users, or there is one list per user; every flag and number likewise.
+        Every list, flag and number is for all users, or there is one for each user.
 
         Args:
           user_ids: The users; unknown ones get popular items.

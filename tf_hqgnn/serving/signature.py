@@ -18,7 +18,7 @@ class Signature:
 
     Args:
       definition: The SignatureDef from saved_model.pb.
-      function: Takes the inputs as arrays in the order of their names, returns the outputs likewise.
+      function: Takes the inputs as arrays in the order of their names, returns the outputs in the order of theirs.
 
     Reference: TF Serving, servables/tensorflow/predict_util.cc (PreProcessPrediction) and, for a missing input,
       tensorflow/cc/saved_model/util.cc (GetInputValues). Beyond them, a shape that contradicts the signature is refused

@@ -52,7 +52,7 @@ def RankingEvaluator(
 
     Args:
       model: the exact model; judged is the one beside it that knows no held-out interaction (see held_out_model.py).
-      index: the ScaNN model, likewise.
+      index: the ScaNN model.
       model_run: the training that both come from; its test split is what they are judged on.
       evaluation: `metrics.json` with every figure, the thresholds and the verdict.
       blessing: `BLESSED` or `NOT_BLESSED`, and TFX's custom properties; the reasons are in `blessing_message`.

@@ -44,7 +44,7 @@ def make_codes(
     Args:
       model: trained in full precision.
       users: float32 [U, d], its rows as they would be served, propagated.
-      items: float32 [I, d], likewise.
+      items: float32 [I, d], the embeddings of items.
       train: the training interactions.
       graph: of those.
       config: all settings.

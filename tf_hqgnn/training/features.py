@@ -60,7 +60,7 @@ def learn_features(
     Args:
       dataset: with features or without.
       users: float32 [U, d], propagated.
-      items: float32 [I, d], likewise.
+      items: float32 [I, d], the embeddings of items.
       untrained: the rows that no interaction has taught.
       graph: of the training interactions.
       judge: chooses how far features count in trained rows; without targets they don't.

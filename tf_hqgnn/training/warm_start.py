@@ -36,7 +36,7 @@ class WarmStart:
     Args:
       dataset: with every id of the model, too.
       users: float32 [U, d]; NaN for those that are new.
-      items: float32 [I, d], likewise.
+      items: float32 [I, d], the embeddings of items.
     """
 
     dataset: SplitDataset

@@ -85,14 +85,14 @@ class Runner(Protocol):
 
 @contextlib.contextmanager
 def make_runner(dataset: SplitDataset, jobs: int) -> Iterator[Runner]:
-    """A runner in this process for one job; else so many others, which end with this one, however it ends.
+    """Make a runner: in this process for one job, else with a process for each job, all of which end with this one.
 
     Args:
       dataset: what every trial is trained on.
-      jobs: how many trials at once.
+      jobs: how many trials run at once.
     """
     if jobs == 1:
-        yield _Here(dataset)
+        yield _InProcess(dataset)
         return
     # Killed workers can't remove what their libraries keep in TMPDIR.
     with scratch_folder():
@@ -103,7 +103,7 @@ def make_runner(dataset: SplitDataset, jobs: int) -> Iterator[Runner]:
             workers.stop()
 
 
-class _Here:
+class _InProcess:
     slots = 1
 
     def __init__(self, dataset: SplitDataset) -> None:
