@@ -55,6 +55,23 @@ def test_recommend_is_what_the_export_answers(model, exported, options):
     assert rows(model.recommend(users, 7, **options)) == expected
 
 
+def test_an_item_may_have_several_categories(log, items, model, settings):
+    is_small = items["item_id"] <= 40
+    several = items.assign(category=np.where(is_small, items["category"] + " | small", items["category"]))
+    new = Recommender("spectral", verbose=0, **settings).fit(log, items=several)
+    for category in ("even", "odd", "small"):
+        found = new.recommend([100, 101, 1], k=120, category=category)["item_id"]
+        fits = items["item_id"][is_small if category == "small" else items["category"] == category]
+        assert len(found)
+        assert {*found} <= {*fits}
+    pd.testing.assert_frame_equal(
+        new.recommend([100, 1], k=9, category="even"), model.recommend([100, 1], k=9, category="even")
+    )
+    with_any = new.recommend_where([100], k=120, category=["small", "odd"], allow_seen=True)["item_id"]
+    available = items["available"]
+    assert {*with_any} == {*items["item_id"][available & (is_small | (items["category"] == "odd"))]}
+
+
 def test_an_unknown_category_is_said(model):
     with pytest.warns(UserWarning, match=r"^unknown category 'Evn'; did you mean 'even'\?$") as caught:
         assert len(model.recommend([100], category="Evn")) == 0

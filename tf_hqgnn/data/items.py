@@ -31,7 +31,7 @@ class ItemCatalogue:
     Args:
       item_ids: object [n] of str, distinct.
       title: object [n] of str, "" where an item has none; None where the file has no such column.
-      category: object [n] of str, likewise.
+      category: object [n] of str, likewise; `|` separates several categories of an item.
       available: bool [n], likewise.
       features: of any items; None where the file's features aren't asked for.
     """
@@ -107,8 +107,8 @@ def read_items(path: str | Path | Sequence[str | Path], names: Mapping[str, str]
     Args:
       path: text in the dialects and compressions of a log, Parquet, or a folder of such files. `available` is true,
         false, yes, no, a number that is 1 or 0, or empty (also nan, none, null, na, n/a), in any case; an item
-        without it is available. Several paths, separated by commas or in a list, are joined by id; of a column that
-        more than one has, the first file counts.
+        without it is available. A `category` such as `film|book` is two categories. Several paths, separated by commas
+        or in a list, are joined by id; of a column that more than one has, the first file counts.
       names: what columns are called in files that don't have them under their own name, as `{"item_id": "sku"}`.
 
     Raises:

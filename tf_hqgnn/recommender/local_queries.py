@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tf_hqgnn.features.columns import pieces
 from tf_hqgnn.hints import did_you_mean
 from tf_hqgnn.queries.pair_queries import PairQueries
 from tf_hqgnn.queries.tables import AnswerForm
@@ -91,7 +92,7 @@ class LocalQueries(PairQueries):
 def _warn_of_unknown(asked: set[str], item_categories: ObjectArray | None) -> None:
     """Warns of categories that no item has: nothing can be recommended of them."""
     texts = () if item_categories is None or not asked - {""} else set(item_categories)
-    known = {category for text in texts for category in str(text).split("|")}
+    known = {category for text in texts for category in pieces(str(text), "list")}
     for category in sorted(asked - known - {""}):
         # Where `recommend` was called.
         warnings.warn(f"unknown category {category!r}{did_you_mean(category, known - {''})}", stacklevel=4)
