@@ -120,7 +120,7 @@ class ServingModule(WhereSignature):
         [1, 1] of "" for the whole batch; for any category send [B] or [1] of "". This holds for every signature with
         these inputs.
         """
-        with tf.control_dependencies(self._check_wishes("user_id", user_id, k, exclude_item_id, category)):
+        with tf.control_dependencies(self._check_request_options("user_id", user_id, k, exclude_item_id, category)):
             batch = tf.shape(user_id)[0]
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
             return self._recommend(user_id, tf.identity(k), excluded, wanted)
@@ -134,7 +134,7 @@ class ServingModule(WhereSignature):
         Those items don't come back. Unknown ones are ignored; `num_unknown` int32 [B] says how many. Without a known
         one the answer is what is popular, and `known_user` is False.
         """
-        checks = self._check_wishes("history_item_id", history_item_id, k, exclude_item_id, category)
+        checks = self._check_request_options("history_item_id", history_item_id, k, exclude_item_id, category)
         batch = tf.shape(history_item_id)[0]
         with tf.control_dependencies(checks):
             item_index = self.item_ids.lookup(history_item_id)
@@ -175,7 +175,7 @@ class ServingModule(WhereSignature):
           category: as of `recommend`.
         """
         batch = tf.shape(user_id)[0]
-        checks = self._check_wishes("user_id", user_id, k, exclude_item_id, category)
+        checks = self._check_request_options("user_id", user_id, k, exclude_item_id, category)
         checks.append(check_unused_or_batch("history_item_id", history_item_id, "user_id", user_id))
         with tf.control_dependencies(checks):
             item_index = self._rows_for(history_item_id, batch)
@@ -206,7 +206,9 @@ class ServingModule(WhereSignature):
         """
         assert self.features is not None
         batch = tf.shape(user_feature)[0]
-        with tf.control_dependencies(self._check_wishes("user_feature", user_feature, k, exclude_item_id, category)):
+        with tf.control_dependencies(
+            self._check_request_options("user_feature", user_feature, k, exclude_item_id, category)
+        ):
             rows, known = self.features.call(tf.identity(user_feature))
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
         nobody = tf.fill([batch], tf.constant(-1, tf.int64))

@@ -214,7 +214,7 @@ class ServingParts(tf.Module):
         """The numbers of categories, string [B, ...] or [1, ...]: int32 [B, ...]."""
         return for_each(self.item_filter.wanted(tf.identity(category)), batch)
 
-    def _check_wishes(
+    def _check_request_options(
         self, name: str, asked: tf.Tensor, k: tf.Tensor, exclude_item_id: tf.Tensor, category: tf.Tensor
     ) -> list[tf.Operation]:
         """K is in range, and there is a wish for each row of the input `name`, or none at all."""

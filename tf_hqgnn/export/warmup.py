@@ -86,7 +86,7 @@ def warmup_requests(
             ("similar_users", {"user_id": users, "k": np.int32(k)}),
             ("explain", {"user_id": users, "item_id": items, "k": np.int32(k)}),
             ("rerank", {"user_id": users, "candidate_item_id": items[None], "k": np.int32(k), "allow_seen": [False]}),
-            ("recommend_where", {"user_id": users, **_wishes(k)}),
+            ("recommend_where", {"user_id": users, **_request_options(k)}),
             ("embed_user", {"user_id": users}),
             ("tf_example", {"examples": examples}),
         ]
@@ -159,7 +159,7 @@ def _replay(model: Any, log: Any) -> None:
             raise ValueError(f"the output {key} of {name} holds NaN")
 
 
-def _wishes(k: int) -> Mapping[str, Any]:
+def _request_options(k: int) -> Mapping[str, Any]:
     """Inputs of `recommend_where`, the same for all users: nothing is left out, but the answers are to differ."""
     lists = ("exclude_item_id", "include_item_id", "category", "exclude_category")
     numbers = {"diversity": np.array([0.5], np.float32), "popularity": np.array([0], np.float32)}

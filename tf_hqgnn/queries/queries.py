@@ -65,10 +65,10 @@ class Queries(abc.ABC):
         k = check_k(k)
         texts = self._texts(users)
         form = as_asked(self._form(users=users), users)
-        wishes = _Wishes(len(texts), exclude, category)
+        options = _RequestOptions(len(texts), exclude, category)
         answers = Answers(form, k)
         for part in chunks(len(texts)):
-            inputs = {"user_id": encoded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
+            inputs = {"user_id": encoded(texts[part]), "k": self._k(k), **options.inputs(part)}
             answers.add(self._predict("recommend", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
 
@@ -106,13 +106,13 @@ class Queries(abc.ABC):
             names = np.array([str(place) for place in range(len(lists))], object), IdType("int64")
         texts = [encoded(id_texts("histories", one)) for one in lists]
         asked = np.concatenate([as_list("histories", one) for one in lists]) if lists else []
-        wishes = _Wishes(len(texts), exclude, category)
+        options = _RequestOptions(len(texts), exclude, category)
         answers = Answers(self._form(items=asked), k)
         for part in chunks(len(texts)):
             inputs = {
                 "history_item_id": padded(texts[part]),
                 "k": self._k(k),
-                **wishes.inputs(part),
+                **options.inputs(part),
             }
             answers.add(self._predict("recommend_for_history", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": names})
@@ -152,11 +152,11 @@ class Queries(abc.ABC):
         lists = [encoded(id_texts("histories", one)) for one in _lists(histories)]
         if len(lists) != len(texts):
             raise InputError(f"histories: expected one list for each of the {len(texts)} users, got {len(lists)}")
-        wishes = _Wishes(len(texts), exclude, category)
+        options = _RequestOptions(len(texts), exclude, category)
         answers = Answers(form, k)
         for part in chunks(len(texts)):
             inputs = {"user_id": encoded(texts[part]), "history_item_id": padded(lists[part]), "k": self._k(k)}
-            answers.add(self._predict("recommend_with_history", {**inputs, **wishes.inputs(part)}), "known_user")
+            answers.add(self._predict("recommend_with_history", {**inputs, **options.inputs(part)}), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
 
     def recommend_for_features(
@@ -192,10 +192,10 @@ class Queries(abc.ABC):
         texts = [encoded(feature_texts(one)) for one in listed]
         if names is None:
             names = np.array([str(place) for place in range(len(texts))], object), IdType("int64")
-        wishes = _Wishes(len(texts), exclude, category)
+        options = _RequestOptions(len(texts), exclude, category)
         answers = Answers(self._form(), k)
         for part in chunks(len(texts)):
-            inputs = {"user_feature": padded(texts[part]), "k": self._k(k), **wishes.inputs(part)}
+            inputs = {"user_feature": padded(texts[part]), "k": self._k(k), **options.inputs(part)}
             answers.add(self._predict("recommend_for_features", inputs), "known_user")
         return answers.arrays() if as_arrays else answers.table({"user_id": names})
 
@@ -249,7 +249,7 @@ class Queries(abc.ABC):
         return np.array(self._largest_k(k), np.int32)
 
 
-class _Wishes:
+class _RequestOptions:
     """What is asked of the answers besides k: no such items, of this category only."""
 
     def __init__(self, num_users: int, exclude: Any, category: Any) -> None:

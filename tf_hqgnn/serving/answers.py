@@ -87,7 +87,7 @@ class QueryClient(abc.ABC):
         users = ids_of("user_ids", user_ids)
         if not len(users):
             return []
-        inputs = {"user_id": users, **_wishes(len(users), k, exclude, category)}
+        inputs = {"user_id": users, **_request_options(len(users), k, exclude, category)}
         return recommendations(user_ids, self.predict("recommend", inputs, model, version))
 
     def recommend_for_history(
@@ -104,8 +104,8 @@ class QueryClient(abc.ABC):
         Unknown items count for nothing; a user without a known one gets popular items, and `known_user` False.
         """
         rows = [ids_of("histories", one) for one in histories]
-        wishes = k, exclude, category
-        return self._recommend_strangers("recommend_for_history", "history_item_id", rows, wishes, model, version)
+        options = k, exclude, category
+        return self._recommend_strangers("recommend_for_history", "history_item_id", rows, options, model, version)
 
     def recommend_with_history(
         self,
@@ -127,7 +127,11 @@ class QueryClient(abc.ABC):
             raise InputError(f"histories: expected one list for each of the {len(users)} users, got {len(rows)}")
         if not rows:
             return []
-        inputs = {"user_id": users, "history_item_id": padded(rows), **_wishes(len(users), k, exclude, category)}
+        inputs = {
+            "user_id": users,
+            "history_item_id": padded(rows),
+            **_request_options(len(users), k, exclude, category),
+        }
         return recommendations(user_ids, self.predict("recommend_with_history", inputs, model, version))
 
     def recommend_for_features(
@@ -158,14 +162,14 @@ class QueryClient(abc.ABC):
         signature: str,
         name: str,
         rows: Sequence[Array],
-        wishes: tuple[int, Sequence[str] | Sequence[Sequence[str]], str | Sequence[str]],
+        options: tuple[int, Sequence[str] | Sequence[Sequence[str]], str | Sequence[str]],
         model: str,
         version: int | None,
     ) -> list[Recommendation]:
         """Asks for users without an id, of whom the input `name` says something: a row of texts for each."""
         if not rows:
             return []
-        inputs = {name: padded(rows), **_wishes(len(rows), *wishes)}
+        inputs = {name: padded(rows), **_request_options(len(rows), *options)}
         return recommendations([""] * len(rows), self.predict(signature, inputs, model, version))
 
     def similar_items(
@@ -219,7 +223,7 @@ def _exclusions(exclude: Sequence[str] | Sequence[Sequence[str]], num_users: int
     return padded(lists * num_users if len(lists) == 1 else lists)
 
 
-def _wishes(
+def _request_options(
     num_users: int, k: int, exclude: Sequence[str] | Sequence[Sequence[str]], category: str | Sequence[str]
 ) -> dict[str, Array]:
     """The inputs that are the same in both ways to recommend."""

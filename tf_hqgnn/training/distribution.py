@@ -228,13 +228,13 @@ def share_variables(strategy: tf.distribute.Strategy, variables: Iterable[tf.Var
 
 def array_of_chief(strategy: tf.distribute.Strategy, values: Array) -> Array:
     """Returns the chief's array to every worker; the arrays of the others must have its shape."""
-    told = _telling(strategy, values.dtype.name)(tf.constant(values.ravel()))
+    told = _broadcast_function(strategy, values.dtype.name)(tf.constant(values.ravel()))
     chiefs: Array = strategy.experimental_local_results(told)[0].numpy()
     return chiefs.reshape(values.shape)
 
 
 @functools.cache
-def _telling(strategy: tf.distribute.Strategy, dtype: str) -> Callable[[tf.Tensor], Any]:
+def _broadcast_function(strategy: tf.distribute.Strategy, dtype: str) -> Callable[[tf.Tensor], Any]:
     """(dtype [n]) -> the chief's, on each local replica."""
 
     def chiefs_or_zeros(mine: tf.Tensor) -> tf.Tensor:
