@@ -68,7 +68,7 @@ class Config(Section):
 
     @staticmethod
     def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
-        """Reads a YAML file and applies `section.key=value` overrides.
+        """Read a YAML file and apply `section.key=value` overrides.
 
         Raises:
           InputError: The file is missing, isn't YAML, or a setting is unknown or out of range.
@@ -83,7 +83,7 @@ class Config(Section):
 
     @staticmethod
     def from_yaml(text: str, overrides: tuple[str, ...] = (), source: str = "config") -> Config:
-        """As `load`, from text."""
+        """Read settings from YAML text, as `load` does from a file."""
         values = parse_settings(text, overrides, source, Config)
         if "keep" in (auto if isinstance(auto := values.get("auto"), dict) else ()):
             # A file that a run wrote, with every setting spelt out.
@@ -94,7 +94,7 @@ class Config(Section):
         return Config._validated(values, source)
 
     def with_values(self, values: Mapping[str, Any], source: str = "config") -> Config:
-        """These settings with some of them, named `section.key`, replaced.
+        """Return these settings with some of them, named by `section.key`, replaced.
 
         Raises:
           InputError: A setting is unknown, or its value or the combination is refused; `source` starts the message.
@@ -117,5 +117,5 @@ class Config(Section):
             raise InputError(f"{source}: {explain(error, Config)}") from error
 
     def to_yaml(self) -> str:
-        """YAML with every setting spelt out."""
+        """Return YAML with every setting spelt out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

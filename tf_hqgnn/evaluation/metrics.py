@@ -18,7 +18,7 @@ METRIC_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Means over users.
+    """Ranking metrics, averaged over users.
 
     Args:
       values: By name and k, such as "ndcg@20": recall, ndcg, mrr, hit, precision (means over users, in [0, 1]),
@@ -40,7 +40,7 @@ def ranking_metrics(
     num_items: int,
     item_popularity: Array,
 ) -> RankingMetrics:
-    """Metrics of given recommendations.
+    """Compute ranking metrics of given recommendations.
 
     With rel(u) the distinct relevant items of a user, hit_j = 1 if the item at rank j is one of them, and sums over
     j = 1..k: recall = sum hit_j / |rel|, precision = sum hit_j / k, hit = min(1, sum hit_j), mrr = 1 / (lowest j with
@@ -182,7 +182,7 @@ def evaluate_embeddings(
     available: BoolArray | None = None,
     unknown: tuple[BoolArray, BoolArray] | None = None,
 ) -> RankingMetrics:
-    """Ranks the whole catalogue by dot product for every user with a target, and compares with the targets.
+    """Rank all items by dot product for every user with a target, and compare the ranking with the targets.
 
     A target that is among the user's seen items can't be recommended, and counts as missed.
 
@@ -228,7 +228,7 @@ def evaluate_popularity(
     available: BoolArray | None = None,
     unknown_items: BoolArray | None = None,
 ) -> RankingMetrics:
-    """The baseline: every user gets the most popular unseen items.
+    """Compute the metrics of a baseline that recommends the most popular unseen items to everybody.
 
     Arguments and errors as `evaluate_embeddings`; `unknown_items` is the second part of its `unknown`.
     """

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ServingBundle:
-    """All that a served model needs to know.
+    """Everything that an exported model holds: ids, embeddings, histories, popularity and what is known of items.
 
     Args:
       user_ids: object [U] of distinct non-empty str, U >= 1.

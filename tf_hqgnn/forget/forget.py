@@ -24,7 +24,7 @@ def forget(
     keep: int | None = None,
     config_files: Sequence[Path] = (),
 ) -> Forgotten:
-    """Removes users' ids, embeddings and histories, without training.
+    """Remove users' ids, embeddings and histories from models, without training.
 
     Each folder is whole at any moment. A call that was interrupted is given again, and goes on where it stopped. Other
     writers wait, as they do for an export or a push; a training into one of the runs refuses the call.

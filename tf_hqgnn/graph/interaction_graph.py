@@ -125,7 +125,7 @@ class InteractionGraph:
     def from_interactions(
         interactions: Interactions, num_users: int, num_items: int, disliked: Interactions | None = None
     ) -> InteractionGraph:
-        """The graph of `interactions`; repeated pairs become one edge and are counted in `num_repeated`.
+        """Make the graph of interactions; repeated pairs become one edge and are counted in `num_repeated`.
 
         Where interactions have weights, those of repeated pairs are added up, and all are divided by their mean.
 
@@ -165,12 +165,12 @@ class InteractionGraph:
 
     @property
     def num_edges(self) -> int:
-        """Distinct pairs."""
+        """Number of distinct (user, item) pairs."""
         return len(self.indices)
 
     @property
     def num_nodes(self) -> int:
-        """Users and items together."""
+        """Number of users and items together."""
         return self.num_users + self.num_items
 
     def seen(self) -> tuple[Int64Array, Int32Array]:
@@ -271,7 +271,7 @@ class InteractionGraph:
 
     @staticmethod
     def load(path: str | Path) -> InteractionGraph:
-        """Reads what `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
           InputError: The file is missing, cut short, or not a graph.

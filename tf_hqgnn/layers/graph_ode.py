@@ -13,7 +13,7 @@ from tf_hqgnn.ode.integrate import check_settings, solve
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
 class GraphODE(GraphLayer):
-    """h(t1) of dh/dt = A h + e, h(0) = e: embeddings spread over the graph, without weights.
+    """Spread embeddings over the graph, without weights: h(t1) of dh/dt = A h + e with h(0) = e.
 
     Args:
       t1: The diffusion time T, >= 0; 0 leaves the embeddings as they are.

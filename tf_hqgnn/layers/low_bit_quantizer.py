@@ -22,7 +22,7 @@ DELTA_SHARING = ("table", "column", "row")
 
 @tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
 class LowBitQuantizer(tf_keras.layers.Layer):
-    """Rows rounded to 2^b levels, with a gradient that trains what is before the rounding.
+    """Round rows to 2^b levels, with a gradient that trains what comes before the rounding.
 
     Under a mixed-precision policy it computes in float32, and returns what the policy computes with.
 

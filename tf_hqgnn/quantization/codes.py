@@ -89,7 +89,7 @@ class Codes:
         symmetric: bool = True,
         ranges: tuple[FloatArray, FloatArray] | None = None,
     ) -> Codes:
-        """The nearest codes of float rows; halfway, the upper one.
+        """Round float rows to their nearest codes; halfway between two, to the upper one.
 
         Args:
           rows: float [n, d], finite; d >= 1.
@@ -139,7 +139,7 @@ class Codes:
         return replace(self, scale=_to_float16("scale", np.asarray(scale, np.float32)), offset=None)
 
     def unpack(self) -> UInt8Array:
-        """The codes, uint8 [n, d]."""
+        """Return the codes as uint8 [n, d]."""
         return unpack(self.packed, self.num_bits, self.dim)
 
     def bit_planes(self) -> UInt8Array:
@@ -147,13 +147,13 @@ class Codes:
         return to_bit_planes(self.unpack(), self.num_bits)
 
     def dequantize(self, rows: slice | IntArray = slice(None)) -> Float32Array:
-        """The values that the codes of `rows` (a slice or indices) stand for, float32 [n, d]."""
+        """Return the values that the codes of `rows` (a slice or indices) stand for, float32 [n, d]."""
         low, width = _stored_range(self.scale, self.offset, rows)
         codes = unpack(self.packed[rows], self.num_bits, self.dim)
         return low + width * (codes / np.float32(2**self.num_bits - 1))
 
     def take(self, rows: IntArray | BoolArray) -> Codes:
-        """The codes at `rows` (indices or a boolean mask), in that order."""
+        """Select the codes at `rows` (indices or a boolean mask), in that order."""
         # One range that all rows share stays as it is.
         own: IntArray | BoolArray | slice = slice(None) if len(self.scale) == 1 and len(self) != 1 else rows
         offset = None if self.offset is None else self.offset[own]
@@ -167,7 +167,7 @@ class Codes:
 
     @property
     def num_bytes(self) -> int:
-        """What all arrays hold."""
+        """Number of bytes of all arrays."""
         offset = 0 if self.offset is None else self.offset.nbytes
         return self.packed.nbytes + self.scale.nbytes + offset
 
@@ -186,7 +186,7 @@ class Codes:
 
     @classmethod
     def load(cls, path: str | Path) -> Codes:
-        """What `save` wrote; never unpickles.
+        """Read what `save` wrote, without unpickling anything.
 
         Raises:
           InputError: The file isn't one of `save`, or is damaged.

@@ -43,7 +43,7 @@ class Queries(abc.ABC):
     def recommend(
         self, users: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
     ) -> Any:
-        """Recommends to each user the best items that it hasn't taken yet.
+        """Recommend to each user the best items that it hasn't taken yet.
 
         Users that the model doesn't know get popular items, and False in the column `known`.
 
@@ -75,7 +75,7 @@ class Queries(abc.ABC):
     def recommend_for_history(
         self, histories: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
     ) -> Any:
-        """Recommends to users of whom nothing is known but the items that they took.
+        """Recommend to users of whom nothing is known but the items that they took.
 
         Items that the model doesn't know count for nothing. A history without a known item gets popular items, and
         False in the column `known`.
@@ -127,7 +127,7 @@ class Queries(abc.ABC):
         category: Any = None,
         as_arrays: bool = False,
     ) -> Any:
-        """Recommends to users who have taken more items since the model learnt, without training it again.
+        """Recommend to users who have taken more items since training, without training again.
 
         The new items don't come back. Those that the model doesn't know count for nothing, nor do those that a user
         took before. A user that it doesn't know is answered by the new items alone.
@@ -162,7 +162,7 @@ class Queries(abc.ABC):
     def recommend_for_features(
         self, features: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
     ) -> Any:
-        """Recommends to users of whom nothing is known but features, such as their age.
+        """Recommend to users of whom nothing is known but features, such as their age.
 
         What the model doesn't know, by name or value, counts for nothing. A user without a known feature gets popular
         items, and False in the column `known`.
@@ -200,7 +200,7 @@ class Queries(abc.ABC):
         return answers.arrays() if as_arrays else answers.table({"user_id": names})
 
     def similar_items(self, items: Any, k: int = 10, *, as_arrays: bool = False) -> Any:
-        """Finds the items nearest to each item by the cosine of their embeddings.
+        """Find the items most similar to each item, by the cosine of their embeddings.
 
         Args:
           items: ids of items; for one that the model doesn't know there is no answer.
@@ -224,7 +224,7 @@ class Queries(abc.ABC):
         return answers.arrays() if as_arrays else answers.table({"target_item_id": (texts, form.item_id)})
 
     def user_embeddings(self, users: Any = ALL) -> tuple[Array, Float32Array]:
-        """Looks up the embeddings of users, with which items are scored.
+        """Look up the embeddings of users, with which items are scored.
 
         Args:
           users: ids of users, or "all".

@@ -26,7 +26,7 @@ _FITTED = ("config_", "data_report_", "metrics_", "added_items_")
 
 
 class Recommender(LocalQueries):
-    """Learns from a log of who took what, and recommends.
+    """Learn from a log of who took what, and recommend.
 
     Everything in the log is learnt from and never comes back in answers. By default settings are chosen by a race on
     a tenth of each user's interactions (`auto.race`, tf_hqgnn.auto), `metrics_` are measured on it, and what answers
@@ -75,7 +75,7 @@ class Recommender(LocalQueries):
         columns: Mapping[str, Any] | None = None,
         run_dir: str | os.PathLike[str] | None = None,
     ) -> Recommender:
-        """Learns from a log, and forgets what was learnt before.
+        """Learn from a log, and forget what was learnt before.
 
         Args:
           log: a DataFrame of pandas or polars, or an Arrow table, with `user_id`, `item_id` and maybe `timestamp`,
@@ -130,7 +130,7 @@ class Recommender(LocalQueries):
         columns: Mapping[str, Any] | None = None,
         run_dir: str | os.PathLike[str] | None = None,
     ) -> Recommender:
-        """Goes on from what was learnt with a later log: all that is known, and the new log besides.
+        """Train further on a later log, together with everything that was learnt from before.
 
         Users and items keep their rows, new ones start among them, and `training.warm_epochs` train them all. Where
         nothing is trained (`training.max_epochs` is 0) all rows are made anew. Without a validation split the
@@ -175,7 +175,7 @@ class Recommender(LocalQueries):
         return self._train(dataset, kept, config, run_dir=run_dir, state=state if config.training.max_epochs else None)
 
     def add_items(self, log: Any = None, *, items: Any = None, columns: Mapping[str, Any] | None = None) -> Recommender:
-        """Adds new items without training, as `tf-hqgnn add-items` does.
+        """Add new items without training, as `tf-hqgnn add-items` does.
 
         A new item's embedding follows from those of the users who took it, from its features where `fit` has learnt
         from such, or from both. What a known user took in the log doesn't come back to it. `added_items_` says how many
@@ -212,7 +212,7 @@ class Recommender(LocalQueries):
         return self
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Writes a run directory, as `tf-hqgnn train` does: `load` and the command line go on from it.
+        """Write a run directory as `tf-hqgnn train` does, for `load` and the command line.
 
         Raises:
           InputError: The directory is there already.
@@ -222,7 +222,7 @@ class Recommender(LocalQueries):
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], verbose: int = 1) -> Recommender:
-        """Reads a run directory, of `save` or of `tf-hqgnn train`.
+        """Read a run directory that `save` or `tf-hqgnn train` wrote.
 
         Raises:
           InputError: It isn't the directory of a finished run, or a file of it is damaged.
@@ -242,7 +242,7 @@ class Recommender(LocalQueries):
         return recommender
 
     def export(self, directory: str | os.PathLike[str], version: int | None = None) -> int:
-        """Writes the SavedModels for TF Serving, as `tf-hqgnn export` does, and returns their version.
+        """Write SavedModels for TF Serving, as `tf-hqgnn export` does, and return their version.
 
         Args:
           directory: gets `hqgnn/<version>` and `hqgnn_scann/<version>`.
@@ -259,12 +259,12 @@ class Recommender(LocalQueries):
         return export_bundle(lambda: model.bundle, Path(directory), config.export, config.retrieval, version)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of the constructor, as scikit-learn asks for them."""
+        """Return the arguments of the constructor, as scikit-learn asks for them."""
         del deep
         return {"config": self.config, "verbose": self.verbose, **self._settings}
 
     def set_params(self, **params: Any) -> Recommender:
-        """Changes arguments of the constructor; what was learnt stays until the next `fit`.
+        """Change arguments of the constructor; what was learnt stays until the next `fit`.
 
         Raises:
           InputError: There is no such argument or setting; nothing is changed then.

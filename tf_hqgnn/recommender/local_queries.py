@@ -31,7 +31,7 @@ class LocalQueries(PairQueries):
     def evaluate(
         self, log: Any, *, k: Sequence[int] = (10, 20, 50), columns: Mapping[str, Any] | None = None
     ) -> dict[str, float]:
-        """Ranks the whole catalogue for the users of a log that was held out, and compares.
+        """Rank all items for the users of a held-out log, and compare the ranking with what they took.
 
         Users that the model doesn't know are left out, and so is what it has learnt from; an item that it doesn't know
         counts as missed.
@@ -59,7 +59,7 @@ class LocalQueries(PairQueries):
         return model.evaluate(read.table.compact(), tuple(map(int, ks)))
 
     def item_embeddings(self) -> tuple[Array, Float32Array]:
-        """`(item_ids, embeddings)`: [I] and float32 [I, d], the rows that are scored with.
+        """Return the ids and the embeddings of all items: [I] and float32 [I, d].
 
         Raises:
           NotFittedError: `fit` comes first.

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def write_report(run: RunDirectory, path: Path, trained: tuple[Float32Array, Float32Array] | None = None) -> None:
-    """Writes the report of `run` to `path`, which appears complete or not at all.
+    """Write the report of `run` to `path`, which appears complete or not at all.
 
     The same run gives the same bytes, whether it still has its unfinished name or not. Everything is measured on the
     validation split; test interactions are counted, and otherwise not looked at.
@@ -43,7 +43,7 @@ def write_report(run: RunDirectory, path: Path, trained: tuple[Float32Array, Flo
 
 
 def report_hook(run: RunDirectory) -> None:
-    """Writes `report.html` into the folder of a run; where the extra `report` is missing, a line of the log says so."""
+    """Write `report.html` into the folder of a run; where the extra `report` is missing, a line of the log says so."""
     if missing("report"):
         log.warning("report.html is left out: it needs the package matplotlib: %s", how_to_install("report"))
     else:
@@ -51,7 +51,7 @@ def report_hook(run: RunDirectory) -> None:
 
 
 def render_report(run: RunDirectory, trained: tuple[Float32Array, Float32Array] | None = None) -> str:
-    """The HTML of `write_report`."""
+    """Return the HTML of a run's report."""
     finished = run.path.name.removesuffix(partial_path(Path("x")).name[1:])
     sample = ValidationSample.draw(run)
     parts = [

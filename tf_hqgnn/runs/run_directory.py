@@ -56,7 +56,7 @@ class RunDirectory:
 
     @staticmethod
     def load(path: Path) -> RunDirectory:
-        """Reads a run directory.
+        """Read a run directory.
 
         Raises:
           InputError: `path` isn't a finished run, or a file of it is damaged.
@@ -84,7 +84,7 @@ class RunDirectory:
         )
 
     def served(self) -> RunDirectory:
-        """The model that export, batch and a warm start take: that of the refit on the whole log, where one is served.
+        """Return the model that is served: the one refitted on the whole log, where there is one.
 
         Its dataset has all interactions in `train`; the metrics are those of the model that was judged.
 
@@ -106,7 +106,7 @@ class RunDirectory:
         )
 
     def tables(self) -> TrainedTables:
-        """The trained tables, before propagation; of the refit, where there was one.
+        """Return the trained tables before propagation, those of the refit where there was one.
 
         Raises:
           InputError: It is a run of version 0.1 that kept none, or they don't fit the ids.
@@ -122,7 +122,7 @@ class RunDirectory:
         return tables
 
     def evaluate(self, split: str, ks: tuple[int, ...]) -> Evaluation:
-        """Metrics on `split`, over all of the catalogue that is available (see evaluation/stock.py).
+        """Measure the run on a split, by ranking all items that are available (see evaluation/stock.py).
 
         Args:
           split: `valid` (training items are masked) or `test` (training and validation items are masked).
@@ -163,7 +163,7 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `RunDirectory.evaluate` found.
+    """Metrics of a run on one of its splits, beside those of popularity.
 
     Args:
       metrics: of the rows that are served.
@@ -193,5 +193,5 @@ def _read_model(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def partial_path(path: Path) -> Path:
-    """Where the run directory `path` is while its training goes on."""
+    """Return the name that the run directory `path` has until its training is finished."""
     return path.with_name(path.name + ".partial")

@@ -15,7 +15,7 @@ from tf_hqgnn.types import Array, InputError
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The answer for one user; only real answers, best first.
+    """The items that are recommended to one user, the best first.
 
     Args:
       user_id: As asked.
@@ -32,7 +32,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class SimilarItems:
-    """The answer for one item; only real answers, best first.
+    """The items most similar to one item, the best first.
 
     Args:
       item_id: As asked.
@@ -70,7 +70,7 @@ class QueryClient(abc.ABC):
         version: int | None = None,
         category: str | Sequence[str] = "",
     ) -> list[Recommendation]:
-        """The best unseen items of each user.
+        """Recommend to each user the best items that it hasn't taken yet.
 
         Args:
           user_ids: The users; unknown ones get popular items.
@@ -99,7 +99,7 @@ class QueryClient(abc.ABC):
         version: int | None = None,
         category: str | Sequence[str] = "",
     ) -> list[Recommendation]:
-        """As `recommend`, for users of whom nothing is known but the ids of items they took; `user_id` is "" then.
+        """Recommend to users of whom nothing is known but the items that they took; `user_id` is "" in the answers.
 
         Unknown items count for nothing; a user without a known one gets popular items, and `known_user` False.
         """
@@ -143,7 +143,7 @@ class QueryClient(abc.ABC):
         version: int | None = None,
         category: str | Sequence[str] = "",
     ) -> list[Recommendation]:
-        """As `recommend`, for users of whom nothing is known but features; `user_id` is "" then.
+        """Recommend to users of whom nothing is known but features; `user_id` is "" in the answers.
 
         Args:
           features: of each user: a mapping such as `{"age": "24"}`, or texts such as `age=24`. What the model doesn't
@@ -175,7 +175,7 @@ class QueryClient(abc.ABC):
     def similar_items(
         self, item_ids: Sequence[str], k: int = 10, model: str = DEFAULT_MODEL, version: int | None = None
     ) -> list[SimilarItems]:
-        """The items nearest to each item; none for an item that the model doesn't know. Arguments as in `recommend`."""
+        """Find the items most similar to each item; none for an unknown item. Arguments are those of `recommend`."""
         items = ids_of("item_ids", item_ids)
         if not len(items):
             return []
@@ -187,7 +187,7 @@ class QueryClient(abc.ABC):
     def embed(
         self, user_ids: Sequence[str], model: str = DEFAULT_MODEL, version: int | None = None
     ) -> tuple[Array, Array]:
-        """`(embedding, known_user)`: float32 [n, d] and bool [n]. Arguments as in `recommend`."""
+        """Return embeddings of users, float32 [n, d], and whether each is known, bool [n]; see `recommend`."""
         outputs = self.predict("embed_user", {"user_id": ids_of("user_ids", user_ids)}, model, version)
         return outputs["embedding"], outputs["known_user"]
 

@@ -55,7 +55,7 @@ _MISTAKES = (
 
 @dataclass(frozen=True)
 class ClientTls:
-    """How a client proves who the server is, and who it is itself.
+    """Certificates by which a client checks the server, and proves who it is itself.
 
     Args:
       ca_file: PEM of the authority whose certificates the server may have; None for those that gRPC brings.
@@ -94,7 +94,7 @@ class ClientTls:
 
 
 class ServerUnavailable(ConnectionError):
-    """No answer: nothing listens at the address, or it took longer than the timeout."""
+    """Raised where no answer comes: nothing listens at the address, or the timeout is over."""
 
 
 class Client(PairClient):
@@ -149,7 +149,7 @@ class Client(PairClient):
         return {name: decode_tensor(name, proto) for name, proto in response.outputs.items()}
 
     def status(self, model: str = DEFAULT_MODEL) -> dict[int, tuple[str, str]]:
-        """The state (LOADING, AVAILABLE, UNLOADING, END..) and the error message, "" if none, of each version."""
+        """Return the state of each version (LOADING, AVAILABLE, UNLOADING, END..), and its error message or ""."""
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(model, None))
         response = self._call(self._model.GetModelStatus, request)
         name = get_model_status_pb2.ModelVersionStatus.State.Name
@@ -160,7 +160,7 @@ class Client(PairClient):
     def metadata(
         self, model: str = DEFAULT_MODEL, version: int | None = None
     ) -> dict[str, meta_graph_pb2.SignatureDef]:
-        """The signatures of a model by name."""
+        """Return the signatures of a model by name."""
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=_spec(model, version), metadata_field=["signature_def"]
         )
@@ -210,7 +210,7 @@ class Client(PairClient):
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address of gRPC's is of this machine.
+    """Say whether an address for gRPC is of this machine.
 
     >>> [is_loopback(address) for address in ("localhost:8500", "[::1]:1", "dns:///127.0.0.2:80", "10.0.0.1:8500")]
     [True, True, True, False]

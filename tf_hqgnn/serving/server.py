@@ -47,7 +47,7 @@ GRACE_SECONDS = 8.0
 
 
 class Server:
-    """Serves the models of a directory or of a list, and goes over to new versions while it answers.
+    """A server of TF Serving's protocols that goes over to new versions of its models while it answers.
 
     Args:
       base_path: One folder per model, each with numbered versions (an export directory); None if there are `models`.
@@ -133,7 +133,7 @@ class Server:
         self._stopped = threading.Event()
 
     def start(self) -> Server:
-        """Takes the ports, loads the models, and returns when requests are answered.
+        """Take the ports, load the models, and return when requests are answered.
 
         Raises:
           InputError: A port is in use, the TLS keys aren't usable, or not one model can be loaded.
@@ -163,7 +163,7 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Answers what has arrived, within `grace_seconds`, and ends every thread. More than one call does no harm."""
+        """Answer what has arrived, within `grace_seconds`, and end every thread. More than one call does no harm."""
         deadline = time.monotonic() + self.grace_seconds
         # Both at once: the time is theirs together.
         ports = [port for port in (self._grpc, self._http) if port is not None]

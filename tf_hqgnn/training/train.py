@@ -87,7 +87,7 @@ def train(
     state: TrainedState | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> TrainResult:
-    """From a dataset to a run directory.
+    """Train a model on a dataset and write it to a run directory.
 
     0. With `auto.race`, chooses settings on the validation split (tf_hqgnn.auto), or takes those of the model that
        training starts from; and if what is trained then ends below what needs no training, serves the latter.

@@ -46,7 +46,7 @@ def tune(
     resume: bool = False,
     command: str = "tf_hqgnn.tuning.search.tune",
 ) -> TuneResult:
-    """Searches settings by NDCG@20 on the validation split of the full-precision rows (TPE, seeded by `config`).
+    """Search for settings with the best validation NDCG@20, with float32 embeddings (TPE, seeded by `config`).
 
     Trial 0 is `config` as given, so that the result is no worse on that split. What is searched is `config.tune`
     (`tf_hqgnn.tuning.ranges`); solver, time and steps of the propagation needn't be, since every training ends with a
@@ -99,7 +99,7 @@ def tune(
 
 
 def check_tune(config: Config, out: Path, resume: bool) -> None:
-    """Raises InputError if nothing can come of the search, so that a caller learns it before reading data."""
+    """Raise InputError if nothing can come of the search, so that a caller learns it before reading data."""
     search_space(config)
     if config.training.strategy == "multi_worker":
         raise InputError(
@@ -119,7 +119,7 @@ def check_tune(config: Config, out: Path, resume: bool) -> None:
 
 
 def changed_settings(before: Config, after: Config) -> dict[str, object]:
-    """The settings of `after` that differ from those of `before`, by `section.key`; `tune` is left out.
+    """Return the settings of `after` that differ from those of `before`, by `section.key`, without `tune`.
 
     Example:
       >>> changed_settings(Config(), Config.from_yaml("loss: {temperature: 0.3}"))
