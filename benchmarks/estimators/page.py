@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from benchmarks.cells import ROOT, commits, machines
+from benchmarks.cells import ROOT, machines
 from benchmarks.estimators.statistics import CONFIDENCE, Comparison, compare, holm
 from benchmarks.estimators.variants import BASELINE, VARIANTS
 
@@ -39,8 +39,8 @@ interval holds the mean difference with 95% confidence (paired t).
 The p values are corrected for all comparisons on this page (Holm); the differences in recall aren't tested. "Would be
 found" is how large a mean difference has to be for such a test to find it in 80% of all repetitions, without the
 correction. "Bends gradients by" is the mean of |dL/dx_n - g| relative to g, for items, over all epochs: an estimator
-that bends gradients by less than 1% is `ste` in all but name. The epoch of each training is chosen by validation NDCG
-at the same cut-off.
+that bends gradients by less than 1% is `ste` in all but name. "Bits that flip" is the share of the bits of items that
+differ from one epoch to the next. The epoch of each training is chosen by validation NDCG at the same cut-off.
 """
 _WORDS = {
     "ewgs": "`ewgs` has a fixed delta of .2 (2^bits - 1)",
@@ -68,6 +68,7 @@ class Result:
       valid: the mean difference of NDCG on the validation split, in percent.
       ndcg: the mean test NDCG.
       bent: the mean relative change of gradients.
+      flipped: the mean share of bits of items that flip in an epoch.
       p_value: corrected; set once all are known.
     """
 
@@ -78,6 +79,7 @@ class Result:
     valid: float
     ndcg: float
     bent: float
+    flipped: float
     p_value: float
 
     @property
@@ -101,9 +103,13 @@ def results_of(rows: Sequence[Mapping[str, str]]) -> list[Result]:
             for column in ("test_ndcg", "test_recall", "valid_ndcg")
         )
         ndcg = float(np.mean([float(row["test_ndcg"]) for row in own]))
-        bent = float(np.mean([float(row["gradient_change_items"]) for row in own]))
+        bent, flipped = (
+            float(np.mean([float(row[name]) for row in own])) for name in ("gradient_change_items", "flipped_items")
+        )
         tested = compare(test)
-        found.append(Result(group, variant, tested, compare(recall), float(np.mean(valid)), ndcg, bent, tested.p_value))
+        found.append(
+            Result(group, variant, tested, compare(recall), float(np.mean(valid)), ndcg, bent, flipped, tested.p_value)
+        )
     corrected = holm([result.p_value for result in found])
     return [replace(result, p_value=p_value) for result, p_value in zip(found, corrected)]
 
@@ -116,7 +122,7 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
         parts.append(f"## {_PARTS[part]}\n")
         for group, of_group in itertools.groupby(of_part, key=lambda result: result.group):
             parts += _group(group, list(of_group), rows)
-    parts += [f"{machines(rows, 'cells')} {commits(rows)}"]
+    parts += [f"{machines(rows, 'cells')} The commit and the settings of every cell stand in the CSV."]
     return "\n".join(parts) + "\n"
 
 
@@ -127,7 +133,7 @@ def _conclusions(results: Sequence[Result]) -> list[str]:
     for verb, which in (("better", better), ("worse", worse)):
         if which:
             named = "; ".join(f"`{one.variant}` in {_name(one.group)} ({_interval(one.test)})" for one in which)
-            lines.append(f"- {verb.capitalize()} than `ste` beyond doubt: {named}.")
+            lines.append(f"- {verb.capitalize()} than `ste`, after the correction: {named}.")
         else:
             lines.append(f"- No estimator is {verb} than `ste` beyond what chance explains.")
     return [*lines, *(f"- {_sentence(result)}" for result in results if result.variant == "gste"), ""]
@@ -155,18 +161,22 @@ def _group(group: tuple[str, ...], results: list[Result], rows: Sequence[Mapping
         f"`ste`: test NDCG@{base[0]['k']} {mean:.4f} ± {spread:.4f} over {len(base)} seeds, "
         f"{float(base[0]['bytes_per_item']):.1f} bytes an item.\n",
         "| estimator | seeds | test NDCG | difference, % (95% interval) | p, corrected | would be found, % "
-        "| difference in recall, % | bends gradients by, % | difference on validation, % |",
-        "| --- " * 9 + "|",
+        "| difference in recall, % | bends gradients by, % | bits that flip, % | "
+        "difference on validation, % |",
+        "| --- " * 10 + "|",
     ]
     lines += [
         f"| {one.variant} | {one.test.number} | {one.ndcg:.4f} | {_interval(one.test)} | {one.p_value:.3f} | "
-        f"{one.test.visible:.1f} | {_interval(one.recall)} | {100 * one.bent:.1f} | {one.valid:+.1f} |"
+        f"{one.test.visible:.1f} | {_interval(one.recall)} | {100 * one.bent:.1f} | {100 * one.flipped:.1f} | "
+        f"{one.valid:+.1f} |"
         for one in results
     ]
-    best = max(results, key=lambda result: result.valid)
+    # Means over other seeds can't be compared.
+    most = max(result.test.number for result in results)
+    best = max((result for result in results if result.test.number == most), key=lambda result: result.valid)
     chosen = best.variant if best.valid > 0 else BASELINE
     words = "; ".join(_WORDS[one.variant] for one in results)
-    return [*lines, f"\nValidation would choose `{chosen}`. {words}.\n"]
+    return [*lines, f"\nOver {most} seeds, validation prefers `{chosen}`. {words[0].upper()}{words[1:]}.\n"]
 
 
 def _interval(found: Comparison) -> str:
