@@ -192,6 +192,22 @@ def test_new_interactions_count_for_their_users(models, tmp_path):
     assert_as_served(rows_of(report), LocalModel(model).recommend_with_history(users, histories, 5))
 
 
+def test_pairs_are_scored_as_served(models, tmp_path):
+    model, users, log = path_of(models), ["u5", "u6", "u7", "nobody"], tmp_path / "log.csv"
+    (tmp_path / "users.txt").write_text("\n".join(users) + "\n")
+    log.write_text("user_id,item_id\nu5,i3\nu5,unknown\nu5,i4\nu5,i9\nnobody,i9\nsomebody,i1\nu6,i3\n")
+    out = tmp_path / "a.parquet"
+    code, _, stderr = run("--model", model, "--users", tmp_path / "users.txt", "--out", out, "--score", log)
+    assert code == 0, stderr
+    rows = pq.read_table(tmp_path / "a-00000-of-00001.parquet").to_pylist()
+    found = {row["user_id"]: dict(zip(row["item_ids"], row["scores"])) for row in rows}
+    (of_5, of_6) = LocalModel(model).score(["u5", "u6"], [["i3", "i4", "i9"], ["i3"]])
+    assert found["u5"] == pytest.approx(dict(zip(["i3", "i4", "i9"], of_5.scores)), rel=1e-6)
+    assert found["u6"] == pytest.approx({"i3": of_6.scores[0]}, rel=1e-6)
+    assert (found["u7"], found["nobody"]) == ({}, {})
+    assert sorted(found["u5"].values(), reverse=True) == list(found["u5"].values())
+
+
 def test_tfrecords_hold_the_same_as_parquet(models, tmp_path):
     pq.write_table(
         pa.table({"user_id": pa.array(["u1", "nobody", "日本"]).dictionary_encode()}), tmp_path / "u.parquet"
@@ -302,7 +318,8 @@ def test_users_that_get_lost_are_noticed(models, tmp_path):
         ),
         (["--exclude", "none.txt"], "none.txt: no such file; expected a file of ids, check --exclude"),
         (["--candidates", "none.txt"], "none.txt: no such file; expected a file of ids, check --candidates"),
-        (["--allow-seen", "--histories", "log.csv"], "--histories, --user-features and a choice of items"),
+        (["--allow-seen", "--histories", "log.csv"], "--score, --histories, --user-features and a choice of items"),
+        (["--score", "log.csv", "--histories", "log.csv"], "--score, --histories, --user-features and a choice"),
         (["--histories", "none.csv"], "none.csv: no such file"),
         (["--tf-threads", "1"], "--tf-threads: TensorFlow already runs in this process: add --direct_running_mode="),
     ],

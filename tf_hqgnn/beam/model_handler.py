@@ -16,7 +16,7 @@ from tf_hqgnn.beam.question import Question
 from tf_hqgnn.beam.shards import ShardOfUsers
 from tf_hqgnn.beam.users import COLUMN
 from tf_hqgnn.export.layout import FOR_FEATURES
-from tf_hqgnn.queries.arrays import encoded, padded
+from tf_hqgnn.queries.arrays import as_objects, encoded, padded
 from tf_hqgnn.types import InputError
 
 # Scores of one call, 256 MB; beyond 2,048 users, more are no faster (benchmarks/batch.py).
@@ -53,7 +53,7 @@ class LoadedModel:
       batch_size: users of a call, for the most answers a second.
       for_features: the signature for users who are known by features alone; None where none were given.
       features: of those users, `name=value` by id in UTF-8.
-      histories: new items of users, by id in UTF-8; None where none were given.
+      listed: by id of a user in UTF-8, items that it took since training, or that are to be scored; None for neither.
     """
 
     root: Any
@@ -61,7 +61,7 @@ class LoadedModel:
     batch_size: int
     for_features: Any = None
     features: Mapping[bytes, list[str]] = field(default_factory=dict)
-    histories: Mapping[bytes, list[str]] | None = None
+    listed: Mapping[bytes, list[str]] | None = None
 
     def release(self) -> None:
         """Lets go of the model."""
@@ -82,6 +82,7 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
       user_features: paths, separated by commas, of features of users, which every worker reads; users that the model
         doesn't know are answered by them.
       histories: path of a log of new interactions, which every worker reads, and which count for their users.
+      score: path of a log of pairs, which every worker reads, and which are scored instead of anything recommended.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         tf_threads: int | None = None,
         user_features: str | None = None,
         histories: str | None = None,
+        score: str | None = None,
     ) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)
         self._model = model
@@ -100,6 +102,7 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         self._tf_threads = tf_threads
         self._user_features = user_features
         self._histories = histories
+        self._score = score
 
     def load_model(self) -> LoadedModel:
         """The SavedModel and its signature, after `import scann` if it has ScaNN's operations.
@@ -107,8 +110,12 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         Raises:
           InputError: There is no such model, it lacks the signature, or it needs ScaNN and that isn't installed.
         """
-        signature = self._question.signature if self._histories is None else "recommend_with_history"
-        return load_model(self._model, self._tf_threads, self._user_features, signature, self._histories)
+        signature, log = self._question.signature, None
+        if self._score is not None:
+            signature, log = "score", ("--score", self._score)
+        elif self._histories is not None:
+            signature, log = "recommend_with_history", ("--histories", self._histories)
+        return load_model(self._model, self._tf_threads, self._user_features, signature, log)
 
     def run_inference(
         self, batch: Sequence[ShardOfUsers], model: LoadedModel, inference_args: dict[str, Any] | None = None
@@ -119,8 +126,11 @@ class RecommendHandler(ModelHandler[ShardOfUsers, ShardOfAnswers, LoadedModel]):
         for users in batch:
             ids = users.rows.column(COLUMN).combine_chunks()
             ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-            parts = [answer(model, ids[start : start + size], self._question) for start in range(0, len(ids), size)]
+            parts = [self._answer(model, ids[start : start + size]) for start in range(0, len(ids), size)]
             yield ShardOfAnswers(users, pa.Table.from_batches(parts, ANSWERS))
+
+    def _answer(self, model: LoadedModel, user_ids: pa.Array) -> pa.RecordBatch:
+        return answer(model, user_ids, self._question) if self._score is None else score(model, user_ids)
 
     def get_num_bytes(self, batch: Sequence[ShardOfUsers]) -> int:
         """Of the ids; the default would serialize them to count."""
@@ -140,7 +150,7 @@ def load_model(
     tf_threads: int | None = None,
     user_features: str | None = None,
     signature: str = "recommend",
-    histories: str | None = None,
+    log: tuple[str, str] | None = None,
 ) -> LoadedModel:
     """See `RecommendHandler`."""
     import tf_hqgnn  # noqa: F401  Chooses Keras 2 before TensorFlow is imported.
@@ -171,8 +181,8 @@ def load_model(
         if FOR_FEATURES not in root.signatures:
             raise InputError(f"--model {model} has learnt nothing from features of users; leave out --user-features")
         loaded.for_features, loaded.features = root.signatures[FOR_FEATURES], _features_by_id(user_features)
-    if histories is not None:
-        loaded.histories = _items_by_user(histories)
+    if log is not None:
+        loaded.listed = _items_by_user(*log)
     # Beam holds it until the interpreter takes itself apart, when TensorFlow can't delete its functions any more.
     atexit.register(_release, weakref.ref(loaded))
     return loaded
@@ -197,13 +207,13 @@ def _features_by_id(paths: str) -> dict[bytes, list[str]]:
     return {name.encode(): [pair for pair in row if pair] for name, row in zip(table.ids, table.pairs())}
 
 
-def _items_by_user(path: str) -> dict[bytes, list[str]]:
+def _items_by_user(option: str, path: str) -> dict[bytes, list[str]]:
     from tf_hqgnn.config import DataConfig
     from tf_hqgnn.data.any_log import read_log
     from tf_hqgnn.data.report import BadRowLog
 
     with BadRowLog() as bad_rows:
-        table = read_log(path, "--histories", DataConfig(), bad_rows, pairs_only=True).table
+        table = read_log(path, option, DataConfig(), bad_rows, pairs_only=True).table
     pairs, found = table.interactions, dict[bytes, list[str]]()
     for user, item in zip(table.user_ids[pairs.user_index], table.item_ids[pairs.item_index]):
         found.setdefault(user.encode(), []).append(item)
@@ -227,13 +237,31 @@ def _release(loaded: weakref.ref[LoadedModel]) -> None:
 def answer(model: LoadedModel, user_ids: pa.Array, question: Question) -> pa.RecordBatch:
     """Rows of the schema `ANSWERS` for `user_ids` (binary, UTF-8), by one call of the model."""
     ids = user_ids.to_pylist()
-    histories = model.histories
-    outputs = model.recommend(
-        **(question.inputs(ids) if histories is None else question.with_histories(ids, histories))
-    )
+    listed = model.listed
+    outputs = model.recommend(**(question.inputs(ids) if listed is None else question.with_histories(ids, listed)))
     found = {name: outputs[name].numpy() for name in ("num_valid", "item_id", "score", "known_user")}
     if model.for_features is not None:
         _answer_by_features(model, ids, question, found)
+    return _record_batch(user_ids, found)
+
+
+def score(model: LoadedModel, user_ids: pa.Array) -> pa.RecordBatch:
+    """Rows of the schema `ANSWERS`: the items of each user's list, best first; none where something is unknown."""
+    import tensorflow as tf
+
+    ids, listed = user_ids.to_pylist(), model.listed or {}
+    items = padded([encoded(listed.get(user, [])) for user in ids])
+    outputs = model.recommend(user_id=tf.constant(as_objects(ids)), item_id=tf.constant(items))
+    known_user = outputs["known_user"].numpy()
+    known = outputs["known_item"].numpy() & known_user[:, None]
+    scores = outputs["score"].numpy()
+    order = np.lexsort((-scores, ~known), axis=1)
+    found = {
+        "num_valid": known.sum(axis=1),
+        "known_user": known_user,
+        "item_id": np.take_along_axis(items, order, axis=1),
+        "score": np.take_along_axis(scores, order, axis=1),
+    }
     return _record_batch(user_ids, found)
 
 

@@ -60,6 +60,8 @@ class Plan:
       popularity: as of the signature `recommend_where`.
       histories: path of a log of new interactions, which count for their users; None for none.
       histories_hash: of its content.
+      score: path of a log of pairs to score instead of recommending; None for none.
+      score_hash: of its content.
     """
 
     model: str
@@ -83,6 +85,8 @@ class Plan:
     popularity: float = 0.0
     histories: str | None = None
     histories_hash: str = ""
+    score: str | None = None
+    score_hash: str = ""
 
     @property
     def question(self) -> Question:
@@ -164,6 +168,7 @@ def make_plan(
     diversity: float = 0.0,
     popularity: float = 0.0,
     histories: str | None = None,
+    score: str | None = None,
 ) -> Plan:
     """A new run, or the one that was interrupted, if everything that its answers depend on is the same.
 
@@ -176,9 +181,10 @@ def make_plan(
         raise InputError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     check_name("--out", out)
     is_plain = not (candidates or allow_seen or category or exclude_category or diversity or popularity)
-    if (histories is not None) + (user_features is not None) + (not is_plain) > 1:
+    logs = [one for one in (histories, score, user_features) if one is not None]
+    if len(logs) + (not is_plain) > 1 or (score is not None and exclude):
         raise InputError(
-            "--histories, --user-features and a choice of items (--candidates, --allow-seen, --category, "
+            "--score, --histories, --user-features and a choice of items (--candidates, --allow-seen, --category, "
             "--exclude-category, --diversity, --popularity) are different questions: ask one of them"
         )
     for name, value in (("diversity", diversity), ("popularity", popularity)):
@@ -215,6 +221,8 @@ def make_plan(
         popularity,
         histories,
         _hash_files(histories, "--histories"),
+        score,
+        _hash_files(score, "--score"),
     )
     _check_free(plan)
     if not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
@@ -245,7 +253,7 @@ def read_ids(path: Path, option: str = "--exclude") -> tuple[str, ...]:
 def _answers_of(plan: Plan) -> dict[str, object]:
     """All that the content of the output depends on; a model may have moved."""
     values = asdict(plan)
-    others = ("model", "batch_size", "tf_threads", "user_features", "histories")
+    others = ("model", "batch_size", "tf_threads", "user_features", "histories", "score")
     return {name: values[name] for name in values if name not in others}
 
 

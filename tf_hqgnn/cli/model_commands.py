@@ -148,6 +148,10 @@ def batch(
         str | None,
         typer.Option(metavar="LOG", help="Log of what users took since training, which counts for them, too."),
     ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(metavar="LOG", help="Log of pairs of user_id and item_id to score, instead of recommending."),
+    ] = None,
     reject_unknown: Annotated[
         bool, typer.Option(help="Reject unknown users instead of giving them popular items.")
     ] = False,
@@ -204,6 +208,7 @@ def batch(
         "diversity": diversity,
         "popularity": popularity,
         "histories": histories,
+        "score": score,
     }
     try:
         report = batch(model, users, out, context.args, print_progress, **settings)
