@@ -14,6 +14,8 @@ BIN := .venv/bin
 # pip is told what it may install: uv, by these hashes; uv installs the rest by those of the locks.
 PIP_INSTALL = -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r
 UV_LOCK = supply_chain/requirements-uv.lock
+# Two workers share two cores; OpenBLAS's own threads would only wait for each other.
+ONE_THREAD = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 DATA ?=
 ITEMS ?=
 USERS ?=
@@ -26,7 +28,7 @@ help:
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and the tests (10 minutes); make test-install: the wheel in clean environments (15 minutes)"
 	@echo "make test-engines  what runs elsewhere, in processes as there: Kubeflow's steps, Beam's workers, a minute of load (6 minutes)"
-	@echo "make docs   the documentation's site, build/site/index.html"
+	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, and the notebooks"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, fuzz, soak, bench-small (minutes), bench (hours), clean"
 
@@ -146,10 +148,10 @@ demo: .venv/.installed
 
 # In a minute and a half: what to run after every change.
 check: lint .venv-serving/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m unit
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m unit
 
 test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed .venv-audit/.installed .kustomize/kustomize chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
 test-install: .venv/.installed
@@ -157,7 +159,7 @@ test-install: .venv/.installed
 
 # What runs elsewhere, in processes as there: the steps of Kubeflow, the workers of Beam, a server under a minute of load.
 test-engines: .venv/.installed
-	$(BIN)/python -m pytest -m engines -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
+	$(ONE_THREAD) $(BIN)/python -m pytest -m engines -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The site of docs/ into build/site; a broken link or an unknown name is an error.
 docs: .venv-docs/.installed
