@@ -88,7 +88,8 @@ before, after = (one.evaluate(judged, k=[20])["ndcg@20"] for one in (model, cand
 print(f"NDCG@20 on today's other half: {before:.4f} served now, {after:.4f} of the candidate")
 
 # %% [markdown]
-# A gate decides by a rule that was written down before: here, that the candidate is at most 5% worse.
+# A gate decides by a rule that was written down before: here, that the candidate is at most 5% worse. The server isn't
+# needed any more in this notebook.
 
 # %%
 is_good = after >= 0.95 * before
@@ -96,6 +97,8 @@ if is_good:
     print("version", candidate.export(export_dir), "is exported; the server goes over to it by itself")
 else:
     print("not pushed; version 1 stays served")
+client.close()
+server.stop()
 
 # %% [markdown]
 # How long is a model good? Train on more and more of the history, and judge each model by the same evening.
@@ -139,6 +142,4 @@ record = forget([user], export_dir=export_dir, keep=0)
 print("\n".join([*record.touched, *record.not_reached]).replace(workspace.name, ""))
 
 # %%
-client.close()
-server.stop()
 workspace.cleanup()

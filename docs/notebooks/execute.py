@@ -20,11 +20,12 @@ ROOT = FOLDER.parents[1]
 BUILT = ROOT / "build" / "notebooks"
 NAMES = ("movielens", "keras_layers", "quantize_embeddings", "serve_and_query", "a_day_in_production")
 _PATIENCE_SECONDS = 600
-# Pictures that are sharp at any size; and in a notebook TensorFlow would tell of every file that it reads.
+# Pictures that are sharp at any size; and nothing of what libraries say about themselves in a notebook.
 _BEFORE = """
-import logging
+import logging, warnings
 %config InlineBackend.figure_formats = ['svg']
-logging.getLogger("tensorflow").setLevel(logging.WARNING)
+logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.WARNING)
+warnings.filterwarnings("ignore", module="google.api_core")
 """
 # The page has styles of its own.
 _STYLE = re.compile(r"<style scoped>.*?</style>\n", re.DOTALL)
