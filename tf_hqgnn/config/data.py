@@ -76,8 +76,8 @@ class DataConfig(Section):
     negative_rating: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Take rows rated below this for dislikes: never recommended to their user, and pushed away in "
-        "training.",
+        description="Take rows rated below this for dislikes: left out of what is recommended to their user, "
+        "and pushed away in training.",
     )
     event_weights: dict[str, Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]] | None = Field(
         None,
