@@ -115,7 +115,7 @@ def test_both_saved_models_answer_for_features(model, exported, name):
     if name == "hqgnn_scann":
         pytest.importorskip("scann")
     version = newest_version(exported, name)
-    assert replay_warmup(version) == 2 * 12
+    assert replay_warmup(version) == 2 * 13
     expected = model.recommend_for_features([{"taste": "t3"}, {}], k=7, as_arrays=True)
     with LocalModel(version) as client:
         found = client.recommend_for_features([{"taste": "t3"}, ["shelf=x"]], k=7)

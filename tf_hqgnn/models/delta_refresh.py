@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import tensorflow as tf
 
@@ -65,11 +65,56 @@ def refresh_deltas(
     return logs
 
 
+def assign_deltas(model: HQGNN, features: Features, config: QuantizationConfig) -> None:
+    """Sets the deltas of `refresh_deltas` by one batch, by operations alone: a program that is compiled can do it.
+
+    Args:
+      model: With its quantizers.
+      features: A batch, as `fit` gets it.
+      config: How the trace is found.
+
+    Raises:
+      ValueError: A delta is one of rows: which rows a batch touches isn't known before it comes.
+    """
+    sides = {"users": model.user_quantizer, "items": model.item_quantizer}
+    assigned = {side: _Assigned(layer) for side, layer in sides.items() if layer is not None and layer.follows_hessian}
+    if assigned:
+        _look_at(model, features, config, assigned, finds_delta=True, number=0)
+
+
+class _Looks(Protocol):
+    """What is shown a batch, see `QuantizerProbe.add`."""
+
+    def add(
+        self,
+        rows: tf.Tensor,
+        gradients: tf.Tensor,
+        curvature: tf.Tensor | None,
+        standard_error: tf.Tensor | float,
+        index: tf.Tensor,
+        /,
+    ) -> None: ...
+
+
+class _Assigned:
+    """Assigns the delta that follows from a batch."""
+
+    def __init__(self, quantizer: LowBitQuantizer) -> None:
+        self._quantizer = quantizer
+
+    def add(self, rows: tf.Tensor, gradients: tf.Tensor, curvature: tf.Tensor | None, *_: object) -> None:
+        quantizer = self._quantizer
+        if quantizer.delta_per == "row":
+            raise ValueError("delta_per row is set by refresh_deltas, over batches, not by one batch in a graph")
+        assert curvature is not None
+        quantizer.delta.assign(quantizer.find_delta(rows, gradients, curvature))
+
+
 def _look_at(
     model: HQGNN,
     features: Features,
     config: QuantizationConfig,
-    probes: dict[str, QuantizerProbe],
+    probes: Mapping[str, _Looks],
     finds_delta: bool,
     number: int,
 ) -> None:

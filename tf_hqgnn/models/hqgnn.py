@@ -17,7 +17,7 @@ from tf_hqgnn.losses.loss import BatchContext, Loss, WeightedBatchContext, make_
 from tf_hqgnn.losses.softmax import Softmax
 from tf_hqgnn.models.batch_loss import context_of, counts_of, decayed_loss
 from tf_hqgnn.models.batches import Features, as_features, wanted_items, with_wishes
-from tf_hqgnn.models.delta_refresh import quantized, refresh_deltas
+from tf_hqgnn.models.delta_refresh import assign_deltas, quantized
 from tf_hqgnn.models.dislikes import Dislikes, split_dislikes
 from tf_hqgnn.models.encoder import Encoder, GraphEncoder, LookupEncoder
 from tf_hqgnn.models.ranking_model import PAIRS, RankingModel
@@ -296,8 +296,8 @@ class HQGNN(RankingModel):
         return with_wishes(features, self.batch_loss, self._seen, self.num_items, self.seed, step)
 
     def refresh_deltas(self, features: Features, config: QuantizationConfig) -> dict[str, tf.Tensor]:
-        """Sets deltas by the curvature at a batch, see `delta_refresh.refresh_deltas`; returns them by name."""
-        refresh_deltas(self, [features], config)
+        """Sets deltas by the curvature at a batch, see `delta_refresh.assign_deltas`; returns them by name."""
+        assign_deltas(self, features, config)
         return self._deltas()
 
     def train_log_names(self) -> tuple[str, ...]:
