@@ -14,7 +14,7 @@ def test_a_sample_of_random_inputs(tmp_path):
 
 @pytest.mark.engines
 def test_a_minute_of_mixed_load(tmp_path):
-    done = soak.run(tmp_path, seconds=60, version_seconds=15)
+    done = soak.run(tmp_path, seconds=70, version_seconds=15)
     assert done.count > 64
     assert done.published > 2
     assert done.deaths > 10
