@@ -113,6 +113,17 @@ def test_what_no_earlier_log_speaks_for_must_be_clearly_better(dataset, monkeypa
     assert (settings(choice.config.loss) not in known) == is_chosen
 
 
+@pytest.mark.parametrize(("noise", "temperature"), [(0.97, 0.15), (0.0, 0.1)])
+def test_of_what_is_about_equal_more_columns_take_the_colder_softmax(dataset, monkeypatch, noise, temperature):
+    values = {0.15: 0.9, 0.1: 0.898}
+    monkeypatch.setattr(race_module.Racer, "run", lambda _racer, loss, *_: values.get(loss.temperature, 0.5))
+    # More columns are trained than raced unless the singular vectors beyond those are noise.
+    monkeypatch.setattr(race_module, "_NOISE", noise)
+    choice = choose_settings(dataset, AUTO.with_values({"auto.steps": 5000}))
+    assert (choice.config.model.embedding_dim > 64) == (temperature == 0.1)
+    assert choice.config.loss.temperature == temperature
+
+
 def test_seconds_are_recorded_as_steps_that_repeat_the_choice(dataset):
     timed = choose_settings(dataset, AUTO.with_values({"auto.seconds": 5.0}))
     steps = timed.config.auto.steps
