@@ -26,8 +26,8 @@ OUT ?= demo
 help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
-	@echo "make test   lint and the tests (10 minutes); make test-install: the wheel in clean environments (15 minutes)"
-	@echo "make test-engines  what runs elsewhere, in processes as there: Kubeflow's steps, Beam's workers, a minute of load (6 minutes)"
+	@echo "make test   lint and the tests (16 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
+	@echo "make test-engines  what runs elsewhere, in processes as there: Kubeflow's steps, Beam's workers, a minute of load (5 minutes)"
 	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, and the notebooks"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, fuzz, soak, bench-small (minutes), bench (hours), clean"
@@ -232,7 +232,7 @@ SECONDS ?= 3600
 fuzz: .venv/.installed
 	$(BIN)/python -m benchmarks.fuzz --inputs $(INPUTS)
 
-# 64 clients, new versions, dying clients; `make test` runs a minute of it.
+# 64 clients, new versions, dying clients; `make test-engines` runs a minute of it.
 soak: .venv/.installed
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
 
