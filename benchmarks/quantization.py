@@ -28,6 +28,7 @@ import matplotlib
 import numpy as np
 
 from benchmarks.cells import ROOT, Cells, commit, machine
+from benchmarks.estimators.variants import DATA as LOGS
 from tf_hqgnn import __version__
 from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.data.loading import load_dataset
@@ -44,17 +45,7 @@ from tf_hqgnn.training.train import train
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-_DATA = ROOT.parent / "shared" / "data"
-DATA = {
-    "ml-100k": (f"data.path={_DATA / 'ml-100k' / 'interactions.csv'}",),
-    "beauty": (f"data.path={_DATA / 'beauty' / 'interactions.csv'}", "data.k_core=5"),
-    "gowalla": (
-        f"data.train_path={_DATA / 'gowalla' / 'train.csv'}",
-        f"data.test_path={_DATA / 'gowalla' / 'test.csv'}",
-        "training.max_epochs=40",
-        "training.evaluate_every=4",
-    ),
-}
+DATA = {name: LOGS[name] for name in ("ml-100k", "beauty", "gowalla")}
 MODELS = {"lightgode": ("default.yaml", "distillation"), "lightgcn": ("hqgnn_lightgcn.yaml", "fine_tuning")}
 WAYS = ("post-training", "ste", "ewgs", "gste")
 MODES = ("per_tensor", "per_row")

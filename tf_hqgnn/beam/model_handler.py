@@ -1,4 +1,4 @@
-"""How Beam's RunInference asks an exported SavedModel, in batches of its best size."""
+"""A handler by which Beam's RunInference asks an exported SavedModel, in batches of its best size."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def question(self) -> Question:
-        """What is asked about each user."""
+        """Return the question that is asked about each user."""
         return Question(**{field.name: getattr(self, field.name) for field in fields(Question)})
 
     @property

@@ -1,4 +1,4 @@
-"""What a batch run asks the model about each user."""
+"""The question that a batch run asks the model about each user."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class QuantizationConfig(Section):
         return self
 
     def range_factor(self, learning_rate: float) -> float:
-        """What `learning_rate` is multiplied by for learned ranges.
+        """Return the factor of `learning_rate` for learned ranges.
 
         Example:
           >>> QuantizationConfig(range_learning_rate=0.5).range_factor(0.001)

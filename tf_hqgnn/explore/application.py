@@ -1,4 +1,4 @@
-"""What the page's server answers: the page, what it shows of users and items, and calls in TF Serving's REST protocol.
+"""The answers of the page's server: the page, what it shows of users and items, and calls in TF Serving's protocol.
 
 GET /explore, /explore/FILE     the page
 GET /explore/api/about          models, numbers, categories

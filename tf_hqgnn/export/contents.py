@@ -1,4 +1,4 @@
-"""What a version of a model says of its users and items, without their embeddings: ids, titles, histories."""
+"""The users and items of a version of a model, without their embeddings: ids, titles, histories."""
 
 from __future__ import annotations
 

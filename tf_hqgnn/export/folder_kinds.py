@@ -1,4 +1,4 @@
-"""What a folder of this package is, for messages about the wrong one: a run, an export, a model or a version."""
+"""The kinds of folders of this package, for messages about the wrong one: a run, an export, a model or a version."""
 
 from __future__ import annotations
 
