@@ -27,7 +27,7 @@ help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and the tests (16 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
-	@echo "make test-engines  what runs elsewhere, in processes as there: Kubeflow's steps, Beam's workers, a minute of load (5 minutes)"
+	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, a cluster, a minute of load"
 	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, and the notebooks"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, fuzz, soak, bench-small (minutes), bench (hours), clean"
@@ -150,15 +150,16 @@ demo: .venv/.installed
 check: lint .venv-serving/.installed
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m unit
 
-test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-gpu/.installed .venv-audit/.installed .kustomize/kustomize chromium
+test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-audit/.installed .kustomize/kustomize chromium
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
 test-install: .venv/.installed
 	$(BIN)/python -m pytest -m install tests/install --durations=20
 
-# What runs elsewhere, in processes as there: the steps of Kubeflow, the workers of Beam, a server under a minute of load.
-test-engines: .venv/.installed
+# What runs elsewhere, in processes as there: TFX day after day, the steps of Kubeflow, the workers of Beam and of a
+# cluster, programs for a GPU, a server under load.
+test-engines: .venv/.installed .venv-gpu/.installed
 	$(ONE_THREAD) $(BIN)/python -m pytest -m engines -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The site of docs/ into build/site; a broken link or an unknown name is an error.

@@ -29,6 +29,8 @@ from benchmarks.gpu.runner.table import Table
 from benchmarks.gpu.runner.timing import measure
 from benchmarks.gpu.runner.wrong import WrongAnswer, compare
 
+pytestmark = pytest.mark.engines
+
 RUN = ROOT / "benchmarks" / "gpu" / "run.py"
 PYTHON = ROOT / ".venv-gpu" / "bin" / "python"
 

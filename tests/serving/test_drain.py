@@ -23,6 +23,7 @@ import tf_hqgnn  # noqa: F401
 import tensorflow as tf  # isort: skip
 from tensorflow_serving.apis import predict_pb2
 
+pytestmark = pytest.mark.engines
 CLIENTS = 64
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 REQUEST = predict_pb2.PredictRequest(

@@ -260,6 +260,7 @@ def two_devices(dataset, smoke_config, tmp_path_factory, run_command):
     return folder, json.loads((folder / "answers.json").read_text())
 
 
+@pytest.mark.engines
 def test_each_device_gets_its_part_of_a_batch(two_devices):
     _, answers = two_devices
     assert (answers["replicas"], answers["chief"]) == (2, True)
@@ -274,6 +275,7 @@ def read_history(run):
         return {name: float(value) for name, value in next(csv.DictReader(file)).items()}
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize("name", ["bpr", "lightgcn"])
 def test_two_devices_learn_the_rows_of_one_where_pairs_are_independent(two_devices, dataset, tmp_path, name):
     folder, _ = two_devices
@@ -289,6 +291,7 @@ def test_two_devices_learn_the_rows_of_one_where_pairs_are_independent(two_devic
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+@pytest.mark.engines
 def test_the_tfx_trainer_trains_on_two_devices_within_the_noise_of_seeds(two_devices, noise):
     folder, _ = two_devices
     result = json.loads((folder / "model_run" / "run" / "metrics.json").read_text())
@@ -297,12 +300,14 @@ def test_the_tfx_trainer_trains_on_two_devices_within_the_noise_of_seeds(two_dev
     assert (folder / "model" / "Format-Serving" / "saved_model.pb").is_file()
 
 
+@pytest.mark.engines
 def test_a_batch_that_has_no_equal_parts_is_refused(two_devices):
     _, answers = two_devices
     assert "a batch of 255 interactions can't be divided among 2 replicas" in answers["odd"]
     assert "set training.batch_size=254, or another multiple of 2" in answers["odd"]
 
 
+@pytest.mark.engines
 def test_divergence_on_two_devices_stops_with_the_step(two_devices):
     _, answers = two_devices
     assert re.match(r"the loss became NaN or infinite at step [1-9]", answers["infinite"])
@@ -363,6 +368,7 @@ def restarted(log_path, smoke_config, tmp_path_factory):
     return folder, killed, left, run_cluster(arguments, outs)
 
 
+@pytest.mark.engines
 def test_a_lost_worker_ends_the_other_with_words_and_a_checkpoint(restarted):
     _, killed, left, _ = restarted
     assert [code for code, _, _ in killed] == [1, -signal.SIGTERM]
@@ -371,6 +377,7 @@ def test_a_lost_worker_ends_the_other_with_words_and_a_checkpoint(restarted):
     assert left in (["epoch-00001"], ["epoch-00001", "epoch-00002"], ["epoch-00002"])
 
 
+@pytest.mark.engines
 def test_a_restarted_cluster_goes_on_to_metrics_within_the_noise_of_seeds(restarted, noise):
     folder, _, left, again = restarted
     assert [code for code, _, _ in again] == [0, 0], again
@@ -382,6 +389,7 @@ def test_a_restarted_cluster_goes_on_to_metrics_within_the_noise_of_seeds(restar
     assert is_within(result["valid"]["ndcg@20"], noise), (result["valid"]["ndcg@20"], noise)
 
 
+@pytest.mark.engines
 def test_only_the_chief_writes(restarted):
     folder, _, _, again = restarted
     assert (folder / "chief" / "run" / "metrics.json").is_file()
