@@ -17,9 +17,9 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import export_exact, export_scann
-from tf_hqgnn.export.layout import METADATA_FILE
+from tf_hqgnn.export.layout import MAX_PADDED_K, METADATA_FILE
 from tf_hqgnn.export.loading import load_saved_model
-from tf_hqgnn.export.module import MAX_PADDED_K, ServingModule
+from tf_hqgnn.export.module import ServingModule
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder

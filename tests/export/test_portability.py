@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from export_oracle import Oracle, coded_bundle, make_bundle, with_user_features
+from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.framework import kernels
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -32,6 +34,7 @@ HOST_ONLY = {
     ("Equal", "string"),
     ("NotEqual", "string"),
     ("Const", "string"),
+    ("EnsureShape", "string"),
     ("Shape", "string"),
     ("Reshape", "string"),
     ("ParseExampleV2", ""),
@@ -82,6 +85,7 @@ def export_dir(tmp_path_factory):
     return out
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize(
     ("models", "missing"),
     [(("hqgnn/1", "hqgnn/3", "hqgnn/5"), ("tf_hqgnn", "scann")), (("hqgnn_scann/3",), ("tf_hqgnn",))],
@@ -115,6 +119,44 @@ def test_every_operation_has_a_gpu_kernel(export_dir, version):
             assert "ResourceGather" not in {node.op for node in nodes}
         allowed = HOST_ONLY | OF_TEXT if name == FOR_FEATURES else HOST_ONLY
         assert {_name(node) for node in nodes if not _has_gpu_kernel(node)} <= allowed, name
+
+
+RANKS = ("a_scalar", "a_vector", "a_matrix")
+
+
+@pytest.mark.parametrize("model", ["hqgnn/5", "hqgnn_scann/3"])
+def test_a_wrong_rank_is_refused_by_the_graph_itself(export_dir, model):
+    """As TF Serving, TensorFlow for Java and the C API run it: neither they nor a callable looks at the shapes."""
+    if "scann" in model:
+        pytest.importorskip("scann")
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(export_dir / model)).signature_def
+        names = [name for name in signatures if not name.startswith("__")]
+        assert {"embed_user", "tf_example", "recommend_where"} < set(names)
+        for name in names:
+            inputs = sorted(signatures[name].inputs)
+            infos = [signatures[name].inputs[one] for one in inputs]
+            options = config_pb2.CallableOptions(feed=[info.name for info in infos])
+            options.fetch.extend(info.name for info in signatures[name].outputs.values())
+            call = session._make_callable_from_options(options)
+            values = [some_value(tf.as_dtype(info.dtype), len(info.tensor_shape.dim)) for info in infos]
+            call(*values)
+            for place, value in enumerate(values):
+                for rank in {0, 1, 2, 3} - {value.ndim}:
+                    wrong = [*values[:place], some_value(value.dtype, rank), *values[place + 1 :]]
+                    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+                        call(*wrong)
+                    said = f"{inputs[place]}_must_be_{RANKS[value.ndim]}"
+                    came, expected = ",".join("1" * rank), ",".join("?" * value.ndim)
+                    assert f" [{came}] is not compatible with expected shape [{expected}]" in str(raised.value)
+                    assert said in str(raised.value), name
+
+
+def some_value(dtype, rank):
+    """One that every signature takes, of one row."""
+    if dtype in (tf.string, object):
+        return np.full((1,) * rank, b"", object)
+    return np.zeros((1,) * rank, tf.as_dtype(dtype).as_numpy_dtype)
 
 
 def test_the_kernel_check_finds_what_has_none():

@@ -23,6 +23,8 @@ MODEL_NAMES = (EXACT_MODEL, SCANN_MODEL)
 # What a client asks that names no model, or no signature.
 DEFAULT_MODEL = EXACT_MODEL
 DEFAULT_SIGNATURE = "serving_default"
+# A k may exceed the catalogue, the rest is padding; but a slip of the pen must not make a server allocate gigabytes.
+MAX_PADDED_K = 65_536
 # What numbers a request may hold. Far beyond what is of use, a popularity is still far from what makes infinities.
 RANGES = {"diversity": (0.0, 1.0), "popularity": (-1e6, 1e6)}
 # Of models that have learnt from features of users.
@@ -39,6 +41,8 @@ MAX_WARMUP_RECORDS = 1000
 # Attributes of the exported module that lead to the ids of users and items; see `stored.StoredModel`.
 USER_IDS = "user_ids/keys"
 ITEM_IDS = "item_ids/keys"
+# The attribute that holds the index.
+INDEX = "top_k"
 
 
 @dataclass(frozen=True)

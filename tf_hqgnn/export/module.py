@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tf_hqgnn.export.layout import FOR_FEATURES
 from tf_hqgnn.export.parts import (
-    MAX_PADDED_K,
     STRING_LISTS,
     STRINGS,
     K,
@@ -28,8 +27,6 @@ from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK
 from tf_hqgnn.types import BoolArray, Float32Array, ObjectArray
-
-__all__ = ["MAX_PADDED_K", "ServingModule"]
 
 
 class ServingModule(WhereSignature):

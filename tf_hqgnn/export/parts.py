@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.export.layout import MAX_PADDED_K
 from tf_hqgnn.export.traced_once import TracedOnce
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.retrieval.exact import ExactTopK
@@ -22,8 +25,6 @@ from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
 from tf_hqgnn.types import BoolArray, Float32Array, ObjectArray
 
-# A k may exceed the catalogue, the rest is padding; but a slip of the pen must not make a server allocate gigabytes.
-MAX_PADDED_K = 65_536
 # The score of padding. Clients read any JSON of it, which -inf has no place in.
 PADDING_SCORE = float(np.finfo(np.float32).min)
 
@@ -36,9 +37,40 @@ K = tf.TensorSpec([], tf.int32)
 Outputs = dict[str, tf.Tensor]
 
 
+# What an input of each rank is, as the name of the operation that refuses another rank says it.
+_RANKS = ("a_scalar", "a_vector", "a_matrix")
+
+
 def signature(inputs: Sequence[tf.TensorSpec]) -> Callable[[Callable[..., Any]], Any]:
-    """Return a `tf.function` without AutoGraph: nothing here needs it, and it takes most of an export's time."""
-    decorate: Callable[[Callable[..., Any]], Any] = tf.function(input_signature=inputs, autograph=False)
+    """Return a decorator that makes a `tf.function`, which refuses inputs of a wrong rank.
+
+    TF Serving and clients in other languages pass on what they are given. An operation for each input checks it: its
+    message says what shape came and what was expected, and its name, which TensorFlow adds, which input it was, as in
+    `user_id_must_be_a_vector`. AutoGraph is off: nothing here needs it, and it takes most of an export's time.
+
+    Args:
+      inputs: a spec of each input.
+
+    Example:
+      >>> double = signature([tf.TensorSpec([None], tf.float32)])(lambda values: 2.0 * values)
+      >>> double(tf.constant([1.0])).numpy().tolist()
+      [2.0]
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        arguments = inspect.signature(function)
+
+        @wraps(function)
+        def checked(*given: Any, **by_name: Any) -> Any:
+            bound = arguments.bind(*given, **by_name)
+            # The last ones are tensors, and what comes before them is the module.
+            for name, spec in zip(list(bound.arguments)[-len(inputs) :], inputs):
+                wish = f"{name}_must_be_{_RANKS[spec.shape.rank]}"
+                bound.arguments[name] = tf.ensure_shape(bound.arguments[name], spec.shape, name=wish)
+            return function(*bound.args, **bound.kwargs)
+
+        return tf.function(checked, input_signature=inputs, autograph=False)
+
     return decorate
 
 
