@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -180,6 +181,10 @@ def test_a_history_is_put_together_by_searching_titles(page):
         page.until("document.querySelectorAll('[role=option]').length === 1")
         page.press("Enter")
     shows(page, ORACLE.for_history([BUNDLE.item_ids[4], BUNDLE.item_ids[0]], 10)[1])
+    page.until(IS_STILL)
+    # No signature takes a history with diversity, and the page says so.
+    assert not page.run("document.querySelector('[name=diversity]').checkVisibility()")
+    assert "no signature takes them with a history" in page.run("document.querySelector('.lacking').innerText")
     assert page.run("[...document.querySelectorAll('.taken .name')].map((one) => one.textContent)") == [
         TITLES[0],
         TITLES[4],
@@ -187,6 +192,29 @@ def test_a_history_is_put_together_by_searching_titles(page):
     assert page.run(INTRUDERS) == 0
     page.click(".taken [aria-label^=Take]")
     shows(page, ORACLE.for_history([BUNDLE.item_ids[4]], 10)[1])
+
+
+def test_what_each_item_of_a_history_adds_to_a_score_is_shown(browser, explorer):
+    history = [BUNDLE.item_ids[row] for row in (4, 0, 9)]
+    opened(browser, explorer, urlencode([("history", item) for item in [*history, "unheard-of", history[0]]]))
+    (item, *_), score = browser.run(IDS), browser.run("document.querySelector('.score').title.replace('Score ', '')")
+    browser.until("document.querySelector('.because:not([hidden])') !== null")
+    shown = browser.run("[...document.querySelectorAll('.item:first-child .because q')].map((one) => one.textContent)")
+    browser.click(".item .name")
+    browser.until("document.querySelectorAll('.numbers').length === 2")
+    lines = browser.run(
+        "[...document.querySelector('.numbers').children].map((line) => "
+        "[line.firstChild.textContent, Number(line.lastChild.textContent)])"
+    )
+    browser.press("Escape")
+    assert lines[-1] == ["All other items of the history", 0]
+    shares = dict(lines[:-1])
+    assert sum(shares.values()) == pytest.approx(float(score), abs=0.002)
+    assert set(shown) == {name for name, share in shares.items() if share > 0}
+    # What is added is the score for that item of the history alone, over the square root of how many there are.
+    for name in history:
+        alone = dict(zip(*reversed(ORACLE.for_history([name], len(BUNDLE.item_ids)))))
+        assert shares[TITLE_OF[name]] == pytest.approx(alone[item] / np.sqrt(3), abs=0.002)
 
 
 def test_two_lists_stand_side_by_side_with_what_differs(page):
@@ -214,6 +242,7 @@ def test_a_model_without_wishes_has_no_sliders_and_no_reasons(page):
     choose(page, "[name=model]", "v0_1")
     page.until(f"!({is_shown}) && {IS_STILL}")
     assert page.run("document.querySelectorAll('.because:not([hidden])').length") == 0
+    assert "exported before" in page.run("document.querySelector('.lacking').innerText")
     assert page.run("document.querySelector('[name=version]').value") == "1"
 
 

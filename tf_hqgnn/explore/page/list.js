@@ -2,8 +2,9 @@
 
 import { CallError, duration, predict } from "./calls.js";
 import { fill, h, icon } from "./dom.js";
-import { lookNow, signaturesOf } from "./models.js";
+import { lookNow } from "./models.js";
 import { about, nameElement, nameOf, need, tile } from "./names.js";
+import { reasonsFor } from "./reasons.js";
 import { makeSettings } from "./settings.js";
 
 // Reasons that stand under each item.
@@ -12,7 +13,7 @@ const REASONS = 3;
 /**
  * Make a list.
  * @param {string} letter what the list is called beside another one
- * @param {Object} page {state, categories, changed, open, exclude, took, copy}
+ * @param {Object} page {state, asked, categories, changed, open, exclude, took, copy}
  */
 export function makeList(letter, page) {
   const settings = makeSettings({ ...page, changed: () => load() });
@@ -41,8 +42,7 @@ export function makeList(letter, page) {
       if (signal.aborted) return;
       draw(scores, outputs.known_user[0], call);
       page.loaded();
-      const reasons = outputs.known_user[0] && page.state.mode === "user" && ids.length;
-      if (reasons) await explain(signal);
+      if (outputs.known_user[0] && ids.length) await explain(signal);
     } catch (error) {
       if (error.name === "AbortError" || signal.aborted) return;
       if (!(error instanceof CallError)) throw error;
@@ -130,13 +130,9 @@ export function makeList(letter, page) {
   }
 
   async function explain(signal) {
-    const target = { ...settings.chosen }, asked = [...ids];
-    if (!(await signaturesOf(target)).has("explain")) return;
-    const user = page.state.userId;
-    const inputs = { user_id: asked.map(() => user), item_id: asked, k: REASONS };
-    const { outputs } = await predict(target, "explain", inputs, signal);
-    const reasons = outputs.history_item_id.map((row, place) =>
-      row.filter((id, rank) => rank < outputs.num_valid[place] && outputs.share[place][rank] > 0));
+    const found = await reasonsFor({ ...settings.chosen }, page.asked(), [...ids], REASONS, signal);
+    if (!found) return;
+    const reasons = found.map((one) => one.ids.filter((_, rank) => one.shares[rank] > 0));
     await need(reasons.flat());
     if (signal.aborted) return;
     [...items.children].forEach((line, place) => {

@@ -7,6 +7,7 @@ import { fill, h, icon } from "./dom.js";
 import { makeList } from "./list.js";
 import { versionsOf, watch } from "./models.js";
 import { forget, nameElement, nameOf, need } from "./names.js";
+import { forgetReasons } from "./reasons.js";
 import { makeSheet } from "./sheet.js";
 import { makeThemeButton } from "./theme_button.js";
 import { makeWho } from "./who.js";
@@ -18,7 +19,7 @@ const address = new URLSearchParams(location.hash.slice(1));
 const state = {
   mode: address.has("history") ? "history" : "user",
   userId: address.get("user"),
-  history: address.getAll("history").filter(Boolean),
+  history: [...new Set(address.getAll("history").filter(Boolean))],
   excluded: address.getAll("exclude"),
   k: COUNTS.includes(Number(address.get("k"))) ? Number(address.get("k")) : 10,
   isComparing: false,
@@ -28,6 +29,7 @@ let isAway = false, isStarted = false;
 
 const page = {
   state,
+  asked: () => ({ ...state, numItems: catalogue.num_items }),
   categories: () => catalogue.categories,
   changed,
   report,
@@ -140,6 +142,7 @@ async function looked(error, hasChanged) {
       showBanner("");
       catalogue = await ask("/explore/api/about");
       forget();
+      forgetReasons();
       for (const list of lists) list.settings.draw();
       if (isStarted) await who.refresh();
       await need(state.excluded);

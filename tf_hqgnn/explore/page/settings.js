@@ -43,7 +43,8 @@ export function makeSettings(page) {
   const seen = h("input", { type: "checkbox", name: "allow-seen", onchange: () => change() });
   const seenField = h("label.field", {}, h("span", {}, "Taken items"), h("span.check", {}, seen, "Include"));
   const where = [diversityField, popularityField, seenField];
-  const element = h("div.settings.few", {}, modelField, versionField, categoryField, where);
+  const lacking = h("p.lacking.muted.small", { hidden: true });
+  const element = h("div.settings.few", {}, modelField, versionField, categoryField, where, lacking);
   // What a model's scores differ by: one unit of popularity means little to one model and all to another.
   let scale = 1;
   // Fine steps around the middle. Rare items are many and score alike: three times less brings them all.
@@ -106,6 +107,9 @@ export function makeSettings(page) {
       const exclude = [excluded.length ? excluded : [""]];
       const takesWishes = mode === "user" && names.has(WHERE);
       for (const field of where) field.hidden = !takesWishes;
+      lacking.hidden = takesWishes;
+      lacking.textContent = mode === "history" ? "Diversity and popularity can be set for a user only: no signature takes them with a history."
+        : "Diversity and popularity can't be set: this version was exported before models took them.";
       element.classList.toggle("few", !takesWishes);
       if (mode === "history") {
         const inputs = { history_item_id: [history.length ? history : [""]], k, exclude_item_id: exclude };

@@ -5,6 +5,7 @@ import { fill, h, icon } from "./dom.js";
 import { format } from "./list.js";
 import { signaturesOf } from "./models.js";
 import { about, nameElement, need, tile } from "./names.js";
+import { reasonsFor } from "./reasons.js";
 
 const REASONS = 8;
 const SIMILAR = 8;
@@ -12,7 +13,7 @@ const SIMILAR = 8;
 /**
  * Make the sheet.
  * @param {HTMLDialogElement} dialog
- * @param {Object} page {state, exclude, took}
+ * @param {Object} page {asked, exclude, took}
  */
 export function makeSheet(dialog, page) {
   const before = [];
@@ -68,19 +69,16 @@ export function makeSheet(dialog, page) {
   }
 
   async function showWhy(place, id, target, signal) {
-    const { mode, userId } = page.state;
-    if (mode !== "user" || !(await signaturesOf(target)).has("explain")) return;
-    const inputs = { user_id: [userId], item_id: [id], k: REASONS };
-    const { outputs } = await predict(target, "explain", inputs, signal);
-    const count = outputs.num_valid[0];
-    if (!count) return;
-    const ids = outputs.history_item_id[0].slice(0, count), shares = outputs.share[0].slice(0, count);
+    const found = await reasonsFor(target, page.asked(), [id], REASONS, signal);
+    const { ids = [], shares, score, others, rest } = found?.[0] ?? {};
+    if (!ids.length) return;
     await need(ids);
     if (signal.aborted) return;
-    const others = outputs.score[0] - outputs.rest[0] - shares.reduce((sum, share) => sum + share, 0);
+    const totals = [["All other items of the history", others], ["What the history doesn't explain", rest]];
     fill(place, h("h3", {}, "Where its score comes from"),
-      h("p.muted.small", {}, `The score is ${format(outputs.score[0])}. These items of the history add most to it:`),
-      rows(ids, shares, [["All other items of the history", others], ["What the history doesn't explain", outputs.rest[0]]]));
+      h("p.muted.small", {}, score === null ? "These items of the history add most to its score:"
+        : `The score is ${format(score)}. These items of the history add most to it:`),
+      rows(ids, shares, totals.filter(([, number]) => number !== null)));
   }
 
   async function showSimilar(place, id, target, signal) {
