@@ -212,6 +212,15 @@ class BadRowLog:
         if self._quarantine is not None:
             self._quarantine.add(source, line, kind, row)
 
+    def noted(self, source: str) -> list[tuple[str, BadRows, str]]:
+        """Return the kinds of bad rows of a file, with an example of each, for `add_noted` in another process."""
+        return [(kind, rows, self._examples[source, kind]) for kind, rows in self.bad(source).items()]
+
+    def add_noted(self, source: str, kind: str, rows: BadRows, example: str) -> None:
+        """Note the bad rows of one kind that another process has found in a file that this one doesn't read."""
+        key = (source, kind)
+        self._counts[key], self._lines[key], self._examples[key] = rows.count, list(rows.first_lines), example
+
     def note_unused(self, columns: Iterable[str]) -> None:
         """Notes columns of a file that aren't read."""
         self._unused |= dict.fromkeys(columns)

@@ -88,12 +88,26 @@ def split_random(table: InteractionTable, valid: float, test: float, seed: int) 
 
     Reference: RecBole 1.2, `recbole/data/dataset/dataset.py`, `_calcu_split_ids`.
     """
-    _check_shares(valid, test)
-    user_index = table.interactions.user_index
-    count = np.bincount(user_index, minlength=len(table.user_ids))
+    check_shares(valid, test)
+    count = np.bincount(table.interactions.user_index, minlength=len(table.user_ids))
+    return random_parts(table.interactions.user_index, count, random_rank(table, seed), valid, test)
+
+
+def random_parts(
+    user_index: IntArray, count: IntArray, rank: npt.NDArray[np.uint64], valid: float, test: float
+) -> npt.NDArray[np.int8]:
+    """The parts of `split_random`, int8 [n], of users with all of their interactions.
+
+    Args:
+      user_index: int [n], ascending.
+      count: int [U], the interactions of each user.
+      rank: of each interaction, as of `random_rank`.
+      valid: share for validation.
+      test: share for testing.
+    """
     num_train, num_valid, _ = part_sizes(count, valid, test)
-    position = _position_within_user(user_index, count, _random_rank(table, seed))
-    part = np.full(len(table), TEST, np.int8)
+    position = _position_within_user(user_index, count, rank)
+    part = np.full(len(user_index), TEST, np.int8)
     part[position < (num_train + num_valid)[user_index]] = VALID
     part[position < num_train[user_index]] = TRAIN
     return part
@@ -131,12 +145,18 @@ def split_leave_last_out(table: InteractionTable, seed: int) -> npt.NDArray[np.i
       InputError: The table has no timestamps.
     """
     timestamp = _timestamps(table, "leave_last_out")
-    user_index = table.interactions.user_index
-    count = np.bincount(user_index, minlength=len(table.user_ids))
-    order = np.lexsort((_random_rank(table, seed), timestamp, user_index))
-    from_end = np.empty(len(table), np.int64)
-    from_end[order] = np.repeat(np.cumsum(count), count) - 1 - np.arange(len(table))
-    part = np.zeros(len(table), np.int8)
+    count = np.bincount(table.interactions.user_index, minlength=len(table.user_ids))
+    return last_parts(table.interactions.user_index, count, random_rank(table, seed), timestamp)
+
+
+def last_parts(
+    user_index: IntArray, count: IntArray, rank: npt.NDArray[np.uint64], timestamp: Float64Array
+) -> npt.NDArray[np.int8]:
+    """The parts of `split_leave_last_out`, int8 [n]; arguments as of `random_parts`, and times float64 [n]."""
+    order = np.lexsort((rank, timestamp, user_index))
+    from_end = np.empty(len(user_index), np.int64)
+    from_end[order] = np.repeat(np.cumsum(count), count) - 1 - np.arange(len(user_index))
+    part = np.zeros(len(user_index), np.int8)
     part[(from_end == 0) & (count[user_index] >= 2)] = TEST
     part[(from_end == 1) & (count[user_index] >= 3)] = VALID
     return part
@@ -159,7 +179,7 @@ def split_temporal(table: InteractionTable, valid: float, test: float) -> npt.ND
     Raises:
       InputError: The table has no timestamps, or too few different ones.
     """
-    _check_shares(valid, test)
+    check_shares(valid, test)
     timestamp = _timestamps(table, "temporal")
     num_test = int(test * len(table))
     num_valid = int(valid * len(table))
@@ -183,7 +203,8 @@ def divide(interactions: Interactions, part: npt.NDArray[np.int8]) -> tuple[Inte
     return train, valid, test
 
 
-def _check_shares(valid: float, test: float) -> None:
+def check_shares(valid: float, test: float) -> None:
+    """Raises InputError for shares that leave nothing for training."""
     if valid < 0 or test < 0 or valid + test >= 1:
         raise InputError(
             f"data.split: valid={valid:g} and test={test:g} leave nothing for training; expected shares of at least 0 "
@@ -217,11 +238,11 @@ def _position_within_user(user_index: IntArray, count: IntArray, rank: Array) ->
     return position
 
 
-def _random_rank(table: InteractionTable, seed: int) -> npt.NDArray[np.uint64]:
+def random_rank(table: InteractionTable, seed: int) -> npt.NDArray[np.uint64]:
     """A random uint64 for each interaction, a function of the seed and the two ids."""
     user = _hash(table.user_ids, b"user")[table.interactions.user_index]
     item = _hash(table.item_ids, b"item")[table.interactions.item_index]
-    return _mix(_mix(user ^ np.uint64(seed % 2**64)) + item)
+    return mix(mix(user ^ np.uint64(seed % 2**64)) + item)
 
 
 def _hash(ids: ObjectArray, kind: bytes) -> npt.NDArray[np.uint64]:
@@ -230,7 +251,7 @@ def _hash(ids: ObjectArray, kind: bytes) -> npt.NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """The finaliser of splitmix64: every bit of the input changes half of the output's."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

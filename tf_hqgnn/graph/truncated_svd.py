@@ -12,7 +12,7 @@ import scipy.sparse
 from tf_hqgnn.types import Float32Array, Float64Array, FloatArray
 
 # More vectors than are wanted, so that the last of these are found as well (Halko et al. advise 5 to 10).
-_OVERSAMPLING = 10
+OVERSAMPLING = 10
 # Of what a piece of a product writes: the allocator gives it the same memory again instead of new pages.
 PIECE_BYTES = 1 << 22
 # Of the rows that a tile reads in any order: as many as stay in the last level of the processor's cache.
@@ -55,7 +55,7 @@ def truncated_svd(
         # Gowalla, with two power iterations, validation NDCG@20 is .1211 after 4 epochs instead of .1204.
         right, strength, left = truncated_svd(matrix.T.tocsr(), rank, num_iterations, seed)
         return left, strength, right
-    columns = min(rank + _OVERSAMPLING, *matrix.shape)
+    columns = min(rank + OVERSAMPLING, *matrix.shape)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         products = _Products(matrix, columns, threads)
         basis = np.random.default_rng(seed).standard_normal((matrix.shape[1], columns), np.float32)
@@ -143,8 +143,21 @@ def _orthonormal(columns: Float32Array) -> Float32Array:
 
 
 def _eigen(columns: Float32Array) -> tuple[Float64Array, Float64Array]:
-    """Eigenvalues, descending, and eigenvectors of `columns' columns` in float64, without those that are rounding."""
-    eigenvalues, vectors = np.linalg.eigh((columns.T @ columns).astype(np.float64))
+    """As `gram_eigen`, of the Gram matrix of float32 columns [n, c]."""
+    return gram_eigen((columns.T @ columns).astype(np.float64))
+
+
+def gram_eigen(gram: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Eigenvalues, descending, and eigenvectors of a Gram matrix of float32 columns, without those that are rounding.
+
+    Args:
+      gram: float64 [c, c].
+
+    Example:
+      >>> gram_eigen(np.diag([1.0, 4.0, 1e-9]))[0].tolist()
+      [4.0, 1.0]
+    """
+    eigenvalues, vectors = np.linalg.eigh(gram)
     kept = np.flatnonzero(eigenvalues > _ROUNDING * eigenvalues.max(initial=0))[::-1]
     return eigenvalues[kept], vectors[:, kept]
 

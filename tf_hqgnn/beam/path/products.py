@@ -1,0 +1,188 @@
+"""Products of the interaction matrix with tall tables that lie in files, a block of rows at a time.
+
+A product needs no shuffle of edges, nor of the table that is multiplied: a worker takes a block of rows of the result,
+with (a part of) the edges that end there, and reads the blocks of the table that these start in, one after the other.
+What is shuffled is the result. Sums are made in one order, so that they don't depend on the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import scipy.sparse
+
+from tf_hqgnn.beam.blocks import Blocks
+from tf_hqgnn.beam.path.work import Work, read_all, read_arrays, write_arrays, write_json
+from tf_hqgnn.data.splits import mix
+from tf_hqgnn.types import SMALLEST_WEIGHT, Float32Array, Float64Array, Int64Array
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The training interactions in blocks, as `make_blocks` wrote them, with the exponents of a normalisation.
+
+    Args:
+      folder: that of the blocks.
+      blocks: how users and items are cut.
+      mean_weight: by which weights are divided; None where all count the same.
+      exponents: of the degrees of users and of items, by which rows and columns are divided.
+    """
+
+    folder: str
+    blocks: Blocks
+    mean_weight: float | None
+    exponents: tuple[float, float]
+
+    def count(self, block: int) -> Int64Array:
+        """The training interactions of each row, int64 [rows]."""
+        return read_arrays(f"{self.folder}/degree-{block:05d}.npz")["count"]
+
+    def strength(self, block: int) -> Float64Array:
+        """The weighted degree of each row, float64 [rows]: the sum of the relative weights."""
+        degree = read_arrays(f"{self.folder}/degree-{block:05d}.npz")
+        if self.mean_weight is None:
+            return degree["count"].astype(np.float64)
+        strength: Float64Array = degree["strength"] / self.mean_weight
+        return strength
+
+    def factor(self, block: int) -> Float32Array:
+        """What the rows of a block are multiplied by, float32 [rows, 1]."""
+        exponent = self.exponents[0 if self.blocks.is_users(block) else 1]
+        strength = self.strength(block)
+        scaled = np.where(strength > 0, strength, 1).astype(np.float32) ** np.float32(-exponent)
+        return scaled.astype(np.float32)[:, np.newaxis]
+
+    def edges(self, block: int, part: int) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
+        """The edges of a file, by the block at their other ends: float32 [rows, rows of the other block]."""
+        arrays = read_arrays(f"{self.folder}/edges-{block:05d}-{part:05d}.npz")
+        rows = self.blocks.rows(block)
+        for place, source in enumerate(arrays["sources"].tolist()):
+            some = slice(arrays["starts"][place], arrays["starts"][place + 1])
+            if self.mean_weight is None:
+                values = np.ones(some.stop - some.start, np.float32)
+            else:
+                values = np.maximum(arrays["weight"][some] / self.mean_weight, SMALLEST_WEIGHT).astype(np.float32)
+            indptr = np.searchsorted(arrays["row"][some], np.arange(rows + 1))
+            shape = rows, self.blocks.rows(source)
+            yield source, scipy.sparse.csr_matrix((values, arrays["other"][some], indptr), shape)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one side, in the files of a step, times a small matrix; or random ones.
+
+    Args:
+      folder: with `rows-<block>.npz`; None for random rows.
+      rotation: [columns in the files, columns]; of random rows it says how many columns they have.
+      seed: of random rows, which depend on nothing else but their numbers.
+    """
+
+    folder: str | None
+    rotation: Float32Array
+    seed: int = 0
+
+    def block(self, blocks: Blocks, block: int) -> Float32Array:
+        """float32 [rows of the block, columns]."""
+        if self.folder is None:
+            return normal_rows(blocks.index(block), self.rotation.shape[1], self.seed)
+        rows: Float32Array = read_arrays(f"{self.folder}/rows-{block:05d}.npz")["rows"]
+        return rows @ self.rotation
+
+
+def normal_rows(index: Int64Array, num_columns: int, seed: int) -> Float32Array:
+    """Standard normal rows, float32 [n, num_columns], each a function of its number and the seed alone.
+
+    Example:
+      >>> rows = normal_rows(np.arange(10_000), 2, seed=1)
+      >>> bool(np.abs(rows.mean(axis=0)).max() < 0.05), rows.std(axis=0).round(1).tolist()
+      (True, [1.0, 1.0])
+    """
+    seeded = mix(index.astype(np.uint64) ^ mix(np.array([seed % 2**64], np.uint64)))
+    places = np.arange(2 * num_columns, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    unit = (mix(seeded[:, np.newaxis] + places) >> np.uint64(11)) * 2.0**-53
+    radius = np.sqrt(-2 * np.log1p(-unit[:, :num_columns]))
+    normal: Float32Array = (radius * np.cos(2 * np.pi * unit[:, num_columns:])).astype(np.float32)
+    return normal
+
+
+def multiply(
+    work: Work, name: str, graph: Graph, table: Table, to_users: bool, files: Sequence[tuple[int, int]]
+) -> Float64Array:
+    """Writes `<name>/rows-<block>.npz`: the normalised matrix, or its transpose, times a table.
+
+    Args:
+      work: where the files are.
+      name: of the step.
+      graph: whose matrix it is.
+      table: rows of the other side.
+      to_users: whether the result has the rows of users.
+      files: block and part of each file of edges.
+
+    Returns:
+      The Gram matrix of the result, float64 [columns, columns].
+    """
+    blocks = graph.blocks
+    mine = [block for block in range(blocks.num_blocks) if blocks.is_users(block) == to_users]
+
+    def build(pipeline: beam.Pipeline, folder: str) -> None:
+        parts = (
+            pipeline
+            | beam.Create([file for file in files if blocks.is_users(file[0]) == to_users])
+            | beam.Reshuffle()
+            | "Multiply" >> beam.ParDo(_Multiply(graph, table))
+        )
+        every = pipeline | "EveryBlock" >> beam.Create([(block, (-1, b"")) for block in mine])
+        _ = (
+            (parts, every)
+            | beam.Flatten()
+            | "ByBlock" >> beam.GroupByKey()
+            | "Write" >> beam.ParDo(_WriteRows(graph, table.rotation.shape[1], folder))
+        )
+
+    def gather(folder: str) -> list[list[float]]:
+        gram: list[list[float]] = np.sum(read_all(folder, "gram-"), axis=0).tolist()
+        return gram
+
+    return np.array(work.run(name, build, gather))
+
+
+class _Multiply(beam.DoFn):
+    """A file of edges to `(block, (part, float32 [rows, columns]))`."""
+
+    def __init__(self, graph: Graph, table: Table) -> None:
+        self._graph = graph
+        self._table = table
+
+    def process(self, file: tuple[int, int]) -> Iterator[tuple[int, tuple[int, bytes]]]:
+        block, part = file
+        graph = self._graph
+        sums = np.zeros((graph.blocks.rows(block), self._table.rotation.shape[1]), np.float32)
+        for source, matrix in graph.edges(block, part):
+            sums += matrix @ (self._table.block(graph.blocks, source) * graph.factor(source))
+        yield block, (part, sums.tobytes())
+
+
+class _WriteRows(beam.DoFn):
+    """Sums of the parts of a block to its rows of the product, and their Gram matrix."""
+
+    def __init__(self, graph: Graph, num_columns: int, folder: str) -> None:
+        self._graph = graph
+        self._num_columns = num_columns
+        self._folder = folder
+
+    def process(self, element: tuple[int, Iterable[tuple[int, bytes]]]) -> None:
+        block, parts = element
+        shape = self._graph.blocks.rows(block), self._num_columns
+        # Sums in float64 give the same float32 in whatever order the parts come.
+        sums = np.zeros(shape)
+        for _, values in parts:
+            if values:
+                sums += np.frombuffer(values, np.float32).reshape(shape)
+        rows = sums.astype(np.float32) * self._graph.factor(block)
+        write_arrays(f"{self._folder}/rows-{block:05d}.npz", rows=rows)
+        exact: Any = rows.astype(np.float64)
+        write_json(f"{self._folder}/gram-{block:05d}.json", (exact.T @ exact).tolist())
