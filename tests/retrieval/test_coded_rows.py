@@ -13,7 +13,7 @@ from tf_hqgnn.retrieval import coded_rows
 from tf_hqgnn.retrieval.bit_planes import PlaneBlock, pack_words, unpack_planes, unpack_words, word_bytes
 from tf_hqgnn.retrieval.blocks import over_blocks
 from tf_hqgnn.retrieval.coded_rows import CodedRows
-from tf_hqgnn.retrieval.coded_scores import QueryTerms
+from tf_hqgnn.retrieval.coded_scores import CodeBlock, QueryTerms
 from tf_hqgnn.retrieval.queries import Queries
 
 BITS = st.integers(1, 8)
@@ -118,6 +118,20 @@ def test_products_beyond_the_integers_of_float32(dim):
         QueryTerms.of(CodedRows(users).queries(tf.constant([0])))
     )
     assert inner.numpy().tolist() == [[255 * 255 * (dim - 1) - 255] * 2]
+
+
+@pytest.mark.parametrize("dim", [3, 258, 259])
+def test_lengths_are_exact_and_take_no_float64_of_all_codes_where_float32_will_do(dim):
+    """A cosine needs them of every item: in float64 they took most of the time of `similar_items`."""
+    codes = np.stack([np.full(dim, 255), np.zeros(dim), np.arange(dim) % 256, np.arange(dim)[::-1] * 7 % 256])
+    block = CodeBlock(tf.constant(codes.astype(np.uint8)), 255)
+    levels = 2 * codes.astype(int) - 255
+    assert block.squares(tf.float64).numpy().tolist() == [(levels**2).sum(axis=1).tolist()]
+    assert block.sums(tf.float64).numpy().tolist() == [levels.sum(axis=1).tolist()]
+    with tf.Graph().as_default() as graph:
+        CodeBlock(tf.zeros([4, dim], tf.uint8), 255).squares(tf.float64)
+    wide = {one.dtype for node in graph.get_operations() for one in node.outputs if one.shape[-1:] == [dim]}
+    assert (tf.float64 in wide) == (dim * 255**2 >= 2**24)
 
 
 @settings(max_examples=60, deadline=None)

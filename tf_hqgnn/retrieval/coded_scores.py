@@ -91,14 +91,19 @@ class CodeBlock:
 
     def sums(self, dtype: tf.DType) -> tf.Tensor:
         """See `Block`."""
-        return self._over_columns(self._levels(dtype))
+        total = self._over_columns(tf.cast(self.codes, self._exact_dtype))
+        return 2.0 * tf.cast(total, dtype) - float(self.codes.shape[-1] * self.highest)
 
     def squares(self, dtype: tf.DType) -> tf.Tensor:
-        """See `Block`."""
-        return self._over_columns(tf.square(self._levels(dtype)))
+        """See `Block`; l^2 is 4 (c - L / 2)^2, which is one pass over all codes."""
+        middle = tf.constant(self.highest / 2, self._exact_dtype)
+        quarters = tf.math.squared_difference(tf.cast(self.codes, self._exact_dtype), middle)
+        return 4.0 * tf.cast(self._over_columns(quarters), dtype)
 
-    def _levels(self, dtype: tf.DType) -> tf.Tensor:
-        return 2.0 * tf.cast(self.codes, dtype) - float(self.highest)
+    @property
+    def _exact_dtype(self) -> tf.DType:
+        """The smallest type in which the sum of the squares of all levels is exact: float64 takes twice as long."""
+        return tf.float32 if self.codes.shape[-1] * self.highest**2 < _EXACT else tf.float64
 
     def _over_columns(self, values: tf.Tensor) -> tf.Tensor:
         totals = tf.reduce_sum(values, axis=-1)
