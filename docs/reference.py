@@ -143,7 +143,8 @@ def _setting(name: str, field: Any) -> tuple[str, str, str, str]:
     ]
     values = ", ".join([kind, " and ".join(bounds)] if bounds else [kind])
     default = field.get_default(call_default_factory=True)
-    return f"`{name}`", values, f"`{json.dumps(default)}`", field.description or ""
+    shown = default if isinstance(default, str) else json.dumps(default)
+    return f"`{name}`", values, f"`{shown}`", field.description or ""
 
 
 def _values(annotation: Any) -> str:

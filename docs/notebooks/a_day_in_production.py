@@ -58,7 +58,7 @@ export_dir = Path(workspace.name) / "export"
 print(f"{len(history):,} rows of history, {len(today):,} of today; version {model.export(export_dir)} is exported")
 
 # %%
-from tf_hqgnn.serving.remote import Client
+from tf_hqgnn.serving import Client
 from tf_hqgnn.serving.server import Server
 
 server = Server(export_dir, grpc_port=0, rest_port=None, poll_seconds=0.2)
@@ -115,7 +115,7 @@ figure, place = plt.subplots(figsize=(6, 3.2), layout="constrained")
 place.plot(sizes, values, "-o")
 place.axhline(after, linestyle="--", color="gray", label="with this morning")
 place.set(xlabel="days of history that the model knows", ylabel="NDCG@20 this evening", ylim=(0, None))
-place.legend()
+_ = place.legend()
 
 # %% [markdown]
 # ## A new item

@@ -66,7 +66,7 @@ print(f"{len(users)} users, {len(films)} items, {len(train)} interactions to tra
 # %% [markdown]
 # ## Embeddings of your own
 #
-# Two embedding tables and a softmax over the items of the batch: nothing here is of `tf_hqgnn`.
+# Two embedding tables and a softmax over the items of the batch. This cell is plain Keras, without `tf_hqgnn`.
 
 # %%
 tf_keras.utils.set_random_seed(1)
@@ -121,8 +121,8 @@ place.set(xlabel="diffusion time t1", ylabel="NDCG@20 on the test part")
 print(f"NDCG@20 {values[0]:.4f} as trained, {max(values):.4f} at t1 = {times[int(np.argmax(values))]}")
 
 # %% [markdown]
-# This picture is for looking. To choose `t1`, take a validation part of its own: what was chosen on the test part looks
-# better there than it is.
+# This picture only shows the effect. To choose `t1` for a model, use a validation part: a value that was chosen on the
+# test part looks better there than it is.
 #
 # ## Round them to a few bits
 #
@@ -139,7 +139,7 @@ figure, place = plt.subplots(figsize=(6, 3.2), layout="constrained")
 place.plot(bits, rounded, "-o", label="rounded")
 place.axhline(ndcg(best), linestyle="--", color="gray", label="float32")
 place.set(xlabel="bits per value", ylabel="NDCG@20 on the test part", ylim=(0, None))
-place.legend()
+_ = place.legend()
 
 # %% [markdown]
 # ## In a Keras model

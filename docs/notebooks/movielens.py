@@ -53,14 +53,14 @@ print(f"{len(known):,} rows to learn from, {len(held_out):,} held out")
 # %% [markdown]
 # ## Train
 #
-# `Recommender()` needs no settings: it chooses them by a race on a part of the log. `auto.seconds` says how long
-# choosing and training may take together. The lines below the cell say what became of the rows, what was tried, and
-# what was chosen.
+# `Recommender()` needs no settings: it chooses them by a race on a part of the log. So that this page is built in
+# seconds, `auto.steps` limits the training steps of the race and of the training together; leave it out for your own
+# log. The lines below the cell say what became of the rows, what was tried, and what was chosen.
 
 # %%
 from tf_hqgnn import Recommender
 
-model = Recommender(**{"auto.seconds": 12}).fit(known, items=items)
+model = Recommender(**{"auto.steps": 1500}).fit(known, items=items)
 
 # %% [markdown]
 # ## Ask
@@ -72,7 +72,8 @@ user = known["user_id"].value_counts().index[20]
 model.recommend([user], k=5)
 
 # %% [markdown]
-# Which of the items that the user took speak for the first recommendation? The shares add up to the score.
+# Why is the first item recommended? Each item that the user took adds a share to its score. These are the five largest
+# shares; all shares and the `rest`, which the history doesn't explain, add up to the score.
 
 # %%
 first = model.recommend([user], k=1)["item_id"].iloc[0]
@@ -82,7 +83,7 @@ model.explain([user], [first], k=5)
 model.similar_items([first], k=5)
 
 # %% [markdown]
-# Someone whom the log doesn't know can be answered, too, by a few items that they like.
+# For somebody who isn't in the log, name a few items that they like.
 
 # %%
 model.recommend_for_history([[first]], k=5)

@@ -15,8 +15,8 @@
 # # Quantize your own embeddings
 #
 # Your embeddings come from another library: implicit's ALS, or a two-tower model. This notebook rounds them to a few
-# bits, shows what each number of bits costs, and exports them for TensorFlow Serving. All that is needed are two
-# arrays, one row for each user and one for each item.
+# bits, shows how much accuracy each number of bits costs, and exports them for TensorFlow Serving. You need two arrays:
+# one with a row for each user, and one with a row for each item.
 #
 # Set `TF_HQGNN_MOVIELENS` to a folder with `interactions.csv` and `items.csv` of
 # [MovieLens 100K](https://grouplens.org/datasets/movielens/100k/) to see real films. Without it, a made-up log of the
@@ -76,8 +76,9 @@ user_rows.shape, item_rows.shape
 # %% [markdown]
 # ## Codes
 #
-# `Codes.quantize` rounds each row to 2^b levels of a range of its own, so that long rows stay long: that is where
-# popularity is. A row takes the bits of its values, and two bytes for its scale.
+# `Codes.quantize` rounds the values of each row to 2^b levels. Each row has a range of its own, so that long rows stay
+# long: the length of an item's row says how popular the item is. A row takes the bits of its values, and two bytes for
+# its scale.
 
 # %%
 from tf_hqgnn.evaluation.metrics import evaluate_embeddings
@@ -93,7 +94,7 @@ def ndcg(rows):
 exact = ndcg(item_rows)
 table = pd.DataFrame(
     [
-        {"bits": bits, "bytes per item": codes.bytes_per_item, "NDCG@20": ndcg(codes.dequantize())}
+        {"bits": bits, "bytes per item": int(codes.bytes_per_item), "NDCG@20": ndcg(codes.dequantize())}
         for bits in (1, 2, 3, 4, 8)
         for codes in [Codes.quantize(item_rows, num_bits=bits)]
     ]
@@ -110,10 +111,10 @@ place.plot([4 * item_rows.shape[1]], [exact], "s", label="float32")
 for row in table.itertuples():
     place.annotate(f"{row.bits} bit", (row[2], row[3]), xytext=(4, -12), textcoords="offset points")
 place.set(xlabel="bytes per item", ylabel="NDCG@20 on the test part", xscale="log", ylim=(0, None))
-place.legend()
+_ = place.legend()
 
 # %% [markdown]
-# Rounding alone is cheap down to 4 bits. Below that, codes that are trained to keep the ranking do better: see
+# Down to 4 bits, rounding costs next to nothing. Below that, codes that are trained to keep the ranking do better: see
 # [Low-bit codes](../codes.md).
 #
 # ## Serve them

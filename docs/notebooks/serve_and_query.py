@@ -94,7 +94,7 @@ pd.DataFrame({"title": [titles.get(item, item) for item in answer["item_id"][0]]
 # `Client` speaks gRPC and answers with DataFrames. `items` gives it the titles.
 
 # %%
-from tf_hqgnn.serving.remote import Client
+from tf_hqgnn.serving import Client
 
 client = Client(f"127.0.0.1:{server.grpc_port}", items=items)
 client.recommend([user], k=5)

@@ -334,7 +334,7 @@ def test_the_report_and_the_last_line_say_what_was_chosen(run_command, log_path,
     )
     refused = run_command("train", "spectral", "--seconds", 9, "--out", tmp_path / "other", *settings)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "--seconds is for settings that are chosen by a race" in refused.err
+    assert "--seconds limits the race that chooses settings" in refused.err
 
 
 def test_after_a_model_without_training_ids_and_what_was_taken_stay_known(dataset, tmp_path):

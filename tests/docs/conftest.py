@@ -1,4 +1,4 @@
-"""One small log, one trained run and one export, which all pages share."""
+"""One small log, one trained run and one export, which all pages share; and the other files that a page may name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from certificates import Authority
 
+from tf_hqgnn.beam.graph_files import write_edges, write_rows
 from tf_hqgnn.data.synthetic import generate_log
 
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory):
-    """A folder with `log.csv`, `items.csv`, `users.csv`, the run `run` and its `export`.
+    """A folder with `log.csv`, `items.csv`, `users.csv`, the run `run`, its `export`, and files of `_write_others`.
 
     The log has the shape of MovieLens 100K, ids included: users and items are whole numbers from 1, and 196, 50, 172
     and 181 are among them.
@@ -38,7 +40,25 @@ def shop(tmp_path_factory):
     users.to_csv(folder / "users.csv", index=False)
     model = Recommender("spectral", verbose=0, **{"data.split.valid": 0.1, "data.split.test": 0.1})
     model.fit(log, items=items, users=users, run_dir=folder / "run").export(folder / "export")
+    _write_others(folder, log)
     return folder
+
+
+def _write_others(folder, log):
+    """Two days of the log; its graph as files of `tf_hqgnn.beam`; the keys of a server and of a client."""
+    (folder / "logs").mkdir()
+    for day, rows in enumerate(np.array_split(np.argsort(log["timestamp"].to_numpy()), 2), start=1):
+        log.iloc[rows].to_csv(folder / "logs" / f"day-{day}.csv", index=False)
+    rng = np.random.default_rng(4)
+    write_edges(str(folder / "edges-0.parquet"), log["user_id"].to_numpy() - 1, log["item_id"].to_numpy() - 1)
+    for name, size in (("users", 300), ("items", 200)):
+        write_rows(str(folder / f"{name}-0.parquet"), np.arange(size), rng.normal(size=(size, 4)).astype(np.float32))
+    authority = Authority()
+    (folder / "CA.pem").write_bytes(authority.pem)
+    for name in ("server", "me"):
+        key, certificate = authority.pair(name)
+        (folder / f"{name}.key").write_bytes(key)
+        (folder / f"{name}.pem").write_bytes(certificate)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import typer
@@ -73,6 +74,16 @@ def check_python(block: Block) -> None:
 def check_settings(block: Block) -> None:
     """Fails where settings in YAML are unknown or out of range."""
     Config.from_yaml(block.code, source=block.where)
+
+
+def check_steps(block: Block) -> None:
+    """Fails where a file of steps, in YAML, has an unknown step or field."""
+    steps = importlib.import_module("pipelines.kubeflow_steps")
+    known = set(re.findall(r"^(\w+):", steps.DEFAULT_STEPS.read_text(encoding="utf-8"), re.MULTILINE))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "steps.yaml")
+        path.write_text(block.code, encoding="utf-8")
+        steps.read_steps(path, known - {steps.ALL})
 
 
 def _split(words: list[str]) -> list[list[str]]:

@@ -3,6 +3,8 @@
 A block begins with its language. What a comment right before it says:
 
     <!-- not run: a cluster -->          the block isn't run, for want of a cluster; its options are checked
+    <!-- slow -->                        the block is run by `make test-docs`; `make test` checks its options
+    <!-- run by: docs/quick_start.md --> that page has the same lines; or, for a file of tests, it names this page
 
 And anywhere on a page:
 
@@ -28,7 +30,7 @@ PAGES = [
 # Languages in which nothing can be run or checked: what a program prints, and drawings of letters.
 SHOWN = ("text", "json")
 _BLOCK = re.compile(
-    r"(?:^ *<!-- not run: (?P<reason>[^>]+?) -->\n+)?"
+    r"(?:^ *<!-- (?P<how>not run|slow|run by)(?:: (?P<reason>[^>]+?))? -->\n+)?"
     r"^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -44,13 +46,15 @@ class Block:
       line: of its first line of code, from 1.
       language: after the fence.
       code: without the indentation of the fence.
-      reason: why it isn't run; None where it is.
+      how: "not run", "slow" or "run by" of the comment before it; None without one.
+      reason: what the comment says more: what there isn't, or what runs the block.
     """
 
     page: Path
     line: int
     language: str
     code: str
+    how: str | None
     reason: str | None
 
     @property
@@ -83,7 +87,7 @@ def blocks_of(page: Path, text: str | None = None) -> list[Block]:
         indent = match["indent"]
         code = "".join(line.removeprefix(indent) for line in match["code"].splitlines(keepends=True))
         line = text.count("\n", 0, match.start("code")) + 1
-        found.append(Block(page, line, match["language"].strip(), code, match["reason"]))
+        found.append(Block(page, line, match["language"].strip(), code, match["how"], match["reason"]))
     return found
 
 

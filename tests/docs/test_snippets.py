@@ -1,4 +1,4 @@
-"""Every snippet of README.md and docs/ is run in the order of its page, or its options are checked."""
+"""Every snippet of README.md and docs/ is run in the order of its page, unless it needs what no test has."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import json
 import re
 import shutil
 import subprocess
+import textwrap
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
-from options import USAGE_ERROR, check_command, check_commands, check_python, check_settings
+from options import USAGE_ERROR, check_command, check_commands, check_python, check_settings, check_steps
 from pages import PAGES, ROOT, SHOWN, begins_with, blocks_of
 
 from tf_hqgnn.config import Config
+from tf_hqgnn.explore.server import ExploreServer
 from tf_hqgnn.export.layout import EXACT_MODEL
 from tf_hqgnn.losses.loss import LOSSES
 from tf_hqgnn.models.encoders.choice import ENCODERS
 from tf_hqgnn.retrieval.indices.index import INDICES
+from tf_hqgnn.serving.config_files import read_tls_keys
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError
 
@@ -28,6 +32,8 @@ from tensorflow.core.protobuf import saved_model_pb2  # isort: skip
 # The same programs with less to do: a race of this many steps takes a second.
 _STEPS = "auto.steps=60"
 _COLUMNS = ["user_id", "rank", "item_id", "score", "known"]
+# What no test has.
+_MISSING = re.compile(r"a (container engine|cluster)\b|Vertex AI|GPU|Java|Go\b|a program of your own")
 
 
 class Reader:
@@ -64,8 +70,10 @@ class Reader:
             words = [self._at_ports(word) for word in words]
             if words[:2] == ["tf-hqgnn", "serve"]:
                 self._serve(words[2:])
-            elif words[0] == "tf-hqgnn":
-                self._tf_hqgnn(words[1:])
+            elif words[:2] == ["tf-hqgnn", "explore"]:
+                self._explore(words[2:])
+            elif words[0] in ("tf-hqgnn", "python"):
+                self._run(words)
             elif words[0] == "curl":
                 self._curl(words)
             else:
@@ -76,17 +84,28 @@ class Reader:
         assert set(values) <= set(Config.model_fields), f"{block.where}: not settings"
         check_settings(block)
 
-    def _tf_hqgnn(self, words):
-        if words[0] == "train" and (words[1] == "auto" or words[1].startswith("-")) and "--seconds" not in words:
+    def _run(self, words):
+        is_auto = words[1] == "train" and (words[2] == "auto" or words[2].startswith("-")) and "--seconds" not in words
+        if is_auto or "pipelines.run_local" in words or words[1:3] == ["pipeline", "run"]:
             words = [*words, "--set", _STEPS]
-        done = self._run_command(*words, cwd=self._folder)
-        assert done.code == 0, f"tf-hqgnn {' '.join(words)}: {done.err}"
+        done = self._run_command.run(words, cwd=self._folder)
+        assert done.code == 0, f"{' '.join(words)}: {done.out[-2000:]}{done.err}"
 
     def _serve(self, words):
         assert words[-1] == "&", "a server that the page goes on beside ends with &"
         check_command(["tf-hqgnn", "serve", *words[:-1]])
-        server = self._start_server(self._folder / words[0])
+        options = dict(zip(words[1:-1:2], words[2:-1:2]))
+        keys = options.pop("--ssl_config_file", None)
+        server = self._start_server(
+            self._folder / words[0], keys and self._folder / keys, options.pop("--rest-port", None) == "0"
+        )
+        assert not options, f"{options} would be ignored here"
         self._ports = {"localhost:8500": server.grpc_port, "localhost:8501": server.rest_port}
+
+    def _explore(self, words):
+        (export,) = words
+        with ExploreServer(self._folder / export, port=0) as page, urllib.request.urlopen(page.url) as answer:
+            assert "<title>Explorer" in answer.read().decode()
 
     def _at_ports(self, text):
         for address, port in self._ports.items():
@@ -116,40 +135,116 @@ def serve(tmp_path_factory):
     servers = {}
     with ExitStack() as stack:
 
-        def start(export):
+        def start(export, keys=None, without_rest=False):
             (variables,) = (export / EXACT_MODEL / "1" / "variables").glob("variables.data-*")
-            content = variables.read_bytes()
-            if content not in servers:
+            asked = variables.read_bytes(), keys is not None, without_rest
+            if asked not in servers:
                 served = tmp_path_factory.mktemp("served")
                 shutil.copytree(export / EXACT_MODEL, served / EXACT_MODEL)
-                servers[content] = stack.enter_context(Server(served, grpc_port=0, rest_port=0))
-            return servers[content]
+                tls = None if keys is None else read_tls_keys(keys)
+                server = Server(served, grpc_port=0, rest_port=None if without_rest else 0, tls_keys=tls)
+                servers[asked] = stack.enter_context(server)
+            return servers[asked]
 
         yield start
 
 
-@pytest.mark.usefixtures("registries")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_page_runs(page, folder, run_command, serve):
-    blocks = blocks_of(page)
-    if blocks:
-        reader = Reader(run_command, folder(begins_with(page)), serve)
+@pytest.fixture
+def read(folder, run_command, serve):
+    """A function that does what a page says, with the slow blocks or without; returns the reader."""
+
+    def read(page, with_slow):
+        blocks = [block for block in blocks_of(page) if block.language not in SHOWN]
+        reader = Reader(run_command, folder(begins_with(page)), serve) if blocks else None
         for block in blocks:
             assert block.language, f"{block.where}: a block names its language; text is for what isn't code"
-            if block.language in SHOWN:
-                continue
-            if block.reason is None:
+            if block.how is None or (block.how == "slow" and with_slow):
                 reader.do(block)
-            elif block.language == "bash":
-                check_commands(block)
-            elif block.language == "python":
-                check_python(block)
-        if page.name == "README.md":
-            assert list(reader.last.columns) == _COLUMNS
-            assert reader.last["rank"].tolist() == list(range(1, 11))
-            assert reader.last["known"].all()
-            # Nothing but the log is in the folder that the page began with.
-            assert [path.name for path in Path.cwd().iterdir()] == ["log.csv"]
+            else:
+                _check(block)
+        return reader
+
+    return read
+
+
+def _check(block):
+    """Looks at a block that isn't run here."""
+    if block.how == "run by":
+        _check_run_by(block)
+    elif block.how == "not run":
+        assert _MISSING.search(block.reason), f"{block.where}: {block.reason} could be had: run it, or say `slow`"
+    if block.language == "bash":
+        check_commands(block)
+    elif block.language == "python":
+        check_python(block)
+    elif block.language == "yaml":
+        check_steps(block)
+
+
+def _check_run_by(block):
+    other = ROOT / block.reason
+    text = other.read_text(encoding="utf-8")
+    if other.suffix == ".py":
+        assert block.page.name in text, f"{block.where}: {block.reason} doesn't name this page"
+        return
+    run = [one for one in blocks_of(other) if one.how in (None, "slow") and one.language == block.language]
+    if block.language == "bash":
+        commands = [command for one in run for command in one.commands()]
+        assert all(command in commands for command in block.commands()), f"{block.where}: not in {block.reason}"
+    else:
+        assert block.code in [one.code for one in run], f"{block.where}: not in {block.reason}"
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_runs(page, read):
+    reader = read(page, with_slow=False)
+    if page.name == "README.md":
+        assert list(reader.last.columns) == _COLUMNS
+        assert reader.last["rank"].tolist() == list(range(1, 11))
+        assert reader.last["known"].all()
+        # Nothing but the log is in the folder that the page began with.
+        assert [path.name for path in Path.cwd().iterdir()] == ["log.csv"]
+
+
+@pytest.mark.docs
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(block.how == "slow" for block in blocks_of(page))],
+    ids=lambda page: page.name,
+)
+def test_the_page_runs_with_what_is_slow(page, read):
+    read(page, with_slow=True)
+
+
+def test_the_gate_of_the_page_stands_in_the_pipeline(tmp_path):
+    blocks = blocks_of(ROOT / "docs" / "extending.md")
+    (put,) = (block for block in blocks if block.how == "run by")
+    (gate,) = (block for block in blocks if "def CoverageGate" in block.code)
+    names = {"__name__": "__main__"}
+    exec(compile(gate.code, gate.where, "exec", dont_inherit=True), names)
+    source = (ROOT / "pipelines" / "pipeline.py").read_text(encoding="utf-8")
+    before, listed = "    return Pipeline(\n", "            pusher,\n"
+    assert source.count(before) == source.count(listed) == 1
+    source = source.replace(before, f"{textwrap.indent(put.code, '    ')}{before}")
+    source = source.replace(listed, f"            coverage,\n{listed}")
+    exec(compile(source, put.where, "exec", dont_inherit=True), names)
+    paths = (str(tmp_path / name) for name in ("serving", "store"))
+    pipeline = names["create_pipeline"](
+        "p", str(tmp_path), Config(), names["Thresholds"](), *paths, data_path="log.csv"
+    )
+    order = [component.id for component in pipeline.components]
+    assert order.index("RankingEvaluator") < order.index("CoverageGate") < order.index("Pusher")
+
+
+def test_what_make_demo_runs_is_understood():
+    (demo,) = (block for block in blocks_of(ROOT / "docs" / "quick_start.md") if "make demo" in block.code)
+    for command in demo.commands():
+        done = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+        (line,) = (line for line in done.stdout.splitlines() if "pipelines.demo" in line)
+        assert f'--out "{"mine" if "OUT=mine" in command else "demo"}"' in line
+        assert ('--data "log.csv" --items "items.csv"' in line) == ("DATA=log.csv" in command)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +274,7 @@ def test_every_signature_is_in_the_table_and_has_a_curl_line(shop):
     saved = saved_model_pb2.SavedModel.FromString((shop / "export" / "hqgnn" / "1" / "saved_model.pb").read_bytes())
     names = {name for name in saved.meta_graphs[0].signature_def if not name.startswith("__")}
     assert names == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
-    asked = set(re.findall(r'"signature_name": "(\w+)"', page)) | {"serving_default"}
-    # JSON has no way to hold a serialized tf.Example but base64.
-    assert names - asked == {"tf_example"}
+    assert names == set(re.findall(r'"signature_name": "(\w+)"', page)) | {"serving_default"}
 
 
 def test_the_errors_that_are_explained_are_those_that_are_raised():
@@ -230,6 +323,20 @@ def test_mistyped_settings_and_imports_are_found():
 
 def test_blocks_are_found_with_their_reasons_and_lines():
     text = "# A\n\n<!-- not run: a cluster -->\n\n```bash\nmake demo\n```\n\n1. One\n\n   ```python\n   x = 1\n   ```\n"
-    first, second = blocks_of(ROOT / "docs" / "page.md", text)
-    assert (first.language, first.reason, first.line, first.commands()) == ("bash", "a cluster", 6, [["make", "demo"]])
-    assert (second.code, second.reason, second.line) == ("x = 1\n", None, 12)
+    text += "\n<!-- slow -->\n```bash\nmake demo\n```\n"
+    first, second, third = blocks_of(ROOT / "docs" / "page.md", text)
+    assert (first.language, first.how, first.reason, first.line) == ("bash", "not run", "a cluster", 6)
+    assert first.commands() == third.commands() == [["make", "demo"]]
+    assert (second.code, second.how, second.reason, second.line) == ("x = 1\n", None, None, 12)
+    assert (third.how, third.reason) == ("slow", None)
+
+
+def test_what_could_be_run_and_what_another_page_has_not_is_found():
+    page = ROOT / "docs" / "page.md"
+    (hours,) = blocks_of(page, "<!-- not run: hours -->\n```bash\nmake bench\n```\n")
+    with pytest.raises(AssertionError, match="could be had"):
+        _check(hours)
+    for reason, match in (("README.md", "not in README.md"), ("tests/conftest.py", "doesn't name this page")):
+        (elsewhere,) = blocks_of(page, f"<!-- run by: {reason} -->\n```bash\ntf-hqgnn train auto --out x\n```\n")
+        with pytest.raises(AssertionError, match=match):
+            _check(elsewhere)

@@ -212,6 +212,6 @@ def test_what_can_not_be_forgotten_is_refused(places, tmp_path):
         forget([""], export)
     everybody = RunDirectory.load(run).dataset.user_ids.tolist()
     for kwargs in ({"export_dir": export}, {"run_dirs": [run]}):
-        with pytest.raises(InputError, match=r"knows no other user: delete it"):
+        with pytest.raises(InputError, match=r"has no users but these; delete the folder instead"):
             forget(everybody, **kwargs)
     assert versions(export / "hqgnn") == [1, 2]

@@ -186,7 +186,10 @@ def test_wrong_k(model, k):
             lambda m: m.recommend_with_history([1], [[1], [2]]),
             "histories: expected one list for each of the 1 users, got",
         ),
-        (lambda m: m.evaluate(pd.DataFrame({"user_id": [1], "item_id": [1]})), "evaluate: no interaction of a known"),
+        (
+            lambda m: m.evaluate(pd.DataFrame({"user_id": [1], "item_id": [1]})),
+            "evaluate: the log has nothing to judge",
+        ),
     ],
 )
 def test_wrong_questions_are_refused_in_one_line(model, ask, message):

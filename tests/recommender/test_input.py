@@ -202,7 +202,7 @@ def test_columns_of_other_names():
     both = SMALL.assign(who=[1, 2, 3, 4])
     assert read(both, columns={"user_id": "who"}).table.user_ids.tolist() == ["1", "2", "3", "4"]
     for columns, message in (
-        ({"user": "who"}, "columns: 'user' is not a column of the contract; expected user_id, item_id"),
+        ({"user": "who"}, "columns: 'user' is not a column that a log can have; expected user_id, item_id"),
         ({"user_id": "nobody"}, "columns: log has no column 'nobody' for user_id; found: who, 2, when"),
     ):
         with pytest.raises(InputError, match=message):

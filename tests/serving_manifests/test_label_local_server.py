@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import grpc
@@ -17,6 +19,9 @@ from tf_hqgnn.serving import config_files
 from tf_hqgnn.serving.server import Server
 
 SERVING = Path(__file__).resolve().parents[2] / "serving"
+# Canary, full and back, as the page says it.
+PAGE = SERVING.parent / "docs" / "serving.md"
+COMMANDS = re.findall(r"^python serving/label\.py --server localhost:8500 (.*)$", PAGE.read_text("utf-8"), re.MULTILINE)
 CONFIG = """model_config_list {
   config {
     name: "hqgnn" base_path: "%s" model_platform: "tensorflow"
@@ -58,7 +63,7 @@ def test_label_moves_the_labels_of_the_local_server(base_path, tmp_path, capsys)
         address = f"127.0.0.1:{server.grpc_port}"
 
         def run(*arguments: str) -> tuple[int, str]:
-            code = label.main(["--server", address, "--config", str(config), "--model", "hqgnn", *arguments])
+            code = label.main(["--server", address, "--config", str(config), *arguments])
             return code, "".join(capsys.readouterr())
 
         with grpc.insecure_channel(address) as channel:
@@ -75,13 +80,14 @@ def test_label_moves_the_labels_of_the_local_server(base_path, tmp_path, capsys)
                 return tuple(numbers)
 
             assert answers() == (6, 6)
-            assert run("--label", "canary", "--version", "7") == (0, "hqgnn: canary 7, stable 6 (1 server)\n")
+            canary, full, back = map(shlex.split, COMMANDS)
+            assert run(*canary) == (0, "hqgnn: canary 7, stable 6 (1 server)\n")
             assert answers() == (6, 7)
-            assert run("--label", "stable", "--version", "7")[0] == 0
+            assert run(*full)[0] == 0
             assert answers() == (7, 7)
-            assert run("--rollback")[0] == 0
+            assert run(*back)[0] == 0
             assert answers() == (6, 7)
-            code, error = run("--label", "stable", "--version", "9", "--timeout", "0.5")
+            code, error = run("--model", "hqgnn", "--label", "stable", "--version", "9", "--timeout", "0.5")
             assert code == 1
             assert "version 9" in error
             assert "no label was moved" in error

@@ -36,7 +36,7 @@ def recommend(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Recommend items of this category only; repeatable for any of several.",
+            help="Recommend only items of this category; repeat it to allow several.",
         ),
     ] = None,
     history: Annotated[
@@ -55,7 +55,7 @@ def recommend(
         ),
     ] = None,
     candidate: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Recommend only among the items named so; repeatable.")
+        list[str] | None, typer.Option(metavar="ID", help="Candidate: recommend only the best of these; repeatable.")
     ] = None,
     exclude_category: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Category not to recommend; repeatable.")
@@ -66,13 +66,13 @@ def recommend(
         typer.Option(
             min=0,
             max=1,
-            help="How much similarity to earlier items in the list lowers an item: 0 not at all, 1 most.",
+            help="How far to move items up that differ from those above them, from 0 (not at all) to 1.",
         ),
     ] = 0.0,
     popularity: Annotated[
         float,
         typer.Option(
-            help="Add this multiple of log(share of all interactions) to scores; below 0 favours rare items.",
+            help="Add this number times log(item's share of all interactions) to scores; below 0 favours rare items.",
         ),
     ] = 0.0,
     items: TitlesOption = None,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tf_hqgnn import __version__
 from tf_hqgnn.cli import pipeline
 from tf_hqgnn.cli.ask_commands import explain, recommend, score, similar_users
+from tf_hqgnn.cli.beam_options import WithBeamOptions, train_by_runner
 from tf_hqgnn.cli.exit_codes import run_to_exit
 from tf_hqgnn.cli.explore_command import explore
 from tf_hqgnn.cli.forget_command import forget
@@ -22,6 +23,9 @@ from tf_hqgnn.cli.terminal import joined_paragraphs, replace_unprintable
 from tf_hqgnn.logs import progress_on_stderr, quieten_libraries, start_xla
 from tf_hqgnn.startup import collect_seldom, settle_home
 from tf_hqgnn.types import InputError
+
+if TYPE_CHECKING:
+    from tf_hqgnn.training.train import TrainResult
 
 app = typer.Typer(
     add_completion=False,
@@ -68,7 +72,7 @@ def generate(
         ),
     ] = None,
 ) -> None:
-    """Write a made-up log for trying things out: groups of similar taste, few popular items, few active users."""
+    """Write a made-up log to try the other commands on: few items are popular, and few users are active."""
     from tf_hqgnn.data.synthetic import generate_log, write_log
 
     log = generate_log(users, items, interactions, seed)
@@ -76,17 +80,29 @@ def generate(
     print(f"{interactions} interactions of {users} users with {items} items: {out}", file=sys.stderr)
 
 
-@app.command()
+@app.command(cls=WithBeamOptions)
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(metavar="RUN_DIR", help="Run directory to make; it must not exist.")],
     config: ConfigArgument = "auto",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="Seconds for choosing settings and training together, as auto.seconds.")
+        float | None,
+        typer.Option(
+            min=1, help="Seconds that choosing settings and training may take together (the setting auto.seconds)."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Runner of Apache Beam, such as FlinkRunner, for logs beyond one machine's memory. Other options are "
+            "then passed to Beam.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on a log and write it to a run directory.
@@ -101,7 +117,12 @@ def train(
     budget = () if seconds is None else (f"auto.seconds={seconds}",)
     settings = Config.load(find_config(config), (*(overrides or ()), *budget))
     if budget and not settings.auto.race:
-        raise InputError(f"--seconds is for settings that are chosen by a race, such as auto; {config} races none")
+        raise InputError(
+            f"--seconds limits the race that chooses settings, and {config} has none; leave it out, or train auto"
+        )
+    if runner is not None:
+        _print_result(train_by_runner(settings, out, [f"--runner={runner}", *context.args], resume), as_json)
+        return
     from tf_hqgnn.data.loading import load_dataset
     from tf_hqgnn.report.page import report_hook
     from tf_hqgnn.training.distribution import from_chief, is_chief, make_strategy, watch_workers
@@ -122,9 +143,7 @@ def train(
     start_xla()
     result = train(dataset, settings, out, resume, (report_hook,), strategy=strategy)
     if is_chief(strategy):
-        print_trained(result, as_json)
-        if result.warning is not None:
-            print(f"tf-hqgnn: {result.warning}", file=sys.stderr)
+        _print_result(result, as_json)
 
 
 @app.command()
@@ -168,10 +187,12 @@ def tune(
 def evaluate(
     run_dir: RunArgument,
     split: Annotated[str, typer.Option(metavar="valid|test", help="Split to evaluate on.")] = "test",
-    k: Annotated[str, typer.Option(metavar="K,K,...", help="Cut-offs of the metrics.")] = "10,20,50",
+    k: Annotated[
+        str, typer.Option(metavar="K,K,...", help="Cut-offs of the metrics, such as the 20 of NDCG@20.")
+    ] = "10,20,50",
     as_json: JsonOption = False,
 ) -> None:
-    """Rank all items for every user of a split, and print metrics beside those of recommending popular items."""
+    """Measure a run on held-out data: rank all items for every user, and compare with recommending popular items."""
     if split not in ("valid", "test"):
         raise InputError(f"--split {split}: expected valid or test")
     from tf_hqgnn.runs.run_directory import RunDirectory
@@ -274,6 +295,12 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 
 for _command in (*app.registered_commands, *pipeline.app.registered_commands):
     _command.help = joined_paragraphs(_command.callback.__doc__ or "")
+
+
+def _print_result(result: TrainResult, as_json: bool) -> None:
+    print_trained(result, as_json)
+    if result.warning is not None:
+        print(f"tf-hqgnn: {result.warning}", file=sys.stderr)
 
 
 def _cut_offs(text: str) -> tuple[int, ...]:

@@ -19,7 +19,9 @@ def explore(
             help="Ask this TF Serving over REST. By default the models of EXPORT_DIR are loaded and asked here.",
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses of this machine.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 picks a free one.")] = 8600,
     versions: Annotated[
         int, typer.Option(min=1, help="How many of the newest versions of each model to load; not used with --server.")

@@ -18,7 +18,10 @@ from tf_hqgnn.files.failures import explain_failure
 
 def serve(
     export_dir: Annotated[
-        Path | None, typer.Argument(metavar="[EXPORT_DIR]", help="Folder with a folder for each model.")
+        Path | None,
+        typer.Argument(
+            metavar="[EXPORT_DIR]", help="Folder that `tf-hqgnn export` wrote, with a folder for each model."
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses.")] = "127.0.0.1",
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port for gRPC; 0 for none.")] = 8500,
@@ -70,14 +73,16 @@ def serve(
         str,
         typer.Option(
             metavar="ORIGIN,..",
-            help="Web pages that may call REST, as https://shop.example; * for all. By default none.",
+            help="Web pages that may call REST, such as https://shop.example; * for all. By default none may.",
         ),
     ] = "",
     grace_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds that running requests may take after SIGTERM or Ctrl-C.")
     ] = 8.0,
 ) -> None:
-    """Serve models by TF Serving's gRPC and REST protocols until Ctrl-C. Config files have TF Serving's formats.
+    """Serve exported models over TF Serving's gRPC and REST protocols, until Ctrl-C.
+
+    All config files have TF Serving's formats.
 
     A model is a program: serve only models that you trust.
     """
@@ -128,29 +133,41 @@ def batch(
         ),
     ] = None,
     candidates: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File of the only items to recommend, one ID per line.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File of candidates, one ID per line: only these are recommended."),
     ] = None,
     allow_seen: Annotated[bool, typer.Option(help="Recommend items again that a user has taken.")] = False,
     category: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Recommend only items of this category; repeatable, any of them will do."),
+        typer.Option(metavar="NAME", help="Recommend only items of this category; repeat it to allow several."),
     ] = None,
     exclude_category: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Recommend no item of this category; repeatable.")
     ] = None,
     diversity: Annotated[
-        float, typer.Option(min=0, max=1, help="Prefer items unlike those before them, from 0 (not at all) to 1.")
+        float,
+        typer.Option(
+            min=0, max=1, help="How far to move items up that differ from those above them, from 0 (not at all) to 1."
+        ),
     ] = 0.0,
     popularity: Annotated[
-        float, typer.Option(help="Add this multiple of the logarithm of an item's share of all interactions.")
+        float,
+        typer.Option(
+            help="Add this number times log(item's share of all interactions) to scores; below 0 favours rare items."
+        ),
     ] = 0.0,
     histories: Annotated[
         str | None,
-        typer.Option(metavar="LOG", help="Log of what users took since training, which counts for them, too."),
+        typer.Option(
+            metavar="LOG", help="Log of what users have taken since the training; it is added to their histories."
+        ),
     ] = None,
     score: Annotated[
         str | None,
-        typer.Option(metavar="LOG", help="Log of pairs of user_id and item_id to score, instead of recommending."),
+        typer.Option(
+            metavar="LOG",
+            help="Log of pairs, with user_id and item_id; write the score of each pair instead of recommendations.",
+        ),
     ] = None,
     reject_unknown: Annotated[
         bool, typer.Option(help="Reject unknown users instead of giving them popular items.")
@@ -180,7 +197,7 @@ def batch(
         str | None,
         typer.Option(
             metavar="FILE[,FILE]",
-            help="File of users with features, by which users unknown to the model are answered.",
+            help="File of users with features; users whom the model doesn't know get recommendations by these.",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -29,7 +29,7 @@ from tf_hqgnn.types import InputError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Retrain by a TFX pipeline, on this machine or on Kubeflow; a model is pushed only if it passes its gates.",
+    help="Retrain every day by a TFX pipeline, here or on Kubeflow; a new model is served only if it is good.",
 )
 
 # typer brings a copy of click in some releases, and needs click itself in others.
@@ -120,11 +120,11 @@ def new(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="Folder to make; its name must be a Python name.",
+            help="Folder to make. Its name must be one that Python can import, such as my_shop.",
         ),
     ],
 ) -> None:
-    """Write a pipeline into a new folder, to be edited: its steps, its runners and what each step gets."""
+    """Write the pipeline into a new folder, where you can edit its steps and how they are run."""
     if not folder.name.isidentifier() or keyword.iskeyword(folder.name):
         raise InputError(f"{folder}: Python can't import a folder of that name; use letters, digits and underscores")
     if folder.exists():
@@ -190,7 +190,7 @@ def run(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Schema of TensorFlow Data Validation, as text, that the log must match.",
+            help="File with a schema of TensorFlow Data Validation, in text format, that the log must match.",
         ),
     ] = None,
     no_cache: Annotated[
@@ -205,7 +205,7 @@ def run(
     *,
     thresholds: dict[str, float],
 ) -> None:
-    """Run the pipeline on this machine: read, check, train, judge, and push two models if they are good enough."""
+    """Run the pipeline on this machine: read and check the log, train, and release both models if they are good."""
     options = Namespace(out=out, data=data, items=items, users=users, config=config, schema=schema, no_cache=no_cache)
     options.keep, options.model_config_file = keep, model_config_file or ""
     _call(folder, "run_local", options, overrides, thresholds)
@@ -224,30 +224,34 @@ def compile_(
     ],
     platform: Annotated[Platform, typer.Option(help="Kubeflow Pipelines, Vertex AI, or both.")] = Platform.KFP,
     data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Path of the log as the steps see it: the default of data_path.")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Path of the log inside the steps' containers; a run can give another as its parameter data_path.",
+        ),
     ] = None,
     items: Annotated[
         str | None,
         typer.Option(
             metavar="PATH[,PATH]",
-            help="Path of the file of items as the steps see it: the default of items_path.",
+            help="Path of the file of items inside the containers; a run can give another as its parameter items_path.",
         ),
     ] = None,
     users: Annotated[
-        str | None, typer.Option(metavar="PATH[,PATH]", help="Path of the file of users as the steps see it.")
+        str | None, typer.Option(metavar="PATH[,PATH]", help="Path of the file of users inside the containers.")
     ] = None,
     serving_dir: Annotated[
         str,
         typer.Option(
             metavar="PATH",
-            help="Folder that servers watch, as the steps see it.",
+            help="Folder inside the containers from which servers load models.",
         ),
     ] = "/mnt/models",
     model_store: Annotated[
         str,
         typer.Option(
             metavar="PATH",
-            help="Folder that remembers the last accepted model, as the steps see it.",
+            help="Folder inside the containers in which the last accepted model is kept for the next run.",
         ),
     ] = "/mnt/store",
     pipeline_root: Annotated[
@@ -262,7 +266,7 @@ def compile_(
         str | None,
         typer.Option(
             metavar="STEPS.yaml",
-            help="CPU, memory and volumes of each step; by default steps.yaml of the folder.",
+            help="File with CPU, memory and volumes of each step; by default steps.yaml in the pipeline's folder.",
         ),
     ] = None,
     folder: Folder = None,

@@ -14,7 +14,7 @@ RACED_SECTIONS = ("model", "loss", "training", "propagation", "quantization")
 
 
 class AutoConfig(Section):
-    """Whether settings are chosen by a race, and what the race and the training after it may take."""
+    """Whether settings are chosen by a race, and how much time and memory the result may take."""
 
     race: bool = Field(
         False,

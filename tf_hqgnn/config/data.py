@@ -12,7 +12,7 @@ from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
 
 
 class SplitConfig(Section):
-    """Settings that divide interactions: a share of each user's (`random`), the last ones, or by time over all."""
+    """How interactions are divided into training, validation and test."""
 
     method: Literal["random", "leave_last_out", "temporal"] = Field(
         "random",
@@ -28,7 +28,7 @@ class SplitConfig(Section):
 
 
 class DataConfig(Section):
-    """Where the interactions are and how they become train, valid and test."""
+    """Where the log is, and what becomes of its rows."""
 
     path: str | None = Field(
         None,

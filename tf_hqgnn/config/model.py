@@ -13,7 +13,7 @@ from tf_hqgnn.models.encoders.choice import ENCODERS, EncoderChoice
 
 
 class ModelConfig(Section):
-    """The trained tables and the encoder over them."""
+    """The tables of embeddings, where they start, and the encoder that training runs over them."""
 
     encoder: Annotated[str, registered(ENCODERS)] = Field(
         "none", description="The graph network that training runs over the embedding tables; none trains them alone."
@@ -67,7 +67,7 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """The training loss: the name of one of `tf_hqgnn.losses`, and its settings.
+    """The loss of the training. Settings that begin with the name of a loss belong to that loss only.
 
     The settings are those of the registered losses, which say what is allowed. Settings of another loss than the named
     one may be there and count for nothing; all losses of the package have theirs filled in.

@@ -11,38 +11,47 @@ from tf_hqgnn.quantization.gradient_estimators.estimator import ESTIMATORS, Esti
 
 
 class DistillationConfig(Section):
-    """Settings by which codes learn to rank as the full-precision rows do (tf_hqgnn.training.distillation)."""
+    """How codes learn to rank as the full-precision embeddings do; for `quantization.method: distillation`."""
 
     max_epochs: int = Field(30, ge=1, description="The number of epochs of distillation.")
     evaluate_every: int = Field(5, ge=1, description="The number of epochs from one validation to the next.")
-    batch_size: int = Field(256, ge=1, description="The most users of a step.")
+    batch_size: int = Field(256, ge=1, description="The number of users in a step.")
     num_items: int | None = Field(
-        8192, ge=1, description="The most items of a step, a sample if there are more; null takes all of them."
+        8192, ge=1, description="The number of items in a step, drawn at random if there are more; null takes all."
     )
     learning_rate: float = Field(
-        0.1, gt=0, description="The learning rate of items, times the root mean square of their table, over 2^bits - 1."
+        0.1,
+        gt=0,
+        description="The learning rate of items, as a multiple of (root mean square of their table) / (2^bits - 1).",
     )
-    user_learning_rate: float = Field(0.1, gt=0, description="The learning rate of users, by the same rule.")
+    user_learning_rate: float = Field(
+        0.1, gt=0, description="The learning rate of users, as the same multiple of their table's."
+    )
     top_share: float = Field(
         0.65,
         gt=0,
         lt=1,
-        description="The share of a user's softmax that the 20 best items have, which sets the temperature.",
+        description="Sets the temperature of the softmax: so that a user's 20 best items have this share of it.",
     )
     target: Literal["scores", "order"] = Field(
         "scores",
-        description="What is distilled: the softmax of the teacher's scores, or only the order of its first top_items.",
+        description="What codes learn from the full-precision model: its scores, or only the order of its "
+        "first top_items.",
     )
     fit_scales: bool = Field(
         False,
         description="Try the trained codes with scales of items fitted to the teacher's scores by least squares, and "
         "keep those scales if they validate better.",
     )
-    top_items: int = Field(50, ge=1, description="The number of the teacher's first items that target order is about.")
+    top_items: int = Field(
+        50,
+        ge=1,
+        description="With target: order, how many of the full-precision model's first items have to keep their order.",
+    )
 
 
 class QuantizationConfig(Section):
-    """Low-bit codes of the rows that are served (tf_hqgnn.quantization); `bits` null serves float32."""
+    """Low-bit codes of the embeddings that are served. With `bits: null`, items are served in float32."""
 
     bits: int | None = Field(None, ge=1, le=8, description="Bits per value of an item embedding (null: float32).")
     user_bits: int | None = Field(8, ge=1, le=8, description="Bits per value of a user embedding (null: float32).")

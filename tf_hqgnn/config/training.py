@@ -11,7 +11,7 @@ from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
 
 
 class TrainingConfig(Section):
-    """The optimisation loop."""
+    """How the embeddings are trained."""
 
     batch_size: int = Field(512, ge=2, description="Interactions in a training step.")
     learning_rate: float = Field(0.01, gt=0, description="The learning rate of Adam at the start.")
@@ -56,7 +56,7 @@ class TrainingConfig(Section):
 
 
 class PropagationConfig(Section):
-    """The post-training ODE dh/dt = A h + e from 0 to t1."""
+    """How trained embeddings are spread over the graph: by the ODE dh/dt = A h + e, from time 0 to t1."""
 
     solver: Annotated[str, registered(SOLVERS)] = Field(
         "euler",

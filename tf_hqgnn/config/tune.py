@@ -10,7 +10,7 @@ from tf_hqgnn.config.section import Section
 
 
 class RangeConfig(Section):
-    """Values of one setting that `tf-hqgnn tune` tries: from `low` to `high`, or `choices`."""
+    """The values that `tf-hqgnn tune` tries for one setting: from `low` to `high`, or those of `choices`."""
 
     low: int | float | None = Field(None, description="The lowest value to try.")
     high: int | float | None = Field(None, description="The highest value to try.")
@@ -36,7 +36,7 @@ class RangeConfig(Section):
 
 
 class TuneConfig(Section):
-    """What `tf-hqgnn tune` searches; a training takes no notice of it."""
+    """What `tf-hqgnn tune` searches. Other commands ignore these settings."""
 
     ranges: dict[str, RangeConfig] = Field(
         {},

@@ -158,7 +158,7 @@ def _checked(columns: Columns | None) -> Columns:
         raise InputError(f"columns: expected a mapping such as {{'user_id': 'userId'}}, got {columns!r}")
     for key in columns:
         if key not in known:
-            raise InputError(f"columns: {key!r} is not a column of the contract; expected {', '.join(known)}")
+            raise InputError(f"columns: {key!r} is not a column that a log can have; expected {', '.join(known)}")
     return columns
 
 

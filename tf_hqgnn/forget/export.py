@@ -77,7 +77,7 @@ def without_users(bundle: ServingBundle, users: Sequence[str], where: str) -> Se
     """
     kept = ~np.isin(bundle.user_ids, np.array(users, object))
     if not kept.any():
-        raise InputError(f"{where} knows no other user: delete it")
+        raise InputError(f"{where} has no users but these; delete the folder instead")
     indptr, indices = select_rows(bundle.seen, np.flatnonzero(kept))
     return replace(
         bundle,

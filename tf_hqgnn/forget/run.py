@@ -54,7 +54,7 @@ def forget_in_run(run_dir: Path, record: Forgotten) -> None:
     if kept.all() and not added:
         return
     if not kept.any():
-        raise InputError(f"{run_dir} knows no other user: delete it")
+        raise InputError(f"{run_dir} has no users but these; delete the folder instead")
     with staged_folder(_waiting(run_dir)) as staged:
         left_out = _write(run, kept, record.users, staged)
     RunDirectory.load(_waiting(run_dir))

@@ -95,7 +95,7 @@ def _write_state(store_dir: Path, before: Path, state: TrainedState, record: For
 def _rest(state: TrainedState, record: Forgotten, store_dir: Path) -> TrainedState:
     kept = ~np.isin(state.dataset.user_ids, np.array(record.users, object))
     if not kept.any():
-        raise InputError(f"{store_dir} knows no other user: delete it")
+        raise InputError(f"{store_dir} has no users but these; delete the folder instead")
     return replace(
         state,
         dataset=dataset_without(state.dataset, kept),

@@ -67,8 +67,14 @@ class Softmax(Loss):
 
     needs_context: ClassVar[bool] = True
 
-    temperature: float = Field(0.15, gt=0, description="softmax: the temperature of the in-batch softmax.")
-    popularity_correction: float = Field(0.75, ge=0, description="softmax: subtract this times log(item share).")
+    temperature: float = Field(
+        0.15,
+        gt=0,
+        description="softmax: divide scores by this temperature; the lower, the more the hardest negatives count.",
+    )
+    popularity_correction: float = Field(
+        0.75, ge=0, description="softmax: subtract this number times log(item's share of all interactions) from scores."
+    )
     user_balance: float = Field(
         0.0,
         ge=0,
@@ -84,8 +90,8 @@ class Softmax(Loss):
     negative_weight: float | None = Field(
         None,
         gt=0,
-        description="softmax: leave a pair's own item out of its negatives and weigh their part by this, as BSL does; "
-        "null is the plain softmax.",
+        description="softmax: leave a pair's own item out of its negatives, and multiply their part of the loss by "
+        "this number, as the loss BSL does; null is the plain softmax.",
     )
 
     def __call__(

@@ -17,7 +17,9 @@ class PairQueries(Queries):
     """Asks about named users and items, besides all that `Queries` asks."""
 
     def score(self, users: Any, items: Any, *, as_arrays: bool = False) -> Any:
-        """Scores items for users: the numbers by which `recommend` ranks, also of items that a user took.
+        """Return the numbers by which `recommend` ranks, for users and items that you name.
+
+        Items that a user took have a score as all others.
 
         Args:
           users: ids of users, or "all" for every user of the log.
@@ -62,7 +64,7 @@ class PairQueries(Queries):
         return make_table(columns, form, ranked)
 
     def similar_users(self, users: Any, k: int = 10, *, as_arrays: bool = False) -> Any:
-        """Finds the users nearest to each user by the cosine of their embeddings.
+        """Find the users who are most similar to each user, by the cosine of their embeddings.
 
         Args:
           users: ids of users, or "all"; for one that the model doesn't know there is no answer.
@@ -88,7 +90,7 @@ class PairQueries(Queries):
     def rerank(
         self, users: Any, candidates: Any, k: int = 10, *, allow_seen: Any = False, as_arrays: bool = False
     ) -> Any:
-        """Recommends to each user the best of some items, as `recommend` does of all.
+        """Recommend to each user the best of the items that you name.
 
         Candidates that the model doesn't know, or that aren't available, don't come back. Users that it doesn't know
         get the most popular candidates.
@@ -132,7 +134,7 @@ class PairQueries(Queries):
         popularity: Any = 0.0,
         as_arrays: bool = False,
     ) -> Any:
-        """Recommends as `recommend` does, among the items that are asked for, and in the order that is asked for.
+        """Recommend with more options: which items may come back, and what moves them up.
 
         Every argument after `k` is for all users, or a list with one for each.
 
@@ -140,13 +142,13 @@ class PairQueries(Queries):
           users: ids of users, or "all" for every user of the log.
           k: items per user at most, at least 1.
           exclude: ids of items never to return, or a list of them for each user.
-          include: ids of items of which only those may come back, or a list of them for each user; none for all items.
+          include: ids of the only items that may come back, or a list of them for each user; none for all items.
           category: categories of which an item must have any, or a list of them for each user; none for all items.
           exclude_category: categories of which an item must have none, or a list of them for each user.
           allow_seen: whether items that a user took may come back.
-          diversity: from 0, which changes nothing, to 1: how much less an item counts that is like those before it.
-          popularity: this multiple of the logarithm of an item's share of all interactions is added to its score;
-            negative numbers favour what is rarely taken.
+          diversity: from 0 to 1: the higher, the more an item that differs from those above it moves up.
+          popularity: this number times the logarithm of the item's share of all interactions is added to the score;
+            negative numbers favour items that are rarely taken.
           as_arrays: return arrays instead of a table.
 
         Returns:
@@ -178,7 +180,7 @@ class PairQueries(Queries):
         return answers.arrays() if as_arrays else answers.table({"user_id": (texts, form.user_id)})
 
     def explain(self, users: Any, items: Any, k: int = 10) -> Any:
-        """Finds the items of each user's history that contribute most to its score of an item.
+        """Find the items of each user's history that contribute most to the score of an item.
 
         The shares of all of the history and a `rest` add up to the score: see the signature `explain` in
         `tf_hqgnn.export.pair_signatures`.

@@ -43,7 +43,7 @@ class Queries(abc.ABC):
     def recommend(
         self, users: Any, k: int = 10, *, exclude: Any = (), category: Any = None, as_arrays: bool = False
     ) -> Any:
-        """Recommend to each user the best items that it hasn't taken yet.
+        """Recommend to each user the best items that they haven't taken yet.
 
         Users that the model doesn't know get popular items, and False in the column `known`.
 

@@ -28,24 +28,25 @@ _FITTED = ("config_", "data_report_", "metrics_", "added_items_")
 class Recommender(LocalQueries):
     """Learn from a log of who took what, and recommend.
 
-    Everything in the log is learnt from and never comes back in answers. By default settings are chosen by a race on
-    a tenth of each user's interactions (`auto.race`, tf_hqgnn.auto), `metrics_` are measured on it, and what answers
-    is trained once more on the whole log (`training.refit`, which is `all` here where nothing is said). Without a race
-    nothing is held out, unless `data.split.valid` or `data.split.test` say so.
+    The model learns from the whole log, and never recommends to a user what they took in it. By default settings are
+    chosen by a race (`auto.race`): a tenth of each user's interactions is held out, the settings that predict these
+    best win, and `metrics_` are measured on them. Then the model is trained once more on the whole log, and this second
+    model answers (`training.refit`, which is `all` here by default). A preset without a race holds nothing out, unless
+    you set `data.split.valid` or `data.split.test`.
 
-    Ids come back in the type they came in. What users and items are known by is text inside: `7` and `"7"` are one id.
+    Ids come back in the type in which they came. Inside they are text: `7` and `"7"` are the same id.
 
     Args:
-      config: the name of a preset such as `default` or `spectral`, which race nothing; the path of a file of settings;
-        or a `Config`.
-      verbose: 1 shows what became of the log and how training gets on, 0 prints nothing.
-      settings: of `config`, those to change, by their names: `**{"training.max_epochs": 3}`.
+      config: the name of a preset such as `auto`, `default` or `spectral`; the path of a file of settings; or a
+        `Config`.
+      verbose: 1 prints what became of the rows of the log and how the training proceeds; 0 prints nothing.
+      settings: settings that override those of `config`, by name: `**{"training.max_epochs": 3}`.
 
     Attributes:
       config_: the settings that the model was made with.
       data_report_: what became of every row of the log.
       metrics_: what training reported: epochs, seconds and metrics on the validation split, if there is one.
-      added_items_: what `add_items` has added last, as counts.
+      added_items_: how many items the last `add_items` added, skipped and updated.
 
     Raises:
       InputError: There is no such preset or setting, or a value is out of range.
@@ -81,15 +82,15 @@ class Recommender(LocalQueries):
           log: a DataFrame of pandas or polars, or an Arrow table, with `user_id`, `item_id` and maybe `timestamp`,
             `rating`, `weight`, `event`; a scipy sparse matrix, whose row and column numbers are the ids; or the path of
             a log.
-          valid: another log, by which epochs and propagation are chosen before it is learnt from, too; users and items
-            may be new in it. `training.refit=False` keeps it from being learnt.
-          items: a table or a path: `item_id` and any of `title`, `category`, `available`; or a list of these, which
-            are joined by id. Other columns are features (`data.item_features`, which is `auto` here where nothing is
-            said): an item of which nothing else is known can be recommended by them.
+          valid: another log, on which epochs and propagation are chosen. It may have users and items that `log` doesn't
+            have. Afterwards the model learns from it, too, unless you set `training.refit=False`.
+          items: a table or a path with `item_id` and any of `title`, `category`, `available`; or a list of these, which
+            are joined by id. Other columns are features (`data.item_features`, which is `auto` here by default): by
+            them, items without interactions can be recommended.
           users: a table or a path, or a list of these: `user_id` and features (`data.user_features`).
-          columns: what columns are called in the tables and files, as `{"user_id": "userId"}`; these names come before
-            those of the setting `data.columns`.
-          run_dir: where the run directory stays, which the command line goes on from; None leaves no files.
+          columns: the names that columns have in the tables and files, such as `{"user_id": "userId"}`. They override
+            the setting `data.columns`.
+          run_dir: folder in which to keep the run directory, for the command line; None leaves no files.
 
         Returns:
           The recommender itself.
@@ -132,16 +133,16 @@ class Recommender(LocalQueries):
     ) -> Recommender:
         """Train further on a later log, together with everything that was learnt from before.
 
-        Users and items keep their rows, new ones start among them, and `training.warm_epochs` train them all. Where
-        nothing is trained (`training.max_epochs` is 0) all rows are made anew. Without a validation split the
-        propagation stays the one that was found. Without a `fit` before it this is `fit`.
+        Training starts from the embeddings that were learnt and those of new users and items, and takes
+        `training.warm_epochs`. If nothing is trained (`training.max_epochs` is 0), all embeddings are made anew.
+        Without a validation split the propagation stays as it was chosen. Without an earlier `fit` this is `fit`.
 
         Args:
           new_log: as `log` of `fit`.
-          items: as of `fit`; what it says of an item comes before what was known of it.
-          users: as of `fit`; what it says of a user comes before what was known of them.
-          columns: as of `fit`.
-          run_dir: as of `fit`.
+          items: as in `fit`; it replaces what was known of the same items.
+          users: as in `fit`; it replaces what was known of the same users.
+          columns: as in `fit`.
+          run_dir: as in `fit`.
 
         Raises:
           InputError: The log can't be used. What was learnt before stays.

@@ -122,7 +122,9 @@ class FittedModel:
             & ~np.isin(user_index * catalogue + item_index, rows_of_entries(learnt) * catalogue + learnt[1])
         )
         if not held_out.any():
-            raise InputError("evaluate: no interaction of a known user that the model hasn't learnt from is in the log")
+            raise InputError(
+                "evaluate: the log has nothing to judge: its users are unknown, or the model has learnt from its rows"
+            )
         targets = Interactions(user_index[held_out].astype(np.int32), item_index[held_out].astype(np.int32))
         judged = np.unique(targets.user_index)
         chunk = self.run.config.evaluation.chunk_size

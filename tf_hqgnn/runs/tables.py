@@ -86,6 +86,6 @@ def _from_checkpoint(folder: Path) -> TrainedTables:
             untrained = Untrained(served["untrained_user"], served["untrained_item"])
             return TrainedTables.of(arrays[names[0]], arrays[names[1]], untrained)
     raise InputError(
-        f"{folder} has no trained tables ({FILE}), which a warm start, a push and Beam need: it is of version 0.1, and "
-        "its checkpoint is gone or it was trained for no epochs; train again"
+        f"{folder} has no trained tables ({FILE}), which a warm start, a push and Beam need: version 0.1 "
+        "trained it, and its checkpoint is gone or there were no epochs; train again"
     )

@@ -20,18 +20,18 @@ from tf_hqgnn.types import Array, InputError
 
 
 class Client(PairQueries):
-    """Asks a model behind TF Serving or `tf-hqgnn serve`, and answers as `Recommender` does.
+    """Ask a model behind TF Serving or `tf-hqgnn serve`. The methods and their answers are those of `Recommender`.
 
-    A server knows ids as text. Who asks with whole numbers gets whole numbers, int64; `ids` says it where users and
-    items differ.
+    A server knows ids as text. If you ask with whole numbers, the ids in the answer are whole numbers, too. If users
+    and items have ids of different types, name the types in `ids`.
 
     Args:
-      address: "host:port" of the gRPC port.
-      timeout: seconds that one call may take, > 0.
-      tls: encrypts the calls; None is plain text.
-      model: which model answers.
-      version: which of its versions; None is the one served.
-      items: for titles, a table or a path as of `Recommender.fit`; if it is of polars, so are the answers.
+      address: "host:port" of the server's gRPC port.
+      timeout: seconds that one call may take, above 0.
+      tls: keys for encrypted calls; None calls in plain text.
+      model: name of the model that answers.
+      version: number of the version that answers; None takes the newest that the server has.
+      items: a table or a path with titles, as in `Recommender.fit`; if it is a polars table, so are the answers.
       ids: the types of `user_id` and `item_id`, such as `{"user_id": "str", "item_id": "int64"}`.
 
     Raises:

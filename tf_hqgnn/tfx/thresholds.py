@@ -25,9 +25,9 @@ class Thresholds(BaseModel):
     min_lift: float = Field(
         1.0,
         ge=0,
-        description="The least NDCG@20, as a multiple of that of recommending popular items.",
+        description="The least NDCG@20 of a model that is pushed, as a multiple of that of recommending popular items.",
     )
-    min_ndcg: float = Field(0.0, ge=0, le=1, description="The least NDCG@20.")
+    min_ndcg: float = Field(0.0, ge=0, le=1, description="The least NDCG@20 of a model that is pushed.")
     min_ann_recall: float = Field(
         0.9, ge=0, le=1, description="The least share of the exact model's first 20 items that hqgnn_scann must find."
     )
@@ -44,7 +44,10 @@ class Thresholds(BaseModel):
         description="How much lower NDCG@20 may be in every group of users and items, beyond two standard errors.",
     )
     min_slice_ann_recall: float = Field(
-        0.8, ge=0, le=1, description="As min_ann_recall, in every group of users and items, beyond two standard errors."
+        0.8,
+        ge=0,
+        le=1,
+        description="The same least share in every group of users and items, beyond two standard errors.",
     )
     min_slice_users: int = Field(30, ge=2, description="Groups of fewer test users are reported and not judged.")
 

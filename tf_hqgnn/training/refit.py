@@ -103,9 +103,9 @@ def compare(
     if fault is not None:
         return not_served(counted, fault, agreement, before, after)
     note = (
-        f"served is a model that was trained once more, on all {counted:,} interactions; all metrics are those of the "
-        f"model before that, which knows nothing of the held-out interactions ({agreement:.0%} of its first items "
-        "are the same)"
+        f"the model that is served was trained once more, on all {counted:,} interactions; all metrics are those of "
+        f"the model before that, which doesn't know the held-out interactions; {agreement:.0%} of their first items "
+        "are the same"
     )
     return Refit(counted, agreement, before, after, True, note)
 
