@@ -105,6 +105,27 @@ def ranking_metrics(
     return RankingMetrics(values, len(evaluated), len(top_items) - len(evaluated))
 
 
+def user_sums(top: IntArray, relevant: CSR, ks: Sequence[int], num_items: int) -> dict[str, float]:
+    """The metrics that are means over users, summed over some users, each with a relevant item.
+
+    Args:
+      top: int [B, K], rows of items, best first, -1 for none.
+      relevant: CSR over the users.
+      ks: cut-offs, ascending.
+      num_items: I.
+
+    Example:
+      >>> user_sums(np.array([[3, 1], [0, 2]]), (np.array([0, 1, 2]), np.array([1, 0])), [2], 4)["recall@2"]
+      2.0
+    """
+    sums: dict[str, float] = {}
+    for start in range(0, len(top), METRIC_ROWS):
+        rows = np.arange(start, min(start + METRIC_ROWS, len(top)))
+        for name, value in _sums(*_relevance(top[rows], relevant, rows, num_items), ks):
+            sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
 def _relevance(items: IntArray, relevant: CSR, rows: IntArray, num_items: int) -> tuple[BoolArray, IntArray]:
     """Bool like `items`, whether each is relevant to its user; int64 [B], the distinct relevant items of each."""
     pairs = coordinates(relevant, rows, np.int64)

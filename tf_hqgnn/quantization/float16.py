@@ -32,10 +32,13 @@ def float16_exponent(rows: Float32Array) -> int:
     """
     lengths = np.abs(rows).max(axis=1, initial=0)
     lengths = lengths[lengths > 0]
-    if not len(lengths):
-        return 0
+    return exponent_of_lengths(lengths.max(), lengths.min()) if len(lengths) else 0
+
+
+def exponent_of_lengths(longest: float, shortest: float) -> int:
+    """As `float16_exponent`, of the largest magnitudes of the longest row and of the shortest one that isn't 0."""
     # frexp: x is below 2^exponent and at least half of that.
-    highest, lowest = int(np.frexp(lengths.max())[1]), int(np.frexp(lengths.min())[1])
+    highest, lowest = int(np.frexp(longest)[1]), int(np.frexp(shortest)[1])
     if highest <= _HIGHEST and lowest > _LOWEST:
         return 0
     return _HIGHEST - highest

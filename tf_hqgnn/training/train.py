@@ -220,7 +220,7 @@ def _train(
     warning = below_popularity(result.valid, result.popularity, config.evaluation.monitor, "validation")
     result = replace(result, warning=warning)
     save_model(model, graph, partial)
-    _write_metrics(result, partial)
+    write_metrics(result, partial)
     for hook in hooks:
         hook(RunDirectory.load(partial))
     everything = refit_interactions(dataset, config)
@@ -240,7 +240,7 @@ def _train(
         refitted = refit()
         result = replace(result, seconds=round(result.seconds + refitted.seconds, 3))
         save_model(refitted, graph, partial)
-        _write_metrics(result, partial)
+        write_metrics(result, partial)
         return result
     try:
         refitted = refit()
@@ -252,7 +252,7 @@ def _train(
         save_model(refitted, graph, folder)
     log.log(logging.INFO if found.served else logging.WARNING, "%s", found.note)
     result = replace(result, refit=asdict(found))
-    _write_metrics(result, partial)
+    write_metrics(result, partial)
     return result
 
 
@@ -274,6 +274,7 @@ def _assist(
             epochs = fit(model, train, graph, training, config.seed, dict, partial).best_epoch
 
 
-def _write_metrics(result: TrainResult, partial: Path) -> None:
+def write_metrics(result: TrainResult, partial: Path) -> None:
+    """Writes `metrics.json` of a run."""
     report = {name: value for name, value in vars(result).items() if name != "run_dir"}
     write_file(partial / "metrics.json", json.dumps(report, indent=2) + "\n")

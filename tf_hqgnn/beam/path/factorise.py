@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tf_hqgnn.beam.path.prepare import Prepared
-from tf_hqgnn.beam.path.products import Graph, Table, multiply
+from tf_hqgnn.beam.path.products import Graph, Table, multiply, start
 from tf_hqgnn.beam.path.work import Work
 from tf_hqgnn.config import ModelConfig
 from tf_hqgnn.graph.truncated_svd import OVERSAMPLING, gram_eigen
@@ -32,10 +32,9 @@ class Factors:
 def factorise(work: Work, prepared: Prepared, config: ModelConfig, seed: int) -> Factors:
     """The first singular vectors of `D_U^-a R D_I^-c`, as `models.initialization.SpectralFactors` has them.
 
-    Randomised subspace iteration, as in `graph.truncated_svd`: each product is a job, the driver gets its Gram matrix
-    and makes the columns orthonormal by a small matrix, which the next product applies to the rows that it reads. The
-    start is random by row, and not that of one machine: what singular vectors have in common is the same up to the
-    iterations' error.
+    Randomised subspace iteration from the same start as in `graph.truncated_svd`, so that both give the same up to
+    rounding. Each product is a job; the driver gets its Gram matrix and makes the columns orthonormal by a small
+    matrix, which the next product applies to the rows that it reads.
 
     Args:
       work: where the files are.
@@ -49,7 +48,7 @@ def factorise(work: Work, prepared: Prepared, config: ModelConfig, seed: int) ->
     # The basis is of the longer side.
     users_are_longer = blocks.num_users >= blocks.num_items
     columns = min(config.embedding_dim + OVERSAMPLING, blocks.num_users, blocks.num_items)
-    table = Table(None, np.zeros((1, columns), np.float32), seed)
+    table = start(work, "start", blocks, not users_are_longer, columns, seed)
 
     def step(number: int, table: Table, to_longer: bool) -> tuple[str, Float64Array]:
         name = f"product-{number:02d}"

@@ -17,8 +17,10 @@ import scipy.sparse
 
 from tf_hqgnn.beam.blocks import Blocks
 from tf_hqgnn.beam.path.work import Work, read_all, read_arrays, write_arrays, write_json
-from tf_hqgnn.data.splits import mix
 from tf_hqgnn.types import SMALLEST_WEIGHT, Float32Array, Float64Array, Int64Array
+
+# Of each block, drawn at a time.
+_DRAWN_ROWS = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -73,40 +75,50 @@ class Graph:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one side, in the files of a step, times a small matrix; or random ones.
+    """The rows of one side, in the files `rows-<block>.npz` of a step, times a small matrix.
 
     Args:
-      folder: with `rows-<block>.npz`; None for random rows.
-      rotation: [columns in the files, columns]; of random rows it says how many columns they have.
-      seed: of random rows, which depend on nothing else but their numbers.
+      folder: of the step.
+      rotation: float32 [columns in the files, columns].
     """
 
-    folder: str | None
+    folder: str
     rotation: Float32Array
-    seed: int = 0
 
     def block(self, blocks: Blocks, block: int) -> Float32Array:
         """float32 [rows of the block, columns]."""
-        if self.folder is None:
-            return normal_rows(blocks.index(block), self.rotation.shape[1], self.seed)
         rows: Float32Array = read_arrays(f"{self.folder}/rows-{block:05d}.npz")["rows"]
-        return rows @ self.rotation
+        return rows @ self.rotation if blocks.rows(block) else np.zeros((0, self.rotation.shape[1]), np.float32)
 
 
-def normal_rows(index: Int64Array, num_columns: int, seed: int) -> Float32Array:
-    """Standard normal rows, float32 [n, num_columns], each a function of its number and the seed alone.
+def start(work: Work, name: str, blocks: Blocks, of_users: bool, num_columns: int, seed: int) -> Table:
+    """Writes the random rows that one machine would start from, of users or of items, and returns them as a table.
 
-    Example:
-      >>> rows = normal_rows(np.arange(10_000), 2, seed=1)
-      >>> bool(np.abs(rows.mean(axis=0)).max() < 0.05), rows.std(axis=0).round(1).tolist()
-      (True, [1.0, 1.0])
+    Their numbers come one after the other from one generator, so each block's worker draws all of them, 10 ns each, and
+    keeps its own.
     """
-    seeded = mix(index.astype(np.uint64) ^ mix(np.array([seed % 2**64], np.uint64)))
-    places = np.arange(2 * num_columns, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    unit = (mix(seeded[:, np.newaxis] + places) >> np.uint64(11)) * 2.0**-53
-    radius = np.sqrt(-2 * np.log1p(-unit[:, :num_columns]))
-    normal: Float32Array = (radius * np.cos(2 * np.pi * unit[:, num_columns:])).astype(np.float32)
-    return normal
+    mine = [block for block in range(blocks.num_blocks) if blocks.is_users(block) == of_users]
+
+    def build(pipeline: beam.Pipeline, folder: str) -> None:
+        draw = pipeline | beam.Create(mine) | beam.Reshuffle()
+        _ = draw | beam.Map(_write_start, folder, blocks, num_columns, seed)
+
+    work.run(name, build)
+    return Table(work.path(name), np.eye(num_columns, dtype=np.float32))
+
+
+def _write_start(block: int, folder: str, blocks: Blocks, num_columns: int, seed: int) -> None:
+    size, number = blocks.num_items, blocks.item_blocks
+    place = block - blocks.user_blocks
+    if blocks.is_users(block):
+        size, number, place = blocks.num_users, blocks.user_blocks, block
+    generator = np.random.default_rng(seed)
+    step = _DRAWN_ROWS * number
+    parts = [np.zeros((0, num_columns), np.float32)]
+    for first in range(0, size, step):
+        drawn = generator.standard_normal((min(step, size - first), num_columns), np.float32)
+        parts.append(drawn[place::number])
+    write_arrays(f"{folder}/rows-{block:05d}.npz", rows=np.concatenate(parts))
 
 
 def multiply(

@@ -80,14 +80,18 @@ class Settle(beam.DoFn):
                 parts = np.where(row >= 0, parts[row], part).astype(np.int8)
         nothing = {"kept": 0, "duplicate": 0, "filtered": 0, "last_time": None, "has_taken": False, "is_cut": False}
         found: dict[str, Any] = {**nothing, "users": [], "items": []}
+        rules = self._rules
+        limits = rules.min_rating, rules.negative_rating, rules.exclude_events, rules.event_weights
+        has_weight = any("weight" in way.columns for way in ways.values())
+        may_cut = has_weight or any(limit is not None for limit in limits)
         if table is not None:
-            found = {**self._write(shard, table, parts), "is_cut": is_cut}
+            found = {**self._write(shard, table, parts, may_cut), "is_cut": is_cut}
         else:
             write_table(f"{self._folder}/pairs-{shard:05d}.parquet", PAIRS.empty_table())
             write_table(f"{self._folder}/sets-{shard:05d}.parquet", SETS.empty_table())
         write_json(f"{self._folder}/shard-{shard:05d}.json", found)
 
-    def _write(self, shard: int, table: InteractionTable, parts: Any) -> dict[str, Any]:
+    def _write(self, shard: int, table: InteractionTable, parts: Any, may_cut: bool) -> dict[str, Any]:
         pairs, size = table.interactions, len(table)
         ids = _ids(table, pairs)
         time = pa.nulls(size, pa.float64()) if pairs.timestamp is None else pa.array(pairs.timestamp)
@@ -96,7 +100,9 @@ class Settle(beam.DoFn):
         columns = [*ids, time, pa.array(weight), pa.array(parts), pa.array(rank)]
         write_table(f"{self._folder}/pairs-{shard:05d}.parquet", pa.table(columns, schema=PAIRS))
         sets = [SETS.empty_table()]
-        for name, some in (("disliked", table.disliked), ("taken", table.taken)):
+        # Other shards may have rows that count for nothing; then what was taken is written of all of them.
+        taken = pairs_of_all(table.interactions, table.disliked) if may_cut and not table.taken else table.taken
+        for name, some in (("disliked", table.disliked), ("taken", taken)):
             if some is not None:
                 sets.append(pa.table([*_ids(table, some), pa.array([name] * len(some), pa.utf8())], schema=SETS))
         write_table(f"{self._folder}/sets-{shard:05d}.parquet", pa.concat_tables(sets))

@@ -41,31 +41,43 @@ class Work:
         """A path within the folder."""
         return "/".join([self.folder, *names])
 
-    def run(self, name: str, build: Build, gather: Callable[[str], Any]) -> Any:
+    def run(self, name: str, build: Build, gather: Callable[[str], Any] | None = None) -> Any:
         """Runs one step as a Beam job, unless it is done, and returns what `gather` made of its files.
 
         Args:
           name: of the step, its folder and its marker.
           build: adds the step to a pipeline; the second argument is the folder for its files.
-          gather: reads from that folder what later steps must know, as plain values; called when the job is done.
+          gather: reads from that folder what later steps must know, as plain values, when the job is done; None for
+            nothing.
 
         Raises:
           InputError: A worker found a mistake in what it was given.
           PipelineFailed: A worker failed otherwise, or the runner.
         """
-        marker, folder = self.path(f"{name}.json"), self.path(name)
-        if FileSystems.exists(marker):
-            return read_json(marker)
+        folder = self.path(name)
+        if self.is_done(name):
+            return read_json(self._marker(name))
         if not FileSystems.exists(folder):
             FileSystems.mkdirs(folder)
         options = parse_flags(self.flags)
         pipeline = beam.Pipeline(runner=make_runner(options), options=options)
         build(pipeline, folder)
         run_to_end(pipeline)
-        found = gather(folder)
-        write_bytes(marker, json.dumps(found).encode())
-        self.say(f"beam: {name} is done")
+        found = None if gather is None else gather(folder)
+        self.finish(name, found)
         return found
+
+    def is_done(self, name: str) -> bool:
+        """Whether a step has been finished."""
+        return bool(FileSystems.exists(self._marker(name)))
+
+    def finish(self, name: str, found: Any) -> None:
+        """Marks a step as finished."""
+        write_bytes(self._marker(name), json.dumps(found).encode())
+        self.say(f"beam: {name} is done")
+
+    def _marker(self, name: str) -> str:
+        return self.path(f"{name}.json")
 
 
 def read_all(folder: str, start: str = "") -> list[Any]:

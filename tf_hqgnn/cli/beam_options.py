@@ -1,0 +1,47 @@
+"""Commands that run as Apache Beam jobs where a runner is named, and then take Beam's own options, too."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand
+
+from tf_hqgnn.beam.quiet import quieten_beam
+from tf_hqgnn.cli.output import print_progress
+from tf_hqgnn.cli.terminal import printable
+from tf_hqgnn.extras import require
+from tf_hqgnn.files.failures import explain_failure
+
+if TYPE_CHECKING:
+    from tf_hqgnn.config import Config
+    from tf_hqgnn.training.train import TrainResult
+
+
+class WithBeamOptions(TyperCommand):
+    """A command that lets unknown options pass if `--runner` is among its options, and else refuses them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click."""
+        ctx.allow_extra_args = ctx.ignore_unknown_options = any(arg.split("=")[0] == "--runner" for arg in args)
+        return super().parse_args(ctx, args)
+
+
+def train_by_runner(settings: Config, out: Path, flags: Sequence[str], resume: bool) -> TrainResult:
+    """Trains by Beam jobs, which needs the extra `beam`; a failure of the runner ends the command with exit code 1."""
+    require("beam", "train --runner")
+    quieten_beam()
+    from tf_hqgnn.beam.path.train import train_on_beam
+    from tf_hqgnn.beam.running import PipelineFailed
+    from tf_hqgnn.cli.run_output import print_read
+    from tf_hqgnn.report.page import report_hook
+
+    try:
+        return train_on_beam(settings, out, flags, resume, (report_hook,), print_progress, print_read)
+    except PipelineFailed as error:
+        reason = explain_failure(error) or f"{error}; what is done is kept, and the command goes on with --resume"
+        print(f"tf-hqgnn: {printable(reason)}", file=sys.stderr)
+        raise typer.Exit(1) from error
