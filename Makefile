@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check chromium test test-install test-engines docs test-docs images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
+.PHONY: help setup demo check chromium test test-install engines test-engines docs test-docs images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 # Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
@@ -27,8 +27,9 @@ help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and the tests (16 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
-	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, a cluster, a minute of load"
-	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, and the notebooks"
+	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, Flink and Spark, a cluster, a minute of load"
+	@echo "make engines  Flink, Spark and Beam's job servers into .engines, for test-engines (Java 17 and Maven; 700 MB, a minute)"
+	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, the notebooks, and the slow lines of its pages"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, fuzz, soak, bench-small (minutes), bench (hours), clean"
 
@@ -157,6 +158,11 @@ test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-clie
 test-install: .venv/.installed
 	$(BIN)/python -m pytest -m install tests/install --durations=20
 
+# Flink, Spark and Beam's job servers, whose tests are skipped where they aren't here. Without Java 17 and Maven it says
+# what to install.
+engines: .venv/.installed
+	@$(BIN)/python -m engines.install
+
 # What runs elsewhere, in processes as there: TFX day after day, the steps of Kubeflow, the workers of Beam and of a
 # cluster, programs for a GPU, a server under load.
 test-engines: .venv/.installed .venv-gpu/.installed
@@ -166,7 +172,7 @@ test-engines: .venv/.installed .venv-gpu/.installed
 docs: .venv-docs/.installed
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 
-# The same, and what the site must not do; the snippets of the pages are run by `make test`.
+# The same, what the site must not do, and the snippets that `make test` leaves out because they are slow.
 test-docs: .venv-docs/.installed
 	$(BIN)/python -m pytest -m docs tests/docs --durations=3
 
@@ -319,4 +325,4 @@ bench-auto: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed 
 
 # What a training or a benchmark has left stays: runs, demo, bench-results.
 clean:
-	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-docs .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images sbom.cdx.json gpu-programs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-docs .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .images .engines sbom.cdx.json gpu-programs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

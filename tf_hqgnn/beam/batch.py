@@ -7,9 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -20,13 +18,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from tf_hqgnn.beam.flags import has_worker_processes, make_runner, parse_flags
 from tf_hqgnn.beam.model_handler import RecommendHandler
+from tf_hqgnn.beam.places import alone, for_workers
 from tf_hqgnn.beam.plan import Plan, make_plan
 from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.beam.shards import GatherShard, ToShards
 from tf_hqgnn.beam.sinks import WriteShard, delete_folder, read_json, shard_path, sync_local, write_bytes
 from tf_hqgnn.beam.supervisor import run_supervised
-from tf_hqgnn.beam.users import ReadUsers, find_sources
-from tf_hqgnn.files.lock import locked_beside
+from tf_hqgnn.beam.users import ALL, ReadUsers, find_sources
+from tf_hqgnn.data.input_file import paths_of
 
 _READ = "read.json"
 _POLL_SECONDS = 2.0
@@ -77,7 +76,13 @@ def batch(
     """
     start = time.monotonic()
     options = parse_flags(flags)
-    with _alone(out):
+    model, out = for_workers(options, "--model", model), for_workers(options, "--out", out)
+    users = users if users == ALL else for_workers(options, "--users", users)
+    for name in ("user_features", "histories", "score"):
+        if settings.get(name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            settings[name] = ",".join(for_workers(options, option, str(path)) for path in paths_of(settings[name]))
+    with alone(out):
         plan = make_plan(model, users, out, **settings)
         plan.save()
         done = plan.done()
@@ -86,26 +91,23 @@ def batch(
         with _Progress(plan, say):
             if len(done) < plan.num_shards or not FileSystems.exists(FileSystems.join(plan.folder, _READ)):
                 if has_worker_processes(options):
-                    run_supervised(plan, flags, say)
+                    left = lambda: f"{len(plan.missing())} shards"  # noqa: E731
+                    run_supervised("batch", plan.folder, flags, left, say)
                 else:
                     run_pipeline(plan, options)
         return commit(plan, time.monotonic() - start)
-
-
-def _alone(out: str) -> AbstractContextManager[None]:
-    """Keeps a second run from the same output on this machine, or on what mounts its folder; buckets have no locks."""
-    path = Path(out)
-    if "://" in out or not path.absolute().parent.is_dir():
-        return nullcontext()
-    refusal = f"--out {out}: another run is writing it; wait until it is done, or choose another name"
-    return locked_beside(path, refusal)
 
 
 def run_pipeline(plan: Plan, options: PipelineOptions) -> None:
     """Writes the shards of `plan` that are missing; raises what `run_to_end` does."""
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
     build(pipeline, plan)
-    run_to_end(pipeline)
+    run_to_end(pipeline, plan.folder)
+
+
+def run_folder(folder: str, options: PipelineOptions) -> None:
+    """Does the same for the plan that was saved in a folder."""
+    run_pipeline(Plan.load(folder), options)
 
 
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
@@ -146,7 +148,9 @@ def commit(plan: Plan, seconds: float) -> BatchReport:
     """
     missing = plan.missing()
     if missing:
-        raise PipelineFailed(f"{len(missing)} of {plan.num_shards} shards are missing")
+        raise PipelineFailed(
+            f"{len(missing)} of {plan.num_shards} shards are missing in {plan.folder}: all workers must see this folder"
+        )
     manifests = [read_json(shard_path(plan.folder, shard) + ".json") for shard in range(plan.num_shards)]
     rejected: Counter[str] = sum((Counter(manifest["rejected"]) for manifest in manifests), Counter())
     report = BatchReport(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, WorkerOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
-from tf_hqgnn.beam.job_server import check_levels
+from tf_hqgnn.beam.job_server import check_levels, describe_options
 from tf_hqgnn.types import InputError
 
 _DASK = (
@@ -22,13 +28,23 @@ _DASK = (
     "SparkRunner, DataflowRunner"
 )
 _DIRECT = ("", "directrunner", "direct", "switchingdirectrunner", "bundlebaseddirectrunner")
+# Only Flink has this option. In its default mode, PIPELINED, all shuffles of a job exist at once, each with network
+# buffers of its own, and a fault anywhere repeats the whole job; forced batches go to the disk, step by step.
+_FLINK_MODE, _FLINK_BATCHES = "execution_mode_for_batch", "BATCH_FORCED"
+# By default engines start Python anew for every step. A worker that died is given up after this time only, which must
+# therefore be shorter than the pause before an engine's next attempt (Flink's default: a second).
+_CACHE_MILLISECONDS = 500
 
 
 def parse_flags(flags: Sequence[str]) -> PipelineOptions:
-    """The options that `flags` stand for.
+    """Returns the options that `flags` stand for; a job server is asked for those that its engine has besides.
+
+    Defaults of Beam's that don't suit these jobs are others: Flink's batches are forced, and an engine keeps its Python
+    workers for half a second.
 
     Raises:
-      InputError: A flag is none of Beam's, or has a value that can't be, or names a runner that can't be trusted.
+      InputError: A flag is none of Beam's or of the engine's, or has a value that can't be, or names a runner that
+        can't be trusted.
 
     Example:
       >>> parse_flags(["--parallelism=4", "--runner=FlinkRunner"]).view_as(StandardOptions).runner
@@ -42,21 +58,29 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
         if group.__module__ == PipelineOptions.__module__:
             add_arguments: Any = group._add_argparse_args
             add_arguments(parser)
-    _, unknown = parser.parse_known_args(list(flags))
+    known = {name for action in parser._actions for name in action.option_strings}
+    endpoint = parser.parse_known_args(list(flags))[0].job_endpoint
+    theirs = describe_options(endpoint) if endpoint and ":" in endpoint else {}
+    for name, arguments in theirs.items():
+        if name not in known:
+            parser.add_argument(name, **arguments)
+    given, unknown = parser.parse_known_args(list(flags))
     if unknown:
-        known = [name for action in parser._actions for name in action.option_strings]
-        close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+        close = difflib.get_close_matches(unknown[0].partition("=")[0], [*known, *theirs], n=1)
         hint = f"; do you mean {close[0]}?" if close else ""
-        raise InputError(f"{unknown[0]}: not an option of this command nor of Apache Beam{hint}")
-    options = PipelineOptions(list(flags))
+        asked = f", nor of the engine behind {endpoint}" if theirs else ""
+        raise InputError(f"{unknown[0]}: not an option of this command nor of Apache Beam{asked}{hint}")
+    options = PipelineOptions([*flags, *_flink_defaults(given, theirs)])
+    if not is_direct(options) and not given.environment_cache_millis:
+        options.view_as(PortableOptions).environment_cache_millis = _CACHE_MILLISECONDS
     worker = options.view_as(WorkerOptions)
-    if not is_direct(options) and "dataflow" not in _runner_name(options):
+    if not is_direct(options) and "dataflow" not in runner_name(options):
         check_levels(worker.default_sdk_harness_log_level, worker.sdk_harness_log_level_overrides)
     # By default workers would write a page of how they start and end, and of each error that is raised here, too. On
     # other machines that page is their log, and errors belong there; CRITICAL is no level of Java's besides.
     quiet = "CRITICAL" if is_direct(options) else "ERROR"
     worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or quiet
-    if "dask" in _runner_name(options):
+    if "dask" in runner_name(options):
         raise InputError(_DASK)
     direct = options.view_as(DirectOptions)
     if is_direct(options) and direct.direct_num_workers != 1 and direct.direct_running_mode == "in_memory":
@@ -69,7 +93,7 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
 
 def is_direct(options: PipelineOptions) -> bool:
     """Whether the pipeline runs on this machine, under this process."""
-    return _runner_name(options) in _DIRECT
+    return runner_name(options) in _DIRECT
 
 
 def has_worker_processes(options: PipelineOptions) -> bool:
@@ -96,7 +120,13 @@ def make_runner(options: PipelineOptions) -> PipelineRunner:
         raise InputError(f"--runner={name}: {' '.join(str(error).split())}") from error
 
 
-def _runner_name(options: PipelineOptions) -> str:
+def _flink_defaults(given: argparse.Namespace, theirs: Mapping[str, Any]) -> list[str]:
+    is_flink = f"--{_FLINK_MODE}" in theirs or (given.runner or "").rpartition(".")[2].lower() == "flinkrunner"
+    return [f"--{_FLINK_MODE}={_FLINK_BATCHES}"] if is_flink and getattr(given, _FLINK_MODE, None) is None else []
+
+
+def runner_name(options: PipelineOptions) -> str:
+    """Returns the name of the runner's class in small letters, empty for the default."""
     return (options.view_as(StandardOptions).runner or "").rpartition(".")[2].lower()
 
 

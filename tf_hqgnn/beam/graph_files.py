@@ -108,7 +108,7 @@ def write_edges(path: str, user_index: IntArray, item_index: IntArray, weight: F
         _write(path, [*columns, weight], (*EDGE_COLUMNS, WEIGHT_COLUMN))
 
 
-def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
+def write_run(run_dir: Path, folder: str) -> tuple[dict[str, Any], BoolArray]:
     """Writes `edges.parquet`, `users.parquet` and `items.parquet` of a training run: its graph and trained tables.
 
     Those of the model that is served: after a refit on the whole log, of that.
@@ -135,10 +135,10 @@ def write_run(run_dir: Path, folder: Path) -> tuple[dict[str, Any], BoolArray]:
     tables = TrainedTables.load(folder_of_model)
     graph = InteractionGraph.load(folder_of_model / "graph" / "graph.npz")
     users = np.repeat(np.arange(graph.num_users), graph.user_degree)
-    write_edges(str(folder / "edges.parquet"), users, graph.indices, graph.weight)
+    write_edges(f"{folder}/edges.parquet", users, graph.indices, graph.weight)
     # Zeros stay zeros: that is what training makes of an item that no interaction has taught.
     for name, table in zip(("users", "items"), tables.filled()):
-        write_rows(str(folder / f"{name}.parquet"), np.arange(len(table)), table)
+        write_rows(f"{folder}/{name}.parquet", np.arange(len(table)), table)
     return json.loads(config.propagation.model_dump_json()), tables.untrained().users
 
 

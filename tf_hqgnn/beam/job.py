@@ -1,4 +1,4 @@
-"""The process of `supervisor.run_supervised`: `python -m tf_hqgnn.beam.job FOLDER REASON_FILE [Beam flag ...]`."""
+"""The process of `supervisor.run_supervised`: `python -m tf_hqgnn.beam.job JOB FOLDER REASON_FILE [Beam flag ...]`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tf_hqgnn.logs import quieten_libraries
 
 
 def main() -> None:
-    """Runs the plan of a folder; ends as soon as a worker process does. What is wrong goes to the file of reasons."""
+    """Runs the job of a folder; ends as soon as a worker process does. What is wrong goes to the file of reasons."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quieten_libraries()
     quieten_beam()
-    from tf_hqgnn.beam.batch import run_pipeline
+    from tf_hqgnn.beam import batch, propagation
     from tf_hqgnn.beam.flags import parse_flags
-    from tf_hqgnn.beam.plan import Plan
     from tf_hqgnn.beam.running import PipelineFailed
     from tf_hqgnn.beam.supervisor import FAILED, MISTAKE, WORKER_DIED
     from tf_hqgnn.types import InputError
 
-    folder, reason, *flags = sys.argv[1:]
+    job, folder, reason, *flags = sys.argv[1:]
+    run_folder = {"batch": batch.run_folder, "propagation": propagation.run_folder}[job]
 
     def end(status: int, why: str = "") -> None:
         # Not by the interpreter's own end: it would wait for Beam's threads, which wait for workers to leave.
@@ -37,7 +37,7 @@ def main() -> None:
     # A thread of Beam's waits for each worker process, and raises if its exit code isn't 0.
     threading.excepthook = lambda failure: end(WORKER_DIED, f"{failure.exc_value}")
     try:
-        run_pipeline(Plan.load(folder), parse_flags(flags))
+        run_folder(folder, parse_flags(flags))
     except InputError as error:
         end(MISTAKE, str(error))
     except PipelineFailed as error:

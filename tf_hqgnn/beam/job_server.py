@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from tf_hqgnn.types import InputError
 
@@ -19,6 +21,7 @@ JAVA_LEVELS = ("OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
 LEVELS = ("ERROR", "WARN", "INFO", "DEBUG")
 # What a job server prints that Beam has started goes to this logger.
 _PRINTED = "apache_beam.utils.subprocess_server"
+_SECONDS_TO_DESCRIBE = 30.0
 
 
 def check_levels(default: str | None, overrides: Mapping[str, str] | None) -> None:
@@ -39,6 +42,36 @@ def check_levels(default: str | None, overrides: Mapping[str, str] | None) -> No
                 f"{where}: {level}: a job server of Java refuses every job with this level; expected one of "
                 f"{', '.join(LEVELS)}"
             )
+
+
+def describe_options(endpoint: str) -> dict[str, dict[str, Any]]:
+    """Asks a job server which options its engine has.
+
+    Args:
+      endpoint: HOST:PORT.
+
+    Returns:
+      For each option, such as --object_reuse, how argparse takes it; empty if there is no answer.
+    """
+    kinds: dict[int, dict[str, Any]] = {
+        beam_job_api_pb2.PipelineOptionType.BOOLEAN: {"action": "store_true"},
+        beam_job_api_pb2.PipelineOptionType.INTEGER: {"type": int},
+        beam_job_api_pb2.PipelineOptionType.ARRAY: {"action": "append"},
+    }
+    with grpc.insecure_channel(endpoint) as channel:
+        service = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+        try:
+            options = service.DescribePipelineOptions(request, timeout=_SECONDS_TO_DESCRIBE).options
+        except grpc.RpcError:
+            # Whoever then gives it a job says so.
+            return {}
+    return {
+        f"--{option.name}": {"action": "store_false"}
+        if option.type == beam_job_api_pb2.PipelineOptionType.BOOLEAN and option.default_value == "true"
+        else kinds.get(option.type, {})
+        for option in options
+    }
 
 
 @contextmanager

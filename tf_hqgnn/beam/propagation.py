@@ -17,16 +17,21 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from tf_hqgnn.beam.blocks import Blocks
-from tf_hqgnn.beam.flags import make_runner, parse_flags
+from tf_hqgnn.beam.flags import has_worker_processes, is_direct, make_runner, parse_flags
 from tf_hqgnn.beam.graph_files import (
     EDGE_COLUMNS,
     ROW_COLUMNS,
@@ -35,30 +40,21 @@ from tf_hqgnn.beam.graph_files import (
     list_row_groups,
     write_run,
 )
-from tf_hqgnn.beam.propagation_steps import (
-    DEGREE,
-    DistinctEdges,
-    Product,
-    ReadEdges,
-    ReadRows,
-    Start,
-    Update,
-    Write,
-    scaled,
-    tag_state,
-    to_parts,
-    write_count,
-)
+from tf_hqgnn.beam.places import alone, for_workers
+from tf_hqgnn.beam.propagation_steps import build
 from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.beam.series import coefficients
-from tf_hqgnn.beam.sinks import check_name, read_json, write_bytes
+from tf_hqgnn.beam.sinks import check_name, delete_folder, read_json, write_bytes
+from tf_hqgnn.beam.supervisor import run_supervised
 from tf_hqgnn.beam.untrained_rows import fill_users
 from tf_hqgnn.logs import quieten_libraries
 from tf_hqgnn.types import BoolArray, Float64Array, InputError
 
 BLOCK_ROWS = 1 << 18
 BLOCK_EDGES = 1 << 23
+
+_PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,11 @@ def propagate(
     block_rows: int = BLOCK_ROWS,
     block_edges: int = BLOCK_EDGES,
     untrained_users: BoolArray | None = None,
+    say: Callable[[str], None] = print,
 ) -> Propagated:
     """Writes `OUT/users-*.parquet` and `OUT/items-*.parquet`, and last `OUT/report.json`.
+
+    Until all of it is done, it is in `OUT.partial`, which a new run deletes if it finds it.
 
     Memory: a worker holds at most four blocks of `block_rows` rows, and about `block_edges` edges (4 bytes each in a
     product, 40 while repeated ones are found), whatever the size of the graph; so at the defaults and 64 dimensions,
@@ -113,6 +112,7 @@ def propagate(
       block_rows: rows of a block at most.
       block_edges: edges that meet a block at a time, about; where more are between two blocks, blocks are made smaller.
       untrained_users: bool [U], users that get the mean of all others' rows; None for none.
+      say: shows a line of progress.
 
     Raises:
       InputError: A file or setting is wrong, or `out` isn't empty.
@@ -120,85 +120,111 @@ def propagate(
     """
     start = time.monotonic()
     options = parse_flags(flags)
-    edge_groups, num_edges, _ = list_row_groups("--edges", edges, EDGE_COLUMNS)
-    row_groups: list[tuple[bool, RowGroup]] = []
-    sizes, dims = [], []
-    for is_users, name, pattern in ((True, "--user-rows", users), (False, "--item-rows", items)):
-        groups, num_rows, schema = list_row_groups(name, pattern, ROW_COLUMNS)
-        row_groups += [(is_users, group) for group in groups]
-        sizes.append(num_rows)
-        dims.append(dimension(pattern, schema))
-    if dims[0] != dims[1]:
-        raise InputError(f"users have {dims[0]} dimensions, items {dims[1]}: they must have the same")
-    blocks = Blocks.choose(sizes[0], sizes[1], num_edges, block_rows, block_edges)
-    out = out.rstrip("/")
+    out = for_workers(options, "--out", out.rstrip("/"))
+    places = [
+        for_workers(options, name, pattern)
+        for name, pattern in (("--edges", edges), ("--user-rows", users), ("--item-rows", items))
+    ]
     check_name("--out", out)
-    if FileSystems.match([f"{out}/*"])[0].metadata_list:
-        raise InputError(f"--out {out} isn't empty, and nothing is overwritten: delete it, or choose another")
-    if not FileSystems.exists(out):
-        FileSystems.mkdirs(out)
-    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
-    build(pipeline, edge_groups, row_groups, blocks, dims[0], series, normalize, out)
-    run_to_end(pipeline)
-    if untrained_users is not None:
-        fill_users(out, untrained_users)
-    distinct = read_json(f"{out}/edges.json")
-    FileSystems.delete([f"{out}/edges.json"])
-    seconds = round(time.monotonic() - start, 3)
-    done = Propagated(sizes[0], sizes[1], distinct, num_edges - distinct, len(series) - 1, seconds)
-    write_bytes(f"{out}/report.json", json.dumps(asdict(done)).encode())
+    with alone(out):
+        if FileSystems.match([f"{out}/*"])[0].metadata_list:
+            raise InputError(f"--out {out} isn't empty, and nothing is overwritten: delete it, or choose another")
+        plan = _Plan(places, f"{out}.partial", [float(one) for one in series], normalize, block_rows, block_edges)
+        num_users, num_items, num_edges = plan.check()
+        plan.save()
+        if has_worker_processes(options):
+            run_supervised("propagation", plan.folder, flags, lambda: "all of it", say)
+        else:
+            plan.run(options)
+        if untrained_users is not None:
+            fill_users(plan.folder, untrained_users)
+        distinct = read_json(f"{plan.folder}/edges.json")
+        seconds = round(time.monotonic() - start, 3)
+        done = Propagated(num_users, num_items, distinct, num_edges - distinct, len(series) - 1, seconds)
+        _commit(plan.folder, out, done)
     return done
 
 
-def build(
-    pipeline: beam.Pipeline,
-    edge_groups: list[RowGroup],
-    row_groups: list[tuple[bool, RowGroup]],
-    blocks: Blocks,
-    dim: int,
-    series: Float64Array,
-    normalize: bool,
-    out: str,
-) -> None:
-    """Adds all steps to `pipeline`; arguments as of `propagate`."""
-    pairs = (
-        pipeline
-        | "EdgeFiles" >> beam.Create(edge_groups)
-        | "SpreadEdges" >> beam.Reshuffle()
-        | "ReadEdges" >> beam.ParDo(ReadEdges(blocks))
-        | "ByPairOfBlocks" >> beam.GroupByKey()
-        | "Distinct" >> beam.ParDo(DistinctEdges(blocks)).with_outputs("degrees", "count", main="edges")
-    )
-    counted = pairs["count"] | "CountEdges" >> beam.CombineGlobally(sum)
-    _ = counted | "WriteCount" >> beam.Map(write_count, path=f"{out}/edges.json")
-    rows = (
-        pipeline
-        | "RowFiles" >> beam.Create(row_groups)
-        | "SpreadRows" >> beam.Reshuffle()
-        | "ReadRows" >> beam.ParDo(ReadRows(blocks, dim))
-    )
-    every = pipeline | "EveryBlock" >> beam.Create([(block, (DEGREE, b"", b"")) for block in range(blocks.num_blocks)])
-    state = (
-        (rows, pairs["degrees"], every)
-        | "RowsAndDegrees" >> beam.Flatten()
-        | "ByBlock" >> beam.GroupByKey()
-        | "Start" >> beam.ParDo(Start(blocks, dim, normalize))
-    )
-    tagged = state | "State" >> beam.Map(tag_state)
-    g = state | "Last" >> beam.Map(scaled, float(series[-1]))
-    for k in range(len(series) - 2, -1, -1):
-        values = g | f"Send{k}" >> beam.FlatMap(to_parts, blocks)
-        joined = {"values": values, "edges": pairs.edges} | f"Join{k}" >> beam.CoGroupByKey()
-        sums = joined | f"Product{k}" >> beam.ParDo(Product(dim))
-        # Not CombinePerKey: its first stage would keep a sum for every block in every worker, which is all of h.
-        g = (
-            (sums, tagged)
-            | f"SumsAndState{k}" >> beam.Flatten()
-            | f"Sum{k}" >> beam.GroupByKey()
-            | f"Update{k}" >> beam.ParDo(Update(blocks, dim, float(series[k])))
-        )
-    final = {"g": g, "state": state} | "Finish" >> beam.CoGroupByKey()
-    _ = final | "Write" >> beam.ParDo(Write(blocks, dim, out))
+def run_folder(folder: str, options: PipelineOptions) -> None:
+    """Runs the pipeline of a plan that was saved in a folder; what an earlier attempt has written there is deleted."""
+    plan = _Plan(**read_json(f"{folder}/{_PLAN}"))
+    plan.save()
+    plan.run(options)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is propagated, and `folder`, in which the output is until all of it is there."""
+
+    places: list[str]
+    folder: str
+    series: list[float]
+    normalize: bool
+    block_rows: int
+    block_edges: int
+
+    def save(self) -> None:
+        """Makes the folder anew, with the plan in it. What a killed run, or its workers, left there is deleted."""
+        if FileSystems.exists(self.folder):
+            delete_folder(self.folder)
+        FileSystems.mkdirs(self.folder)
+        write_bytes(f"{self.folder}/{_PLAN}", json.dumps(asdict(self)).encode())
+
+    def check(self) -> tuple[int, int, int]:
+        """Returns how many users, items and edges there are; raises InputError for files that can't be."""
+        _, _, blocks, _ = self._parts
+        return blocks.num_users, blocks.num_items, blocks.num_edges
+
+    def run(self, options: PipelineOptions) -> None:
+        """Runs the pipeline."""
+        pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+        build(pipeline, *self._parts, np.array(self.series), self.normalize, self.folder)
+        run_to_end(pipeline, self.folder)
+
+    @cached_property
+    def _parts(self) -> tuple[list[RowGroup], list[tuple[bool, RowGroup]], Blocks, int]:
+        edges, users, items = self.places
+        edge_groups, num_edges, _ = list_row_groups("--edges", edges, EDGE_COLUMNS)
+        row_groups: list[tuple[bool, RowGroup]] = []
+        sizes, dims = [], []
+        for is_users, name, pattern in ((True, "--user-rows", users), (False, "--item-rows", items)):
+            groups, num_rows, schema = list_row_groups(name, pattern, ROW_COLUMNS)
+            row_groups += [(is_users, group) for group in groups]
+            sizes.append(num_rows)
+            dims.append(dimension(pattern, schema))
+        if dims[0] != dims[1]:
+            raise InputError(f"users have {dims[0]} dimensions, items {dims[1]}: they must have the same")
+        blocks = Blocks.choose(sizes[0], sizes[1], num_edges, self.block_rows, self.block_edges)
+        return edge_groups, row_groups, blocks, dims[0]
+
+
+def _commit(folder: str, out: str, done: Propagated) -> None:
+    """Gives the files their names, and writes the report last."""
+    if not FileSystems.exists(out):
+        FileSystems.mkdirs(out)
+    names = [found.path for found in FileSystems.match([f"{folder}/*.parquet"])[0].metadata_list]
+    FileSystems.rename(names, [f"{out}/{name.rpartition('/')[2]}" for name in names])
+    write_bytes(f"{out}/report.json", json.dumps(asdict(done)).encode())
+    delete_folder(folder)
+
+
+@contextmanager
+def _folder_for_input(options: PipelineOptions, out: str) -> Iterator[str]:
+    """A folder that workers see, deleted at the end: in --temp_location, or else beside the output."""
+    if is_direct(options):
+        with tempfile.TemporaryDirectory() as local:
+            yield local
+        return
+    temporary = options.view_as(GoogleCloudOptions).temp_location
+    beside = f"{out.rstrip('/')}.input"
+    folder = f"{temporary.rstrip('/')}/tf_hqgnn-{uuid.uuid4().hex}" if temporary else beside
+    folder = for_workers(options, "--temp_location" if temporary else "--out", folder)
+    if not FileSystems.exists(folder):
+        FileSystems.mkdirs(folder)
+    try:
+        yield folder
+    finally:
+        delete_folder(folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -225,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError("say what to propagate: either --run RUN_DIR, or --edges, --user-rows and --item-rows")
         if min(options.block_rows, options.block_edges) < 1:
             raise InputError("--block-rows and --block-edges must be at least 1")
-        with tempfile.TemporaryDirectory() as folder:
+        with _folder_for_input(parse_flags(flags), options.out) as folder:
             untrained_users = None
             settings: dict[str, Any] = {
                 "solver": "exact",
@@ -235,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "normalize": False,
             }
             if options.run is not None:
-                of_run, untrained_users = write_run(options.run, Path(folder))
+                of_run, untrained_users = write_run(options.run, folder)
                 settings |= of_run
                 files = [f"{folder}/{name}.parquet" for name in ("edges", "users", "items")]
             given = {name: value for name, value in vars(options).items() if name in settings and value is not None}
@@ -243,13 +269,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             series = coefficients(*(settings[name] for name in ("solver", "t1", "num_steps", "tolerance")))
             sizes = options.block_rows, options.block_edges
             plan = series, settings["normalize"], flags, *sizes, untrained_users
-            done = propagate(files[0], files[1], files[2], options.out, *plan)
+            say = partial(print, file=sys.stderr)
+            done = propagate(files[0], files[1], files[2], options.out, *plan, say=say)
     except InputError as error:
         print(f"tf_hqgnn.beam.propagation: {error}", file=sys.stderr)
         sys.exit(2)
     except PipelineFailed as error:
         print(f"tf_hqgnn.beam.propagation: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("tf_hqgnn.beam.propagation: interrupted; nothing of it is in --out", file=sys.stderr)
+        sys.exit(130)
     print(json.dumps(asdict(done)))
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from tf_hqgnn.beam.blocks import Blocks, EdgeBlock, edge_block, product, split
 from tf_hqgnn.beam.graph_files import EDGE_COLUMNS, RowGroup, read_edges, read_rows, write_rows
+from tf_hqgnn.beam.mistakes import noted
 from tf_hqgnn.beam.sinks import write_bytes
 from tf_hqgnn.graph.degrees import degree_factor
-from tf_hqgnn.types import Float32Array, InputError
+from tf_hqgnn.types import Float32Array, Float64Array, InputError
 
 # What is sent to a block: which of these it is, and two arrays.
 DEGREE, ROWS, SUM, STATE = range(4)
@@ -26,6 +27,7 @@ class ReadEdges(beam.DoFn):
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
 
+    @noted
     def process(self, group: RowGroup) -> Iterator[tuple[int, tuple[bytes, bytes, bytes]]]:
         """At most one element for a pair of blocks and 65,536 edges."""
         blocks = self._blocks
@@ -85,6 +87,7 @@ class ReadRows(beam.DoFn):
         self._blocks = blocks
         self._dim = dim
 
+    @noted
     def process(self, element: tuple[bool, RowGroup]) -> Iterator[tuple[int, Tagged]]:
         """At most one element for a block and 65,536 rows."""
         is_users, group = element
@@ -109,6 +112,7 @@ class Start(beam.DoFn):
         self._dim = dim
         self._normalize = normalize
 
+    @noted
     def process(self, element: tuple[int, Iterable[Tagged]]) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
         """Yields `(block, (S e, S))`."""
         block, parts = element
@@ -216,3 +220,54 @@ def to_parts(element: tuple[int, bytes], blocks: Blocks) -> Iterator[tuple[tuple
 def write_count(count: int, path: str) -> None:
     """Writes how many distinct edges there are."""
     write_bytes(path, json.dumps(count).encode())
+
+
+def build(
+    pipeline: beam.Pipeline,
+    edge_groups: list[RowGroup],
+    row_groups: list[tuple[bool, RowGroup]],
+    blocks: Blocks,
+    dim: int,
+    series: Float64Array,
+    normalize: bool,
+    out: str,
+) -> None:
+    """Adds all steps to `pipeline`; arguments as of `propagation.propagate`."""
+    pairs = (
+        pipeline
+        | "EdgeFiles" >> beam.Create(edge_groups)
+        | "SpreadEdges" >> beam.Reshuffle()
+        | "ReadEdges" >> beam.ParDo(ReadEdges(blocks))
+        | "ByPairOfBlocks" >> beam.GroupByKey()
+        | "Distinct" >> beam.ParDo(DistinctEdges(blocks)).with_outputs("degrees", "count", main="edges")
+    )
+    counted = pairs["count"] | "CountEdges" >> beam.CombineGlobally(sum)
+    _ = counted | "WriteCount" >> beam.Map(write_count, path=f"{out}/edges.json")
+    rows = (
+        pipeline
+        | "RowFiles" >> beam.Create(row_groups)
+        | "SpreadRows" >> beam.Reshuffle()
+        | "ReadRows" >> beam.ParDo(ReadRows(blocks, dim))
+    )
+    every = pipeline | "EveryBlock" >> beam.Create([(block, (DEGREE, b"", b"")) for block in range(blocks.num_blocks)])
+    state = (
+        (rows, pairs["degrees"], every)
+        | "RowsAndDegrees" >> beam.Flatten()
+        | "ByBlock" >> beam.GroupByKey()
+        | "Start" >> beam.ParDo(Start(blocks, dim, normalize))
+    )
+    tagged = state | "State" >> beam.Map(tag_state)
+    g = state | "Last" >> beam.Map(scaled, float(series[-1]))
+    for k in range(len(series) - 2, -1, -1):
+        values = g | f"Send{k}" >> beam.FlatMap(to_parts, blocks)
+        joined = {"values": values, "edges": pairs.edges} | f"Join{k}" >> beam.CoGroupByKey()
+        sums = joined | f"Product{k}" >> beam.ParDo(Product(dim))
+        # Not CombinePerKey: its first stage would keep a sum for every block in every worker, which is all of h.
+        g = (
+            (sums, tagged)
+            | f"SumsAndState{k}" >> beam.Flatten()
+            | f"Sum{k}" >> beam.GroupByKey()
+            | f"Update{k}" >> beam.ParDo(Update(blocks, dim, float(series[k])))
+        )
+    final = {"g": g, "state": state} | "Finish" >> beam.CoGroupByKey()
+    _ = final | "Write" >> beam.ParDo(Write(blocks, dim, out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext, suppress
 
 import apache_beam as beam
 import grpc
@@ -11,6 +12,7 @@ from apache_beam.runners.runner import PipelineState
 
 from tf_hqgnn.beam.flags import is_direct
 from tf_hqgnn.beam.job_server import describe, kept_log
+from tf_hqgnn.beam.mistakes import Notes
 from tf_hqgnn.types import InputError
 
 
@@ -18,8 +20,13 @@ class PipelineFailed(RuntimeError):
     """The pipeline ended without all of its output."""
 
 
-def run_to_end(pipeline: beam.Pipeline) -> None:
+def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
     """Runs `pipeline`; Ctrl-C cancels it.
+
+    Args:
+      pipeline: the whole of it.
+      folder: that every worker sees; where what a worker finds wrong with its input cancels the pipeline at once, and
+        isn't tried again.
 
     Raises:
       InputError: A worker found a mistake in what it was given.
@@ -28,16 +35,23 @@ def run_to_end(pipeline: beam.Pipeline) -> None:
     # Beam changes the options while it runs.
     has_server = not is_direct(pipeline.options)
     endpoint = pipeline.options.view_as(PortableOptions).job_endpoint
+    notes = None
+    if folder is not None and has_server:
+        notes = Notes(folder)
+        notes.take_from(pipeline)
     result = None
     with kept_log() as log:
         try:
             result = pipeline.run()
             try:
-                state = result.wait_until_finish() or result.state
+                with notes.cancelling(result) if notes else nullcontext():
+                    state = result.wait_until_finish() or result.state
             except KeyboardInterrupt:
-                result.cancel()
+                with suppress(grpc.RpcError):
+                    result.cancel()
                 raise
         except Exception as error:
+            _raise_note(notes, error)
             # A worker's exception comes as text within Beam's.
             text = f"{type(error).__name__}: {error}"
             mistake = re.search(r"InputError: (.*?)( \[while running|$)", text, re.MULTILINE)
@@ -46,8 +60,16 @@ def run_to_end(pipeline: beam.Pipeline) -> None:
             if isinstance(error, (grpc.RpcError, grpc.FutureTimeoutError)) and has_server:
                 raise PipelineFailed(describe(error, endpoint, log, result is not None)) from error
             raise PipelineFailed(_summary(error)) from error
+    _raise_note(notes, None)
     if state != PipelineState.DONE:
         raise PipelineFailed(f"the runner says that the pipeline ended as {state}")
+
+
+def _raise_note(notes: Notes | None, cause: Exception | None) -> None:
+    note = notes.read() if notes else None
+    if notes and note is not None:
+        notes.forget()
+        raise InputError(note) from cause
 
 
 def _summary(error: Exception) -> str:

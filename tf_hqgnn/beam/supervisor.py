@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from tf_hqgnn.beam.plan import Plan
 from tf_hqgnn.beam.running import PipelineFailed
 from tf_hqgnn.types import InputError
 
@@ -23,20 +22,27 @@ WORKER_DIED = 4
 _ATTEMPTS = 3
 
 
-def run_supervised(plan: Plan, flags: Sequence[str], say: Callable[[str], None]) -> None:
-    """Runs the pipeline of `plan` in a process group of its own, up to three times as long as workers die.
+def run_supervised(
+    job: str, folder: str, flags: Sequence[str], left: Callable[[], str], say: Callable[[str], None]
+) -> None:
+    """Runs a pipeline in a process group of its own, up to three times as long as workers die.
 
-    A run goes on where the one before ended, so what is repeated is the shards that were being made.
+    Args:
+      job: "batch" or "propagation".
+      folder: of the run, in which its settings are.
+      flags: of Apache Beam.
+      left: names what is still to do, for a line of progress.
+      say: shows such a line.
 
     Raises:
-      InputError: A worker found a mistake in the model or in a file of users.
+      InputError: A worker found a mistake in its input.
       PipelineFailed: It failed by itself, or three times because of workers.
     """
     environment = {**os.environ, "PYTHONWARNINGS": "ignore::FutureWarning"}
     for attempt in range(1, _ATTEMPTS + 1):
         with tempfile.TemporaryDirectory() as scratch:
             reason = Path(scratch, "reason")
-            command = [sys.executable, "-m", "tf_hqgnn.beam.job", plan.folder, str(reason), *flags]
+            command = [sys.executable, "-m", "tf_hqgnn.beam.job", job, folder, str(reason), *flags]
             # Workers write to standard error while they are started, whatever the level of their logs.
             with Path(scratch, "log").open("w+", encoding="utf-8", errors="replace") as log:
                 status = _run(command, environment, log)
@@ -48,7 +54,7 @@ def run_supervised(plan: Plan, flags: Sequence[str], say: Callable[[str], None])
             raise InputError(last)
         if status not in (WORKER_DIED, -signal.SIGKILL) or attempt == _ATTEMPTS:
             raise PipelineFailed(last or f"the pipeline's process ended with {status} from there")
-        say(f"batch: a worker process died; going on with {len(plan.missing())} shards, attempt {attempt + 1}")
+        say(f"{job}: a worker process died; going on with {left()}, attempt {attempt + 1}")
 
 
 def _run(command: list[str], environment: dict[str, str], log: IO[str]) -> int:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tf_hqgnn.beam.mistakes import noted
 from tf_hqgnn.data.arrow_text import read_columns
 from tf_hqgnn.data.chunks import BROKEN_QUOTING, REPEATED_HEADER
 from tf_hqgnn.data.compression import SUFFIXES
@@ -179,6 +180,7 @@ def _open_text(path: str) -> io.BufferedReader:
 class ReadUsers(beam.DoFn):
     """Sources to record batches of the schema `ROWS`."""
 
+    @noted
     def process(self, source: Source) -> Iterator[pa.RecordBatch]:
         """Batches of 65,536 rows or 2 MB, whichever is less."""
         if source.kind == "text":

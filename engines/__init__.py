@@ -1,0 +1,1 @@
+"""Flink, Spark and prism on this machine, for the tests and measurements of Beam's jobs: `make engines`."""

@@ -1,0 +1,173 @@
+"""A Flink cluster on this machine: a job manager, two task managers, and Beam's job server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from engines.install import class_path
+from engines.processes import JAVA, Processes, free_ports, listens
+
+TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
+# MiB of each task manager. Python's workers come on top of them.
+_HEAP, _DIRECT, _NETWORK, _MANAGED = 512, 256, 128, 256
+# Python workers wait shortly less for the next step: a job would fail that started again with one that had died.
+_RESTART_SECONDS = 10
+
+
+class Flink:
+    """Starts, finds and stops the cluster; the job server's address and all others are free ports of loopback.
+
+    Args:
+      folder: for logs, ids, and what the engine writes.
+    """
+
+    name = "flink"
+    # How the cluster calls a job that was cancelled.
+    cancelled = ("CANCELED",)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes = Processes(folder)
+        self._ports = folder / "ports.json"
+
+    def start(self) -> None:
+        """Starts everything, and returns once the job server listens and both task managers are there."""
+        for name in ("tmp", "artifacts"):
+            # What a killed task manager has left: its part of shuffles, and jars.
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).mkdir()
+        names = ("rpc", "rest", "blob", "job", "artifact", "expansion")
+        self._ports.write_text(json.dumps(dict(zip(names, free_ports(len(names))))))
+        (self.folder / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in self._config().items()))
+        self.start_job_manager()
+        for name in TASK_MANAGERS:
+            self.start_task_manager(name)
+        self.start_job_server()
+        self._wait_for_task_managers(len(TASK_MANAGERS))
+
+    def stop(self) -> None:
+        """Stops everything, and deletes what the engine has written beside its logs."""
+        self.processes.stop()
+        for name in ("tmp", "artifacts"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    @property
+    def flags(self) -> list[str]:
+        """Options of Beam with which a job runs here."""
+        boot = {"command": str(Path(__file__).with_name("boot"))}
+        return [
+            "--runner=PortableRunner",
+            f"--job_endpoint=127.0.0.1:{self.port('job')}",
+            "--environment_type=PROCESS",
+            f"--environment_config={json.dumps(boot)}",
+            f"--environment_cache_millis={(_RESTART_SECONDS - 2) * 1000}",
+            "--parallelism=2",
+        ]
+
+    def port(self, name: str) -> int:
+        """Returns one of the ports: rpc, rest, blob, job, artifact, expansion."""
+        return int(json.loads(self._ports.read_text())[name])
+
+    def rest(self, path: str) -> Any:
+        """Asks the job manager, such as for `jobs/overview`."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('rest')}/{path}", timeout=60) as answer:
+            return json.load(answer)
+
+    def jobs(self) -> dict[str, str]:
+        """Returns the state of each job by its id, the newest last."""
+        jobs = sorted(self.rest("jobs/overview")["jobs"], key=lambda job: job["start-time"])
+        return {job["jid"]: job["state"] for job in jobs}
+
+    def last_state(self) -> str:
+        """Returns the state of the newest job."""
+        return list(self.jobs().values())[-1]
+
+    def num_faults(self) -> int:
+        """Returns from how many faults the newest job was started again."""
+        return len(self.rest(f"jobs/{list(self.jobs())[-1]}/exceptions")["exceptionHistory"]["entries"])
+
+    def kill_machine(self) -> None:
+        """Kills a task manager with its Python workers, and returns once the job manager has noticed."""
+        self.processes.kill(TASK_MANAGERS[0])
+        self._wait_for_task_managers(len(TASK_MANAGERS) - 1)
+
+    def replace_machine(self) -> None:
+        """Starts the task manager again that was killed."""
+        self.start_task_manager(TASK_MANAGERS[0])
+        self._wait_for_task_managers(len(TASK_MANAGERS))
+
+    def kill_python_worker(self) -> None:
+        """Kills one Python worker of the first task manager."""
+        self.processes.kill_child(TASK_MANAGERS[0], "sdk_worker_main")
+
+    def _wait_for_task_managers(self, count: int) -> None:
+        self.processes.wait("jobmanager", lambda: self.rest("overview")["taskmanagers"] == count)
+
+    def start_job_manager(self) -> None:
+        """Starts the job manager."""
+        entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+        self._java("jobmanager", "-Xmx512m", entry, "--configDir", str(self.folder), "--executionMode", "cluster")
+        self.processes.wait("jobmanager", lambda: listens(self.port("rest")))
+
+    def start_task_manager(self, name: str) -> None:
+        """Starts a task manager."""
+        sizes = {
+            "taskmanager.resource-id": name,
+            "taskmanager.cpu.cores": "1.0",
+            "taskmanager.memory.framework.heap.size": "128mb",
+            "taskmanager.memory.framework.off-heap.size": "64mb",
+            "taskmanager.memory.task.heap.size": f"{_HEAP}mb",
+            "taskmanager.memory.task.off-heap.size": "64mb",
+            "taskmanager.memory.network.min": f"{_NETWORK}mb",
+            "taskmanager.memory.network.max": f"{_NETWORK}mb",
+            "taskmanager.memory.managed.size": f"{_MANAGED}mb",
+            "taskmanager.memory.jvm-metaspace.size": "256mb",
+            "taskmanager.memory.jvm-overhead.min": "192mb",
+            "taskmanager.memory.jvm-overhead.max": "192mb",
+        }
+        memory = (f"-Xmx{_HEAP + 128}m", f"-XX:MaxDirectMemorySize={_DIRECT}m")
+        entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+        given = [part for key, value in sizes.items() for part in ("-D", f"{key}={value}")]
+        self._java(name, *memory, entry, "--configDir", str(self.folder), *given)
+
+    def start_job_server(self) -> None:
+        """Starts Beam's job server."""
+        ports = [f"--{name}-port={self.port(name)}" for name in ("job", "artifact", "expansion")]
+        where = [f"--flink-master=127.0.0.1:{self.port('rest')}", f"--artifacts-dir={self.folder / 'artifacts'}"]
+        entry = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+        self._java("jobserver", "-Xmx512m", entry, *where, "--job-host=127.0.0.1", *ports)
+        self.processes.wait("jobserver", lambda: listens(self.port("job")))
+
+    def _java(self, name: str, *arguments: str) -> None:
+        command = [*JAVA, "-cp", class_path("flink/jars", "flink/beam"), *arguments]
+        self.processes.start(name, command, {"FLINK_CONF_DIR": str(self.folder)})
+
+    def _config(self) -> dict[str, object]:
+        return {
+            "jobmanager.rpc.address": "127.0.0.1",
+            "jobmanager.rpc.port": self.port("rpc"),
+            "jobmanager.bind-host": "127.0.0.1",
+            "jobmanager.memory.process.size": "1024m",
+            "rest.address": "127.0.0.1",
+            "rest.bind-address": "127.0.0.1",
+            "rest.port": self.port("rest"),
+            "blob.server.port": self.port("blob"),
+            "taskmanager.host": "127.0.0.1",
+            "taskmanager.bind-host": "127.0.0.1",
+            "taskmanager.numberOfTaskSlots": 2,
+            # A job of two tasks runs on both, and on one if the other dies.
+            "cluster.evenly-spread-out-slots": "true",
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": 5,
+            "restart-strategy.fixed-delay.delay": f"{_RESTART_SECONDS} s",
+            "heartbeat.interval": 2000,
+            "heartbeat.timeout": 15000,
+            "io.tmp.dirs": self.folder / "tmp",
+            # Beam is on the cluster's class path; by default Flink would load it anew for each job, which then keeps no
+            # worker from one step to the next.
+            "classloader.resolve-order": "parent-first",
+        }

@@ -1,0 +1,137 @@
+"""A standalone Spark cluster on this machine: a master, two workers, and Beam's job server, which is the driver."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from engines.install import FOLDER, class_path
+from engines.processes import JAVA, Processes, free_ports, listens
+
+WORKERS = ("worker-1", "worker-2")
+_EXECUTOR_MEMORY = "768m"
+
+
+class Spark:
+    """Starts, finds and stops the cluster; the job server's address and all others are free ports of loopback.
+
+    Args:
+      folder: for logs, ids, and what the engine writes.
+    """
+
+    name = "spark"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes = Processes(folder)
+        self._ports = folder / "ports.json"
+
+    def start(self) -> None:
+        """Starts everything, and returns once the job server listens and both workers are there."""
+        self._delete()
+        names = ("master", "web", "job", "artifact", "expansion")
+        self._ports.write_text(json.dumps(dict(zip(names, free_ports(len(names))))))
+        self._start_master()
+        for name in WORKERS:
+            self._start_worker(name)
+        self._wait_for_workers(len(WORKERS))
+        self._start_job_server()
+
+    def stop(self) -> None:
+        """Stops everything, and deletes what the engine has written beside its logs."""
+        self.processes.stop()
+        self._delete()
+
+    @property
+    def flags(self) -> list[str]:
+        """Options of Beam with which a job runs here."""
+        boot = {"command": str(Path(__file__).with_name("boot"))}
+        return [
+            "--runner=PortableRunner",
+            f"--job_endpoint=127.0.0.1:{self.port('job')}",
+            "--environment_type=PROCESS",
+            f"--environment_config={json.dumps(boot)}",
+        ]
+
+    def port(self, name: str) -> int:
+        """Returns one of the ports: master, web, job, artifact, expansion."""
+        return int(json.loads(self._ports.read_text())[name])
+
+    def kill_machine(self) -> None:
+        """Kills a worker with its executor and Python workers, and returns once the master has noticed."""
+        self.processes.kill(WORKERS[0])
+        self._wait_for_workers(len(WORKERS) - 1)
+
+    def replace_machine(self) -> None:
+        """Starts the worker again that was killed."""
+        self._start_worker(WORKERS[0])
+        self._wait_for_workers(len(WORKERS))
+
+    def kill_python_worker(self) -> None:
+        """Kills one Python worker of the first machine."""
+        self.processes.kill_child(WORKERS[0], "sdk_worker_main")
+
+    def _wait_for_workers(self, count: int) -> None:
+        self.processes.wait("master", lambda: self._asked()["aliveworkers"] == count)
+
+    def _asked(self) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('web')}/json/", timeout=60) as answer:
+            return json.load(answer)
+
+    def _start_master(self) -> None:
+        ports = ["--port", str(self.port("master")), "--webui-port", str(self.port("web"))]
+        # A worker that doesn't answer any more is lost after these seconds.
+        entry = ["-Xmx256m", "-Dspark.worker.timeout=15", "org.apache.spark.deploy.master.Master"]
+        self._java("master", class_path("spark/jars"), *entry, "--host", "127.0.0.1", *ports)
+        self.processes.wait("master", lambda: listens(self.port("web")))
+
+    def _start_worker(self, name: str) -> None:
+        sizes = ["--cores", "2", "--memory", "1g", "--work-dir", str(self.folder / "work" / name)]
+        entry = ["-Xmx256m", "-Dspark.worker.timeout=15", "org.apache.spark.deploy.worker.Worker"]
+        address = ["--host", "127.0.0.1", "--webui-port", str(free_ports(1)[0])]
+        master = f"spark://127.0.0.1:{self.port('master')}"
+        self._java(name, class_path("spark/jars"), *entry, *address, *sizes, master)
+
+    def _start_job_server(self) -> None:
+        settings = {
+            "spark.local.dir": self.folder / "tmp",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.ui.enabled": "false",
+            "spark.executor.memory": _EXECUTOR_MEMORY,
+            "spark.executor.cores": 2,
+            "spark.cores.max": 4,
+            "spark.default.parallelism": 2,
+            # Tasks are spread over both machines, and repeated on the other one if one dies.
+            "spark.locality.wait": "0s",
+            "spark.network.timeout": "30s",
+            "spark.executor.heartbeatInterval": "5s",
+            "spark.executor.extraClassPath": class_path("spark/beam"),
+        }
+        given = [f"-D{key}={value}" for key, value in settings.items()]
+        ports = [f"--{name}-port={self.port(name)}" for name in ("job", "artifact", "expansion")]
+        where = [
+            f"--spark-master-url=spark://127.0.0.1:{self.port('master')}",
+            f"--artifacts-dir={self.folder / 'artifacts'}",
+        ]
+        entry = ["-Xmx768m", *given, "org.apache.beam.runners.spark.SparkJobServerDriver"]
+        jars = class_path("spark/beam", "spark/jars")
+        self._java("jobserver", jars, *entry, *where, "--job-host=127.0.0.1", *ports)
+        self.processes.wait("jobserver", lambda: listens(self.port("job")))
+
+    def _java(self, name: str, jars: str, *arguments: str) -> None:
+        environment = {
+            "SPARK_HOME": str(FOLDER / "spark"),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_SCALA_VERSION": "2.12",
+        }
+        self.processes.start(name, [*JAVA, "-cp", jars, *arguments], environment)
+
+    def _delete(self) -> None:
+        for name in ("tmp", "artifacts", "work"):
+            # What a killed worker has left: shuffles, and the executor's logs.
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).mkdir(parents=True)

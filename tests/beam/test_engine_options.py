@@ -1,0 +1,157 @@
+"""What is asked of an engine's job server, and told to its workers; tests/engines runs real engines."""
+
+from concurrent import futures
+
+import apache_beam as beam
+import grpc
+import pytest
+from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+
+from tf_hqgnn.beam.flags import parse_flags
+from tf_hqgnn.beam.mistakes import Notes, noted
+from tf_hqgnn.beam.places import for_workers
+from tf_hqgnn.types import InputError
+
+KINDS = beam_job_api_pb2.PipelineOptionType
+FLINK = {
+    "object_reuse": (KINDS.BOOLEAN, "false"),
+    "operator_chaining": (KINDS.BOOLEAN, "true"),
+    "number_of_execution_retries": (KINDS.INTEGER, "-1"),
+    "execution_mode_for_batch": (KINDS.STRING, "PIPELINED"),
+    "hosts": (KINDS.ARRAY, ""),
+    "parallelism": (KINDS.INTEGER, "-1"),
+}
+
+
+@pytest.fixture
+def job_server():
+    """Starts job servers with given options."""
+    servers = []
+
+    def start(described):
+        class Service(beam_job_api_pb2_grpc.JobServiceServicer):
+            def DescribePipelineOptions(self, request, context):
+                options = [
+                    beam_job_api_pb2.PipelineOptionDescriptor(name=name, type=kind, default_value=default)
+                    for name, (kind, default) in described.items()
+                ]
+                return beam_job_api_pb2.DescribePipelineOptionsResponse(options=options)
+
+        server = grpc.server(futures.ThreadPoolExecutor(1))
+        beam_job_api_pb2_grpc.add_JobServiceServicer_to_server(Service(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+        return ["--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{port}"]
+
+    yield start
+    for server in servers:
+        server.stop(None).wait()
+
+
+def test_options_that_only_the_engine_has_are_passed_on(job_server):
+    flags = job_server(FLINK)
+    given = ["--object_reuse", "--operator_chaining", "--hosts", "a", "--hosts=b"]
+    options = parse_flags([*flags, *given, "--number_of_execution_retries=2", "--parallelism=3"])
+
+    def add(parser):
+        parser.add_argument("--object_reuse", action="store_true")
+        parser.add_argument("--operator_chaining", action="store_false")
+        parser.add_argument("--hosts", action="append")
+        parser.add_argument("--number_of_execution_retries", type=int)
+
+    found = options.get_all_options(add_extra_args_fn=add)
+    assert (found["object_reuse"], found["operator_chaining"]) == (True, False)
+    assert found["hosts"] == ["a", "b"]
+    assert (found["number_of_execution_retries"], found["parallelism"]) == (2, 3)
+
+
+def test_an_option_that_neither_has_is_refused_with_the_nearest_of_either(job_server):
+    flags = job_server(FLINK)
+    with pytest.raises(
+        InputError,
+        match=r"^--object_reus: not an option of this command nor of Apache Beam, nor of the engine behind "
+        r"127.0.0.1:\d+; do you mean --object_reuse\?$",
+    ):
+        parse_flags([*flags, "--object_reus"])
+    with pytest.raises(InputError, match=r"^--object_reuse: not an option of this command nor of Apache Beam; do you"):
+        parse_flags(["--runner=PortableRunner", "--object_reuse"])
+    with pytest.raises(InputError, match=r"^Beam: argument --number_of_execution_retries: invalid int value: 'few'$"):
+        parse_flags([*flags, "--number_of_execution_retries=few"])
+
+
+def mode_of(flags):
+    options = parse_flags(flags)
+    return options.get_all_options(add_extra_args_fn=lambda parser: parser.add_argument("--execution_mode_for_batch"))[
+        "execution_mode_for_batch"
+    ]
+
+
+def test_batches_are_forced_on_flink_unless_another_mode_is_given(job_server):
+    flink, other = job_server(FLINK), job_server({"bundle_size": (KINDS.INTEGER, "0")})
+    assert mode_of(flink) == "BATCH_FORCED"
+    assert mode_of(["--runner=FlinkRunner"]) == "BATCH_FORCED"
+    assert mode_of([*flink, "--execution_mode_for_batch=PIPELINED"]) == "PIPELINED"
+    assert mode_of(other) is None
+    assert mode_of([]) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "milliseconds"),
+    [
+        (["--runner=FlinkRunner"], 500),
+        (["--runner=SparkRunner", "--environment_cache_millis=8000"], 8000),
+        ([], 0),
+    ],
+)
+def test_workers_are_kept_from_step_to_step(flags, milliseconds):
+    assert int(parse_flags(flags).view_as(PortableOptions).environment_cache_millis) == milliseconds
+
+
+@pytest.mark.parametrize("flags", [["--environment_type=PROCESS"], ["--environment_type=EXTERNAL"]])
+def test_workers_are_told_absolute_paths(flags, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = parse_flags(["--runner=FlinkRunner", *flags])
+    assert for_workers(options, "--users", "users/*.csv") == f"{tmp_path}/users/*.csv"
+    assert for_workers(options, "--users", "gs://bucket/users.csv") == "gs://bucket/users.csv"
+    assert for_workers(parse_flags([]), "--users", "users.csv") == "users.csv"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--runner=PortableRunner"],
+        ["--runner=PortableRunner", "--environment_type=DOCKER"],
+        ["--runner=FlinkRunner", "--environment_type=docker"],
+        ["--runner=DataflowRunner"],
+    ],
+)
+def test_what_workers_cannot_see_is_refused(flags):
+    with pytest.raises(
+        InputError, match=r"^--out out.parquet: .* don't see this machine's files; name a place of a store"
+    ):
+        for_workers(parse_flags(flags), "--out", "out.parquet")
+    assert for_workers(parse_flags(flags), "--out", "s3://bucket/out.parquet") == "s3://bucket/out.parquet"
+
+
+class Refusing(beam.DoFn):
+    @noted
+    def process(self, element):
+        yield element
+        raise InputError(f"{element}: é isn't right")
+
+
+def test_what_a_worker_finds_wrong_is_noted_where_the_driver_looks(tmp_path):
+    notes = Notes(str(tmp_path))
+    (tmp_path / "mistake.txt").write_text("of an earlier run")
+    pipeline = beam.Pipeline()
+    step = Refusing()
+    _ = pipeline | beam.Create(["one"]) | beam.ParDo(step)
+    notes.take_from(pipeline)
+    assert notes.read() is None
+    with pytest.raises(InputError, match="one: é isn't right"):
+        list(step.process("one"))
+    assert notes.read() == "one: é isn't right"
+    notes.forget()
+    assert notes.read() is None
