@@ -134,13 +134,13 @@ class ServingModule(WhereSignature):
         checks = self._check_request_options("history_item_id", history_item_id, k, exclude_item_id, category)
         batch = tf.shape(history_item_id)[0]
         with tf.control_dependencies(checks):
-            item_index = self.item_ids.lookup(history_item_id)
+            k, item_index = tf.identity(k), self.item_ids.lookup(history_item_id)
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
         known = item_index >= 0
         answer = self._answer_queries(
             self.history.call(item_index),
             tf.reduce_any(known, axis=1),
-            tf.identity(k),
+            k,
             tf.fill([batch], tf.constant(-1, tf.int64)),
             tf.concat([item_index, excluded], axis=1),
             wanted,
@@ -175,7 +175,7 @@ class ServingModule(WhereSignature):
         checks = self._check_request_options("user_id", user_id, k, exclude_item_id, category)
         checks.append(check_unused_or_batch("history_item_id", history_item_id, "user_id", user_id))
         with tf.control_dependencies(checks):
-            item_index = self._rows_for(history_item_id, batch)
+            k, item_index = tf.identity(k), self._rows_for(history_item_id, batch)
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
             asked = for_each(tf.cast(tf.not_equal(history_item_id, ""), tf.int32), batch)
         user_index = self.user_ids.lookup(user_id)
@@ -187,7 +187,7 @@ class ServingModule(WhereSignature):
         answer = self._answer_queries(
             self.history.extend(rows, num_taken, tf.where(is_new, item_index, tf.constant(-1, tf.int64))),
             is_trained | tf.reduce_any(is_item, axis=1),
-            tf.identity(k),
+            k,
             user_index,
             tf.concat([item_index, excluded], axis=1),
             wanted,
@@ -206,10 +206,10 @@ class ServingModule(WhereSignature):
         with tf.control_dependencies(
             self._check_request_options("user_feature", user_feature, k, exclude_item_id, category)
         ):
-            rows, known = self.features.call(tf.identity(user_feature))
+            k, (rows, known) = tf.identity(k), self.features.call(tf.identity(user_feature))
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
         nobody = tf.fill([batch], tf.constant(-1, tf.int64))
-        return self._answer_queries(Queries(rows), known, tf.identity(k), nobody, excluded, wanted)
+        return self._answer_queries(Queries(rows), known, k, nobody, excluded, wanted)
 
     @signature([STRINGS, K])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> Outputs:

@@ -100,14 +100,14 @@ class PairSignatures(ServingParts):
         ]
         batch = tf.shape(user_id)[0]
         with tf.control_dependencies(checks):
-            candidates = self._rows_for(candidate_item_id, batch)
+            k, candidates = tf.identity(k), self._rows_for(candidate_item_id, batch)
             allow_seen = for_each(tf.identity(allow_seen), batch)
         user_index = self.user_ids.lookup(user_id)
         known, nothing = self._is_known(user_index), tf.zeros([batch, 0], tf.int32)
         scores, item_index = self._choose(
             self.users.queries(tf.maximum(user_index, 0)),
             known,
-            tf.identity(k),
+            k,
             tf.where(allow_seen, tf.constant(-1, tf.int64), user_index),
             tf.cast(nothing, tf.int64),
             nothing,
@@ -143,7 +143,8 @@ class PairSignatures(ServingParts):
           or the item is unknown there are no shares, and the numbers are 0.
         """
         with tf.control_dependencies([self._check_k(k), check_batch("item_id", item_id, "user_id", user_id)]):
-            user_index, item_index = self.user_ids.lookup(user_id), self.item_ids.lookup(tf.identity(item_id))
+            k, item_id = tf.identity(k), tf.identity(item_id)
+        user_index, item_index = self.user_ids.lookup(user_id), self.item_ids.lookup(item_id)
         known_user, known_item = self._is_known(user_index), item_index >= 0
         known = known_user & known_item
         user_index, item_index = tf.maximum(user_index, 0), tf.maximum(item_index, 0)
@@ -155,9 +156,9 @@ class PairSignatures(ServingParts):
         scores = self._score_pairs(self.users.queries(user_index), item_index[:, tf.newaxis])[:, 0]
         scores = tf.where(known, scores, 0.0)
         rest = scores - tf.reduce_sum(tf.where(there, shares, 0.0), axis=1)
-        shares, found = best(tf.where(there, shares, -np.inf), tf.cast(history, tf.int32), tf.identity(k))
+        shares, found = best(tf.where(there, shares, -np.inf), tf.cast(history, tf.int32), k)
         answer = self._answer(shares, found, k, "history_item_id")
-        valid = tf.range(tf.identity(k)) < answer["num_valid"][:, tf.newaxis]
+        valid = tf.range(k) < answer["num_valid"][:, tf.newaxis]
         return {
             "history_item_id": answer["history_item_id"],
             "share": tf.where(valid, answer["score"], 0.0),

@@ -97,6 +97,7 @@ class WhereSignature(PairSignatures):
                 for_each(tf.identity(values), batch) for values in (allow_seen, diversity, popularity)
             )
             size = shortlist_size(k, diversity)
+            k = tf.identity(k)
         user_index = self.user_ids.lookup(user_id)
         known, queries = self._is_known(user_index), self.users.queries(tf.maximum(user_index, 0))
         seen_by = tf.where(allow_seen, tf.constant(-1, tf.int64), user_index)
