@@ -139,7 +139,7 @@ figure, place = plt.subplots(figsize=(6, 3.2), layout="constrained")
 place.plot(bits, rounded, "-o", label="rounded")
 place.axhline(ndcg(best), linestyle="--", color="gray", label="float32")
 place.set(xlabel="bits per value", ylabel="NDCG@20 on the test part", ylim=(0, None))
-_ = place.legend()
+_ = place.legend(loc="lower right")
 
 # %% [markdown]
 # ## In a Keras model

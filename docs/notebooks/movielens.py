@@ -120,7 +120,7 @@ shown = answers["item_id"].value_counts()
 taken = known["item_id"].value_counts()
 figure, place = plt.subplots(figsize=(6, 3.2), layout="constrained")
 place.scatter(taken, [shown.get(item, 0) for item in taken.index], s=8)
-place.set(xlabel="rows in the log", ylabel="users who are recommended the item", xscale="log")
+place.set(xlabel="rows in the log", ylabel="users who get the item", xscale="log")
 print(f"{len(shown):,} of {len(taken):,} items are recommended to somebody")
 
 # %% [markdown]

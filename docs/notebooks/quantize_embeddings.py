@@ -111,7 +111,7 @@ place.plot([4 * item_rows.shape[1]], [exact], "s", label="float32")
 for row in table.itertuples():
     place.annotate(f"{row.bits} bit", (row[2], row[3]), xytext=(4, -12), textcoords="offset points")
 place.set(xlabel="bytes per item", ylabel="NDCG@20 on the test part", xscale="log", ylim=(0, None))
-_ = place.legend()
+_ = place.legend(loc="lower right")
 
 # %% [markdown]
 # Down to 4 bits, rounding costs next to nothing. Below that, codes that are trained to keep the ranking do better: see

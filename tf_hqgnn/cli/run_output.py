@@ -73,7 +73,7 @@ def print_evaluation(split: str, found: Evaluation, coded: CodedEmbeddings | Non
         print(json.dumps(answer if full is None else answer | {"full_precision": full.values}))
         return
     table = _metrics_table(served.values, None if full is None else full.values, found.popularity.values)
-    print_table(f"{split}: {served.num_users} users; {served.num_skipped} without {split} items are left out", table)
+    print_table(f"{split} split: {served.num_users} users; {served.num_skipped} more have no {split} items", table)
     if coded is not None:
         print(f"items: {coded.items}")
         print(f"users: {coded.users if isinstance(coded.users, Codes) else 'float32'}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tf_hqgnn.config import Config
 from tf_hqgnn.config.names import differing_settings
 from tf_hqgnn.report.overview import bytes_per_row
 from tf_hqgnn.runs.run_directory import RunDirectory
@@ -47,11 +48,10 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
       second: another run.
     """
     same_data = first.dataset.fingerprint() == second.dataset.fingerprint()
-    differing = differing_settings(first.config, second.config)
     bytes_of = bytes_per_row(first), bytes_per_row(second)
     return Comparison(
         runs=(str(first.path), str(second.path)),
-        settings={name: pair for name, pair in differing.items() if not (same_data and name in _PLACES)},
+        settings=settings_that_matter(first.config, second.config, same_data),
         metrics={
             name: (first.metrics["valid"].get(name), second.metrics["valid"].get(name))
             for name in {**first.metrics["valid"], **second.metrics["valid"]}
@@ -62,6 +62,27 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
         item_bytes=(bytes_of[0][1], bytes_of[1][1]),
         same_data=same_data,
     )
+
+
+def settings_that_matter(first: Config, second: Config, same_data: bool) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two trainings differ, with the values of both.
+
+    Args:
+      first: settings of a training.
+      second: those of another one.
+      same_data: whether both had the same log, wherever it was.
+
+    Example:
+      >>> from tf_hqgnn.config import Config
+      >>> settings_that_matter(Config.load("spectral"), Config.load("default"), same_data=True)["training.max_epochs"]
+      (0, 20)
+    """
+    return {
+        name: pair
+        for name, pair in differing_settings(first, second).items()
+        # Ranges to tune in are nothing that a training reads.
+        if not name.startswith("tune.") and not (same_data and name in _PLACES)
+    }
 
 
 def _epochs(run: RunDirectory) -> str:
