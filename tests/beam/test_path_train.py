@@ -7,16 +7,21 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tf_hqgnn.beam.blocks import Blocks
+from tf_hqgnn.beam.path.assemble import check_fits
 from tf_hqgnn.beam.path.evaluate import evaluate
-from tf_hqgnn.beam.path.prepare import Sizes, prepare
+from tf_hqgnn.beam.path.prepare import Prepared, Sizes, prepare
 from tf_hqgnn.beam.path.products import Graph, Table, multiply, start
 from tf_hqgnn.beam.path.train import train_on_beam
 from tf_hqgnn.beam.path.work import Work, read_arrays, write_arrays
 from tf_hqgnn.config import Config
 from tf_hqgnn.config.presets import find_config
 from tf_hqgnn.data.loading import load_dataset
+from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.splits import TEST
 from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
@@ -48,7 +53,8 @@ def config(log):
 @pytest.fixture(scope="module")
 def runs(config, tmp_path_factory):
     folder, lines = tmp_path_factory.mktemp("runs"), []
-    made = train_on_beam(config, folder / "beam", (), say=lines.append, sizes=SMALL)
+    answers = str(folder / "answers")
+    made = train_on_beam(config, folder / "beam", (), say=lines.append, sizes=SMALL, recommendations=answers)
     assert made.run_dir == folder / "beam"
     assert lines[:3] == [f"beam: {step} is done" for step in ("read", "number", "blocks")]
     train(load_dataset(config.data, config.seed), config, folder / "one")
@@ -93,6 +99,35 @@ def test_the_metrics_are_those_of_one_machine(runs):
         for metric, value in expected.values.items():
             assert beam.metrics[name][metric] == pytest.approx(value, abs=1e-6), (name, metric)
     assert beam.metrics["valid"]["ndcg@20"] == pytest.approx(one.metrics["valid"]["ndcg@20"], rel=0.005)
+
+
+def test_recommendations_are_the_best_of_all_items(runs):
+    beam, _ = runs
+    paths = sorted((beam.path.parent / "answers").glob("recommendations-*.parquet"))
+    assert len(paths) > 1
+    table = pa.concat_tables([pq.read_table(path) for path in paths])
+    assert sorted(table["user_id"].to_pylist()) == beam.dataset.user_ids.tolist()
+    users, items = beam.coded.dequantize()
+    scores = users @ items.T
+    scores[:, beam.unknown.items] = -np.inf
+    history = beam.dataset.history()
+    scores[history.user_index, history.item_index] = -np.inf
+    row_of = {name: row for row, name in enumerate(beam.dataset.user_ids)}
+    for row in table.to_pylist():
+        mine = scores[row_of[row["user_id"]]]
+        order = np.argsort(-mine, kind="stable")[: np.isfinite(mine).sum()][:10]
+        assert row["known_user"]
+        assert row["item_ids"] == beam.dataset.item_ids[order].tolist()
+        np.testing.assert_allclose(row["scores"], mine[order], rtol=1e-5)
+
+
+def test_what_does_not_fit_is_told_before_it_is_put_together():
+    blocks = Blocks(10_000, 5_000, 100_000, 1_000, 10_000)
+    report = ReadReport(100_000, 100_000, 0, 0)
+    prepared = Prepared(blocks, 1, report, (100_000, 0, 0), (1.0, 1.0, 1e5), (), (0, 0), False, False)
+    check_fits(prepared, 64, 10**9)
+    with pytest.raises(InputError, match=r"needs about 0 GB .* this machine has 0 GB: .* --resume on a larger one"):
+        check_fits(prepared, 64, 10**6)
 
 
 def test_a_product_is_that_of_the_matrix(config, tmp_path):

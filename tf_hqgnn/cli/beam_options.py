@@ -30,7 +30,9 @@ class WithBeamOptions(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def train_by_runner(settings: Config, out: Path, flags: Sequence[str], resume: bool) -> TrainResult:
+def train_by_runner(
+    settings: Config, out: Path, flags: Sequence[str], resume: bool, recommendations: str | None
+) -> TrainResult:
     """Trains by Beam jobs, which needs the extra `beam`; a failure of the runner ends the command with exit code 1."""
     require("beam", "train --runner")
     quieten_beam()
@@ -40,7 +42,10 @@ def train_by_runner(settings: Config, out: Path, flags: Sequence[str], resume: b
     from tf_hqgnn.report.page import report_hook
 
     try:
-        return train_on_beam(settings, out, flags, resume, (report_hook,), print_progress, print_read)
+        hooks = (report_hook,)
+        return train_on_beam(
+            settings, out, flags, resume, hooks, print_progress, print_read, recommendations=recommendations
+        )
     except PipelineFailed as error:
         reason = explain_failure(error) or f"{error}; what is done is kept, and the command goes on with --resume"
         print(f"tf-hqgnn: {printable(reason)}", file=sys.stderr)

@@ -103,6 +103,13 @@ def train(
             "then passed to Beam.",
         ),
     ] = None,
+    recommendations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --runner: folder to write the best items of all users to, as Parquet.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on a log and write it to a run directory.
@@ -121,8 +128,12 @@ def train(
             f"--seconds limits the race that chooses settings, and {config} has none; leave it out, or train auto"
         )
     if runner is not None:
-        _print_result(train_by_runner(settings, out, [f"--runner={runner}", *context.args], resume), as_json)
+        _print_result(
+            train_by_runner(settings, out, [f"--runner={runner}", *context.args], resume, recommendations), as_json
+        )
         return
+    if recommendations is not None:
+        raise InputError("--recommendations goes with --runner; without it, export the run and give it to batch")
     from tf_hqgnn.data.loading import load_dataset
     from tf_hqgnn.report.page import report_hook
     from tf_hqgnn.training.distribution import from_chief, is_chief, make_strategy, watch_workers
@@ -263,23 +274,28 @@ def add_items(
         str | None,
         typer.Option(
             metavar="FILE[,FILE]",
-            help="File of items with their categories, availability and features. Features can replace interactions.",
+            help="File of items with their categories, availability and features. Features can replace interactions. "
+            "Known items are withdrawn, or return, by its column available.",
         ),
     ] = None,
 ) -> None:
-    """Add new items to an exported model without training, and write it as a new version.
+    """Add new items to an exported model without training, withdraw others, and write it as a new version.
 
-    A model is a program: add items only to a model that you trust.
+    Rows of known users and items stay as they are, and so do the partitions of a ScaNN index, which makes this a matter
+    of seconds. A model is a program: add items only to a model that you trust.
     """
     if interactions is None and items is None:
-        raise InputError("nothing to add: pass --interactions FILE, or --items FILE with features, or both")
+        raise InputError(
+            "nothing to add: pass --interactions FILE, or --items FILE with features or availability, or both"
+        )
     from tf_hqgnn.export.new_items import add_items
 
     added = add_items(export, interactions, items)
     print(
         f"version {added.version} in {export}: {added.num_added:,} items added ({added.num_by_features:,} by features "
-        f"alone), {added.num_updated:,} known ones updated; {added.num_skipped:,} new items skipped (no interaction of "
-        f"a known user, nor a known feature), {added.num_unknown_users:,} unknown users ignored"
+        f"alone), {added.num_updated:,} known ones updated, {added.num_withdrawn:,} withdrawn, {added.num_returned:,} "
+        f"returned; {added.num_skipped:,} new items skipped (no interaction of a known user, nor a known feature), "
+        f"{added.num_unknown_users:,} unknown users ignored"
     )
 
 

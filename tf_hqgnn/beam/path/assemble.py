@@ -19,7 +19,32 @@ from tf_hqgnn.data.loading import make_dataset
 from tf_hqgnn.data.split_dataset import SplitDataset
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.types import Array, Float32Array, Interactions, ObjectArray
+from tf_hqgnn.types import Array, Float32Array, InputError, Interactions, ObjectArray
+
+# Of memory while a run directory is put together: bytes of an interaction, of an id, and of a value of a row.
+_PAIR_BYTES, _ID_BYTES, _VALUE_BYTES = 80, 150, 16
+
+
+def check_fits(prepared: Prepared, dim: int, memory: int) -> None:
+    """Refuses to put together a run directory that is larger than this machine's memory.
+
+    Args:
+      prepared: the log in blocks.
+      dim: columns of a row.
+      memory: bytes.
+
+    Raises:
+      InputError: It says how much is needed, and where the parts are.
+    """
+    blocks = prepared.blocks
+    rows = blocks.num_users + blocks.num_items
+    needed = blocks.num_edges * _PAIR_BYTES + rows * (_ID_BYTES + dim * _VALUE_BYTES)
+    if needed > memory:
+        raise InputError(
+            f"--runner: all steps are done, but the run directory needs about {needed / 1e9:,.0f} GB of memory to be "
+            f"put together, and this machine has {memory / 1e9:,.0f} GB: give the same command with --resume on a "
+            "larger one, or take the answers of --recommendations"
+        )
 
 
 def dataset_of(work: Work, prepared: Prepared, items: ItemCatalogue | None, items_name: str) -> SplitDataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +16,12 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from tf_hqgnn.beam.flags import parse_flags
-from tf_hqgnn.beam.path.assemble import codes_of, dataset_of, gathered, tables_of
+from tf_hqgnn.beam.path.assemble import check_fits, codes_of, dataset_of, gathered, tables_of
 from tf_hqgnn.beam.path.evaluate import evaluate
 from tf_hqgnn.beam.path.factorise import factorise
 from tf_hqgnn.beam.path.log_files import find_log
 from tf_hqgnn.beam.path.prepare import Prepared, Sizes, prepare
+from tf_hqgnn.beam.path.recommend import check_recommendations, recommend
 from tf_hqgnn.beam.path.rows import Served, make_tables, propagate_tables, serve_rows
 from tf_hqgnn.beam.path.supported import check_supported
 from tf_hqgnn.beam.path.work import Work
@@ -55,6 +57,7 @@ def train_on_beam(
     say: Callable[[str], None] = print,
     told: Callable[[ReadReport], None] | None = None,
     sizes: Sizes | None = None,
+    recommendations: str | None = None,
 ) -> TrainResult:
     """Makes the run directory of a log by Beam jobs, as `training.train.train` does in memory.
 
@@ -71,6 +74,7 @@ def train_on_beam(
       say: shows a line of progress.
       told: shows what became of the rows of the log; None for nothing.
       sizes: of what a worker holds; None for the usual ones.
+      recommendations: a folder for the `export.default_k` best items of all users; None for none.
 
     Raises:
       InputError: A setting isn't supported, the log or the settings can't be used, or a run is in the way.
@@ -79,6 +83,8 @@ def train_on_beam(
     check_supported(config)
     options = parse_flags(flags)
     check_out(out, resume)
+    if recommendations is not None:
+        check_recommendations(recommendations)
     began = time.monotonic()
     with run_lock(out), marking_full_disk(partial_path(out)):
         partial = _prepare_folder(config, out, resume)
@@ -100,6 +106,9 @@ def train_on_beam(
         if prepared.targets[0]:
             ks = {*config.evaluation.k, 20, config.evaluation.monitor_k}
             metrics = evaluate(work, prepared, served, VALID, sorted(ks), config.evaluation.validation_users)
+        if recommendations is not None:
+            recommend(work, prepared, served, config.export.default_k, recommendations)
+        check_fits(prepared, served.dim, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         _assemble(work, prepared, served, filtered, items, config, partial)
         values = {name: found.values for name, found in metrics.items()}
         result = TrainResult(
