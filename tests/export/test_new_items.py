@@ -21,6 +21,8 @@ from tf_hqgnn.export.bundle import export_bundle, export_exact, export_scann
 from tf_hqgnn.export.kept_settings import infer_index, kept_settings
 from tf_hqgnn.export.loading import load_saved_model, needs_scann
 from tf_hqgnn.export.new_items import add_items, extend
+from tf_hqgnn.export.reader import read_bundle
+from tf_hqgnn.export.stored import StoredModel
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.types import InputError, Interactions
 
@@ -66,7 +68,15 @@ def log_of(bundle):
 
 def test_new_rows_are_a_hop_and_the_map_of_least_squares(bundle):
     extended, counts = extend(bundle, table(log_of(bundle)))
-    assert counts == {"num_added": 2, "num_by_features": 0, "num_skipped": 1, "num_updated": 1, "num_unknown_users": 1}
+    assert counts == {
+        "num_added": 2,
+        "num_by_features": 0,
+        "num_skipped": 1,
+        "num_updated": 1,
+        "num_withdrawn": 0,
+        "num_returned": 0,
+        "num_unknown_users": 1,
+    }
     assert extended.item_ids[-2:].tolist() == ["new film", "né"]
     assert np.isnan(extended.item_popularity).sum() == 0
     gained = extended.item_popularity - np.append(bundle.item_popularity, [0, 0])
@@ -142,6 +152,90 @@ def test_a_new_version_serves_the_new_items(tmp_path, models):
         assert by_default["item_id"].shape == (1, 6), "as many answers as before"
 
 
+def asked(version, bundle):
+    """All answers of `recommend` to every user and an unknown one, with and without a category."""
+    signatures = load_saved_model(version).signatures
+    users = tf.constant([*bundle.user_ids, "nobody"])
+    answers = {}
+    for category in ("", "film", "book"):
+        options = {"exclude_item_id": tf.fill([1, 1], ""), "category": tf.fill([len(users)], category)}
+        outputs = signatures["recommend"](user_id=users, k=tf.constant(45), **options)
+        answers |= {(category, name): value.numpy() for name, value in outputs.items()}
+    return answers
+
+
+def check_same(one, other):
+    assert one.keys() == other.keys()
+    for name, answer in one.items():
+        np.testing.assert_array_equal(answer, other[name], err_msg=str(name))
+
+
+def test_items_are_withdrawn_and_return_by_availability_alone(tmp_path):
+    bundle = BUNDLES["float32"]
+    leaves = RetrievalConfig(index="scann", num_leaves=3, num_leaves_to_search=3)
+    export_bundle(lambda: bundle, tmp_path, ExportConfig(), leaves)
+    first = {name: asked(tmp_path / name / "1", bundle) for name in ("hqgnn", "hqgnn_scann")}
+    gone = {bundle.item_ids[row] for row in (3, 7, 20)}
+    about = tmp_path / "about.csv"
+    about.write_text("item_id,available\n" + "".join(f'"{name}",no\n' for name in gone))
+    added = add_items(tmp_path, None, about)
+    assert (added.version, added.num_added, added.num_withdrawn, added.num_returned) == (2, 0, 3, 0)
+    less = dataclasses.replace(bundle, item_available=bundle.item_available & ~np.isin(bundle.item_ids, [*gone]))
+    export_bundle(lambda: less, tmp_path / "anew", ExportConfig(), leaves)
+    for name in first:
+        found = asked(tmp_path / name / "2", bundle)
+        check_same(found, asked(tmp_path / "anew" / name / "1", bundle))
+        assert not {one.encode() for one in gone} & {*found["", "item_id"].ravel()}
+    about.write_text("item_id,available\n" + "".join(f'"{name}",yes\n' for name in gone))
+    added = add_items(tmp_path, None, about)
+    assert (added.version, added.num_withdrawn, added.num_returned) == (3, 0, 3)
+    learnt = set()
+    for name, before in first.items():
+        check_same(before, asked(tmp_path / name / "3", bundle))
+    for version in "123":
+        stored = StoredModel(tmp_path / "hqgnn_scann" / version)
+        learnt.add(stored.read("top_k/searcher/_state/serialized_partitioner")[0])
+    assert len(learnt) == 1
+    with pytest.raises(InputError, match="nothing to add: of the 3 items given 3 are known already"):
+        add_items(tmp_path, None, about)
+
+
+@pytest.mark.parametrize("index", ["exact", "scann"])
+def test_a_new_version_is_what_a_full_export_makes_of_it(tmp_path, index):
+    """Two times in a row: what one version keeps, the next is made from."""
+    bundle = dataclasses.replace(BUNDLES["8 bits"], learnt=BUNDLES["8 bits"].seen)
+    settings = RetrievalConfig(index=index)
+    export_bundle(lambda: bundle, tmp_path, ExportConfig(), settings)
+    expected = bundle
+    for number, pairs in enumerate(([("new", 0), ("new", 5)], [("newer", 3), ("new", 4)]), start=2):
+        named = [(bundle.user_ids[user], item) for item, user in pairs]
+        log = tmp_path / "log.csv"
+        log.write_text("user_id,item_id\n" + "".join(f'"{user}","{item}"\n' for user, item in named))
+        assert add_items(tmp_path, log).version == number
+        expected = extend(expected, table(named))[0]
+        export_bundle(lambda made=expected: made, tmp_path / str(number), ExportConfig(), settings)
+        for name in ("hqgnn", "hqgnn_scann"):
+            check_same(asked(tmp_path / name / str(number), bundle), asked(tmp_path / str(number) / name / "1", bundle))
+            one, other = (
+                read_bundle(folder / name / at)
+                for folder, at in ((tmp_path, str(number)), (tmp_path / str(number), "1"))
+            )
+            np.testing.assert_array_equal(one.hop_map, other.hop_map)
+            for mine, theirs in zip(one.learnt, other.learnt):
+                np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(one.learnt[1], bundle.seen[1])
+
+
+def test_models_that_were_exported_apart_keep_nothing_of_each_other(tmp_path):
+    bundle = BUNDLES["float32"]
+    other = dataclasses.replace(bundle, items=bundle.items[::-1].copy())
+    leaves = RetrievalConfig(index="scann", num_leaves=3, num_leaves_to_search=3)
+    export_exact(bundle, tmp_path, ExportConfig(), 1)
+    export_scann(other, tmp_path, ExportConfig(), leaves, 1)
+    add_items(tmp_path, write_log(tmp_path, bundle))
+    check_same(*(asked(tmp_path / name / "2", bundle) for name in ("hqgnn", "hqgnn_scann")))
+
+
 @pytest.mark.usefixtures("tmp_path")
 def test_nothing_new_is_an_error():
     bundle = BUNDLES["float32"]
@@ -204,7 +298,7 @@ def test_every_setting_stays(tmp_path, settings, jit_compile, index, exact):
         found = metadata_of(version)
         assert found["num_items"] == 42
         assert found["default_k"] == 3
-        assert found["export"] == {"default_k": 3, "jit_compile": jit_compile}
+        assert found["export"] == export.model_dump()
         defaults = {"index": "auto", "target_recall": 0.98, **dict.fromkeys(SIZES)}
         assert found["retrieval"] == {**defaults, **settings}
     assert (found["index"], found["exact"]) == (index, exact)
@@ -221,8 +315,8 @@ def test_each_model_keeps_its_own_settings(tmp_path):
     export_scann(bundle, tmp_path, ExportConfig(default_k=5), retrieval, 4)
     assert add_items(tmp_path, write_log(tmp_path, bundle)).version == 5
     exact, scann = (metadata_of(tmp_path / name / "5") for name in ("hqgnn", "hqgnn_scann"))
-    assert exact["export"] == {"default_k": 3, "jit_compile": True}
-    assert scann["export"] == {"default_k": 5, "jit_compile": False}
+    assert exact["export"] == ExportConfig(default_k=3, jit_compile=True).model_dump()
+    assert scann["export"] == ExportConfig(default_k=5).model_dump()
     assert (scann["retrieval"]["index"], scann["retrieval"]["reorder"]) == ("scann", 9)
 
 
@@ -234,10 +328,10 @@ def test_an_export_of_version_0_1_gets_what_can_be_inferred(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="tf_hqgnn"):
         assert add_items(tmp_path, write_log(tmp_path, bundle)).version == 2
     exact, scann = (tmp_path / name / "2" for name in ("hqgnn", "hqgnn_scann"))
-    assert metadata_of(exact)["export"] == {"default_k": 6, "jit_compile": True}
+    assert metadata_of(exact)["export"] == ExportConfig(default_k=6, jit_compile=True).model_dump()
     assert warmed_up(exact) == [1, 4, 16, 64]
     found = metadata_of(scann)
-    assert found["export"] == {"default_k": 6, "jit_compile": False}
+    assert found["export"] == ExportConfig(default_k=6).model_dump()
     assert (found["index"], found["num_leaves"]) == ("ScannTopK", 5)
     assert found["retrieval"]["index"] == "scann"
     lines = [record.getMessage() for record in caplog.records if "version 0.1" in record.getMessage()]

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle_checks import check_ids, check_rows, check_seen, largest_value
 from tf_hqgnn.export.contents import write_titles
+from tf_hqgnn.export.guide_files import write_guide
 from tf_hqgnn.export.layout import (
     EXACT_MODEL,
     EXTRA_FILES,
@@ -31,10 +32,11 @@ from tf_hqgnn.export.versions import check_free, staged_versions, version_lock
 from tf_hqgnn.export.warmup import warmup_batches, warmup_requests, write_warmup
 from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
 from tf_hqgnn.files.durable import staged_folder
-from tf_hqgnn.graph.csr import CSR, keep_columns
+from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.choose import check_index
 from tf_hqgnn.retrieval.histories import fit_hop_map
+from tf_hqgnn.retrieval.indices.index import EarlierIndex
 from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int32Array, Int64Array, ObjectArray
 
 if TYPE_CHECKING:
@@ -122,46 +124,23 @@ class ServingBundle:
         return self._matrix(self.seen)
 
     def _matrix(self, csr: CSR) -> scipy.sparse.csr_matrix:
-        indptr, indices = csr
         shape = (len(self.user_ids), len(self.item_ids))
-        return scipy.sparse.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape)
+        return scipy.sparse.csr_matrix((np.ones(len(csr[1]), np.float32), csr[1], csr[0]), shape)
 
     @staticmethod
     def from_run(run: RunDirectory) -> ServingBundle:
         """What a finished training run serves, in codes if it has any: after a refit on the whole log that model."""
+        from tf_hqgnn.export.run_bundle import bundle_of_rows
+
         served = run.served()
-        return _bundle(served, served.dataset.history().to_csr(served.dataset.num_users))
+        return bundle_of_rows(served, served.dataset.history().to_csr(served.dataset.num_users))
 
     @staticmethod
     def judged(run: RunDirectory) -> ServingBundle:
         """What a run is judged by: the model from before a refit, which may recommend held-out items."""
-        return _bundle(run, run.graph.masked())
+        from tf_hqgnn.export.run_bundle import bundle_of_rows
 
-
-def _bundle(run: RunDirectory, seen: CSR) -> ServingBundle:
-    """The bundle of a run, without items that nothing is known of: no question can be answered by such a row."""
-    coded, dataset, unknown = run.coded, run.dataset, run.unknown
-    users = run.user_embeddings if coded is None else coded.users
-    items: Codes | Float32Array = run.item_embeddings if coded is None else coded.items
-    known = np.ones(dataset.num_items, bool) if unknown is None else ~unknown.items
-    learnt: CSR = run.graph.seen()
-    if not known.all():
-        items = items.take(known) if isinstance(items, Codes) else items[known]
-        seen, learnt = (keep_columns(one, np.flatnonzero(known), dataset.num_items) for one in (seen, learnt))
-    return ServingBundle(
-        user_ids=dataset.user_ids,
-        item_ids=dataset.item_ids[known],
-        users=users,
-        items=items,
-        seen=(seen[0].astype(np.int64), seen[1].astype(np.int32)),
-        item_popularity=run.graph.item_strength[known].astype(np.float32),
-        item_categories=None if dataset.categories is None else dataset.categories[known],
-        item_available=None if dataset.available is None else dataset.available[known],
-        item_titles=None if dataset.titles is None else dataset.titles[known],
-        learnt=learnt,
-        features=run.features,
-        known_users=None if unknown is None or not unknown.users.any() else ~unknown.users,
-    )
+        return bundle_of_rows(run, run.graph.masked())
 
 
 def export_exact(bundle: ServingBundle, directory: str | Path, config: ExportConfig, version: int) -> Path:
@@ -254,6 +233,7 @@ def write_version(
     out_dir: str | Path,
     settings: Mapping[str, ModelSettings],
     version: int | None = None,
+    earlier: Mapping[str, EarlierIndex] | None = None,
 ) -> int:
     """As `export_bundle`, with settings for each model; the caller holds the `version_lock` of `out_dir`.
 
@@ -262,6 +242,7 @@ def write_version(
       out_dir: as of `export_bundle`.
       settings: of each model to write, by its name.
       version: as of `export_bundle`.
+      earlier: by a model's name, the index of the version that this one follows; None builds all anew.
 
     Returns:
       The version.
@@ -276,7 +257,7 @@ def write_version(
         for name, folder in staged.folders.items():
             twin = next((other for other in written if same_module(bundle, other, name, settings)), None)
             if twin is None:
-                described = _write(bundle, folder, name, settings[name])
+                described = _write(bundle, folder, name, settings[name], earlier=(earlier or {}).get(name))
             else:
                 source, described = written[twin]
                 shutil.copytree(source, folder, dirs_exist_ok=True)
@@ -299,9 +280,10 @@ def _write(
     name: str,
     settings: ModelSettings,
     signatures: tuple[str, ...] | None = None,
+    earlier: EarlierIndex | None = None,
 ) -> dict[str, Any]:
     """Write all but what names the model; returns what its metadata say of its tables and its index."""
-    module = make_module(bundle, name, settings)
+    module = make_module(bundle, name, settings, earlier)
     if signatures is not None:
         module.keep(signatures)
     users, items = module.users, module.items
@@ -335,14 +317,14 @@ def _describe(
     described: Mapping[str, Any],
     signatures: tuple[str, ...] | None = None,
 ) -> None:
-    """Write what names the model: its warm-up records and its metadata."""
+    """Write what names the model: its warm-up records, how to ask it, and its metadata."""
     config = settings.export
     batches = warmup_batches(config.jit_compile)
     some_features = () if bundle.features.users is None else bundle.features.users.example()
     requests = warmup_requests(bundle.user_ids[:16], bundle.item_ids[:16], config.default_k, batches, some_features)
     write_warmup(model_dir, name, [one for one in requests if signatures is None or one[0] in signatures])
-    metadata = {"model": name, "default_k": config.default_k, **settings.to_json(), **described}
-    write_metadata(model_dir, metadata)
+    write_guide(model_dir, name, requests)
+    write_metadata(model_dir, {"model": name, "default_k": config.default_k, **settings.to_json(), **described})
 
 
 def as_float32(rows: Codes | Float32Array) -> Float32Array:

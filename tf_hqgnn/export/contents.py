@@ -24,8 +24,9 @@ class Contents:
       user_ids: object [U] of str.
       item_ids: object [N] of str.
       seen: `(indptr, indices)`, int64 [U + 1] and int32 [nnz]: the items that never come back to each user.
-      item_popularity: float32 [N], 0 for items that aren't available.
-      item_categories: object [N] of str, separated by `|`, "" for an item without one; None if none has one.
+      item_popularity: float32 [N]; older exports hold 0 for items that aren't available.
+      item_categories: object [N] of str, separated by `|`, "" for an item without one; None if none has one. Older
+        exports hold none of items that aren't available.
       item_available: bool [N]; None if all are available.
       item_titles: object [N] of str, "" for an item without one; None if none has one.
       known_users: bool [U], False for users who are answered as an unknown user is; None if all are known.
@@ -94,7 +95,11 @@ def _read_titles(version_dir: Path, item_ids: ObjectArray) -> ObjectArray | None
         return None
     try:
         table = pq.read_table(path, columns=["item_id", "title"])
-        titles = dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist()))
+        ids: ObjectArray = table["item_id"].to_numpy()
+        texts: ObjectArray = table["title"].to_numpy()
+        if np.array_equal(ids, item_ids) and not table["title"].null_count:
+            return texts
+        titles = dict(zip(ids, texts))
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: the titles of the items can't be read: {reason}; export the run again") from error
@@ -102,7 +107,7 @@ def _read_titles(version_dir: Path, item_ids: ObjectArray) -> ObjectArray | None
 
 
 def _filter(stored: StoredModel) -> tuple[ObjectArray, BoolArray]:
-    """The categories of items, "" for one without or that isn't available, and whether they are available."""
+    """The categories of items, "" for one without, and whether they are available."""
     names, codes = _ids(stored, "item_filter/names/keys"), stored.read("item_filter/codes")
     if "item_filter/members" in stored:
         texts = ["|".join(names[row[row < len(names)]]) for row in stored.read("item_filter/members")]
@@ -110,7 +115,9 @@ def _filter(stored: StoredModel) -> tuple[ObjectArray, BoolArray]:
         # Exports whose items have one category at most: a code is the place of its name.
         texts = list(names)
     of_code = np.array([*texts, ""], object)
-    return of_code[np.where((codes >= 0) & (codes < len(texts)), codes, len(texts))], codes >= 0
+    # Below -1 are those of items that aren't available; -1 is all that older exports say of these.
+    place = np.where(codes < 0, -2 - codes, codes)
+    return of_code[np.where((place >= 0) & (place < len(texts)), place, len(texts))], codes >= 0
 
 
 def _ids(stored: StoredModel, path: str) -> ObjectArray:

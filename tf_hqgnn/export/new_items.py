@@ -17,13 +17,15 @@ from tf_hqgnn.data.items import ItemCatalogue, read_items, rows_of
 from tf_hqgnn.data.report import BadRowLog
 from tf_hqgnn.export.bundle import ServingBundle, as_float32, write_version
 from tf_hqgnn.export.kept_settings import kept_settings
-from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, newest_version
+from tf_hqgnn.export.layout import EXACT_MODEL, INDEX, ITEM_IDS, MODEL_NAMES, newest_version, read_metadata
 from tf_hqgnn.export.reader import read_bundle
+from tf_hqgnn.export.stored import StoredModel
 from tf_hqgnn.export.versions import version_lock, versions
 from tf_hqgnn.features.model import blend
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.histories import fit_hop_map, hop
-from tf_hqgnn.types import Array, Float32Array, InputError, Int32Array, Int64Array, ObjectArray
+from tf_hqgnn.retrieval.indices.index import EarlierIndex
+from tf_hqgnn.types import Array, BoolArray, Float32Array, InputError, Int32Array, Int64Array, ObjectArray
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class AddedItems:
       num_by_features: those of them that have no interaction of a known user, but features that the model knows.
       num_skipped: new items without either: nothing can be said of them.
       num_updated: known items with new interactions, which count for what a user has seen and for popularity.
+      num_withdrawn: known items that were available, and aren't by the file of items.
+      num_returned: known items that weren't available, and are by the file of items.
       num_unknown_users: users that the model doesn't know; `recommend_for_history` is for them.
     """
 
@@ -44,6 +48,8 @@ class AddedItems:
     num_by_features: int
     num_skipped: int
     num_updated: int
+    num_withdrawn: int
+    num_returned: int
     num_unknown_users: int
 
 
@@ -52,10 +58,11 @@ def add_items(export_dir: Path, interactions: Path | None, items: str | Path | N
 
     A new item's row is one hop over the rows of the users who took it, through the map that leads from such hops to
     the rows of the items that were trained. Its length, which is its popularity, grows with the interactions. Rows of
-    known users and items stay as they are; pairs of the log count as seen from now on.
+    known users and items stay as they are; pairs of the log count as seen from now on. Known items are withdrawn, and
+    return, by the column `available` of the file of items.
 
-    Every model keeps the settings that its newest version was exported with. Sizes of an index that these leave open
-    are chosen for the larger catalogue.
+    Every model keeps the settings that its newest version was exported with, and an index keeps what it has learnt:
+    see `Index.update`.
 
     Args:
       export_dir: of `tf-hqgnn export`; its newest version is read.
@@ -64,21 +71,46 @@ def add_items(export_dir: Path, interactions: Path | None, items: str | Path | N
         model has learnt from features of items, an item that has some is added without any interaction.
 
     Raises:
-      InputError: There is no export or it can't be read, or the log can't be read or has no new item.
+      InputError: There is no export or it can't be read, the log can't be read, or there is nothing to change.
     """
     export_dir = Path(export_dir)
     with version_lock(export_dir):
-        bundle = read_bundle(newest_version(export_dir, EXACT_MODEL))
+        exact = newest_version(export_dir, EXACT_MODEL)
+        stored = StoredModel(exact)
+        bundle = read_bundle(exact, stored)
         newest = {name: newest_version(export_dir, name) for name in MODEL_NAMES if versions(export_dir / name)}
         settings = {name: kept_settings(version_dir) for name, version_dir in newest.items()}
+        earlier = {
+            name: _index_of(version_dir)
+            for name, version_dir in newest.items()
+            if version_dir == exact or _same_items(stored, version_dir)
+        }
         table = None
         if interactions is not None:
             with BadRowLog(0, None) as log:
                 table = read_table(interactions, DataConfig().format, log)
         catalogue = None if items is None else replace(read_items(items), features=_features(bundle, items))
         extended, counts = extend(bundle, table, catalogue)
-        version = write_version(lambda: extended, export_dir, settings)
+        version = write_version(lambda: extended, export_dir, settings, earlier=earlier)
     return AddedItems(version, **counts)
+
+
+def _index_of(version_dir: Path) -> EarlierIndex:
+    """The index of a version, for the one that follows."""
+    stored, metadata = StoredModel(version_dir), read_metadata(version_dir)
+    return EarlierIndex(
+        metadata,
+        metadata["num_items"],
+        lambda name: f"{INDEX}/{name}" in stored,
+        lambda name: stored.read(f"{INDEX}/{name}"),
+    )
+
+
+def _same_items(stored: StoredModel, version_dir: Path) -> bool:
+    """Whether a version has the items of a stored model, and the same rows for them: models may be exported apart."""
+    other = StoredModel(version_dir)
+    paths = [ITEM_IDS, *stored.below("items")]
+    return all(path in other and np.array_equal(stored.read(path), other.read(path)) for path in paths)
 
 
 def _features(bundle: ServingBundle, items: str | Path) -> FeatureTable | None:
@@ -98,7 +130,8 @@ def extend(
       catalogue: of any items. One with features that the bundle knows is added without any interaction.
 
     Raises:
-      InputError: No item is new, and has an interaction of a known user or known features.
+      InputError: No item is new, and has an interaction of a known user or known features; and none is withdrawn, or
+        returns.
     """
     log = _Log.of(bundle, table)
     users, items, user_index, item_index = log.users, log.items, log.user_index, log.item_index
@@ -110,14 +143,17 @@ def extend(
     by_file = catalogue is not None and (table is None or bundle.features.items is not None)
     given = {*log.item_ids, *(catalogue.item_ids if catalogue is not None and by_file else ())}
     known = given.intersection(bundle.item_ids)
+    was_available, is_available = _availability(bundle, catalogue)
     counts = {
         "num_added": len(new_ids),
         "num_by_features": len(by_features),
         "num_skipped": len(given - known - {*new_ids}),
         "num_updated": len(np.unique(item_index[items[item_index] >= 0])),
+        "num_withdrawn": int(np.count_nonzero(was_available & ~is_available)),
+        "num_returned": int(np.count_nonzero(~was_available & is_available)),
         "num_unknown_users": int((users < 0).sum()),
     }
-    if not len(new_ids):
+    if not len(new_ids) and (was_available == is_available).all():
         raise InputError(
             f"nothing to add: of the {len(given):,} items given {len(known):,} are known already, and "
             f"{counts['num_skipped']:,} have neither an interaction of a user that the model knows nor "
@@ -137,7 +173,9 @@ def extend(
     seen.sum_duplicates()
     seen.data[:] = 1
     first_new = len(bundle.item_ids)
-    rows = _new_rows(bundle, seen.T.tocsr()[first_new:], new_ids, catalogue)
+    neighbours = added[:, first_new:].T.tocsr()
+    neighbours.data[:] = 1
+    rows = _new_rows(bundle, neighbours, new_ids, catalogue)
     popularity = np.pad(bundle.item_popularity, (0, len(new_ids)))
     popularity += np.asarray(added.sum(axis=0), np.float32).ravel()
     about = (catalogue or ItemCatalogue(new_ids)).align(new_ids)
@@ -148,11 +186,22 @@ def extend(
         seen=(seen.indptr.astype(np.int64), seen.indices.astype(np.int32)),
         item_popularity=popularity,
         item_categories=_append_column(bundle.item_categories, about.category, "", first_new, len(new_ids)),
-        item_available=_append_column(bundle.item_available, about.available, True, first_new, len(new_ids)),
+        item_available=_append_column(is_available, about.available, True, first_new, len(new_ids)),
         item_titles=_append_column(bundle.item_titles, about.title, "", first_new, len(new_ids)),
-        hop_map=None,  # It is fitted anew, to what users have seen by now.
+        # The rows of known users were learnt from what they had taken before, and so was the map that leads to them.
+        learnt=bundle.learnt or bundle.seen,
     )
     return extended, counts
+
+
+def _availability(bundle: ServingBundle, catalogue: ItemCatalogue | None) -> tuple[BoolArray, BoolArray]:
+    """Whether each item of a bundle was available, and whether it is by the catalogue, where that says so."""
+    before = np.ones(len(bundle.item_ids), bool) if bundle.item_available is None else bundle.item_available
+    after = before.copy()
+    if catalogue is not None and catalogue.available is not None:
+        places = rows_of(bundle.item_ids, catalogue.item_ids)
+        after[places[places >= 0]] = catalogue.available[places >= 0]
+    return before, after
 
 
 class _Log(NamedTuple):
@@ -198,6 +247,8 @@ def _new_rows(
     bundle: ServingBundle, neighbours: scipy.sparse.csr_matrix, ids: ObjectArray, catalogue: ItemCatalogue | None
 ) -> Float32Array:
     """Rows by the interactions [n, U] of new items, and by their features where these are known."""
+    if not len(ids):
+        return np.zeros((0, bundle.items.dim if isinstance(bundle.items, Codes) else bundle.items.shape[1]), np.float32)
     users, items = as_float32(bundle.users), as_float32(bundle.items)
     rows = hop(neighbours, users) @ fit_hop_map(bundle.seen_matrix().T.tocsr(), users, items)
     model, features = bundle.features.items, None if catalogue is None else catalogue.features

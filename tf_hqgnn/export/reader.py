@@ -20,19 +20,20 @@ from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.types import Float32Array, InputError
 
 
-def read_bundle(version_dir: Path) -> ServingBundle:
+def read_bundle(version_dir: Path, stored: StoredModel | None = None) -> ServingBundle:
     """What a version of a model was made from; exports of version 0.1 are read, too.
 
-    Exporting what comes back gives a model with the same answers. What no answer needs isn't kept in a model:
-    categories and popularity of items that aren't available.
+    Exporting what comes back gives a model with the same answers. Models of version 0.1 keep neither categories nor
+    popularity of items that aren't available.
 
     Args:
       version_dir: a version of `hqgnn` or `hqgnn_scann`.
+      stored: its variables, if they are open already.
 
     Raises:
       InputError: It isn't a version of an export, or lacks a variable.
     """
-    metadata, stored = read_metadata(version_dir), StoredModel(version_dir)
+    metadata, stored = read_metadata(version_dir), stored or StoredModel(version_dir)
     try:
         dim, bits, user_bits = (metadata[name] for name in ("embedding_dim", "bits", "user_bits"))
         by_blocks = metadata["by_blocks"]

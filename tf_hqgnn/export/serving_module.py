@@ -16,6 +16,7 @@ from tf_hqgnn.retrieval.choose import Device, choose_index, suitable_index
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder
+from tf_hqgnn.retrieval.indices.index import EarlierIndex
 
 if TYPE_CHECKING:
     from tf_hqgnn.export.bundle import ServingBundle
@@ -44,13 +45,16 @@ def same_module(bundle: ServingBundle, one: str, other: str, settings: Mapping[s
     return type(first) is type(second) and not first.settings and same_settings
 
 
-def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> ServingModule:
+def make_module(
+    bundle: ServingBundle, name: str, settings: ModelSettings, earlier: EarlierIndex | None = None
+) -> ServingModule:
     """The module of a model.
 
     Args:
       bundle: what it holds.
       name: of the model, `hqgnn` or `hqgnn_scann`.
       settings: of its answers and its index.
+      earlier: the index of the version that it follows, as of `choose_index`.
 
     Raises:
       InputError: ScaNN is asked for and isn't installed, or the settings don't fit the catalogue.
@@ -59,7 +63,8 @@ def make_module(bundle: ServingBundle, name: str, settings: ModelSettings) -> Se
     users, items = make_rows(bundle.users), make_rows(bundle.items)
     item_filter = ItemFilter(len(bundle.item_ids), bundle.item_available, bundle.item_categories)
     sample = np.linspace(0, users.num_rows - 1, min(_SAMPLE, users.num_rows)).astype(np.int64)
-    top_k = choose_index(items, device, settings.export, retrieval, item_filter, users.queries(tf.constant(sample)))
+    queries = users.queries(tf.constant(sample))
+    top_k = choose_index(items, device, settings.export, retrieval, item_filter, queries, earlier)
     return ServingModule(
         user_ids=bundle.user_ids,
         item_ids=bundle.item_ids,

@@ -63,6 +63,20 @@ class StoredModel:
         length: int = self._reader.get_variable_to_shape_map()[self._existing(path)][0]
         return length
 
+    def below(self, path: str) -> list[str]:
+        """The paths of all variables that the object at `path` holds, also by way of others; none if it isn't there."""
+        found: list[str] = []
+
+        def visit(node: TrackableObjectGraph.TrackableObject | None, name: str) -> None:
+            if node is None:
+                return
+            found.extend(name for value in node.attributes if value.name == _VALUE)
+            for child in node.children:
+                visit(self._graph.nodes[child.node_id], f"{name}/{child.local_name}")
+
+        visit(self._find(path), path)
+        return found
+
     def length(self, path: str) -> int:
         """How many elements the list at `path` has; 0 if there is none."""
         node = self._find(path)

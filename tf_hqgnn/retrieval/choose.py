@@ -9,7 +9,7 @@ from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.extras import how_to_install, missing, require
 from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.indices.exact import ExactIndex
-from tf_hqgnn.retrieval.indices.index import INDICES, Index
+from tf_hqgnn.retrieval.indices.index import INDICES, EarlierIndex, Index
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK
@@ -36,6 +36,7 @@ def choose_index(
     retrieval: RetrievalConfig,
     item_filter: ItemFilter,
     sample: Queries | None = None,
+    earlier: EarlierIndex | None = None,
 ) -> TopK:
     """Builds the index that suits the settings, the catalogue's size and the device.
 
@@ -49,12 +50,17 @@ def choose_index(
       retrieval: settings of the retrieval; `index` overrides the choice on "cpu".
       item_filter: which items may come back; the others don't count for the catalogue's size.
       sample: queries by which an index may be tuned.
+      earlier: the index of the version that this one follows, of which `Index.update` keeps what it can; None builds
+        all anew.
 
     Raises:
       InputError: The settings ask for an index that isn't installed, or its sizes don't fit the catalogue.
     """
     num_items = int(item_filter.available.sum()) if item_filter.blocks_some else rows.num_rows
-    return suitable_index(num_items, device, retrieval).build(rows, export, retrieval, item_filter, sample)
+    index = suitable_index(num_items, device, retrieval)
+    if earlier is None:
+        return index.build(rows, export, retrieval, item_filter, sample)
+    return index.update(earlier, rows, export, retrieval, item_filter, sample)
 
 
 def suitable_index(num_items: int, device: Device, retrieval: RetrievalConfig) -> Index:

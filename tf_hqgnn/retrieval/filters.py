@@ -24,6 +24,7 @@ from tf_hqgnn.types import BoolArray, IntArray, ObjectArray
 
 # The number that stands for every category.
 ANY = -1
+# The code of an item that isn't available is as far below this one as its own would be above 0: it may return.
 _UNAVAILABLE = -1
 
 
@@ -68,8 +69,8 @@ class ItemFilter(tf.Module):
             row[: len(one)] = [number[name] for name in one]
         codes = np.array([code_of[text] for text in given], np.int32)
         if available is not None:
-            codes[~np.asarray(available, bool)] = _UNAVAILABLE
-        self.available = codes != _UNAVAILABLE
+            codes = np.where(available, codes, _UNAVAILABLE - 1 - codes).astype(np.int32)
+        self.available = codes > _UNAVAILABLE
         self.codes = tf.Variable(codes, trainable=False, name="codes")
         self.members = tf.Variable(members, trainable=False, name="members")
 
@@ -96,7 +97,7 @@ class ItemFilter(tf.Module):
           bool [B, F], or [B or 1, N] for all.
         """
         codes = self.codes.read_value()[tf.newaxis] if items is None else gather(self.codes, items)
-        available = codes != _UNAVAILABLE
+        available = codes > _UNAVAILABLE
         if wanted is None or unwanted is None:
             return available
         marks, codes = self._marks(wanted, unwanted), tf.maximum(codes, 0)

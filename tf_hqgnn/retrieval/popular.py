@@ -35,12 +35,12 @@ class PopularItems(tf.Module):
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
         order = order[items.available[order]]
         self.order = tf.Variable(order, trainable=False, name="order")
-        # In the order of the items, of whom some are asked for by name; what never comes back has none.
-        by_item = np.where(items.available, popularity, np.float32(0))
-        self.by_item = tf.Variable(by_item, trainable=False, name="by_item")
+        # In the order of the items, of whom some are asked for by name; what isn't available may return one day.
+        self.by_item = tf.Variable(popularity, trainable=False, name="by_item")
         # What nobody has taken counts as the rarest that somebody has: its share has a logarithm, too.
-        self._least = float(min(by_item[by_item > 0], default=1.0))
-        shares = np.maximum(by_item[items.available], self._least).astype(np.float64)
+        available = popularity[items.available]
+        self._least = float(min(available[available > 0], default=1.0))
+        shares = np.maximum(available, self._least).astype(np.float64)
         self._log_total = float(np.log(shares.sum())) if len(shares) else 0.0
         # Where the items of each category stand in `order`; one of several is in several lists, one of none in none.
         sets = items.members.numpy()[items.codes.numpy()[order]]

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-import uuid
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.config import RetrievalConfig
-from tf_hqgnn.extras import how_to_install
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import Blocked, ItemFilter
+from tf_hqgnn.retrieval.indices.index import EarlierIndex
 from tf_hqgnn.retrieval.indices.scann import BRUTE_FORCE_BELOW
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.retrieval.scann_searcher import Searcher, holds_hashes, read_state
 from tf_hqgnn.retrieval.slices import Answer, candidate_bytes, in_slices
 from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
-from tf_hqgnn.types import Float32Array, InputError
+from tf_hqgnn.types import Array, Float32Array, InputError, Int32Array, IntArray
 
 # Hashes rank roughly: so many candidates are scored again for each answer that is wanted.
 _CANDIDATES_PER_ANSWER = 4
@@ -32,6 +31,10 @@ _REORDERS = (200, 400, 800, 1600)
 # A row that is gathered and scored costs about as much as so many hashes that are looked at.
 _COST_OF_A_ROW = 10
 _TUNED_BY = 100
+# A catalogue that would by now have so many times as many leaves gets new ones.
+_OUTGROWN = 2
+# What is lost of the recall that an earlier version reached before the leaves are learnt anew.
+_LOSS = 0.005
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,9 @@ class ScannTopK(TopK):
       config: overrides of the sizes.
       item_filter: which items may come back: others aren't in the index. None for all.
       sample: typical queries, by which `target_recall` is reached; None takes the sizes as they are.
+      earlier: the index of an earlier version, over the first of the rows. Its leaves and hashes are kept, the other
+        rows are assigned to them, and its sizes stay unless its recall is below `target_recall` now. None learns all
+        anew, as does an index that the catalogue has outgrown, or that can't reach the recall any more.
 
     Attributes:
       recall: mean share of the exact 100 best items that the index finds for `sample`; None without.
@@ -109,6 +115,7 @@ class ScannTopK(TopK):
         config: RetrievalConfig,
         item_filter: ItemFilter | None = None,
         sample: Queries | None = None,
+        earlier: EarlierIndex | None = None,
     ) -> None:
         super().__init__(name="scann")
         self.rows = rows
@@ -118,15 +125,60 @@ class ScannTopK(TopK):
         if item_filter is not None and item_filter.blocks_some:
             indexed = np.flatnonzero(item_filter.available).astype(np.int32)
         self._num_indexed = rows.num_rows if indexed is None else len(indexed)
-        self.sizing = ScannSizing.choose(self._num_indexed, config)
-        values = rows.to_numpy() if indexed is None else rows.to_numpy()[indexed]
         self._rows_of = None if indexed is None else tf.Variable(indexed, trainable=False, name="rows_of")
-        self.searcher = _Searcher(values, self.sizing)
-        lengths = np.linalg.norm(values, axis=1, keepdims=True)
-        values = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
-        self.cosine_searcher = _Searcher(values, self.sizing)
-        if sample is not None:
-            self._reach_recall(sample, config, item_filter)
+        self.sizing = ScannSizing.choose(self._num_indexed, config)
+        exact = None if sample is None else self._exact_best(sample, item_filter)
+        if earlier is not None and self._extend(earlier, config, sample, exact):
+            return
+        values = self._values_at(slice(None))
+        self.searcher = Searcher.train(values, self.sizing)
+        self.cosine_searcher = Searcher.train(_unit_rows(values), self.sizing)
+        if sample is not None and exact is not None:
+            self._reach_recall(sample, config, exact)
+
+    def _values_at(self, place: IntArray | slice) -> Float32Array:
+        """The rows at places of the index, float32 [n, d]."""
+        if isinstance(place, slice):
+            values = self.rows.to_numpy()
+            return values if self._rows_of is None else values[self._rows_of.numpy()]
+        found: Float32Array = self.rows.gather(tf.constant(self._indexed()[place], tf.int32)).numpy()
+        return found
+
+    def _indexed(self) -> Int32Array:
+        """The rows that are in the index, int32, ascending."""
+        rows: Int32Array = np.arange(self.rows.num_rows, dtype=np.int32)
+        return rows if self._rows_of is None else self._rows_of.numpy()
+
+    def _extend(
+        self, earlier: EarlierIndex, config: RetrievalConfig, sample: Queries | None, exact: Array | None
+    ) -> bool:
+        """Take over what an earlier index has learnt; returns False, and changes nothing, where that doesn't do."""
+        usual, described = self.sizing, earlier.described
+        needed = "recall@100", *asdict(usual)
+        if not earlier.has("searcher/_state/scann_config") or any(name not in described for name in needed):
+            return False
+        kept = ScannSizing(*(int(described[name]) for name in asdict(usual)))
+        states = [read_state(earlier.read, of) for of in ("searcher", "cosine_searcher")]
+        is_outgrown = usual.num_leaves > _OUTGROWN * kept.num_leaves or kept.num_leaves > self._num_indexed
+        if is_outgrown or (self._num_indexed >= BRUTE_FORCE_BELOW and not holds_hashes(states[0])):
+            return False
+        place_of = np.full(self.rows.num_rows, -1, np.int64)
+        held = earlier.read("rows_of") if earlier.has("rows_of") else np.arange(earlier.num_rows)
+        place_of[held] = np.arange(len(held))
+        place = place_of[self._indexed()]
+        self.searcher = Searcher.extend(states[0], place, self._values_at)
+        self.cosine_searcher = Searcher.extend(states[1], place, lambda new: _unit_rows(self._values_at(new)))
+        self.sizing, before = kept, described["recall@100"]
+        if sample is None or exact is None:
+            return True
+        self.recall = self._recall(sample, exact)
+        if self.recall >= config.target_recall:
+            return True
+        self._reach_recall(sample, config, exact)
+        if self.recall >= min(config.target_recall, 1.0 if before is None else before) - _LOSS:
+            return True
+        self.sizing = usual
+        return False
 
     def call(
         self, queries: Queries, k: tf.Tensor, blocked: Blocked | None = None, cosine: bool = False
@@ -166,7 +218,7 @@ class ScannTopK(TopK):
             depth += blocked.deepest
         return tf.cast(tf.clip_by_value(depth, 1, self._num_indexed), tf.int32)
 
-    def _candidates(self, searcher: _Searcher, queries: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _candidates(self, searcher: Searcher, queries: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`(item_index, found)`, int32 and bool [B, depth], in the order of the item rows: ties go to the lower."""
         distances, item_index = searcher.search(queries, depth, self.sizing.num_leaves_to_search)
         nobody = self.rows.num_rows
@@ -177,13 +229,26 @@ class ScannTopK(TopK):
         item_index = tf.sort(pad_to(item_index, depth, nobody))
         return tf.minimum(item_index, nobody - 1), item_index < nobody
 
-    def _reach_recall(self, sample: Queries, config: RetrievalConfig, item_filter: ItemFilter | None) -> None:
-        """Takes the cheapest search with the recall that is wanted, or the best there is; sizes that are set stay."""
+    def _exact_best(self, sample: Queries, item_filter: ItemFilter | None) -> Int32Array:
+        """The best items of typical queries, int32 [B, 100]; fewer where there are no more."""
         k = tf.constant(min(_TUNED_BY, self._num_indexed))
         batch = tf.shape(sample.rows, tf.int64)[0]
         nothing = Blocked((), tf.zeros([batch], tf.int64), self.rows.num_rows)
         blocked = nothing if item_filter is None else nothing.within(item_filter)
-        exact = self._exact.call(sample, k, blocked)[1].numpy()
+        items: Int32Array = self._exact.call(sample, k, blocked)[1].numpy()
+        return items
+
+    def _recall(self, sample: Queries, exact: Array) -> float:
+        """The mean share of the items `exact` of each query that is found at the sizes as they are."""
+        # Without the rows' own scores: what is among the candidates is found, since those are scored exactly.
+        k = exact.shape[1]
+        depth = tf.constant(max(self.sizing.reorder, k))
+        found, valid = (values.numpy() for values in self._candidates(self.searcher, sample.rows, depth))
+        hits = [len(np.intersect1d(a[b], c)) for a, b, c in zip(found, valid, exact)]
+        return round(float(np.mean(hits)) / k, 4)
+
+    def _reach_recall(self, sample: Queries, config: RetrievalConfig, exact: Array) -> None:
+        """Takes the cheapest search with the recall that is wanted, or the best there is; sizes that are set stay."""
         leaves = sorted({max(1, round(share * self.sizing.num_leaves)) for share in _SHARES_OF_LEAVES})
         tried = [
             ScannSizing(self.sizing.num_leaves, searched, reorder)
@@ -193,74 +258,20 @@ class ScannTopK(TopK):
         best_recall, best_sizing = -1.0, self.sizing
         for sizing in sorted(tried, key=self._cost):
             self.sizing = sizing
-            # Without the rows' own scores: what is among the candidates is found, since those are scored exactly.
-            depth = tf.constant(max(sizing.reorder, int(k)))
-            found, valid = (values.numpy() for values in self._candidates(self.searcher, sample.rows, depth))
-            hits = [len(np.intersect1d(a[b], c)) for a, b, c in zip(found, valid, exact)]
-            recall = float(np.mean(hits)) / int(k)
+            recall = self._recall(sample, exact)
             if recall > best_recall:
                 best_recall, best_sizing = recall, sizing
             if recall >= config.target_recall:
                 break
-        self.recall, self.sizing = round(best_recall, 4), best_sizing
+        self.recall, self.sizing = best_recall, best_sizing
 
     def _cost(self, sizing: ScannSizing) -> float:
         """Hashes looked at, rows counted as so many of them."""
         return self._num_indexed * sizing.num_leaves_to_search / sizing.num_leaves + _COST_OF_A_ROW * sizing.reorder
 
 
-class _Searcher(tf.Module):
-    """One of ScaNN's indices, as tensors in variables; it becomes a resource of the session when it is first used.
-
-    Args:
-      values: float32 [N, d].
-      sizing: its sizes.
-    """
-
-    def __init__(self, values: Float32Array, sizing: ScannSizing) -> None:
-        super().__init__(name="searcher")
-        self._ops = _scann_ops()
-        self._state = _build(self._ops, values, sizing).serialize_to_module()
-        # The resource is found again by its name. Left empty it becomes the node's, which is the same for every
-        # searcher of a model, and all would answer from the one that was used first.
-        self._shared_name = f"scann-{uuid.uuid4()}"
-
-    def search(self, queries: tf.Tensor, depth: tf.Tensor, num_leaves: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """ScaNN's own answer, `(distances, item_index)` [B, at most depth]; NaN and 0 where there is none."""
-        state = self._state
-        handle = self._ops.tensors_to_scann(
-            state.dataset,
-            state.scann_config,
-            state.serialized_partitioner,
-            state.datapoint_to_token,
-            state.ah_codebook,
-            state.hashed_dataset,
-            state.int8_dataset,
-            state.int8_multipliers,
-            state.dp_norms,
-            shared_name=self._shared_name,
-        )
-        found = self._ops.ScannSearcher(handle).search_batched_parallel(
-            queries, final_num_neighbors=depth, leaves_to_search=num_leaves
-        )
-        return tf.ensure_shape(found.distances, [None, None]), tf.ensure_shape(found.indices, [None, None])
-
-
-def _scann_ops() -> Any:
-    try:
-        from scann.scann_ops.py import scann_ops
-    except ImportError as error:
-        raise ImportError(
-            f"the ScaNN index needs the package scann ({error}): {how_to_install('scann')}, or export the exact model "
-            "only"
-        ) from error
-    return scann_ops
-
-
-def _build(ops: Any, values: Float32Array, sizing: ScannSizing) -> Any:
-    builder = ops.builder(values, num_neighbors=10, distance_measure="dot_product")
-    builder = builder.tree(num_leaves=sizing.num_leaves, num_leaves_to_search=sizing.num_leaves_to_search)
-    if len(values) < BRUTE_FORCE_BELOW:
-        # ScaNN was asked for all the same. Not quantized, it would hold a second copy of the rows, in float32.
-        return builder.score_brute_force(quantize=True).build()
-    return builder.score_ah(min(2, values.shape[1]), anisotropic_quantization_threshold=0.2).build()
+def _unit_rows(values: Float32Array) -> Float32Array:
+    """Rows at length one; a row of zeros stays."""
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    units: Float32Array = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
+    return units

@@ -6,9 +6,11 @@ Indices are settings, too: this module and those of the indices are imported wit
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tf_hqgnn.types import Registry
+from tf_hqgnn.types import Array, Registry
 
 if TYPE_CHECKING:
     from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -16,6 +18,23 @@ if TYPE_CHECKING:
     from tf_hqgnn.retrieval.queries import Queries
     from tf_hqgnn.retrieval.rows import RowTable
     from tf_hqgnn.retrieval.top_k import TopK
+
+
+@dataclass(frozen=True, eq=False)
+class EarlierIndex:
+    """An index of a version of a model that another version follows, over the first rows of that one's table.
+
+    Args:
+      described: what `TopK.describe` said of it.
+      num_rows: rows of its table. They are the first of the new one, and have the same values.
+      has: whether it holds a variable, named by the attributes that lead there, with "/" between them.
+      read: the value of such a variable.
+    """
+
+    described: Mapping[str, Any]
+    num_rows: int
+    has: Callable[[str], bool]
+    read: Callable[[str], Array]
 
 
 class Index(ABC):
@@ -61,6 +80,28 @@ class Index(ABC):
         Raises:
           InputError: The settings don't fit the catalogue.
         """
+
+    def update(
+        self,
+        earlier: EarlierIndex,
+        rows: RowTable,
+        export: ExportConfig,
+        retrieval: RetrievalConfig,
+        item_filter: ItemFilter,
+        sample: Queries | None,
+    ) -> TopK:
+        """The index over rows of which an earlier one held the first; one that learns nothing is just built.
+
+        Args:
+          earlier: that index, which may be of another kind.
+          rows: as of `build`, like all others.
+          export: settings of the export.
+          retrieval: settings of the retrieval.
+          item_filter: which items may come back now: also those that have been withdrawn since, or have returned.
+          sample: queries by which the index may be tuned again.
+        """
+        del earlier
+        return self.build(rows, export, retrieval, item_filter, sample)
 
 
 INDICES: Registry[Index] = Registry("index", package="tf_hqgnn.retrieval.indices")

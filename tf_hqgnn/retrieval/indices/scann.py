@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tf_hqgnn.retrieval.indices.index import INDICES, Index
+from tf_hqgnn.retrieval.indices.index import INDICES, EarlierIndex, Index
 
 if TYPE_CHECKING:
     from tf_hqgnn.config import ExportConfig, RetrievalConfig
@@ -44,3 +44,17 @@ class ScannIndex(Index):
         from tf_hqgnn.retrieval.scann import ScannTopK
 
         return ScannTopK(rows, retrieval, item_filter, sample)
+
+    def update(
+        self,
+        earlier: EarlierIndex,
+        rows: RowTable,
+        export: ExportConfig,
+        retrieval: RetrievalConfig,
+        item_filter: ItemFilter,
+        sample: Queries | None,
+    ) -> TopK:
+        """See `Index`; the leaves are kept, and the new rows are assigned to them."""
+        from tf_hqgnn.retrieval.scann import ScannTopK
+
+        return ScannTopK(rows, retrieval, item_filter, sample, earlier)
