@@ -35,6 +35,9 @@ VARIABLES = "variables/variables"
 EXTRA_FILES = "assets.extra"
 METADATA_FILE = Path(EXTRA_FILES) / "metadata.json"
 WARMUP_FILE = Path(EXTRA_FILES) / "tf_serving_warmup_requests"
+# How to ask the version, and a request for each signature, `NAME.json`.
+GUIDE_FILE = Path(EXTRA_FILES) / "README.md"
+READY_REQUESTS = Path(EXTRA_FILES) / "requests"
 # TensorFlow Serving refuses to load a model with more.
 MAX_WARMUP_RECORDS = 1000
 
