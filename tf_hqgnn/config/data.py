@@ -39,7 +39,7 @@ class DataConfig(Section):
     )
     train_path: str | None = Field(None, description="The training interactions, where the log is split already.")
     valid_path: str | None = Field(
-        None, description="The validation interactions; null holds the share split.valid of train_path out."
+        None, description="The validation interactions; null holds out a part of train_path, the share split.valid."
     )
     test_path: str | None = Field(None, description="The test interactions; needs train_path.")
     items_path: str | None = Field(
@@ -98,7 +98,7 @@ class DataConfig(Section):
         "alike.",
     )
     split: SplitConfig = SplitConfig()
-    max_bad_rows: int = Field(0, ge=0, description="How many rows that can't be used are left out before a run stops.")
+    max_bad_rows: int = Field(0, ge=0, description="The most bad rows that are left out; more of them stop the run.")
     max_growth: float | None = Field(
         10.0,
         gt=1,
