@@ -1,4 +1,4 @@
-"""Writes docs/reference/cli.md and docs/reference/settings.md from the code: python docs/reference.py
+"""Writes cli.md, settings.md and signatures.md in docs/reference from the code: python docs/reference.py
 
 With --check it writes nothing, and ends with 1 if a page is stale.
 """
@@ -21,6 +21,8 @@ from tf_hqgnn.config import Config, RangeConfig
 from tf_hqgnn.config.presets import find_config, preset_names
 from tf_hqgnn.config.section import Section
 from tf_hqgnn.data.formats.input_format import INPUT_FORMATS
+from tf_hqgnn.export.guide_files import programs, tables
+from tf_hqgnn.export.layout import EXACT_MODEL
 from tf_hqgnn.losses.loss import LOSSES
 from tf_hqgnn.models.encoders.choice import ENCODERS
 from tf_hqgnn.ode.solvers.solver import SOLVERS
@@ -44,7 +46,24 @@ _BOUNDS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
 
 def pages() -> dict[str, str]:
     """Return the text of each page, by the name of its file."""
-    return {"cli.md": _commands(), "settings.md": _settings()}
+    return {"cli.md": _commands(), "settings.md": _settings(), "signatures.md": _signatures()}
+
+
+def _signatures() -> str:
+    about = (
+        "What each signature takes and returns, the same over REST, over gRPC and in your own process. The file "
+        "`assets.extra/README.md` in every version of an export says the same of that version. It has a line of `curl` "
+        "and one of `grpcurl` for each signature, and beside it, in `requests/`, is a request for each that a server "
+        "answers as it is. [What a request can ask](../requests.md) explains the signatures with examples."
+    )
+    examples = (
+        "The programs below ask `recommend`. Their last lines say how to build and run them. "
+        "[From Java, Go and C](../other_languages.md) says where the libraries come from.\n\n"
+        "Tensor names in C are numbered at export, so take that program from the `README.md` of your version."
+    )
+    return f"# Every signature\n\n{_MADE}\n{_paragraphs(about)}\n\n{tables()}\n{_paragraphs(examples)}\n\n" + programs(
+        EXACT_MODEL
+    )
 
 
 def _commands() -> str:

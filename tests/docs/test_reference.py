@@ -22,7 +22,7 @@ def reference():
     return module
 
 
-@pytest.mark.parametrize("name", ["cli.md", "settings.md"])
+@pytest.mark.parametrize("name", ["cli.md", "settings.md", "signatures.md"])
 def test_a_page_is_what_the_code_says(reference, name):
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
     assert written == reference.pages()[name], "stale: run `.venv/bin/python docs/reference.py`, and commit it"
