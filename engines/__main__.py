@@ -1,4 +1,4 @@
-"""Starts and stops a cluster: `python -m engines start|stop|flags flink`."""
+"""Starts and stops a cluster: `python -m engines start|stop|flags flink|spark`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 
 from engines.flink import Flink
 from engines.install import FOLDER, is_installed
+from engines.spark import Spark
 
-_ENGINES = {"flink": Flink}
+_ENGINES = {"flink": Flink, "spark": Spark}
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     options = parser.parse_args()
     if not is_installed(options.engine):
         sys.exit(f"{options.engine} isn't installed here: make engines")
-    engine = _ENGINES[options.engine](FOLDER / "run" / options.engine)
+    engine: Flink | Spark = _ENGINES[options.engine](FOLDER / "run" / options.engine)
     if options.command == "stop":
         engine.stop()
         return

@@ -26,8 +26,6 @@ class Flink:
     """
 
     name = "flink"
-    # How the cluster calls a job that was cancelled.
-    cancelled = ("CANCELED",)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,13 +80,14 @@ class Flink:
         jobs = sorted(self.rest("jobs/overview")["jobs"], key=lambda job: job["start-time"])
         return {job["jid"]: job["state"] for job in jobs}
 
-    def last_state(self) -> str:
-        """Returns the state of the newest job."""
-        return list(self.jobs().values())[-1]
+    def was_cancelled(self) -> bool:
+        """Whether the newest job was cancelled; one that was tried until the last attempt has failed instead."""
+        return list(self.jobs().values())[-1] == "CANCELED"
 
     def num_faults(self) -> int:
-        """Returns from how many faults the newest job was started again."""
-        return len(self.rest(f"jobs/{list(self.jobs())[-1]}/exceptions")["exceptionHistory"]["entries"])
+        """Returns how often any part of any job was started again because of a fault."""
+        faults = [self.rest(f"jobs/{job}/exceptions")["exceptionHistory"]["entries"] for job in self.jobs()]
+        return sum(map(len, faults))
 
     def kill_machine(self) -> None:
         """Kills a task manager with its Python workers, and returns once the job manager has noticed."""

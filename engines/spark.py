@@ -60,6 +60,16 @@ class Spark:
         """Returns one of the ports: master, web, job, artifact, expansion."""
         return int(json.loads(self._ports.read_text())[name])
 
+    def was_cancelled(self) -> bool:
+        """Whether the newest job was cancelled: its application has ended, and its driver says so."""
+        log = (self.folder / "jobserver.log").read_text()
+        last = log.rpartition("Running job ")[2]
+        return not self._asked()["activeapps"] and "CANCELLED" in last
+
+    def num_faults(self) -> int:
+        """Returns how many tasks of any job had to be run again because of a fault."""
+        return (self.folder / "jobserver.log").read_text().count(" Lost task ")
+
     def kill_machine(self) -> None:
         """Kills a worker with its executor and Python workers, and returns once the master has noticed."""
         self.processes.kill(WORKERS[0])

@@ -26,8 +26,13 @@ class Waiting(tf.Module):
         must_wait = tf.reduce_any(waits)
         number = tf.as_string(tf.strings.to_hash_bucket_fast(tf.strings.reduce_join(user_id), 1 << 20))
         tf.cond(must_wait, lambda: tf.io.write_file(self.gate + ".asked-" + number, ""), tf.no_op)
-        still = lambda _: must_wait & (tf.size(tf.io.matching_files(self.gate)) == 0)  # noqa: E731
-        waited = tf.while_loop(still, lambda n: [n + 1], [tf.constant(0)])
+
+        def still(turn):
+            # The name depends on the turn: TensorFlow would look for a constant one before the loop, once.
+            nothing = tf.strings.substr(tf.as_string(turn), 0, 0)
+            return must_wait & (tf.size(tf.io.matching_files(self.gate + nothing)) == 0)
+
+        waited = tf.while_loop(still, lambda turn: [turn + 1], [tf.constant(0)])
         with tf.control_dependencies(waited):
             ranks = tf.range(k)
         shape = [tf.size(user_id), k]
