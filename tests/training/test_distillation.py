@@ -103,16 +103,16 @@ def test_same_seed_same_codes(tables, seen):
 
 
 def test_the_best_on_validation_is_kept(tables, seen):
-    """The judge likes what it saw the third time best: after the start, the rotation comes, then the fitted users."""
+    """The judge likes what it saw the fourth time best: rounded, rotated, with fitted users, and then fitted codes."""
     seen_tables = []
 
     def validate(users, items):
         seen_tables.append((users, items))
-        return 1.0 if len(seen_tables) == 3 else 0.0
+        return 1.0 if len(seen_tables) == 4 else 0.0
 
     coded = distill(*tables, seen, settings(), seed=1, validate=validate)
-    assert len(seen_tables) == 3 + 3
-    for kept, best in zip(coded.dequantize(), seen_tables[2]):
+    assert len(seen_tables) == 4 + 3
+    for kept, best in zip(coded.dequantize(), seen_tables[3]):
         np.testing.assert_array_equal(kept, best)
 
 

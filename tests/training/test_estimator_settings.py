@@ -180,6 +180,8 @@ NOTHING = np.zeros(NUM_USERS + 1, np.int64), np.zeros(0, np.int32)
 
 def distilled(tables, epochs=2, validate=None, **values):
     schedule = {
+        # Fitted codes hardly move any more.
+        "fit_rounds": 0,
         "max_epochs": epochs,
         "batch_size": 16,
         "evaluate_every": 1,

@@ -65,3 +65,26 @@ def relative_temperature(users: FloatArray, items: FloatArray, seen: CSR, top_sh
         share = float((mass[:, first:].sum(axis=1) / mass.sum(axis=1)).mean())
         low, high = (middle, high) if share > top_share else (low, middle)
     return float(np.exp((low + high) / 2))
+
+
+def user_temperatures(
+    users: FloatArray, items: FloatArray, seen: CSR, top_share: float, k: int, seed: int
+) -> Float32Array:
+    """The temperature of each user's softmax over scores: `relative_temperature` times `score_deviation`, float32 [U].
+
+    Args:
+      users: As in `relative_temperature`, as are all others.
+      items: float32 [I, d].
+      seen: `(indptr, indices)`.
+      top_share: Within 0 .. 1.
+      k: >= 1.
+      seed: Of the sample of users.
+
+    Example:
+      >>> nothing = np.zeros(3, np.int64), np.zeros(0, np.int32)
+      >>> users, items = np.array([[1.0], [2.0]]), np.array([[0.0], [2.0]])
+      >>> temperatures = user_temperatures(users, items, nothing, top_share=0.9, k=1, seed=0)
+      >>> round(float(temperatures[1] / temperatures[0]), 3)
+      2.0
+    """
+    return np.float32(relative_temperature(users, items, seen, top_share, k, seed)) * score_deviation(users, items)

@@ -14,9 +14,11 @@ from tf_hqgnn.config import QuantizationConfig
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
 from tf_hqgnn.quantization.rotation import fit_scales
+from tf_hqgnn.quantization.temperature import user_temperatures
 from tf_hqgnn.training.callbacks import DivergenceError
+from tf_hqgnn.training.code_fitting import fit_codes
 from tf_hqgnn.training.code_logs import FlippedBits
-from tf_hqgnn.training.distillation_trainer import Student, Trainer
+from tf_hqgnn.training.distillation_trainer import FIRST_PLACES, Student, Trainer
 from tf_hqgnn.types import Float32Array
 
 Validate = Callable[[Float32Array, Float32Array], float]
@@ -34,8 +36,9 @@ def distill(
 ) -> CodedEmbeddings:
     """Trains codes that rank as the given rows do.
 
-    1. Up to 4 bits, both tables are rotated for coding, and users fitted to the coded items (`rotation`). Training
-       starts from what validates best: the rows as they are, rotated, or fitted. Without `validate`, from the last.
+    1. Up to 4 bits, both tables are rotated for coding, and users fitted to the coded items (`rotation`). At 1 and 2
+       bits, codes and users are also fitted to the ranking by discrete least squares (`fit_codes`). Training starts
+       from what validates best: the rows as they are, rotated, or fitted. Without `validate`, from the last.
     2. Both tables are trained under `LowBitQuantizer`s to lower `ranking_divergence` from the given rows' ranking of
        unseen items. The temperature follows from how much of the softmax the first 20 items are to have, and learning
        rates are relative to the root mean square of each table and the distance of the levels, so that one setting
@@ -91,9 +94,17 @@ def distill(
         consider(coded)
         if best is coded:
             start = candidate
+    settings = config.distillation
+    if config.fits_codes:
+        temperatures = user_temperatures(users, items, seen, settings.top_share, FIRST_PLACES, seed)
+        fitted, codes = fit_codes(users, items, seen, temperatures, config.bits, settings.fit_rounds, seed)
+        coded = CodedEmbeddings(student.encode_users(fitted), codes)
+        consider(coded)
+        if best is coded:
+            start = fitted, codes.dequantize()
     student.assign(*start)
     trainer = Trainer(student, (users, items), seen, config, seed)
-    settings, flipped = config.distillation, FlippedBits(student.encode())
+    flipped = FlippedBits(student.encode())
     for epoch in range(1, settings.max_epochs + 1):
         logs = {"epoch": float(epoch), **trainer.run_epoch(epoch)}
         if not np.isfinite(logs["loss"]):

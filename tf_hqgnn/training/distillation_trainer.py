@@ -15,9 +15,10 @@ from tf_hqgnn.layers.quantizer_probe import QuantizerProbe
 from tf_hqgnn.models.factory import make_quantizers
 from tf_hqgnn.models.optimizers import LazyAdam
 from tf_hqgnn.quantization.coded_embeddings import CodedEmbeddings
+from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.ranking_divergence import MASKED, order_logits, ranking_divergence
 from tf_hqgnn.quantization.rotation import coding_rotation, refit_users
-from tf_hqgnn.quantization.temperature import relative_temperature, score_deviation
+from tf_hqgnn.quantization.temperature import user_temperatures
 from tf_hqgnn.training.distillation_probe import Batch, look_at
 from tf_hqgnn.types import Float32Array, Int32Array, IntArray
 
@@ -38,7 +39,7 @@ _MAX_PREPARED_BITS = 4
 _MIN_STEPS = 8
 
 # The places that the softmax is about, as in NDCG@20.
-_FIRST_PLACES = 20
+FIRST_PLACES = 20
 
 # So many best items of each user are known where items are sampled.
 _TOP_ITEMS = 64
@@ -78,9 +79,11 @@ class Student:
 
     def encode(self) -> CodedEmbeddings:
         """The codes of both tables as they are."""
-        users = self.users.numpy()
-        coded = users if self.user_quantizer is None else self.user_quantizer.encode(users)
-        return CodedEmbeddings(coded, self.item_quantizer.encode(self.items.numpy()))
+        return CodedEmbeddings(self.encode_users(self.users.numpy()), self.item_quantizer.encode(self.items.numpy()))
+
+    def encode_users(self, users: Float32Array) -> Codes | Float32Array:
+        """Codes of users [U, d], or the users where they stay in float32."""
+        return users if self.user_quantizer is None else self.user_quantizer.encode(users)
 
     def assign(self, users: Float32Array, items: Float32Array) -> None:
         """Replaces both tables; learned ranges start anew."""
@@ -127,8 +130,7 @@ class Trainer:
         if self.num_sampled < len(items):
             self.top_items = rank(users, items, np.arange(len(users)), seen, _TOP_ITEMS)
         self.teacher_users, self.teacher_items = tf.constant(users), tf.constant(items)
-        temperature = relative_temperature(users, items, seen, settings.top_share, _FIRST_PLACES, seed)
-        self.temperature = tf.constant(np.float32(temperature) * score_deviation(users, items))
+        self.temperature = tf.constant(user_temperatures(users, items, seen, settings.top_share, FIRST_PLACES, seed))
         self.seen = tf.RaggedTensor.from_row_splits(
             tf.constant(seen[1], tf.int32), tf.constant(seen[0], tf.int64), validate=False
         )
