@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tf_hqgnn.beam.places import find
 from tf_hqgnn.data.parquet_file import open_parquet
 from tf_hqgnn.types import BoolArray, Float32Array, InputError, Int64Array, IntArray
 
@@ -43,7 +44,7 @@ def list_row_groups(name: str, pattern: str, columns: tuple[str, str]) -> tuple[
       InputError: There are no such files, or one isn't Parquet with these columns.
     """
     try:
-        paths = sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+        paths = sorted(found.path for found in find(pattern))
     except (BeamIOError, ValueError) as error:
         raise InputError(f"{name} {pattern}: {' '.join(str(error).split())}") from error
     if not paths:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
 from tf_hqgnn.beam.flags import is_direct, runner_name
@@ -45,6 +47,14 @@ def for_workers(options: PipelineOptions, name: str, path: str) -> str:
             "files; name a place of a store, such as s3://BUCKET/NAME, or give --environment_type=PROCESS or EXTERNAL"
         )
     return str(Path(path).absolute())
+
+
+def find(pattern: str) -> list[Any]:
+    """Return Beam's metadata of the files that a pattern finds, each with its `path`.
+
+    Beam itself finds nothing by a pattern that names no folder, such as `edges-*.parquet`.
+    """
+    return list(FileSystems.match([pattern if "/" in pattern else f"./{pattern}"])[0].metadata_list)
 
 
 def alone(out: str) -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from tf_hqgnn.beam.mistakes import noted
+from tf_hqgnn.beam.places import find
 from tf_hqgnn.data.arrow_text import read_columns
 from tf_hqgnn.data.chunks import BROKEN_QUOTING, REPEATED_HEADER
 from tf_hqgnn.data.compression import SUFFIXES
@@ -88,8 +89,8 @@ def find_files(users: str) -> list[Any]:
         elif FileSystems.exists(users):
             found = [_metadata(users)]
         else:
-            found = _match(users) or [
-                file for file in _match(f"{users.rstrip('/')}/*") if not _name(file.path).startswith(("_", "."))
+            found = find(users) or [
+                file for file in find(f"{users.rstrip('/')}/*") if not _name(file.path).startswith(("_", "."))
             ]
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
@@ -101,10 +102,6 @@ def find_files(users: str) -> list[Any]:
         for file in found:
             check_regular(Path(file.path))
     return sorted(found, key=lambda metadata: metadata.path)
-
-
-def _match(pattern: str) -> list[Any]:
-    return list(FileSystems.match([pattern])[0].metadata_list)
 
 
 def _metadata(path: str) -> Any:
