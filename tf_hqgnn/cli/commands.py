@@ -12,7 +12,7 @@ import typer
 from tf_hqgnn import __version__
 from tf_hqgnn.cli import pipeline
 from tf_hqgnn.cli.ask_commands import explain, recommend, score, similar_users
-from tf_hqgnn.cli.beam_options import WithBeamOptions, train_by_runner
+from tf_hqgnn.cli.beam_options import WithBeamOptions, print_plan, train_by_runner
 from tf_hqgnn.cli.exit_codes import run_to_exit
 from tf_hqgnn.cli.explore_command import explore
 from tf_hqgnn.cli.forget_command import forget
@@ -110,13 +110,20 @@ def train(
             help="With --runner: folder to write the best items of all users to, as Parquet.",
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Print how many machines, hours and bytes a training by --runner will take, and train nothing.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on a log and write it to a run directory.
 
     Prints validation metrics as a table on a terminal, and as one JSON object otherwise. To train on several machines
     (training.strategy=multi_worker), start the same command on each of them, with --resume from the first start on, so
-    that a worker that is started again continues. Only the chief writes RUN_DIR.
+    that a worker that is started again continues. Only worker 0, the chief, writes RUN_DIR.
     """
     from tf_hqgnn.config import Config
     from tf_hqgnn.config.presets import find_config
@@ -127,6 +134,9 @@ def train(
         raise InputError(
             f"--seconds limits the race that chooses settings, and {config} has none; leave it out, or train auto"
         )
+    if plan:
+        print_plan(settings)
+        return
     if runner is not None:
         _print_result(
             train_by_runner(settings, out, [f"--runner={runner}", *context.args], resume, recommendations), as_json
