@@ -25,6 +25,7 @@ from tf_hqgnn.retrieval.filters import ANY, ItemFilter, block_listed
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.top_k import TopK
 from tf_hqgnn.types import BoolArray, Float32Array, ObjectArray
 
@@ -118,7 +119,7 @@ class ServingModule(WhereSignature):
         these inputs.
         """
         with tf.control_dependencies(self._check_request_options("user_id", user_id, k, exclude_item_id, category)):
-            batch = tf.shape(user_id)[0]
+            batch = size_of(user_id, 0)
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
             return self._recommend(user_id, tf.identity(k), excluded, wanted)
 
@@ -132,7 +133,7 @@ class ServingModule(WhereSignature):
         one the answer is what is popular, and `known_user` is False.
         """
         checks = self._check_request_options("history_item_id", history_item_id, k, exclude_item_id, category)
-        batch = tf.shape(history_item_id)[0]
+        batch = size_of(history_item_id, 0)
         with tf.control_dependencies(checks):
             k, item_index = tf.identity(k), self.item_ids.lookup(history_item_id)
             excluded, wanted = self._rows_for(exclude_item_id, batch), self._wanted_for(category, batch)
@@ -171,7 +172,7 @@ class ServingModule(WhereSignature):
           exclude_item_id: as of `recommend`.
           category: as of `recommend`.
         """
-        batch = tf.shape(user_id)[0]
+        batch = size_of(user_id, 0)
         checks = self._check_request_options("user_id", user_id, k, exclude_item_id, category)
         checks.append(check_unused_or_batch("history_item_id", history_item_id, "user_id", user_id))
         with tf.control_dependencies(checks):
@@ -202,7 +203,7 @@ class ServingModule(WhereSignature):
         Without a known one the answer is what is popular, and `known_user` is False.
         """
         assert self.features is not None
-        batch = tf.shape(user_feature)[0]
+        batch = size_of(user_feature, 0)
         with tf.control_dependencies(
             self._check_request_options("user_feature", user_feature, k, exclude_item_id, category)
         ):

@@ -20,6 +20,7 @@ from tf_hqgnn.export.parts import (
 )
 from tf_hqgnn.retrieval.filters import block_listed
 from tf_hqgnn.retrieval.queries import Queries
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.top_k import best
 
 
@@ -41,7 +42,7 @@ class PairSignatures(ServingParts):
           `score` float32 [B, C], `known_user` bool [B], `known_item` bool [B, C].
         """
         with tf.control_dependencies([check_one_or_batch("item_id", item_id, "user_id", user_id)]):
-            item_index = self._rows_for(tf.identity(item_id), tf.shape(user_id)[0])
+            item_index = self._rows_for(tf.identity(item_id), size_of(user_id, 0))
         user_index = self.user_ids.lookup(user_id)
         known_user, known_item = self._is_known(user_index), item_index >= 0
         queries = self.users.queries(tf.maximum(user_index, 0))
@@ -98,7 +99,7 @@ class PairSignatures(ServingParts):
             check_one_or_batch("candidate_item_id", candidate_item_id, "user_id", user_id),
             check_one_or_batch("allow_seen", allow_seen, "user_id", user_id),
         ]
-        batch = tf.shape(user_id)[0]
+        batch = size_of(user_id, 0)
         with tf.control_dependencies(checks):
             k, candidates = tf.identity(k), self._rows_for(candidate_item_id, batch)
             allow_seen = for_each(tf.identity(allow_seen), batch)

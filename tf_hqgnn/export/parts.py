@@ -20,6 +20,7 @@ from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.slices import candidate_bytes, in_slices
 from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
@@ -158,7 +159,7 @@ class ServingParts(tf.Module):
           excluded: int64 [B, E], rows of items that don't, either; -1 for none.
           wanted: int32 [B], the category that each query asks for, or ANY.
         """
-        unwanted = tf.zeros([tf.shape(wanted)[0], 0], tf.int32)
+        unwanted = tf.zeros([size_of(wanted, 0), 0], tf.int32)
         scores, item_index = self._search(queries, known, k, user_index, excluded, wanted[:, tf.newaxis], unwanted)
         return {**self._answer(scores, item_index, k), "known_user": known}
 
@@ -201,7 +202,7 @@ class ServingParts(tf.Module):
         """
         # In the order of rows, so that equal scores go to the lower one, as in every other answer.
         candidates = tf.sort(candidates, axis=1)
-        batch = tf.shape(candidates)[0]
+        batch = size_of(candidates, 0)
         before = tf.concat([tf.fill([batch, 1], tf.constant(-1, tf.int64)), candidates], axis=1)[:, :-1]
         place = tf.maximum(candidates, 0)
         allowed = (candidates >= 0) & tf.not_equal(candidates, before)
@@ -268,7 +269,7 @@ def check_k(k: tf.Tensor, num_rows: int, reason: str) -> tf.Operation:
 
 def check_unused_or_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Tensor) -> tf.Operation:
     """Fail unless the optional input `name` has a row for each row of `of`, or a single row that holds no id."""
-    size, batch = tf.shape(values)[0], tf.shape(of)[0]
+    size, batch = size_of(values, 0), size_of(of, 0)
     unused = tf.equal(size, 1) & tf.reduce_all(tf.equal(values, ""))
     message = [f"{name} must have a row for each row of {of_name} (pad with empty strings), got", size, "for", batch]
     return tf.debugging.Assert(tf.equal(size, batch) | unused, message)
@@ -276,14 +277,14 @@ def check_unused_or_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Ten
 
 def check_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Tensor) -> tf.Operation:
     """Fail unless the input `name` has a row for each row of `of`."""
-    size, batch = tf.shape(values)[0], tf.shape(of)[0]
+    size, batch = size_of(values, 0), size_of(of, 0)
     message = [f"{name} must have a row for each row of {of_name}, got", size, "for", batch]
     return tf.debugging.Assert(tf.equal(size, batch), message)
 
 
 def check_one_or_batch(name: str, values: tf.Tensor, of_name: str, of: tf.Tensor) -> tf.Operation:
     """Fail unless the input `name` has a row for each row of `of`, or one row for all of them."""
-    size, batch = tf.shape(values)[0], tf.shape(of)[0]
+    size, batch = size_of(values, 0), size_of(of, 0)
     message = [f"{name} must have a row for each row of {of_name}, or one for all of them, got", size, "for", batch]
     return tf.debugging.Assert(tf.equal(size, batch) | tf.equal(size, 1), message)
 

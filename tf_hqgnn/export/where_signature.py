@@ -22,6 +22,7 @@ from tf_hqgnn.export.parts import (
 )
 from tf_hqgnn.retrieval.diversity import diversify, shortlist_size
 from tf_hqgnn.retrieval.filters import ANY
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.slices import Answer, in_slices
 from tf_hqgnn.retrieval.top_k import best, pad_to
 
@@ -88,7 +89,7 @@ class WhereSignature(PairSignatures):
         }
         checks = [check_one_or_batch(name, value, "user_id", user_id) for name, value in given.items()]
         checks += [self._check_k(k), *(_check_range(name, given[name], *limits) for name, limits in RANGES.items())]
-        batch = tf.shape(user_id)[0]
+        batch = size_of(user_id, 0)
         with tf.control_dependencies(checks):
             excluded, included = self._rows_for(exclude_item_id, batch), self._rows_for(include_item_id, batch)
             wanted, unwanted = self._wanted_for(category, batch), self._wanted_for(exclude_category, batch)
@@ -96,8 +97,8 @@ class WhereSignature(PairSignatures):
             allow_seen, diversity, popularity = (
                 for_each(tf.identity(values), batch) for values in (allow_seen, diversity, popularity)
             )
-            size = shortlist_size(k, diversity)
             k = tf.identity(k)
+            size = shortlist_size(k, diversity)
         user_index = self.user_ids.lookup(user_id)
         known, queries = self._is_known(user_index), self.users.queries(tf.maximum(user_index, 0))
         seen_by = tf.where(allow_seen, tf.constant(-1, tf.int64), user_index)

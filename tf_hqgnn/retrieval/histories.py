@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.types import Float32Array
 
 # So many users are enough to fit d x d numbers.
@@ -116,7 +117,7 @@ class HistoryEncoder(tf.Module):
         """The sum of the rows of each history, float32 [B, d], and how many different items it has, float32 [B, 1]."""
         ordered = tf.sort(item_index, axis=1)
         # Not tf.pad, which has no GPU kernel for int64; a row of width 0 has nothing before.
-        before = tf.concat([tf.fill([tf.shape(ordered)[0], 1], tf.constant(-1, tf.int64)), ordered], axis=1)[:, :-1]
+        before = tf.concat([tf.fill([size_of(ordered, 0), 1], tf.constant(-1, tf.int64)), ordered], axis=1)[:, :-1]
         counts = tf.cast((ordered >= 0) & tf.not_equal(ordered, before), tf.float32)
         rows = self._items.gather(tf.maximum(ordered, 0))
         total = tf.reduce_sum(rows * counts[..., tf.newaxis], axis=1)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.retrieval.filters import ANY, Blocked, ItemFilter
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.top_k import best
 from tf_hqgnn.retrieval.variables import gather
 from tf_hqgnn.types import FloatArray
@@ -65,10 +66,10 @@ class PopularItems(tf.Module):
             return self._best(k, blocked)
         scores, item_index = self._best(k, blocked.at(tf.cast(tf.where(asked)[:, 0], tf.int32)))
         # The others share a row without items, below the answers.
-        nothing = tf.shape(scores)[0]
+        nothing = size_of(scores, 0)
         place = tf.where(asked, tf.cumsum(tf.cast(asked, tf.int32)) - 1, nothing)
-        scores = tf.concat([scores, tf.fill([1, tf.shape(scores)[1]], -np.inf)], axis=0)
-        item_index = tf.concat([item_index, tf.zeros([1, tf.shape(scores)[1]], tf.int32)], axis=0)
+        scores = tf.concat([scores, tf.fill([1, size_of(scores, 1)], -np.inf)], axis=0)
+        item_index = tf.concat([item_index, tf.zeros([1, size_of(scores, 1)], tf.int32)], axis=0)
         return tf.gather(scores, place), tf.gather(item_index, place)
 
     def _best(self, k: tf.Tensor, blocked: Blocked) -> tuple[tf.Tensor, tf.Tensor]:

@@ -16,6 +16,7 @@ from tf_hqgnn.retrieval.indices.scann import BRUTE_FORCE_BELOW
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.scann_searcher import Searcher, holds_hashes, read_state
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.slices import Answer, candidate_bytes, in_slices
 from tf_hqgnn.retrieval.top_k import TopK, best, pad_to
 from tf_hqgnn.retrieval.variables import gather
@@ -189,7 +190,7 @@ class ScannTopK(TopK):
             return self._search(queries.at(part), k, None if blocked is None else blocked.at(part), cosine)
 
         bytes_per_row = tf.cast(self._depth(k, blocked), tf.int64) * candidate_bytes(self.rows.embedding_dim)
-        return in_slices(answer, tf.range(tf.shape(queries.rows)[0]), tf.minimum(k, self.rows.num_rows), bytes_per_row)
+        return in_slices(answer, tf.range(size_of(queries.rows, 0)), tf.minimum(k, self.rows.num_rows), bytes_per_row)
 
     def _search(self, queries: Queries, k: tf.Tensor, blocked: Blocked | None, cosine: bool) -> Answer:
         searcher = self.cosine_searcher if cosine else self.searcher
@@ -232,7 +233,7 @@ class ScannTopK(TopK):
     def _exact_best(self, sample: Queries, item_filter: ItemFilter | None) -> Int32Array:
         """The best items of typical queries, int32 [B, 100]; fewer where there are no more."""
         k = tf.constant(min(_TUNED_BY, self._num_indexed))
-        batch = tf.shape(sample.rows, tf.int64)[0]
+        batch = size_of(sample.rows, 0, tf.int64)
         nothing = Blocked((), tf.zeros([batch], tf.int64), self.rows.num_rows)
         blocked = nothing if item_filter is None else nothing.within(item_filter)
         items: Int32Array = self._exact.call(sample, k, blocked)[1].numpy()

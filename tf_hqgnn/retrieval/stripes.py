@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.types import Array
 
 
@@ -78,7 +79,7 @@ class Stripes:
             if allowed is None:
                 return score(start, size)
             # Not a slice from `start` to an end: XLA has to know its size.
-            counts = tf.slice(allowed, [0, start], [tf.shape(allowed)[0], size])
+            counts = tf.slice(allowed, [0, start], [size_of(allowed, 0), size])
             return tf.where(counts, score(start, size), -np.inf)
 
         def step(stripe: tf.Tensor, highest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -110,7 +111,7 @@ class Stripes:
     def _swap(self, values: tf.Tensor, outer: int, inner: int) -> tf.Tensor:
         if self.size == 1:
             return values
-        batch = tf.shape(values)[0]
+        batch = size_of(values, 0)
         parts = tf.reshape(values[:, : self._end], [batch, outer, inner])
         head = tf.reshape(tf.transpose(parts, [0, 2, 1]), [batch, self._end])
         return tf.concat([head, values[:, self._end :]], axis=1)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_hqgnn.retrieval.filters import Blocked
 from tf_hqgnn.retrieval.queries import Queries
+from tf_hqgnn.retrieval.sizes import size_of
 
 
 class TopK(tf.Module, abc.ABC):
@@ -47,7 +48,7 @@ def best(scores: tf.Tensor, item_index: tf.Tensor | None, k: tf.Tensor) -> tuple
       item_index: int32 [B, F], the candidates' rows; None if column n is item n.
       k: int32 scalar; at most F come back.
     """
-    top, column = tf.math.top_k(scores, k=tf.minimum(k, tf.shape(scores)[1]))
+    top, column = tf.math.top_k(scores, k=tf.minimum(k, size_of(scores, 1)))
     if item_index is None:
         return top, column
     return top, tf.gather(item_index, column, batch_dims=1)
@@ -55,5 +56,5 @@ def best(scores: tf.Tensor, item_index: tf.Tensor | None, k: tf.Tensor) -> tuple
 
 def pad_to(values: tf.Tensor, width: tf.Tensor, value: float) -> tf.Tensor:
     """`values` [B, F] with columns of `value` on the right, up to `width` columns; never fewer than it has."""
-    missing = tf.maximum(width - tf.shape(values)[1], 0)
-    return tf.pad(values, [[0, 0], [0, missing]], constant_values=value)
+    missing = tf.maximum([0, width] - tf.shape(values), 0)
+    return tf.pad(values, tf.stack([tf.zeros_like(missing), missing], axis=1), constant_values=value)
