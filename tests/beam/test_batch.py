@@ -208,6 +208,98 @@ def test_pairs_are_scored_as_served(models, tmp_path):
     assert sorted(found["u5"].values(), reverse=True) == list(found["u5"].values())
 
 
+PAIRS = [
+    ("u5", "i3"),
+    ("u5", "unknown"),
+    ("u5", "i4"),
+    ("u5", "i9"),
+    ("nobody", "i9"),
+    ("somebody", "i1"),
+    ("u6", "i3"),
+]
+EXPLAINED = ["user_id", "known_user", "item_ids", "scores", "rest", "history_item_ids", "shares"]
+ASKED = ["u5", "u6", "u7", "nobody"]
+
+
+def examples_of(report):
+    """The features of a TFRecord output, by user."""
+    found = {}
+    for record in tf.data.TFRecordDataset(report.files).as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        values = {name: list(getattr(one, one.WhichOneof("kind")).value) for name, one in feature.items()}
+        found[values["user_id"][0].decode()] = values
+    return found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pairs_are_explained_as_served(models, tmp_path, name):
+    model, log = path_of(models, name), tmp_path / "log.csv"
+    (tmp_path / "users.txt").write_text("\n".join(ASKED) + "\n")
+    log.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in PAIRS))
+    out = tmp_path / "a.parquet"
+    arguments = "--model", model, "--users", tmp_path / "users.txt", "-k", 3, "--batch-size", 2
+    code, _, stderr = run(*arguments, "--out", out, "--explain", log)
+    assert code == 0, stderr
+    rows = pq.read_table(tmp_path / "a-00000-of-00001.parquet").to_pylist()
+    assert [list(row) for row in rows] == [EXPLAINED] * 4
+    assert [(row["user_id"], row["known_user"]) for row in rows] == [(user, user != "nobody") for user in ASKED]
+    asked = {"u5": ["i3", "i4", "i9"], "u6": ["i3"], "u7": [], "nobody": []}
+    local = LocalModel(model)
+    for row in rows:
+        assert row["item_ids"] == asked[row["user_id"]]
+        served = local.explain([row["user_id"]] * len(row["item_ids"]), row["item_ids"], 3)
+        assert [tuple(ids) for ids in row["history_item_ids"]] == [one.item_ids for one in served]
+        for found, one in zip(row["shares"], served, strict=True):
+            np.testing.assert_allclose(found, one.shares, rtol=1e-6)
+        np.testing.assert_allclose(row["scores"], [one.score for one in served], rtol=1e-6)
+        np.testing.assert_allclose(row["rest"], [one.rest for one in served], atol=1e-6)
+    assert max(len(ids) for row in rows for ids in row["history_item_ids"]) == 3
+    # The same as TFRecord.
+    users = str(tmp_path / "users.txt")
+    examples = examples_of(batch(model, users, str(tmp_path / "a.tfrecord"), say=quiet, k=3, explain=str(log)))
+    for row in rows:
+        found = examples[row["user_id"]]
+        assert found["known_user"] == [row["known_user"]]
+        assert found["item_ids"] == [item.encode() for item in row["item_ids"]]
+        lengths = [len(ids) for ids in row["history_item_ids"]]
+        assert found["history_item_ids_lengths"] == found["shares_lengths"] == lengths
+        assert found["history_item_ids"] == [item.encode() for ids in row["history_item_ids"] for item in ids]
+        np.testing.assert_allclose(found["shares"], [share for one in row["shares"] for share in one], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_similar_users_are_those_of_the_highest_cosine(models, tmp_path, name):
+    model = path_of(models, name)
+    (tmp_path / "users.txt").write_text("\n".join(ASKED) + "\n")
+    arguments = "--model", model, "--users", tmp_path / "users.txt", "-k", 7, "--similar-users"
+    code, _, stderr = run(*arguments, "--out", tmp_path / "a.parquet")
+    assert code == 0, stderr
+    rows = pq.read_table(tmp_path / "a-00000-of-00001.parquet").to_pylist()
+    assert [list(row) for row in rows] == [["user_id", "known_user", "similar_user_ids", "scores"]] * 4
+    everyone = batch(model, "all", str(tmp_path / "all.parquet"), say=quiet, k=1)
+    others = [row["user_id"] for path in everyone.files for row in pq.read_table(path).to_pylist()]
+    signature = tf.saved_model.load(model).signatures["embed_user"] if name == "hqgnn" else None
+    for row in rows:
+        if row["user_id"] == "nobody":
+            assert (row["known_user"], row["similar_user_ids"], row["scores"]) == (False, [], [])
+            continue
+        (served,) = LocalModel(model).similar_users([row["user_id"]], 7)
+        assert tuple(row["similar_user_ids"]) == served.user_ids
+        np.testing.assert_allclose(row["scores"], served.scores, rtol=1e-5)
+        if signature is not None:
+            embeddings = signature(user_id=tf.constant(others))["embedding"].numpy().astype(np.float64)
+            embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+            cosines = embeddings @ embeddings[others.index(row["user_id"])]
+            cosines[others.index(row["user_id"])] = -np.inf
+            np.testing.assert_allclose(row["scores"], np.sort(cosines)[::-1][:7], rtol=1e-5)
+            found = [cosines[others.index(other)] for other in row["similar_user_ids"]]
+            np.testing.assert_allclose(found, row["scores"], rtol=1e-5)
+    users = str(tmp_path / "users.txt")
+    examples = examples_of(batch(model, users, str(tmp_path / "a.tfrecord"), say=quiet, k=7, similar_users=True))
+    for row in rows:
+        assert examples[row["user_id"]]["similar_user_ids"] == [other.encode() for other in row["similar_user_ids"]]
+
+
 def test_tfrecords_hold_the_same_as_parquet(models, tmp_path):
     pq.write_table(
         pa.table({"user_id": pa.array(["u1", "nobody", "日本"]).dictionary_encode()}), tmp_path / "u.parquet"
@@ -320,7 +412,10 @@ def test_users_that_get_lost_are_noticed(models, tmp_path):
         (["--candidates", "none.txt"], "none.txt: no such file; expected a file of ids, check --candidates"),
         (["--allow-seen", "--histories", "log.csv"], "--score, --histories, --user-features and a choice of items"),
         (["--score", "log.csv", "--histories", "log.csv"], "--score, --histories, --user-features and a choice"),
+        (["--explain", "log.csv", "--similar-users"], "--score, --histories, --user-features and a choice"),
+        (["--explain", "log.csv", "-k", "5", "--allow-seen"], "--score, --histories, --user-features and a choice"),
         (["--histories", "none.csv"], "none.csv: no such file"),
+        (["--explain", "none.csv"], "none.csv: no such file"),
         (["--tf-threads", "1"], "--tf-threads: TensorFlow already runs in this process: add --direct_running_mode="),
     ],
 )

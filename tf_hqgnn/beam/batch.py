@@ -68,7 +68,7 @@ def batch(
       say: shows a line of progress.
       settings: `k`, `exclude`, `num_shards`, `reject_unknown`, `batch_size`, `tf_threads`,
         `user_features`, `candidates`, `allow_seen`, `category`, `exclude_category`, `diversity`, `popularity`,
-        `histories`, `score`, as of `make_plan`.
+        `histories`, `score`, `explain`, `similar_users`, as of `make_plan`.
 
     Raises:
       InputError: See `make_plan` and `parse_flags`.
@@ -114,8 +114,8 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the whole run to `pipeline`."""
     todo = plan.missing()
     sources, _ = find_sources(plan.users, plan.input_paths, plan.model)
-    options = plan.batch_size, plan.tf_threads, plan.user_features, plan.histories, plan.score
-    handler = RecommendHandler(plan.model, plan.question, *options)
+    logs = plan.user_features, plan.histories, plan.score, plan.explain
+    handler = RecommendHandler(plan.model, plan.question, plan.batch_size, plan.tf_threads, *logs, plan.similar_users)
     read = (
         pipeline
         | "Sources" >> beam.Create(sources)

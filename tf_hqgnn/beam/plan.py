@@ -62,6 +62,9 @@ class Plan:
       histories_hash: of its content.
       score: path of a log of pairs to score instead of recommending; None for none.
       score_hash: of its content.
+      explain: path of a log of pairs to explain instead of recommending; None for none.
+      explain_hash: of its content.
+      similar_users: whether similar users are asked for instead of items.
     """
 
     model: str
@@ -87,6 +90,9 @@ class Plan:
     histories_hash: str = ""
     score: str | None = None
     score_hash: str = ""
+    explain: str | None = None
+    explain_hash: str = ""
+    similar_users: bool = False
 
     @property
     def question(self) -> Question:
@@ -169,6 +175,8 @@ def make_plan(
     popularity: float = 0.0,
     histories: str | None = None,
     score: str | None = None,
+    explain: str | None = None,
+    similar_users: bool = False,
 ) -> Plan:
     """A new run, or the one that was interrupted, if everything that its answers depend on is the same.
 
@@ -181,11 +189,12 @@ def make_plan(
         raise InputError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     check_name("--out", out)
     is_plain = not (candidates or allow_seen or category or exclude_category or diversity or popularity)
-    logs = [one for one in (histories, score, user_features) if one is not None]
-    if len(logs) + (not is_plain) > 1 or (score is not None and exclude):
+    kinds = [one is not None for one in (histories, score, user_features, explain)] + [similar_users, not is_plain]
+    if sum(kinds) > 1 or ((score is not None or explain is not None or similar_users) and exclude):
         raise InputError(
             "--score, --histories, --user-features and a choice of items (--candidates, --allow-seen, --category, "
-            "--exclude-category, --diversity, --popularity) are different questions: ask one of them"
+            "--exclude-category, --diversity, --popularity), --explain and --similar-users are different questions: "
+            "ask one of them; --exclude goes with recommendations alone"
         )
     for name, value in (("diversity", diversity), ("popularity", popularity)):
         numbers_of(name, value, 1)
@@ -223,6 +232,9 @@ def make_plan(
         _hash_files(histories, "--histories"),
         score,
         _hash_files(score, "--score"),
+        explain,
+        _hash_files(explain, "--explain"),
+        similar_users,
     )
     _check_free(plan)
     if not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
@@ -253,7 +265,7 @@ def read_ids(path: Path, option: str = "--exclude") -> tuple[str, ...]:
 def _answers_of(plan: Plan) -> dict[str, object]:
     """All that the content of the output depends on; a model may have moved."""
     values = asdict(plan)
-    others = ("model", "batch_size", "tf_threads", "user_features", "histories", "score")
+    others = ("model", "batch_size", "tf_threads", "user_features", "histories", "score", "explain")
     return {name: values[name] for name in values if name not in others}
 
 

@@ -140,10 +140,20 @@ def shard_path(folder: str, number: int) -> str:
 def _write(path: str, answers: pa.Table) -> None:
     with _created(path) as file:
         if path.endswith(".parquet"):
-            # Ids of items come again and again, scores and users don't.
-            pq.write_table(answers, file, use_dictionary=["item_ids.list.element"])
+            # Ids in lists come again and again, scores and the row's own user don't.
+            pq.write_table(
+                answers, file, use_dictionary=[name for one in answers.schema for name in _lists_of_ids(one)]
+            )
         else:
             _write_examples(file, answers)
+
+
+def _lists_of_ids(column: pa.Field) -> list[str]:
+    """The name that Parquet has for the ids in a column of lists of them, or of lists of lists; none for others."""
+    name, kind = column.name, column.type
+    while pa.types.is_list(kind):
+        name, kind = f"{name}.list.element", kind.value_type
+    return [name] if name != column.name and pa.types.is_string(kind) else []
 
 
 def _write_examples(file: Any, answers: pa.Table) -> None:

@@ -169,6 +169,17 @@ def batch(
             help="Log of pairs, with user_id and item_id; write the score of each pair instead of recommendations.",
         ),
     ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOG",
+            help="Log of pairs, with user_id and item_id; write which k items of the user's history add most to the "
+            "score of each pair.",
+        ),
+    ] = None,
+    similar_users: Annotated[
+        bool, typer.Option("--similar-users", help="Write the k most similar users instead of recommendations.")
+    ] = False,
     reject_unknown: Annotated[
         bool, typer.Option(help="Reject unknown users instead of giving them popular items.")
     ] = False,
@@ -226,6 +237,8 @@ def batch(
         "popularity": popularity,
         "histories": histories,
         "score": score,
+        "explain": explain,
+        "similar_users": similar_users,
     }
     try:
         report = batch(model, users, out, context.args, print_progress, **settings)
