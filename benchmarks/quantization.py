@@ -1,9 +1,11 @@
 """Ablation of the low-bit codes: `python -m benchmarks.quantization run --work DIR`, then `... report --work DIR`.
 
-Data set x bits x {post-training, STE, EWGS with a fixed delta, GSTE} x {one range per tensor, a scale per row}, for
-several seeds. A seed decides the split, the training and the codes. The full-precision model of each data set and seed
-is trained once and kept in DIR; every cell becomes a row of DIR/cells.csv as soon as it is done, and is not done again:
-the same call goes on where the last one stopped, and calls for parts (`--data`, `--seeds`, `--bits`) add up.
+Data set x bits x {post-training, STE, EWGS with a fixed delta, GSTE, fitted} x {one range per tensor, a scale per
+row}, for several seeds. `fitted` is the default: GSTE from codes that discrete least squares has fitted to the scores
+first, which it does at 1 and 2 bits with a scale per row; the other ways start from rounded rows. A seed decides the
+split, the training and the codes. The full-precision model of each data set and seed is trained once and kept in DIR;
+every cell becomes a row of DIR/cells.csv as soon as it is done, and is not done again: the same call goes on where the
+last one stopped, and calls for parts (`--data`, `--seeds`, `--bits`, `--ways`, `--modes`) add up.
 
 Models: `lightgode` (configs/default.yaml, codes learned by distillation), `lightgcn` (configs/hqgnn_lightgcn.yaml,
 codes learned by its own loss, as in HQ-GNN).
@@ -47,7 +49,7 @@ import matplotlib.pyplot as plt
 
 DATA = {name: LOGS[name] for name in ("ml-100k", "beauty", "gowalla")}
 MODELS = {"lightgode": ("default.yaml", "distillation"), "lightgcn": ("hqgnn_lightgcn.yaml", "fine_tuning")}
-WAYS = ("post-training", "ste", "ewgs", "gste")
+WAYS = ("post-training", "ste", "ewgs", "gste", "fitted")
 MODES = ("per_tensor", "per_row")
 BITS = (1, 2, 4, 8)
 _KEY = ("data", "model", "seed", "bits", "way", "mode")
@@ -76,6 +78,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=["lightgode"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--bits", nargs="+", type=int, choices=BITS, default=list(BITS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="of how codes are made")
     arguments = parser.parse_args()
     quieten_libraries()
@@ -87,7 +91,8 @@ def main() -> None:
     for model, data, seed in itertools.product(arguments.models, arguments.data, arguments.seeds):
         wanted = [
             {"data": data, "model": model, "seed": seed, "bits": bits, "way": way, "mode": mode}
-            for bits, way, mode in itertools.product(arguments.bits, WAYS, MODES)
+            for bits, way, mode in itertools.product(arguments.bits, arguments.ways, arguments.modes)
+            if way != "fitted" or (model == "lightgode" and mode == "per_row" and bits <= 2)
         ]
         missing = [key for key in wanted if key not in cells]
         if missing:
@@ -129,11 +134,11 @@ class Bench:
         """Makes the codes of one cell and judges them."""
         run = self._run
         values = self._config.quantization.model_dump() | {"bits": bits, "mode": mode, "method": self._method}
-        if way == "post-training":
-            values["method"] = "post_training"
-        else:
+        if way != "fitted":
+            values["distillation"] |= {"fit_rounds": 0}
             # A value halfway between two levels has its gradient changed by a tenth.
-            values |= {"estimator": way, "delta": 0.2 * (2**bits - 1) if way == "ewgs" else 0.0}
+            estimator = {"estimator": way, "delta": 0.2 * (2**bits - 1) if way == "ewgs" else 0.0}
+            values |= {"method": "post_training"} if way == "post-training" else estimator
         config = self._config.model_copy(update={"quantization": QuantizationConfig.model_validate(values)})
         folder = run.path.with_name(f"{run.path.name}-{bits}-{way}-{mode}")
         began = time.monotonic()
@@ -196,16 +201,17 @@ def report(cells: Cells, plot: Path) -> None:
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """The table: means and standard deviations over seeds."""
-    ratios, _ = _ratios(rows)
+    ratios, size = _ratios(rows)
     lines = [
         "Test NDCG@20, percent of the same model in full precision: mean ± standard deviation (seeds)",
         "",
-        f"| model | data | bits | range | {' | '.join(WAYS)} |",
-        "| --- " * (4 + len(WAYS)) + "|",
+        f"| model | data | bits | range | bytes an item | {' | '.join(WAYS)} |",
+        "| --- " * 4 + "| ---: " + "| --- " * len(WAYS) + "|",
     ]
     for group, keys in itertools.groupby(sorted(ratios), key=lambda key: key[:4]):
         found = {key[4]: ratios[key] for key in keys}
-        lines.append(f"| {' | '.join(group)} | {' | '.join(_cell(found.get(way, [])) for way in WAYS)} |")
+        values = [f"{max(size[(*group, way)] for way in found):.0f}", *(_cell(found.get(way, [])) for way in WAYS)]
+        lines.append(f"| {' | '.join([*group, *values])} |")
     return "\n".join(lines)
 
 
