@@ -16,6 +16,7 @@ from tf_hqgnn.beam.path.assemble import check_fits
 from tf_hqgnn.beam.path.evaluate import evaluate
 from tf_hqgnn.beam.path.prepare import Prepared, Sizes, prepare
 from tf_hqgnn.beam.path.products import Graph, Table, multiply, start
+from tf_hqgnn.beam.path.rows import Served
 from tf_hqgnn.beam.path.train import train_on_beam
 from tf_hqgnn.beam.path.work import Work, read_arrays, write_arrays
 from tf_hqgnn.config import Config
@@ -31,7 +32,7 @@ from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
 
 SMALL = Sizes(shard_bytes=40_000, block_rows=70, block_edges=700)
-FEW = ("model.embedding_dim=6", "model.spectral_iterations=2")
+FEW = ("model.embedding_dim=6", "model.spectral_iterations=1")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,12 @@ def runs(config, tmp_path_factory):
     train(load_dataset(config.data, config.seed), config, folder / "one")
     assert not list(folder.glob("*.partial*"))
     return RunDirectory.load(folder / "beam"), RunDirectory.load(folder / "one")
+
+
+@pytest.fixture(scope="module")
+def blocks_of_log(config, tmp_path_factory):
+    work = Work(str(tmp_path_factory.mktemp("work")), say=[].append)
+    return work, prepare(work, config, SMALL)
 
 
 def test_same_data_and_rows(runs):
@@ -130,11 +137,11 @@ def test_what_does_not_fit_is_told_before_it_is_put_together():
         check_fits(prepared, 64, 10**6)
 
 
-def test_a_product_is_that_of_the_matrix(config, tmp_path):
+def test_a_product_is_that_of_the_matrix(config, blocks_of_log, tmp_path):
     weighted = config.with_values({"data.columns": {"weight": "timestamp"}})
-    for number, (settings, sizes) in enumerate(((config, SMALL), (weighted, Sizes(block_rows=61, block_edges=400)))):
-        work = Work(str(tmp_path / str(number)), say=[].append)
-        prepared = prepare(work, settings, sizes)
+    other = Work(str(tmp_path), say=[].append)
+    cut = prepare(other, weighted, Sizes(block_rows=61, block_edges=400))
+    for settings, work, prepared in ((config, *blocks_of_log), (weighted, other, cut)):
         dataset = load_dataset(settings.data, settings.seed)
         graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
         blocks = prepared.blocks
@@ -156,13 +163,10 @@ def test_a_product_is_that_of_the_matrix(config, tmp_path):
         np.testing.assert_allclose(gram, expected.T @ expected, rtol=1e-4)
 
 
-def test_test_metrics_mask_the_validation_items(runs, config, tmp_path):
+def test_test_metrics_mask_the_validation_items(runs, blocks_of_log, tmp_path):
     beam, _ = runs
-    work = Work(str(tmp_path), say=[].append)
-    prepared = prepare(work, config, SMALL)
+    work, prepared = blocks_of_log
     blocks = prepared.blocks
-    from tf_hqgnn.beam.path.rows import Served
-
     served = Served(str(tmp_path / "given"), blocks, 6, (None, None))
     (tmp_path / "given").mkdir()
     for block in range(blocks.num_blocks):
@@ -183,7 +187,7 @@ def test_propagation_and_codes_of_one_range(config, tmp_path):
         "quantization": {"bits": 4, "user_bits": None, "method": "post_training", "mode": "per_tensor"},
     }
     flat = {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
-    other = config.with_values({**flat, "model.spectral_iterations": 1})
+    other = config.with_values(flat)
     made = train_on_beam(other, tmp_path / "beam", (), say=[].append, sizes=SMALL)
     train(load_dataset(other.data, other.seed), other, tmp_path / "one")
     beam, one = (RunDirectory.load(tmp_path / name) for name in ("beam", "one"))

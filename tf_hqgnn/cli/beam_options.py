@@ -50,3 +50,17 @@ def train_by_runner(
         reason = explain_failure(error) or f"{error}; what is done is kept, and the command goes on with --resume"
         print(f"tf-hqgnn: {printable(reason)}", file=sys.stderr)
         raise typer.Exit(1) from error
+
+
+def print_plan(settings: Config) -> None:
+    """Prints what Beam jobs will take for the log of the settings, and for larger ones; runs nothing."""
+    require("beam", "train --plan")
+    quieten_beam()
+    from tf_hqgnn.beam.path.estimate import plan_lines
+    from tf_hqgnn.beam.path.log_files import find_log
+    from tf_hqgnn.beam.path.prepare import Sizes
+    from tf_hqgnn.beam.path.supported import check_supported
+
+    check_supported(settings)
+    for line in plan_lines(settings, sum(file.text_bytes for file in find_log(settings.data)), Sizes()):
+        print(line)

@@ -57,8 +57,10 @@ def factorise(work: Work, prepared: Prepared, config: ModelConfig, seed: int) ->
 
     for number in range(2 * config.spectral_iterations):
         folder, gram = step(number, table, to_longer=number % 2 == 0)
+        work.forget(f"product-{number - 1:02d}" if number else "start")
         table = Table(folder, _orthonormal(gram))
     folder, gram = step(2 * config.spectral_iterations, table, to_longer=True)
+    work.forget(table.folder.rpartition("/")[2])
     longer = Table(folder, _orthonormal(gram))
     folder, gram = step(2 * config.spectral_iterations + 1, longer, to_longer=False)
     eigenvalues, rotation = gram_eigen(gram)

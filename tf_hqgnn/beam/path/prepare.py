@@ -39,7 +39,7 @@ class Sizes:
     """
 
     shard_bytes: int = 64 << 20
-    block_rows: int = 1 << 18
+    block_rows: int = 1 << 19
     block_edges: int = 1 << 23
 
 

@@ -76,6 +76,11 @@ class Work:
         write_bytes(self._marker(name), json.dumps(found).encode())
         self.say(f"beam: {name} is done")
 
+    def forget(self, name: str) -> None:
+        """Deletes the files of a finished step that nothing needs any more; its marker stays."""
+        if FileSystems.exists(self.path(name)):
+            FileSystems.delete([self.path(name)])
+
     def _marker(self, name: str) -> str:
         return self.path(f"{name}.json")
 

@@ -1,0 +1,135 @@
+"""What a path on Beam will take, before anything runs: processor hours, bytes moved, disk and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tf_hqgnn.beam.blocks import Blocks
+from tf_hqgnn.beam.path.prepare import Sizes
+from tf_hqgnn.config import Config
+from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
+
+# Seconds of one processor, measured on the direct runner (AMD EPYC, its encoding and copying included): to prepare a
+# row of the log, for each pair and column of a product, for each value of a row that is read or written, and for each
+# score of a ranking and column.
+PREPARE_SECONDS = 5e-6
+PRODUCT_SECONDS = 4e-9
+VALUE_SECONDS = 4e-9
+SCORE_SECONDS = 1e-10
+# Bytes: of a row of the log on its way to its pair, of a pair in a file, and of an end of a pair in a block.
+_ROW_BYTES, _PAIR_BYTES, _END_BYTES = 60, 30, 16
+# Of what machines have, and in which time all should be done.
+CORES, HOURS = 16, 12.0
+# Of the interactions of a log that isn't known yet, one user has this many, and one item.
+_PER_USER, _PER_ITEM = 100, 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a log of some size will take.
+
+    Args:
+      num_interactions: rows of the log.
+      num_users: how many users are assumed.
+      num_items: how many items.
+      processor_hours: of one core, all steps together.
+      shuffled: bytes that go through a shuffle.
+      read: bytes of tables that products read from files, and which no shuffle moves.
+      least: bytes that products would shuffle if each sent every pair's row once: pairs x columns x 4.
+      disk: bytes of files at most, at a time.
+      worker_memory: bytes of one worker at most.
+      machines: of 16 cores that are done in 12 hours.
+      hours: that these take.
+    """
+
+    num_interactions: int
+    num_users: int
+    num_items: int
+    processor_hours: float
+    shuffled: float
+    read: float
+    least: float
+    disk: float
+    worker_memory: float
+    machines: int
+    hours: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_interactions:,} interactions of {self.num_users:,} users with {self.num_items:,} items: "
+            f"{self.processor_hours:,.1f} processor hours, such as {self.machines:,} machines of {CORES} cores for "
+            f"{self.hours:.1f} hours; {_size(self.shuffled)} shuffled, {_size(self.read)} read by products (to shuffle "
+            f"every pair's row would move {_size(self.least)}); {_size(self.disk)} of disk; "
+            f"{_size(self.worker_memory)} of memory a worker"
+        )
+
+
+def estimate(config: Config, num_interactions: int, sizes: Sizes, num_users: int = 0, num_items: int = 0) -> Estimate:
+    """The estimate for a log of some size.
+
+    Args:
+      config: all settings.
+      num_interactions: rows of the log.
+      sizes: of what a worker holds.
+      num_users: 0 for a hundredth of the interactions.
+      num_items: 0 for a thousandth.
+
+    Example:
+      >>> found = estimate(Config(), 10**9, Sizes())
+      >>> found.num_users, found.num_items, found.machines >= 1
+      (10000000, 1000000, True)
+    """
+    num_users, num_items = num_users or num_interactions // _PER_USER, num_items or num_interactions // _PER_ITEM
+    blocks = Blocks.choose(num_users, num_items, num_interactions, sizes.block_rows, sizes.block_edges)
+    columns = config.model.embedding_dim + OVERSAMPLING
+    pairs = config.model.spectral_iterations + 1
+    # Of a product with the matrix, and of one with its transpose: every block of the result reads the other table.
+    read_values = columns * (blocks.user_blocks * num_items + blocks.item_blocks * num_users)
+    written = columns * (num_users + num_items)
+    judged = min(config.evaluation.validation_users, num_users)
+    seconds = PREPARE_SECONDS * num_interactions
+    seconds += pairs * (2 * PRODUCT_SECONDS * num_interactions * columns + VALUE_SECONDS * (read_values + written))
+    seconds += 4 * VALUE_SECONDS * written + 2 * SCORE_SECONDS * judged * num_items * columns
+    table, ends = 4.0 * written, 2.0 * _END_BYTES * num_interactions
+    shuffled = num_interactions * (_ROW_BYTES + 2 * _PAIR_BYTES) + ends + pairs * table
+    rows = min(sizes.block_rows, max(num_users, num_items))
+    memory = 24.0 * rows * columns + min(sizes.block_edges, num_interactions) * (_END_BYTES + 12)
+    hours = seconds / 3600
+    machines = max(1, -int(-hours // (CORES * HOURS)))
+    return Estimate(
+        num_interactions,
+        num_users,
+        num_items,
+        hours,
+        shuffled,
+        4.0 * pairs * read_values,
+        8.0 * pairs * num_interactions * columns,
+        num_interactions * (4.0 * _PAIR_BYTES) + ends + 4 * table,
+        memory,
+        machines,
+        hours / (CORES * machines),
+    )
+
+
+def plan_lines(config: Config, log_bytes: int, sizes: Sizes, row_bytes: int = 30) -> Sequence[str]:
+    """The estimates for the log of the settings, by its bytes, and for 1, 10 and 100 billion interactions.
+
+    Args:
+      config: all settings.
+      log_bytes: of the log as plain text.
+      sizes: of what a worker holds.
+      row_bytes: of a row of it, about.
+    """
+    counts = [max(1000, log_bytes // row_bytes), 10**9, 10**10, 10**11]
+    return [f"plan: {estimate(config, count, sizes)}" for count in counts]
+
+
+def _size(num_bytes: float) -> str:
+    """Bytes in words.
+
+    Example:
+      >>> _size(2.5e12), _size(3e8)
+      ('2.5 TB', '0.3 GB')
+    """
+    return f"{num_bytes / 1e12:,.1f} TB" if num_bytes >= 1e12 else f"{num_bytes / 1e9:,.1f} GB"
