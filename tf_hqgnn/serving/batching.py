@@ -7,11 +7,9 @@ Reference: TF Serving, servables/tensorflow/session_bundle_config.proto (the set
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import threading
 import time
-from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -19,9 +17,10 @@ from typing import Any, Callable, Hashable, Sequence
 
 import grpc
 
+from tf_hqgnn.serving.batch_tasks import Task, TaskQueue, resolve_all
 from tf_hqgnn.serving.errors import ServingError
 from tf_hqgnn.serving.metrics import Metrics
-from tf_hqgnn.serving.parts import CALL_VALUES, Outputs, Whole, join, values_per_row
+from tf_hqgnn.serving.parts import CALL_VALUES, Outputs, Whole, join
 from tf_hqgnn.serving.signature import Signature
 from tf_hqgnn.types import Array, InputError
 
@@ -63,95 +62,6 @@ class BatchingParameters:
             raise InputError(f"batch_timeout_micros: expected at least 0, got {self.batch_timeout_micros}")
 
 
-@dataclass(eq=False)
-class _Task:
-    """One request: checked arrays in the signature's order, and what makes an answer of the outputs.
-
-    Its future belongs to `loop`, and is set there; to any thread if that is None.
-    """
-
-    model: str
-    signature: Signature
-    arrays: Sequence[Array]
-    rows: int
-    finish: Callable[[Outputs], Any]
-    deadline: float | None
-    loop: asyncio.AbstractEventLoop | None
-    future: Any
-    enqueued: float = field(default_factory=time.monotonic)
-    answer: Any = None
-    error: Exception | None = None
-    is_answered: bool = True
-
-    @functools.cached_property
-    def values_per_row(self) -> int:
-        """See `parts.values_per_row`."""
-        return values_per_row(self.signature, self.arrays)
-
-    def is_too_late(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
-
-    def run(self, outputs: Outputs) -> None:
-        try:
-            self.answer = self.finish(outputs)
-        except Exception as error:  # Whatever it is, the client is told and the worker goes on.
-            self.error = error
-
-    def resolve(self) -> None:
-        if self.future.done():
-            return  # Cancelled: nobody waits any more. Or another part has failed.
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        elif self.is_answered:
-            self.future.set_result(self.answer)
-
-    def parts(self, whole: Whole) -> list[_Task]:
-        """The same request, in parts; the last to be done has the answer."""
-        parts: list[_Task] = []
-        for start in whole.starts:
-            inputs = whole.part(start)
-            rows = min(whole.starts.step, self.rows - start)
-            finish = functools.partial(whole.add, start)
-            parts.append(_Part(self.model, self.signature, inputs, rows, finish, self.deadline, self.loop, self.future))
-        return parts
-
-
-@dataclass(eq=False)
-class _Part(_Task):
-    """Some rows of a large request; its `finish` says whether it was the last, and the answer of all then."""
-
-    def run(self, outputs: Outputs) -> None:
-        super().run(outputs)
-        if self.error is None:
-            self.is_answered, self.answer = self.answer
-
-
-class _Queue:
-    """Requests that can be joined."""
-
-    def __init__(self) -> None:
-        self.tasks: deque[_Task] = deque()
-        self.rows = 0
-
-    def put(self, task: _Task) -> None:
-        self.tasks.append(task)
-        self.rows += task.rows
-
-    def take(self, max_rows: int) -> list[_Task]:
-        """The oldest tasks that fit into a batch, at least one."""
-        taken = [self.tasks.popleft()]
-        rows, widest = taken[0].rows, taken[0].values_per_row
-        while self.tasks and rows + self.tasks[0].rows <= max_rows:
-            # Lists are padded to the widest.
-            widest = max(widest, self.tasks[0].values_per_row)
-            if (rows + self.tasks[0].rows) * widest > CALL_VALUES:
-                break
-            taken.append(self.tasks.popleft())
-            rows += taken[-1].rows
-        self.rows -= rows
-        return taken
-
-
 class Batcher:
     """Runs requests in worker threads; safe to call from any thread.
 
@@ -171,7 +81,7 @@ class Batcher:
         # Wakes workers: a token each. A condition variable takes four times as long to wake a thread.
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._idle = 0
-        self._queues: dict[Hashable, _Queue] = {}
+        self._queues: dict[Hashable, TaskQueue] = {}
         # Of small requests, and of large ones.
         self._waiting = {False: 0, True: 0}
         self._stopping = False
@@ -216,7 +126,7 @@ class Batcher:
         kind = signature.batch_kind(arrays, self._parameters.pad_variable_length_inputs)
         rows = max([1, *(len(array) for array in arrays if array.ndim)])
         future: Any = Future() if loop is None else loop.create_future()
-        task = _Task(model, signature, arrays, rows, finish, deadline, loop, future)
+        task = Task(model, signature, arrays, rows, finish, deadline, loop, future)
         part_rows = min(self._parameters.max_batch_size, max(1, CALL_VALUES // task.values_per_row))
         is_large = kind is not None and rows > part_rows
         tasks = task.parts(Whole(signature, arrays, rows, part_rows, finish)) if is_large else [task]
@@ -231,7 +141,7 @@ class Batcher:
                     f"{waiting} rows wait, {self._max_rows} may; try again later",
                 )
             key = _LARGE if is_large else task if kind is None else (signature, kind)
-            queue = self._queues.setdefault(key, _Queue())
+            queue = self._queues.setdefault(key, TaskQueue())
             for one in tasks:
                 queue.put(one)
             self._waiting[is_large] += rows
@@ -255,7 +165,7 @@ class Batcher:
             in_time = [task for task in wanted if task.error is None]
             if in_time:
                 self._run(in_time)
-            _resolve_all(wanted)
+            resolve_all(wanted)
             # Nothing of an unloaded version may be held while the thread waits.
             del batch, wanted, late, in_time
 
@@ -266,7 +176,7 @@ class Batcher:
         for _ in range(count):
             self._tokens.put(None)
 
-    def _take(self) -> list[_Task]:
+    def _take(self) -> list[Task]:
         """Waits for a batch; empty when there will be none any more."""
         while True:
             with self._lock:
@@ -284,7 +194,7 @@ class Batcher:
                     else:
                         self._tokens.get_nowait()
 
-    def _due(self) -> tuple[list[_Task], float | None]:
+    def _due(self) -> tuple[list[Task], float | None]:
         """A batch that may run now, else an empty one and the seconds until one may; None where nothing waits."""
         patience = self._parameters.batch_timeout_micros / 1e6
         now = time.monotonic()
@@ -296,7 +206,7 @@ class Batcher:
             wait = left if wait is None else min(wait, left)
         return [], wait
 
-    def _take_from(self, kind: Hashable, queue: _Queue) -> list[_Task]:
+    def _take_from(self, kind: Hashable, queue: TaskQueue) -> list[Task]:
         # One part at a time: the next may be of another request.
         batch = queue.take(0 if kind == _LARGE else self._parameters.max_batch_size)
         self._waiting[kind == _LARGE] -= sum(task.rows for task in batch)
@@ -306,7 +216,7 @@ class Batcher:
             self._queues[kind] = queue
         return batch
 
-    def _run(self, tasks: list[_Task]) -> None:
+    def _run(self, tasks: list[Task]) -> None:
         signature, rows = tasks[0].signature, sum(task.rows for task in tasks)
         start = time.monotonic()
         for task in tasks:
@@ -339,21 +249,6 @@ class Batcher:
 def deadline_exceeded() -> ServingError:
     """The error of a request whose time was over before it was answered."""
     return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request was run")
-
-
-def _resolve_all(tasks: list[_Task]) -> None:
-    """Wakes each event loop once, however many answers it gets."""
-    for loop in {task.loop for task in tasks}:
-        mine = [task for task in tasks if task.loop is loop]
-        if loop is None:
-            _resolve(mine)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(_resolve, mine)
-
-
-def _resolve(tasks: list[_Task]) -> None:
-    for task in tasks:
-        task.resolve()
 
 
 def _check_rows(outputs: Outputs, rows: int) -> None:
