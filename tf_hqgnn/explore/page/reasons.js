@@ -21,7 +21,7 @@ export const forgetReasons = () => answers.clear();
  * @param {number} count of reasons for each
  * @returns {Promise<Object[]|null>} for each item {ids, shares, score, others, rest}: the items of the history with
  *   what they add, the highest first; the score, what all other items of the history add, and what the history doesn't
- *   explain, null where it isn't known. Null where the model has no signature to ask.
+ *   explain, null where there is none or it isn't known. Null where the model has no signature to ask.
  */
 export async function reasonsFor(target, asked, ids, count, signal) {
   const signature = asked.mode === "user" ? "explain" : "recommend_for_history";
@@ -36,7 +36,8 @@ async function ofUser(target, userId, ids, count, signal) {
   return ids.map((_, place) => {
     const there = outputs.num_valid[place], shares = outputs.share[place].slice(0, there);
     const score = outputs.score[place], rest = outputs.rest[place];
-    return { ids: outputs.history_item_id[place].slice(0, there), shares, score, rest, others: score - rest - sum(shares) };
+    const others = there === count ? score - rest - sum(shares) : null;
+    return { ids: outputs.history_item_id[place].slice(0, there), shares, score, rest, others };
   });
 }
 
@@ -49,8 +50,9 @@ async function ofHistory(target, { history, numItems }, ids, count, signal) {
       .map((one) => ({ one, share: scores.get(one).get(id) / Math.sqrt(known.length) }));
     found.sort((first, second) => second.share - first.share);
     const first = found.slice(0, count), shares = first.map(({ share }) => share);
-    const all = found.length === known.length ? sum(found.map(({ share }) => share)) : null;
-    return { ids: first.map(({ one }) => one), shares, score: all, rest: null, others: all === null ? null : all - sum(shares) };
+    const score = found.length === known.length ? sum(found.map(({ share }) => share)) : null;
+    const others = score === null || found.length <= count ? null : score - sum(shares);
+    return { ids: first.map(({ one }) => one), shares, score, rest: null, others };
   });
 }
 

@@ -77,7 +77,7 @@ export function makeSheet(dialog, page) {
     const totals = [["All other items of the history", others], ["What the history doesn't explain", rest]];
     fill(place, h("h3", {}, "Where its score comes from"),
       h("p.muted.small", {}, score === null ? "These items of the history add most to its score:"
-        : `The score is ${format(score)}. These items of the history add most to it:`),
+        : `The score is ${format(score)}. ${others === null ? "The" : "These"} items of the history add ${others === null ? "this" : "most"} to it:`),
       rows(ids, shares, totals.filter(([, number]) => number !== null)));
   }
 
