@@ -14,6 +14,7 @@ from pathlib import Path
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tf_hqgnn.beam.places import find
 from tf_hqgnn.beam.question import Question
 from tf_hqgnn.beam.sinks import FORMATS, check_name, read_json, shard_path, write_bytes
 from tf_hqgnn.beam.users import find_files, find_sources
@@ -273,7 +274,7 @@ def _check_free(plan: Plan) -> None:
     found = [plan.report_path] if FileSystems.exists(plan.report_path) else []
     if not found and not FileSystems.exists(FileSystems.join(plan.folder, _PLAN)):
         pattern = f"{posixpath.splitext(plan.out)[0]}-*-of-*{plan.suffix}"
-        found = [metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list]
+        found = [metadata.path for metadata in find(pattern)]
     if found:
         raise InputError(
             f"--out {plan.out}: {found[0]} exists, and nothing is overwritten: delete it, or choose another"
