@@ -287,7 +287,7 @@ def test_metadata(export_dir):
         "by_blocks": False,
         "users_by_blocks": False,
         "default_k": DEFAULT_K,
-        "export": {"default_k": DEFAULT_K, "jit_compile": False},
+        "export": {"default_k": DEFAULT_K, "device": "any", "jit_compile": False},
         "retrieval": {
             "index": "auto",
             "num_leaves": 5,

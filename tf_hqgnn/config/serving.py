@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from tf_hqgnn.retrieval.indices.index import INDICES
 
 
 class EvaluationConfig(Section):
-    """Full-catalogue ranking."""
+    """How models are judged: all items are ranked for every user."""
 
     k: tuple[int, ...] = Field((10, 20, 50), description="The cut-offs of the metrics that a training reports.")
     monitor: str = Field(
@@ -36,7 +36,7 @@ class EvaluationConfig(Section):
 
 
 class RetrievalConfig(Section):
-    """ScaNN's index; what is None is chosen: leaves by the catalogue's size, the others by the recall they reach."""
+    """The search of the exported model hqgnn_scann. Settings that are null are chosen at the export."""
 
     index: Annotated[str, registered(INDICES, "auto")] = Field(
         "auto",
@@ -50,7 +50,10 @@ class RetrievalConfig(Section):
         None, ge=1, description="Partitions that a query searches; null takes as many as target_recall needs."
     )
     reorder: int | None = Field(
-        None, ge=1, description="Candidates that are scored again exactly, at least; null takes as many as needed."
+        None,
+        ge=1,
+        description="The least number of candidates that are scored again exactly; null takes as many as "
+        "target_recall needs.",
     )
     target_recall: float = Field(
         0.98, gt=0, le=1, description="The share of the 100 best items that the index must find for a sample of users."
@@ -73,12 +76,18 @@ class RetrievalConfig(Section):
 
 
 class ExportConfig(Section):
-    """What the SavedModels answer; `quantization.bits` says what they hold."""
+    """What the exported models answer by default, and how they are compiled."""
 
     default_k: int = Field(
         10,
         ge=1,
         description="Items that the signatures serving_default and tf_example return, which take no k.",
+    )
+    device: Literal["any", "cpu", "gpu"] = Field(
+        "any",
+        description="The devices that the exact search is made for. cpu adds a search of 1, 2, 4 and 8-bit codes by "
+        "8-bit integer products, for catalogues from 65,536 items on; processors without such products take the usual "
+        "search, but a GPU would be slow. any and gpu use only operations that a GPU has.",
     )
     jit_compile: bool = Field(
         False,

@@ -60,7 +60,7 @@ def make_module(
       InputError: ScaNN is asked for and isn't installed, or the settings don't fit the catalogue.
     """
     device, retrieval = _choice(name, settings)
-    users, items = make_rows(bundle.users), make_rows(bundle.items)
+    users, items = make_rows(bundle.users), make_rows(bundle.items, for_cpu=settings.export.device == "cpu")
     item_filter = ItemFilter(len(bundle.item_ids), bundle.item_available, bundle.item_categories)
     sample = np.linspace(0, users.num_rows - 1, min(_SAMPLE, users.num_rows)).astype(np.int64)
     queries = users.queries(tf.constant(sample))

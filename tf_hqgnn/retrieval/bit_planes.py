@@ -67,13 +67,14 @@ def pack_query(codes: QueryCodes) -> tf.Tensor:
     return tf.transpose(words, [0, 2, 1])
 
 
-def unpack_words(words: Words, dim: int) -> tf.Tensor:
-    """The codes, uint8 [..., dim], of words, integers [...].
+def unpack_words(words: Words, dim: int, factor: int = 1) -> tf.Tensor:
+    """The codes times `factor`, uint8 [..., dim], of words, integers [...].
 
     Each byte of a plane becomes eight bytes by a table of 256 words; planes are added as whole words, since no code
     exceeds a byte.
     """
-    spread = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.int64)[:, 0]
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little") * np.uint8(factor)
+    spread = bits.view(np.int64)[:, 0]
     parts = []
     for word in zip(*words):
         eights = [tf.gather(tf.constant(spread << p), tf.cast(_bytes(plane), tf.int32)) for p, plane in enumerate(word)]

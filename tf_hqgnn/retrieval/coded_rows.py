@@ -12,6 +12,8 @@ from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.bit_planes import PlaneBlock, Words, pack_words, unpack_words
 from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, over_blocks
 from tf_hqgnn.retrieval.coded_scores import Block, CodeBlock, QueryTerms, score_block
+from tf_hqgnn.retrieval.int8_products import HIGHEST, MOST_DIMENSIONS
+from tf_hqgnn.retrieval.int8_search import Int8Rows
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
 from tf_hqgnn.retrieval.stripes import Stripes
@@ -94,6 +96,7 @@ class CodedRows(RowTable):
     Args:
       codes: N rows; or the arrays of a table made before, stored by blocks if `by_blocks` says so.
       by_blocks: see `RowTable`; by default where there are many rows. They are then stored as `Stripes`.
+      for_cpu: whether `likely_blocks` is there, which CPUs alone are fast at. At 8 bits it takes 4 bytes a row.
 
     Example:
       >>> items = CodedRows(Codes.quantize(np.array([[1.0, -1.0], [2.0, 2.0]]), num_bits=1))
@@ -101,7 +104,7 @@ class CodedRows(RowTable):
       ([[2.0, 0.0]], 3.0)
     """
 
-    def __init__(self, codes: Codes | StoredCodes, by_blocks: bool | None = None) -> None:
+    def __init__(self, codes: Codes | StoredCodes, by_blocks: bool | None = None, for_cpu: bool = False) -> None:
         super().__init__(name="rows")
         num_rows = codes.num_rows if isinstance(codes, StoredCodes) else len(codes)
         self.num_rows, self.embedding_dim, self.num_bits = num_rows, codes.dim, codes.num_bits
@@ -111,7 +114,19 @@ class CodedRows(RowTable):
         stored = codes if isinstance(codes, StoredCodes) else StoredCodes.of(codes, self.by_blocks)
         self.codes, self.words = stored.codes, stored.words
         self.scale, self.offset = stored.scale, stored.offset
-        arrays = [self.codes, *(word for plane in self.words for word in plane), self.scale, self.offset]
+        self._has_products = (
+            for_cpu
+            and self.by_blocks
+            and self.offset is None
+            and HIGHEST % self._highest == 0
+            and self.embedding_dim <= MOST_DIMENSIONS
+        )
+        self._largest_scale = float(read(self.scale).numpy().max(initial=0)) if self._has_products else 0.0
+        self.sums = None
+        if self._has_products and self.codes is not None:
+            sums = 2.0 * read(self.codes).numpy().sum(axis=1, dtype=np.float32) - HIGHEST * self.embedding_dim
+            self.sums = _variable("sums", sums)
+        arrays = [self.codes, *(word for plane in self.words for word in plane), self.scale, self.offset, self.sums]
         num_bytes = sum(array.dtype.size * array.shape.num_elements() for array in arrays if array is not None)
         self.bytes_per_row = num_bytes / max(num_rows, 1)
 
@@ -169,6 +184,45 @@ class CodedRows(RowTable):
         if allowed is not None and allowed.shape[0] != 1:
             allowed = _pad(allowed, padded)
         return best(_pad(codes.codes, padded), _pad(codes.scale, padded), offset, allowed)[:batch]
+
+    def likely_blocks(
+        self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, depth: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """See `RowTable`; for products of codes whose ranges are centred on 0."""
+        asked = queries.codes
+        if not self._has_products or cosine or asked is None or asked.offset is not None:
+            return None
+        # Read here: a function that is called late is given values, no variables.
+        factor, scale = HIGHEST // self._highest, read(self.scale)
+        words = [[read(word) for word in plane] for plane in self.words]
+        codes, sums = (None if values is None else read(values) for values in (self.codes, self.sums))
+
+        def words_from(start: tf.Tensor, size: tf.Tensor) -> list[list[tf.Tensor]]:
+            return [[rows_from(word, start, size) for word in plane] for plane in words]
+
+        def codes_from(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+            if codes is not None:
+                return rows_from(codes, start, size)
+            return unpack_words(words_from(start, size), self.embedding_dim, factor)
+
+        def sums_from(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+            if sums is not None:
+                return rows_from(sums, start, size)[tf.newaxis]
+            return factor * PlaneBlock(words_from(start, size), self.embedding_dim).sums(tf.float32)
+
+        def scale_from(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+            return (rows_from(scale, start, size) if scale.shape[0] == self.num_rows else scale)[tf.newaxis]
+
+        rows = Int8Rows(self._stripes, self.embedding_dim, codes_from, sums_from, scale_from, self._largest_scale)
+        allowed = None if allowed is None else self._stripes.store_columns(allowed)
+        if not self._has_planes():
+            return rows.likely_blocks(asked, allowed, depth)
+        # Few planes are quicker as they are.
+        batch = tf.shape(queries.rows)[0]
+        none = tf.zeros([batch, 0], tf.int32), tf.constant(False)
+        few = batch * asked.num_bits <= _MOST_QUERY_PLANES
+        blocks, is_sure = tf.cond(few, lambda: none, lambda: rows.likely_blocks(asked, allowed, depth))
+        return blocks, is_sure
 
     def score_at(self, queries: Queries, index: tf.Tensor, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
@@ -261,9 +315,9 @@ class CodedRows(RowTable):
         return part(self.scale), None if self.offset is None else part(self.offset)
 
 
-def make_rows(values: Codes | Float32Array, by_blocks: bool | None = None) -> RowTable:
-    """A table of codes, or of float32 [N, d]; `by_blocks` as of `RowTable`."""
-    return CodedRows(values, by_blocks) if isinstance(values, Codes) else Float32Rows(values, by_blocks)
+def make_rows(values: Codes | Float32Array, by_blocks: bool | None = None, for_cpu: bool = False) -> RowTable:
+    """A table of codes, or of float32 [N, d]; `by_blocks` as of `RowTable`, `for_cpu` as of `CodedRows`."""
+    return CodedRows(values, by_blocks, for_cpu) if isinstance(values, Codes) else Float32Rows(values, by_blocks)
 
 
 def _stripes(num_rows: int, by_blocks: bool) -> Stripes:

@@ -99,15 +99,20 @@ class ExactTopK(TopK):
             part_blocked = None if blocked is None else blocked.at(part)
             return self._of_blocks(queries.at(part), k, tf.gather(chosen, part), part_blocked, cosine)
 
-        bytes_per_row = depth * BLOCK_SIZE * candidate_bytes(self.rows.embedding_dim)
+        bytes_per_row = tf.cast(tf.shape(chosen)[1], tf.int64) * BLOCK_SIZE * candidate_bytes(self.rows.embedding_dim)
         return in_slices(candidates, tf.range(tf.shape(chosen)[0]), k, bytes_per_row)
 
     def _best_blocks(self, queries: Queries, depth: tf.Tensor, blocked: Blocked | None, cosine: bool) -> tf.Tensor:
-        """The blocks to look into, int32 [B, depth], ascending, so that ties among candidates go to the lower row."""
+        """The blocks to look into, int32 [B, at least depth], ascending: ties among candidates go to the lower row."""
 
         def blocks(allowed: tf.Tensor | None) -> tf.Tensor:
-            highest = self.rows.best_of_blocks(queries, cosine, allowed, self._jit_compile)
-            return tf.sort(tf.math.top_k(highest, depth, sorted=False).indices, axis=1)
+            def surely() -> tf.Tensor:
+                highest = self.rows.best_of_blocks(queries, cosine, allowed, self._jit_compile)
+                return tf.math.top_k(highest, depth, sorted=False).indices
+
+            likely = self.rows.likely_blocks(queries, cosine, allowed, depth)
+            chosen = surely() if likely is None else tf.cond(likely[1], lambda: likely[0], surely)
+            return tf.sort(chosen, axis=1)
 
         return blocks(None) if blocked is None else blocked.with_allowed(blocks)
 

@@ -66,6 +66,24 @@ class RowTable(tf.Module, abc.ABC):
           float32 [B, N // 64]; -inf for a block without an allowed row. The N % 64 rows at the end belong to none.
         """
 
+    def likely_blocks(
+        self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, depth: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """Blocks that hold the best rows, by a quicker way than `best_of_blocks`, which doesn't always succeed.
+
+        Args:
+          queries: B of them.
+          cosine: as of `score_all`.
+          allowed: as of `best_of_blocks`.
+          depth: int32 scalar, at most the number of blocks.
+
+        Returns:
+          `(blocks, is_sure)`, int32 [B, at least depth] and bool []: if it is sure, no other block's best score reaches
+          those of the `depth` best; otherwise the blocks mean nothing. None if the table has no such way.
+        """
+        del queries, cosine, allowed, depth
+        return None
+
     @abc.abstractmethod
     def to_numpy(self) -> Float32Array:
         """All rows as float32 [N, d]: what an index that wants full precision is built over."""
