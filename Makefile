@@ -27,8 +27,8 @@ help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and the tests (16 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
-	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, Flink and Spark, a cluster, a minute of load"
-	@echo "make engines  Flink, Spark and Beam's job servers into .engines, for test-engines (Java 17 and Maven; 700 MB, a minute)"
+	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, Flink, a cluster, a minute of load"
+	@echo "make engines  Flink, Spark and Beam's job servers into .engines (Java 17 and Maven; 700 MB, a minute)"
 	@echo "make test-java  clients in Java, C and Go get the answers that Python gets (JDK 17, Maven, gcc, Go 1.24; 2 GB in .java; 4 minutes)"
 	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, the notebooks, and the slow lines of its pages"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
@@ -159,7 +159,7 @@ test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-clie
 test-install: .venv/.installed
 	$(BIN)/python -m pytest -m install tests/install --durations=20
 
-# Flink, Spark and Beam's job servers, whose tests are skipped where they aren't here. Without Java 17 and Maven it says
+# Flink, Spark and Beam's job servers. Flink's tests are skipped where it isn't here. Without Java 17 and Maven it says
 # what to install.
 engines: .venv/.installed
 	@$(BIN)/python -m engines.install
@@ -180,7 +180,7 @@ docs: .venv-docs/.installed
 
 # The same, what the site must not do, and the snippets that `make test` leaves out because they are slow.
 test-docs: .venv-docs/.installed
-	$(BIN)/python -m pytest -m docs tests/docs --durations=3
+	$(ONE_THREAD) $(BIN)/python -m pytest -m docs -n 2 --dist loadgroup tests/docs --durations=3
 
 # The images by buildah, on a Debian of its own making in place of the official bases, and the steps of the pipeline
 # in them: root, half an hour and 12 GB in .images the first time. Without root, buildah, debootstrap or crun the tests are skipped by name.
@@ -237,6 +237,8 @@ lock: .venv/.installed
 		serving/requirements-tools.in -o serving/requirements-tools.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		docs/requirements.in -o docs/requirements.lock
+	$(BIN)/uv pip compile --quiet --no-deps --python-version 3.10 --generate-hashes --no-emit-index-url \
+		engines/requirements.in -o engines/requirements.lock
 
 INPUTS ?= 100000
 SECONDS ?= 3600

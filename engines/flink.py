@@ -60,6 +60,7 @@ class Flink:
         return [
             "--runner=PortableRunner",
             f"--job_endpoint=127.0.0.1:{self.port('job')}",
+            f"--flink_master=127.0.0.1:{self.port('rest')}",
             "--environment_type=PROCESS",
             f"--environment_config={json.dumps(boot)}",
             f"--environment_cache_millis={(_RESTART_SECONDS - 2) * 1000}",

@@ -117,8 +117,6 @@ class Spark:
             "spark.default.parallelism": 2,
             # Tasks are spread over both machines, and repeated on the other one if one dies.
             "spark.locality.wait": "0s",
-            "spark.network.timeout": "30s",
-            "spark.executor.heartbeatInterval": "5s",
             "spark.executor.extraClassPath": class_path("spark/beam"),
         }
         given = [f"-D{key}={value}" for key, value in settings.items()]

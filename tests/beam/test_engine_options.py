@@ -1,6 +1,9 @@
 """What is asked of an engine's job server, and told to its workers; tests/engines runs real engines."""
 
+import json
+import threading
 from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import apache_beam as beam
 import grpc
@@ -8,6 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
+from tf_hqgnn.beam.cancelling import cancel, master_and_name
 from tf_hqgnn.beam.flags import parse_flags
 from tf_hqgnn.beam.mistakes import Notes, noted
 from tf_hqgnn.beam.places import for_workers
@@ -155,3 +159,58 @@ def test_what_a_worker_finds_wrong_is_noted_where_the_driver_looks(tmp_path):
     assert notes.read() == "one: é isn't right"
     notes.forget()
     assert notes.read() is None
+
+
+class JobManager(BaseHTTPRequestHandler):
+    """Flink's REST interface, as far as a job is cancelled by it."""
+
+    def do_GET(self):
+        jobs = [
+            ("1", "mine", "RUNNING"),
+            ("2", "mine", "FINISHED"),
+            ("3", "other", "RUNNING"),
+            ("4", "mine", "RESTARTING"),
+        ]
+        names = ("jid", "name", "state")
+        self._answer(200, {"jobs": [dict(zip(names, job)) for job in jobs]})
+
+    def do_PATCH(self):
+        self.server.cancelled.append(self.path)
+        self._answer(202, {})
+
+    def _answer(self, status, value):
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(value).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+class Lost:
+    """A running pipeline whose job server is gone."""
+
+    def cancel(self):
+        raise grpc.RpcError
+
+
+def test_a_job_is_cancelled_on_flink_by_its_name():
+    with ThreadingHTTPServer(("127.0.0.1", 0), JobManager) as server:
+        server.cancelled = []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        master = f"127.0.0.1:{server.server_port}"
+        options = parse_flags(["--runner=FlinkRunner", f"--flink_master={master}", "--job_name=mine"])
+        assert master_and_name(options) == (master, "mine")
+        cancel(Lost(), *master_and_name(options))
+        server.shutdown()
+        thread.join()
+    assert server.cancelled == ["/jobs/1?mode=cancel", "/jobs/4?mode=cancel"]
+    # Nothing listens there any more.
+    cancel(Lost(), master, "mine")
+
+
+def test_jobs_have_names_of_their_own():
+    found = {master_and_name(parse_flags(["--runner=FlinkRunner"])) for _ in range(2)}
+    assert len(found) == 2
+    assert {master for master, _ in found} == {None}

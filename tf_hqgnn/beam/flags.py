@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
@@ -71,8 +73,11 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
         asked = f", nor of the engine behind {endpoint}" if theirs else ""
         raise InputError(f"{unknown[0]}: not an option of this command nor of Apache Beam{asked}{hint}")
     options = PipelineOptions([*flags, *_flink_defaults(given, theirs)])
-    if not is_direct(options) and not given.environment_cache_millis:
-        options.view_as(PortableOptions).environment_cache_millis = _CACHE_MILLISECONDS
+    if not is_direct(options):
+        cached = given.environment_cache_millis or _CACHE_MILLISECONDS
+        options.view_as(PortableOptions).environment_cache_millis = cached
+        # By its name, a job is found where it is to be cancelled.
+        options.view_as(GoogleCloudOptions).job_name = given.job_name or f"tf-hqgnn-{uuid.uuid4().hex[:12]}"
     worker = options.view_as(WorkerOptions)
     if not is_direct(options) and "dataflow" not in runner_name(options):
         check_levels(worker.default_sdk_harness_log_level, worker.sdk_harness_log_level_overrides)

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import apache_beam as beam
-import grpc
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pipeline import PipelineVisitor
@@ -70,15 +69,14 @@ class Notes:
                 FileSystems.delete([self._path])
 
     @contextmanager
-    def cancelling(self, result: Any) -> Iterator[None]:
-        """Cancels a running pipeline as soon as there is a note, while the block runs."""
+    def watched(self, cancel: Callable[[], None]) -> Iterator[None]:
+        """Calls `cancel` as soon as there is a note, while the block runs."""
         stop = threading.Event()
 
         def watch() -> None:
             while not stop.wait(_POLL_SECONDS):
                 if self.read() is not None:
-                    with suppress(grpc.RpcError):
-                        result.cancel()
+                    cancel()
                     return
 
         thread = threading.Thread(target=watch, daemon=True)

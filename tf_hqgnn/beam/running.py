@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineState
 
+from tf_hqgnn.beam.cancelling import cancel, master_and_name
 from tf_hqgnn.beam.flags import is_direct
 from tf_hqgnn.beam.job_server import describe, kept_log
 from tf_hqgnn.beam.mistakes import Notes
@@ -35,6 +36,7 @@ def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
     # Beam changes the options while it runs.
     has_server = not is_direct(pipeline.options)
     endpoint = pipeline.options.view_as(PortableOptions).job_endpoint
+    where = master_and_name(pipeline.options)
     notes = None
     if folder is not None and has_server:
         notes = Notes(folder)
@@ -44,11 +46,10 @@ def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
         try:
             result = pipeline.run()
             try:
-                with notes.cancelling(result) if notes else nullcontext():
+                with notes.watched(lambda: cancel(result, *where)) if notes else nullcontext():
                     state = result.wait_until_finish() or result.state
             except KeyboardInterrupt:
-                with suppress(grpc.RpcError):
-                    result.cancel()
+                cancel(result, *where)
                 raise
         except Exception as error:
             _raise_note(notes, error)

@@ -1,0 +1,52 @@
+"""Cancels a job wherever it runs: Beam's job server only stops watching a job of Flink's, which goes on."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from contextlib import suppress
+from typing import Any
+
+import grpc
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions, PipelineOptions
+
+_SECONDS = 30.0
+_ENDED = ("FINISHED", "CANCELED", "FAILED")
+
+
+def cancel(result: Any, master: str | None, name: str | None) -> None:
+    """Cancels a running pipeline, as well as can be: what doesn't answer any more is left alone.
+
+    Args:
+      result: of `Pipeline.run`.
+      master: HOST:PORT of Flink's job manager, where the job is cancelled, too; None if it isn't known.
+      name: of the job.
+    """
+    with suppress(grpc.RpcError):
+        result.cancel()
+    if master and name:
+        with suppress(OSError, ValueError):
+            cancel_on_flink(master, name)
+
+
+def master_and_name(options: PipelineOptions) -> tuple[str | None, str | None]:
+    """Returns what `cancel` takes; the master is known if --flink_master names it."""
+    master = options.view_as(FlinkRunnerOptions).flink_master
+    return None if not master or master.startswith("[") else master, options.view_as(GoogleCloudOptions).job_name
+
+
+def cancel_on_flink(master: str, name: str) -> None:
+    """Asks Flink to cancel its jobs of a name.
+
+    Raises:
+      OSError: It doesn't answer.
+    """
+    address = master if "://" in master else f"http://{master}"
+    for job in _ask(f"{address}/jobs/overview")["jobs"]:
+        if job["name"] == name and job["state"] not in _ENDED:
+            _ask(f"{address}/jobs/{job['jid']}?mode=cancel", "PATCH")
+
+
+def _ask(url: str, method: str = "GET") -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=_SECONDS) as answer:
+        return json.loads(answer.read() or b"{}")
