@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from pages import ROOT
 
-pytestmark = pytest.mark.docs
+# The notebooks are executed for the site, too: not by two workers at once.
+pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("site")]
 
 _SITE = ROOT / "build" / "site"
 # What a browser loads by itself.
