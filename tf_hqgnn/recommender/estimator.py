@@ -179,8 +179,9 @@ class Recommender(LocalQueries):
         """Add new items without training, as `tf-hqgnn add-items` does.
 
         A new item's embedding follows from those of the users who took it, from its features where `fit` has learnt
-        from such, or from both. What a known user took in the log doesn't come back to it. `added_items_` says how many
-        were added, skipped and updated.
+        from such, or from both. What a known user took in the log doesn't come back to it. Known items are withdrawn,
+        and return, by the column `available` of `items`. `added_items_` says how many were added, skipped, updated,
+        withdrawn and returned.
 
         Args:
           log: the first interactions of new items, as of `fit`; None where they have none yet.
@@ -191,7 +192,8 @@ class Recommender(LocalQueries):
           The recommender itself. `save` keeps the items; what the command line makes of the run doesn't have them.
 
         Raises:
-          InputError: The log can't be used, or no new item is of a known user or has known features.
+          InputError: The log can't be used, or there is nothing to change: no new item is of a known user or has known
+            features, and none is withdrawn or returns.
           NotFittedError: `fit` comes first.
         """
         from tf_hqgnn.data.any_log import check_ids, read_any_items, read_log
