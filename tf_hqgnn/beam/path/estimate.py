@@ -16,7 +16,7 @@ from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 PREPARE_SECONDS = 5e-6
 PRODUCT_SECONDS = 4e-9
 VALUE_SECONDS = 4e-9
-SCORE_SECONDS = 1e-10
+SCORE_SECONDS = 3e-10
 # Bytes: of a row of the log on its way to its pair, of a pair in a file, and of an end of a pair in a block.
 _ROW_BYTES, _PAIR_BYTES, _END_BYTES = 60, 30, 16
 # Of what machines have, and in which time all should be done.
@@ -56,9 +56,10 @@ class Estimate:
     hours: float
 
     def __str__(self) -> str:
+        machines = f"{self.machines:,} machine{'s' if self.machines > 1 else ''}"
         return (
             f"{self.num_interactions:,} interactions of {self.num_users:,} users with {self.num_items:,} items: "
-            f"{self.processor_hours:,.1f} processor hours, such as {self.machines:,} machines of {CORES} cores for "
+            f"{self.processor_hours:,.1f} processor hours, such as {machines} of {CORES} cores for "
             f"{self.hours:.1f} hours; {_size(self.shuffled)} shuffled, {_size(self.read)} read by products (to shuffle "
             f"every pair's row would move {_size(self.least)}); {_size(self.disk)} of disk; "
             f"{_size(self.worker_memory)} of memory a worker"

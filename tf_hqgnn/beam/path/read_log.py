@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tf_hqgnn.beam.blocks import split
+from tf_hqgnn.beam.mistakes import noted
 from tf_hqgnn.beam.path.log_files import LogFile, local_copy
 from tf_hqgnn.beam.path.work import to_message, write_json
 from tf_hqgnn.data.anomalies import FileProfile, id_types
@@ -57,6 +58,7 @@ class ReadLog(beam.DoFn):
         self._num_shards = num_shards
         self._folder = folder
 
+    @noted
     def process(self, file: LogFile) -> Iterator[Any]:
         """At most one element for a shard and a block of the file."""
         with local_copy(file.path) as path:

@@ -115,7 +115,7 @@ def propagate_tables(work: Work, prepared: Prepared, tables: str, config: Propag
         if FileSystems.exists(out):
             # Of a run that was killed before it noted that this step is done.
             delete_folder(out)
-        propagate(*files, out, series, config.normalize, work.flags, *cut)
+        propagate(*files, out, series, config.normalize, work.flags, *cut, say=work.say)
         work.finish("propagated", None)
     return out
 

@@ -25,6 +25,7 @@ from tf_hqgnn.beam.path.recommend import check_recommendations, recommend
 from tf_hqgnn.beam.path.rows import Served, make_tables, propagate_tables, serve_rows
 from tf_hqgnn.beam.path.supported import check_supported
 from tf_hqgnn.beam.path.work import Work
+from tf_hqgnn.beam.places import for_workers
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.items import ItemCatalogue, read_items
 from tf_hqgnn.data.report import ReadReport
@@ -135,7 +136,7 @@ def _work_folder(options: PipelineOptions, partial: Path) -> str:
     store = options.view_as(GoogleCloudOptions).temp_location or ""
     if "://" in store:
         return f"{store.rstrip('/')}/{partial.name}"
-    return str(partial.absolute() / _WORK)
+    return for_workers(options, "--out", str(partial.absolute() / _WORK))
 
 
 def _prepare_folder(config: Config, out: Path, resume: bool) -> Path:

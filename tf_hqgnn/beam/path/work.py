@@ -62,7 +62,7 @@ class Work:
         options = parse_flags(self.flags)
         pipeline = beam.Pipeline(runner=make_runner(options), options=options)
         build(pipeline, folder)
-        run_to_end(pipeline)
+        run_to_end(pipeline, self.folder)
         found = None if gather is None else gather(folder)
         self.finish(name, found)
         return found
