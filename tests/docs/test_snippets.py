@@ -217,6 +217,8 @@ def test_the_page_runs(page, read):
     ids=lambda page: page.name,
 )
 def test_the_page_runs_with_what_is_slow(page, read):
+    if page.name == "benchmarks.md" and not (ROOT.parent / "shared" / "data" / "ml-100k").is_dir():
+        pytest.skip("the MovieLens log of ../shared isn't here")
     read(page, with_slow=True)
 
 
