@@ -16,6 +16,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import grpc
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import WorkerOptions
@@ -23,7 +24,9 @@ from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from tf_hqgnn.beam.batch import batch
 from tf_hqgnn.beam.flags import has_worker_processes, make_runner, parse_flags
+from tf_hqgnn.beam.graph_files import write_edges, write_rows
 from tf_hqgnn.beam.job_server import JAVA_LEVELS, LEVELS, describe, kept_log
+from tf_hqgnn.beam.propagation import propagate
 from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.beam.sinks import read_json
 from tf_hqgnn.types import InputError
@@ -105,9 +108,9 @@ def processes(text):
     return found
 
 
-def workers_of(folder):
-    """Ids of the worker processes of the batch run whose output goes to `folder`, and of its job."""
-    jobs = [process for process, _ in processes(f"tf_hqgnn.beam.job {folder}")]
+def workers_of(job):
+    """Ids of the processes of a run, its job and its workers; `job` is its kind and its output, as "batch FOLDER"."""
+    jobs = [process for process, _ in processes(f"tf_hqgnn.beam.job {job}")]
     return jobs, [process for process, parent in processes("sdk_worker_main") if parent in jobs]
 
 
@@ -138,7 +141,7 @@ def test_a_killed_worker_costs_nothing_but_time(waiting_model, users, tmp_path):
     with Command(*arguments) as command:
         eventually(lambda: manifests(tmp_path))
         done = {path: path.stat().st_mtime_ns for path in manifests(tmp_path)}
-        jobs, workers = eventually(lambda: (found := workers_of(tmp_path)) and len(found[1]) == 2 and found)
+        jobs, workers = eventually(lambda: (found := workers_of(f"batch {tmp_path}")) and len(found[1]) == 2 and found)
         os.kill(workers[0], signal.SIGKILL)
         command.wait_for_line("a worker process died; going on with ")
         for path, changed in done.items():
@@ -149,6 +152,33 @@ def test_a_killed_worker_costs_nothing_but_time(waiting_model, users, tmp_path):
     assert json.loads(stdout)["users_in"] == json.loads(stdout)["rows"] == 200
     assert rows_of(tmp_path) == expected_rows(users.read_text().split("\n"))
     assert not any(Path(f"/proc/{process}").exists() for process in (*jobs, *workers))
+
+
+def test_a_propagation_outlives_a_killed_worker(tmp_path):
+    """Beam alone would wait for ever; what the first attempt has written is deleted."""
+    write_edges(str(tmp_path / "edges.parquet"), np.arange(40) % 7, np.arange(40) % 9)
+    for name, size in (("users", 7), ("items", 9)):
+        write_rows(str(tmp_path / f"{name}.parquet"), np.arange(size), np.eye(size, 3))
+    files = [str(tmp_path / f"{name}.parquet") for name in ("edges", "users", "items")]
+    said = queue.Queue()
+
+    def kill_one():
+        _, workers = eventually(
+            lambda: (found := workers_of(f"propagation {tmp_path}")) and len(found[1]) == 2 and found
+        )
+        os.kill(workers[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    done = propagate(*files, str(tmp_path / "out"), np.ones(2), flags=MULTI, say=said.put)
+    killer.join()
+    assert said.get_nowait() == "propagation: a worker process died; going on with all of it, attempt 2"
+    assert done.num_edges == 40
+    here = tmp_path / "here"
+    propagate(*files, str(here), np.ones(2))
+    for path in here.glob("*.parquet"):
+        assert pq.read_table(path).equals(pq.read_table(tmp_path / "out" / path.name))
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_killed_run_is_finished_by_the_next_one(waiting_model, users, tmp_path):
@@ -173,7 +203,7 @@ def test_ctrl_c_ends_it_with_one_line_and_leaves_no_process(waiting_model, users
     model, _ = waiting_model
     arguments = ["--model", model, "--users", users, "--out", tmp_path / "out.parquet", "--shards", 8, *MULTI]
     with Command(*arguments) as command:
-        jobs, workers = eventually(lambda: (found := workers_of(tmp_path)) and len(found[1]) == 2 and found)
+        jobs, workers = eventually(lambda: (found := workers_of(f"batch {tmp_path}")) and len(found[1]) == 2 and found)
         command.process.send_signal(signal.SIGINT)
         command.wait_for_line("interrupted")
         assert command.end() == (130, "")

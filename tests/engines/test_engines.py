@@ -171,3 +171,18 @@ def test_ctrl_c_cancels_the_job_and_the_next_run_goes_on(engine, waiting, tmp_pa
     (tmp_path / "gate").touch()
     batch(*waiting, engine.flags, num_shards=4, k=K, tf_threads=1, say=print)
     check_complete(tmp_path)
+
+
+def test_a_killed_job_server_is_named_and_the_next_run_goes_on(engine, waiting, tmp_path):
+    with Running(waiting, engine, tmp_path) as running:
+        engine.processes.kill("jobserver")
+        status, said = running.end()
+    assert status == 1, said
+    line = said.splitlines()[-1]
+    assert line.startswith(f"tf-hqgnn: the job server at 127.0.0.1:{engine.port('job')} was lost while the job ran (")
+    eventually(engine.was_cancelled)
+    assert not list(tmp_path.glob("out-*"))
+    (tmp_path / "gate").touch()
+    engine.start_job_server()
+    batch(*waiting, engine.flags, num_shards=4, k=K, tf_threads=1, say=print)
+    check_complete(tmp_path)

@@ -59,6 +59,9 @@ def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
             if mistake:
                 raise InputError(mistake[1]) from error
             if isinstance(error, (grpc.RpcError, grpc.FutureTimeoutError)) and has_server:
+                if result is not None:
+                    # The next run would share its output with this one.
+                    cancel(result, *where)
                 raise PipelineFailed(describe(error, endpoint, log, result is not None)) from error
             raise PipelineFailed(_summary(error)) from error
     _raise_note(notes, None)
