@@ -33,7 +33,7 @@ def divergence_weights(teacher: FloatArray, student: FloatArray) -> Float32Array
       Iteratively reweighted least squares; the weight for this divergence was derived for this project.
 
     Example:
-      >>> divergence_weights(np.array([0.5, 0.2]), np.array([0.5, 0.1])).round(4).tolist()
+      >>> [round(float(w), 4) for w in divergence_weights(np.array([0.5, 0.2]), np.array([0.5, 0.1]))]
       [0.5, 0.1443]
     """
     p, q = (np.maximum(np.asarray(share, np.float64), 1e-12) for share in (teacher, student))
