@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+MAVEN = HERE / "maven"
 FOLDER = HERE.parent / ".engines"
 
 # Both engines run on this Java, with the flags of `java_options.txt`.
@@ -66,7 +67,7 @@ def class_path(*folders: str) -> str:
 
 
 def _stamp(engine: str) -> str:
-    pins = (HERE / "requirements.lock", HERE / engine / "pom.xml", HERE / engine / "jars.sha256")
+    pins = (HERE / "requirements.lock", MAVEN / engine / "pom.xml", MAVEN / engine / "jars.sha256")
     return "installed-" + hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:16]
 
 
@@ -88,9 +89,9 @@ def _install(engine: str, scratch: Path) -> None:
                 if source is not None:
                     with (own / Path(member.name).name).open("wb") as jar:
                         shutil.copyfileobj(source, jar)
-    maven = ["mvn", "--quiet", "--batch-mode", "--file", str(HERE / engine / "pom.xml"), _COPY_JARS]
+    maven = ["mvn", "--quiet", "--batch-mode", "--file", str(MAVEN / engine / "pom.xml"), _COPY_JARS]
     subprocess.run([*maven, "-DincludeScope=runtime", f"-DoutputDirectory={beam}"], check=True)
-    check_hashes(beam, HERE / engine / "jars.sha256")
+    check_hashes(beam, MAVEN / engine / "jars.sha256")
     for jar in beam.iterdir():
         if re.fullmatch(_THEIRS[engine], jar.name):
             jar.unlink()

@@ -1,0 +1,76 @@
+"""What `make engines` says before and after it has put something here."""
+
+import hashlib
+import os
+import signal
+import sys
+
+import pytest
+
+from engines.install import check_hashes, missing_tools
+from engines.processes import Processes
+
+
+def program(folder, name, line):
+    (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_what_is_missing_is_named_with_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wanted = "Flink and Spark need Java 17 and Maven; on Debian: apt-get install openjdk-17-jdk-headless maven"
+    assert missing_tools() == wanted
+    program(tmp_path, "java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2")
+    assert missing_tools() == wanted
+    program(tmp_path, "mvn", "")
+    assert missing_tools() == (
+        'Flink and Spark need Java 17 as `java` on PATH; found openjdk version "11.0.2" 2019-01-15'
+    )
+    program(tmp_path, "java", "echo 'openjdk version \"17.0.15\" 2025-04-15' >&2")
+    assert missing_tools() is None
+
+
+def test_only_the_pinned_files_are_taken(tmp_path):
+    folder, pins = tmp_path / "jars", tmp_path / "flink" / "jars.sha256"
+    folder.mkdir()
+    pins.parent.mkdir()
+    contents = {"a.jar": b"one", "b.jar": b"two"}
+    pins.write_text("".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items()))
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    check_hashes(folder, pins)
+    (folder / "a.jar").write_bytes(b"another")
+    (folder / "b.jar").unlink()
+    (folder / "c.jar").write_bytes(b"")
+    with pytest.raises(
+        SystemExit, match=r"^make engines: a.jar, b.jar, c.jar: not the files that jars.sha256 of flink"
+    ):
+        check_hashes(folder, pins)
+
+
+def test_processes_are_found_again_and_end_with_what_they_started(tmp_path):
+    inner = "print(1, flush=True); import time; time.sleep(999)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    started = Processes(tmp_path)
+    started.start("one", [sys.executable, "-c", code])
+    started.wait("one", lambda: (tmp_path / "one.log").read_text() == "1\n")
+    pid = Processes(tmp_path).pid("one")
+    assert os.getpgid(pid) == pid
+    with pytest.raises(RuntimeError, match=f"^one runs already, with the id {pid}$"):
+        started.start("one", [sys.executable])
+    # The id of a process that started at another time is another process's.
+    (tmp_path / "other.pid").write_text(f"{pid} 1")
+    assert started.pid("other") is None
+    started.kill("one")
+    assert started.pid("one") is None
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def test_a_process_that_ends_at_once_shows_its_log(tmp_path):
+    processes = Processes(tmp_path)
+    processes.start("one", [sys.executable, "-c", "raise SystemExit('no memory')"])
+    with pytest.raises(RuntimeError, match=r"^one isn't ready:\nno memory\n$"):
+        processes.wait("one", lambda: False)
+    processes.stop()
+    assert not list(tmp_path.glob("*.pid"))
