@@ -59,7 +59,7 @@ def distill(
         the value of `validate`, where the epoch was validated.
 
     Returns:
-      The codes. Scores are on the scale of the given rows'.
+      The codes. Scores are on the scale of the given rows', fitted ones up to a constant of each user.
 
     Raises:
       ValueError: The tables or `seen` don't fit each other or aren't finite, or `config.bits` is None.
