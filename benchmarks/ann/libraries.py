@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from usearch.index import Index
 
-from benchmarks.ann.rows import DIM, Built, K, main, tune
+from benchmarks.ann.rows import Built, K, main, tune
 
 _THREADS = 2
 _SHARES_OF_LEAVES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
@@ -18,14 +18,15 @@ _EXPANSIONS = (128, 256, 512, 1024, 2048, 4096)
 def build(index: str, items: np.ndarray, queries: np.ndarray, exact: np.ndarray) -> tuple[Built, int | None]:
     """See `rows.main`."""
     faiss.omp_set_num_threads(_THREADS)
+    dim = items.shape[1]
     if index == "FAISS binary":
-        binary = faiss.IndexBinaryFlat(DIM)
+        binary = faiss.IndexBinaryFlat(dim)
         binary.add(_signs(items))
-        return Built(lambda asked: binary.search(asked, K)[1], DIM / 8, _signs), None
+        return Built(lambda asked: binary.search(asked, K)[1], dim / 8, _signs), None
     if index == "FAISS flat":
-        flat = faiss.IndexFlatIP(DIM)
+        flat = faiss.IndexFlatIP(dim)
         flat.add(items)
-        return Built(lambda asked: flat.search(asked, K)[1], 4.0 * DIM), None
+        return Built(lambda asked: flat.search(asked, K)[1], 4.0 * dim), None
     return _usearch(items, queries, exact) if index == "usearch" else _faiss_ivf(items, queries, exact)
 
 
@@ -34,8 +35,8 @@ def _signs(rows: np.ndarray) -> np.ndarray:
 
 
 def _faiss_ivf(items: np.ndarray, queries: np.ndarray, exact: np.ndarray) -> tuple[Built, int]:
-    leaves = round(math.sqrt(len(items)))
-    inverted = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIM), DIM, leaves, faiss.METRIC_INNER_PRODUCT)
+    leaves, dim = round(math.sqrt(len(items))), items.shape[1]
+    inverted = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, leaves, faiss.METRIC_INNER_PRODUCT)
     inverted.train(items[:: max(1, len(items) // (64 * leaves))])
     inverted.add(items)
 
@@ -45,11 +46,11 @@ def _faiss_ivf(items: np.ndarray, queries: np.ndarray, exact: np.ndarray) -> tup
 
     inverted.nprobe = tune([max(1, round(share * leaves)) for share in _SHARES_OF_LEAVES], answer, exact)
     # Beside a row stands its number.
-    return Built(lambda asked: inverted.search(asked, K)[1], 4.0 * DIM + 8), inverted.nprobe
+    return Built(lambda asked: inverted.search(asked, K)[1], 4.0 * dim + 8), inverted.nprobe
 
 
 def _usearch(items: np.ndarray, queries: np.ndarray, exact: np.ndarray) -> tuple[Built, int]:
-    graph = Index(ndim=DIM, metric="ip", dtype="f32")
+    graph = Index(ndim=items.shape[1], metric="ip", dtype="f32")
     graph.add(np.arange(len(items)), items, threads=_THREADS)
 
     def search(asked: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-DIM, K = 64, 100
+K = 100
 BATCHES = (1, 32)
 NUM_QUERIES = 256
 # Wanted of every approximate index, by its own setting that is tuned on one half of the queries.
@@ -27,7 +27,7 @@ class Built:
     Args:
       search: queries as `encode` leaves them, to the rows int [B, K] of the best items.
       bytes_per_item: that it holds in memory.
-      encode: what a server has before a request comes, of float32 [B, 64]; not timed.
+      encode: what a server has before a request comes, of float32 [B, d]; not timed.
     """
 
     search: Callable[[Any], np.ndarray]
@@ -35,26 +35,50 @@ class Built:
     encode: Callable[[np.ndarray], Any] = np.ascontiguousarray
 
     def answer(self, queries: np.ndarray) -> np.ndarray:
-        """The best items of float32 [B, 64]."""
+        """The best items of float32 [B, d]."""
         return self.search(self.encode(queries))
 
 
-def generate(num_items: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def generate(num_items: int, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Items and queries as trained embeddings are: in clusters, and popular items longer.
 
     Returns:
-      float32 [num_items, 64] and [256, 64].
+      float32 [num_items, dim] and [256, dim].
     """
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(_CENTRES, DIM)).astype(np.float32)
+    centres = rng.normal(size=(_CENTRES, dim)).astype(np.float32)
 
     def around(count: int) -> np.ndarray:
-        noise = rng.standard_normal(size=(count, DIM), dtype=np.float32)
-        return centres[rng.integers(0, _CENTRES, count)] + 0.7 * noise
+        noise = rng.standard_normal(size=(count, dim), dtype=np.float32)
+        noise *= np.float32(0.7)
+        noise += centres[rng.integers(0, _CENTRES, count)]
+        return noise
 
     items = around(num_items)
     items *= np.exp(0.2 * rng.standard_normal(size=(num_items, 1), dtype=np.float32))
     return items, around(NUM_QUERIES)
+
+
+def repeat(run: Path, num_items: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Items and queries of a trained run: its items again and again, each time with other noise, and some of its users.
+
+    Args:
+      run: a run directory; its embeddings.npz is read.
+      num_items: how many items there are to be; the first are those of the run, without noise.
+      seed: of the noise, whose deviation in each dimension is a fifth of that of the items.
+
+    Returns:
+      float32 [num_items, d] and [256, d].
+    """
+    rng = np.random.default_rng(seed)
+    with np.load(run / "embeddings.npz") as tables:
+        users, trained = tables["user"].astype(np.float32), tables["item"].astype(np.float32)
+    items = trained[np.arange(num_items) % len(trained)]
+    spread = (0.2 * trained.std(axis=0)).astype(np.float32)
+    for start in range(len(trained), num_items, 65_536):
+        part = items[start : start + 65_536]
+        part += spread * rng.standard_normal(size=part.shape, dtype=np.float32)
+    return items, users[rng.choice(len(users), NUM_QUERIES, replace=len(users) < NUM_QUERIES)]
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:

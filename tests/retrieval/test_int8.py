@@ -150,6 +150,9 @@ def test_tables_that_have_no_such_search():
     table = make_rows(Codes.quantize(ITEMS, 8), True, True)
     assert table.likely_blocks(Queries(tf.constant(USERS, tf.float32)), False, None, tf.constant(3)) is None
     assert table.bytes_per_row == D + 2 + 4
+    # XLA's pass over bit planes is as quick.
+    planes = make_rows(Codes.quantize(ITEMS, 2), True, True)
+    assert planes.likely_blocks(queries, False, None, tf.constant(3), jit_compile=True) is None
 
 
 # Prints the answers of a model, by the loader of sessions, as TensorFlow Serving loads it.

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tf_hqgnn.quantization.packing import to_bit_planes
 from tf_hqgnn.retrieval.coded_scores import QueryTerms
 from tf_hqgnn.retrieval.queries import QueryCodes
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.types import IntArray, UInt8Array
 
 # Word k of plane p of some rows, integers [...] as wide as a word, is `words[p][k]`.
@@ -59,7 +60,7 @@ def pack_query(codes: QueryCodes) -> tf.Tensor:
     place = tf.range(codes.num_bits)[:, tf.newaxis, tf.newaxis]
     bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(codes.codes[tf.newaxis], tf.cast(place, tf.uint8)), 1)
     bits = tf.pad(tf.cast(bits, tf.float32), [[0, 0], [0, 0], [0, -dim % 8]])
-    batch = tf.shape(codes.codes)[0]
+    batch = size_of(codes.codes, 0)
     groups = tf.reshape(bits, [codes.num_bits, batch, -(-dim // 8), 8])
     planes = tf.cast(tf.reduce_sum(groups * [float(2**bit) for bit in range(8)], axis=3), tf.uint8)
     words = tf.reshape(planes, [codes.num_bits, batch, -(-dim // 8) // size, size])
@@ -109,7 +110,7 @@ class PlaneBlock:
         if query.codes is None:
             raise ValueError("bit planes multiply codes, but the queries are floats: score them with a CodeBlock")
         asked, num_bits = pack_query(query.codes), query.codes.num_bits
-        batch, rows = tf.shape(asked)[2], tf.shape(self.words[0][0])[-1]
+        batch, rows = size_of(asked, 2), size_of(self.words[0][0], -1)
         weights = tf.constant([[float(2**q) for q in range(num_bits)]])
         total = tf.zeros([], query.dtype)
         for p, plane in enumerate(self.words):
@@ -148,7 +149,7 @@ class PlaneBlock:
     ) -> tf.Tensor:
         """The sum over `pairs` of weight times the product of two planes of signs, [1, n]."""
         word = self.words[0][0]
-        total = tf.zeros([1, tf.shape(word)[0]] if len(word.shape) == 1 else tf.shape(word), dtype)
+        total = tf.zeros([1, size_of(word, 0)] if len(word.shape) == 1 else tf.shape(word), dtype)
         for weight, one, two in pairs:
             for a, b in zip(one, two):
                 total -= 2.0 * weight * tf.cast(_differing(a, b), dtype)

@@ -16,6 +16,7 @@ from tf_hqgnn.retrieval.int8_products import HIGHEST, MOST_DIMENSIONS
 from tf_hqgnn.retrieval.int8_search import Int8Rows
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.stripes import Stripes
 from tf_hqgnn.retrieval.variables import gather, read, rows_from
 from tf_hqgnn.types import Array, Float32Array
@@ -142,7 +143,7 @@ class CodedRows(RowTable):
 
     def score_all(self, queries: Queries, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""
-        batch, (by_codes, by_planes) = tf.shape(queries.rows)[0], self._scorers(queries, cosine)
+        batch, (by_codes, by_planes) = size_of(queries.rows, 0), self._scorers(queries, cosine)
         scores = self._by_planes_or_codes(
             queries,
             lambda rows_at_once: over_blocks(by_planes, batch, self.num_rows, rows_at_once),
@@ -159,7 +160,7 @@ class CodedRows(RowTable):
         if not self.by_blocks:
             raise ValueError("the rows are stored one after the other: make the table with by_blocks=True")
         allowed = None if allowed is None else self._stripes.store_columns(allowed)
-        codes, batch = queries.codes, tf.shape(queries.rows)[0]
+        codes, batch = queries.codes, size_of(queries.rows, 0)
         if jit_compile and codes is not None and self._has_planes():
             return self._fused(codes, batch, cosine, allowed)
         by_codes, by_planes = self._scorers(queries, cosine)
@@ -176,7 +177,7 @@ class CodedRows(RowTable):
         def best(values: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor | None, allowed: tf.Tensor | None) -> tf.Tensor:
             asked = Queries.of_codes(QueryCodes(values, codes.num_bits, scale, offset))
             _, by_planes = self._scorers(asked, cosine, fused=True)
-            return self._stripes.best(by_planes, tf.shape(values)[0], allowed, at_once)
+            return self._stripes.best(by_planes, size_of(values, 0), allowed, at_once)
 
         # XLA compiles for every size of a batch anew: a few sizes have to do.
         padded = tf.reduce_min(tf.where(batch <= FUSED_BATCHES, FUSED_BATCHES, tf.maximum(batch, FUSED_BATCHES[-1])))
@@ -186,11 +187,13 @@ class CodedRows(RowTable):
         return best(_pad(codes.codes, padded), _pad(codes.scale, padded), offset, allowed)[:batch]
 
     def likely_blocks(
-        self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, depth: tf.Tensor
+        self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, depth: tf.Tensor, jit_compile: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor] | None:
-        """See `RowTable`; for products of codes whose ranges are centred on 0."""
+        """See `RowTable`; for products of codes whose ranges are centred on 0, unless XLA multiplies bit planes."""
         asked = queries.codes
         if not self._has_products or cosine or asked is None or asked.offset is not None:
+            return None
+        if jit_compile and self._has_planes():
             return None
         # Read here: a function that is called late is given values, no variables.
         factor, scale = HIGHEST // self._highest, read(self.scale)
@@ -259,7 +262,7 @@ class CodedRows(RowTable):
         code_rows = tf.constant(CODE_BLOCK // self.embedding_dim + 1)
         if codes is None or not self._has_planes():
             return by_codes(code_rows)
-        num_planes = tf.shape(queries.rows)[0] * codes.num_bits
+        num_planes = size_of(queries.rows, 0) * codes.num_bits
         plane_rows = PLANE_BLOCK // tf.maximum(num_planes, 1) + 1
         if self._bits * codes.num_bits == 1:
             return by_planes(plane_rows)
@@ -326,7 +329,7 @@ def _stripes(num_rows: int, by_blocks: bool) -> Stripes:
 
 def _pad(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """`values` with zeros after them, up to `size` along the first axis."""
-    missing = tf.concat([[size - tf.shape(values)[0]], tf.shape(values)[1:]], axis=0)
+    missing = tf.concat([[size - size_of(values, 0)], tf.shape(values)[1:]], axis=0)
     return tf.concat([values, tf.zeros(missing, values.dtype)], axis=0)
 
 

@@ -11,6 +11,7 @@ from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
 from tf_hqgnn.retrieval.filters import Blocked
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.slices import Answer, candidate_bytes, in_slices
 from tf_hqgnn.retrieval.top_k import TopK, best
 
@@ -62,7 +63,7 @@ class ExactTopK(TopK):
                 return self._at_once(queries, k, blocked, cosine)
             chosen = self._best_blocks(queries, tf.constant(fixed_depth), blocked, cosine)
             return self._of_blocks(queries, k, chosen, blocked, cosine)
-        depth = tf.fill([tf.shape(queries.rows)[0]], tf.cast(k, tf.int64))
+        depth = tf.fill([size_of(queries.rows, 0)], tf.cast(k, tf.int64))
         if blocked is not None:
             depth += blocked.counts
         # Those that search deep share slices.
@@ -99,8 +100,8 @@ class ExactTopK(TopK):
             part_blocked = None if blocked is None else blocked.at(part)
             return self._of_blocks(queries.at(part), k, tf.gather(chosen, part), part_blocked, cosine)
 
-        bytes_per_row = tf.cast(tf.shape(chosen)[1], tf.int64) * BLOCK_SIZE * candidate_bytes(self.rows.embedding_dim)
-        return in_slices(candidates, tf.range(tf.shape(chosen)[0]), k, bytes_per_row)
+        bytes_per_row = tf.cast(size_of(chosen, 1), tf.int64) * BLOCK_SIZE * candidate_bytes(self.rows.embedding_dim)
+        return in_slices(candidates, tf.range(size_of(chosen, 0)), k, bytes_per_row)
 
     def _best_blocks(self, queries: Queries, depth: tf.Tensor, blocked: Blocked | None, cosine: bool) -> tf.Tensor:
         """The blocks to look into, int32 [B, at least depth], ascending: ties among candidates go to the lower row."""
@@ -110,7 +111,7 @@ class ExactTopK(TopK):
                 highest = self.rows.best_of_blocks(queries, cosine, allowed, self._jit_compile)
                 return tf.math.top_k(highest, depth, sorted=False).indices
 
-            likely = self.rows.likely_blocks(queries, cosine, allowed, depth)
+            likely = self.rows.likely_blocks(queries, cosine, allowed, depth, self._jit_compile)
             chosen = surely() if likely is None else tf.cond(likely[1], lambda: likely[0], surely)
             return tf.sort(chosen, axis=1)
 
@@ -120,7 +121,7 @@ class ExactTopK(TopK):
         self, queries: Queries, k: tf.Tensor, chosen: tf.Tensor, blocked: Blocked | None, cosine: bool
     ) -> Answer:
         num_rows = self.rows.num_rows
-        shape = tf.stack([tf.shape(chosen)[0], tf.shape(chosen)[1] * BLOCK_SIZE])
+        shape = tf.stack([size_of(chosen, 0), size_of(chosen, 1) * BLOCK_SIZE])
         items = tf.reshape(chosen[..., tf.newaxis] * BLOCK_SIZE + tf.range(BLOCK_SIZE), shape)
         tail = tf.range(num_rows // BLOCK_SIZE * BLOCK_SIZE, num_rows)
         items = tf.concat([items, tf.broadcast_to(tail, [shape[0], tf.size(tail)])], axis=1)

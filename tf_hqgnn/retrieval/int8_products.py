@@ -58,6 +58,11 @@ def weights_of(codes: QueryCodes) -> tuple[tf.Tensor, tf.Tensor]:
 
     Returns:
       w, int8 [d, B], and `-255 / 2 sum w`, int32 [B], rounded up.
+
+    Example:
+      >>> asked = QueryCodes(tf.constant([[255, 0, 128]], tf.uint8), 8, tf.ones([1]), None)
+      >>> [values.numpy().tolist() for values in weights_of(asked)]
+      [[[127], [-128], [0]], [128]]
     """
     is_odd = codes.num_bits == 8
     integers = tf.cast(codes.codes, tf.int32)

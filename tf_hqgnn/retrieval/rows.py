@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, best_of, over_blocks
 from tf_hqgnn.retrieval.queries import Queries
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.variables import gather, read, rows_from
 from tf_hqgnn.types import Array, Float32Array
 
@@ -67,7 +68,7 @@ class RowTable(tf.Module, abc.ABC):
         """
 
     def likely_blocks(
-        self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, depth: tf.Tensor
+        self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, depth: tf.Tensor, jit_compile: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor] | None:
         """Blocks that hold the best rows, by a quicker way than `best_of_blocks`, which doesn't always succeed.
 
@@ -76,12 +77,13 @@ class RowTable(tf.Module, abc.ABC):
           cosine: as of `score_all`.
           allowed: as of `best_of_blocks`.
           depth: int32 scalar, at most the number of blocks.
+          jit_compile: as of `best_of_blocks`, which may then be the quicker way.
 
         Returns:
           `(blocks, is_sure)`, int32 [B, at least depth] and bool []: if it is sure, no other block's best score reaches
           those of the `depth` best; otherwise the blocks mean nothing. None if the table has no such way.
         """
-        del queries, cosine, allowed, depth
+        del queries, cosine, allowed, depth, jit_compile
         return None
 
     @abc.abstractmethod
@@ -140,9 +142,9 @@ class Float32Rows(RowTable):
             scores = scores * rows_from(self._inverse_norm, first, count) if cosine else scores
             if allowed is None:
                 return best_of(scores, None)
-            return best_of(scores, tf.slice(allowed, [0, first], [tf.shape(allowed)[0], count]))
+            return best_of(scores, tf.slice(allowed, [0, first], [size_of(allowed, 0), count]))
 
-        batch = tf.shape(queries.rows)[0]
+        batch = size_of(queries.rows, 0)
         return over_blocks(best, batch, self.num_rows // BLOCK_SIZE, tf.constant(_ROWS_AT_ONCE // BLOCK_SIZE))
 
     def score_at(self, queries: Queries, index: tf.Tensor, cosine: bool = False) -> tf.Tensor:
