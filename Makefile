@@ -27,7 +27,7 @@ help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and the tests (16 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
-	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, Flink, a cluster, a minute of load"
+	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, Flink and Spark, a cluster, a minute of load"
 	@echo "make engines  Flink, Spark and Beam's job servers into .engines (Java 17 and Maven; 700 MB, a minute)"
 	@echo "make test-java  clients in Java, C and Go get the answers that Python gets (JDK 17, Maven, gcc, Go 1.24; 2 GB in .java; 4 minutes)"
 	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, the notebooks, and the slow lines of its pages"
@@ -159,7 +159,7 @@ test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-clie
 test-install: .venv/.installed
 	$(BIN)/python -m pytest -m install tests/install --durations=20
 
-# Flink, Spark and Beam's job servers. Flink's tests are skipped where it isn't here. Without Java 17 and Maven it says
+# Flink, Spark and Beam's job servers. Their tests are skipped where they aren't here. Without Java 17 and Maven it says
 # what to install.
 engines: .venv/.installed
 	@$(BIN)/python -m engines.install

@@ -54,35 +54,13 @@ class Spark:
             f"--job_endpoint=127.0.0.1:{self.port('job')}",
             "--environment_type=PROCESS",
             f"--environment_config={json.dumps(boot)}",
+            # Spark tries a task again without a pause, with the same Python worker as long as it is kept.
+            "--environment_cache_millis=60000",
         ]
 
     def port(self, name: str) -> int:
         """Returns one of the ports: master, web, job, artifact, expansion."""
         return int(json.loads(self._ports.read_text())[name])
-
-    def was_cancelled(self) -> bool:
-        """Whether the newest job was cancelled: its application has ended, and its driver says so."""
-        log = (self.folder / "jobserver.log").read_text()
-        last = log.rpartition("Running job ")[2]
-        return not self._asked()["activeapps"] and "CANCELLED" in last
-
-    def num_faults(self) -> int:
-        """Returns how many tasks of any job had to be run again because of a fault."""
-        return (self.folder / "jobserver.log").read_text().count(" Lost task ")
-
-    def kill_machine(self) -> None:
-        """Kills a worker with its executor and Python workers, and returns once the master has noticed."""
-        self.processes.kill(WORKERS[0])
-        self._wait_for_workers(len(WORKERS) - 1)
-
-    def replace_machine(self) -> None:
-        """Starts the worker again that was killed."""
-        self._start_worker(WORKERS[0])
-        self._wait_for_workers(len(WORKERS))
-
-    def kill_python_worker(self) -> None:
-        """Kills one Python worker of the first machine."""
-        self.processes.kill_child(WORKERS[0], "sdk_worker_main")
 
     def _wait_for_workers(self, count: int) -> None:
         self.processes.wait("master", lambda: self._asked()["aliveworkers"] == count)

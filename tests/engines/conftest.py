@@ -5,10 +5,11 @@ from export_oracle import make_bundle
 
 from engines.flink import Flink
 from engines.install import is_installed
+from engines.spark import Spark
 from tf_hqgnn.config import ExportConfig
 from tf_hqgnn.export.bundle import export_exact
 
-ENGINES = {"flink": Flink}
+ENGINES = {"flink": Flink, "spark": Spark}
 
 
 @pytest.fixture(scope="module", params=ENGINES)

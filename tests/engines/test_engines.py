@@ -17,6 +17,8 @@ from tf_hqgnn.beam.series import coefficients
 from tf_hqgnn.types import InputError
 
 pytestmark = pytest.mark.engines
+# What isn't tried on Spark: kills, mistakes and Ctrl-C.
+on_flink = pytest.mark.parametrize("engine", ["flink"], indirect=True)
 
 # Python's workers take seconds to start, and a minute on a machine that has much else to do.
 DEADLINE = 900.0
@@ -125,6 +127,7 @@ def check_complete(folder):
     assert not (folder / "out.parquet.partial").exists()
 
 
+@on_flink
 def test_a_killed_machine_costs_nothing_but_time(engine, waiting, tmp_path):
     before = engine.num_faults()
     with Running(waiting, engine, tmp_path) as running:
@@ -139,6 +142,7 @@ def test_a_killed_machine_costs_nothing_but_time(engine, waiting, tmp_path):
     check_complete(tmp_path)
 
 
+@on_flink
 def test_a_killed_python_worker_costs_nothing_but_time(engine, waiting, tmp_path):
     before = engine.num_faults()
     with Running(waiting, engine, tmp_path) as running:
@@ -150,6 +154,7 @@ def test_a_killed_python_worker_costs_nothing_but_time(engine, waiting, tmp_path
     check_complete(tmp_path)
 
 
+@on_flink
 def test_a_mistake_in_the_input_is_told_without_trying_again(engine, graph, tmp_path):
     write_edges(str(tmp_path / "edges-2.parquet"), np.array([300]), np.array([0]))
     with pytest.raises(
@@ -160,6 +165,7 @@ def test_a_mistake_in_the_input_is_told_without_trying_again(engine, graph, tmp_
     eventually(engine.was_cancelled)
 
 
+@on_flink
 def test_ctrl_c_cancels_the_job_and_the_next_run_goes_on(engine, waiting, tmp_path):
     with Running(waiting, engine, tmp_path) as running:
         running.process.send_signal(signal.SIGINT)
@@ -173,6 +179,7 @@ def test_ctrl_c_cancels_the_job_and_the_next_run_goes_on(engine, waiting, tmp_pa
     check_complete(tmp_path)
 
 
+@on_flink
 def test_a_killed_job_server_is_named_and_the_next_run_goes_on(engine, waiting, tmp_path):
     with Running(waiting, engine, tmp_path) as running:
         engine.processes.kill("jobserver")
