@@ -31,6 +31,7 @@ TIERS = {
     "serving_manifests": "unit",
     "pipelines": "pipeline",
     "tfx": "pipeline",
+    "engines": "engines",
 }
 # Those whose files take the longest come first: workers take files in this order, and end at about the same time.
 TIERS_BY_LENGTH = ("install", "images", "docs", "engines", "java", "pipeline", "integration", "unit")

@@ -23,6 +23,7 @@ from tf_hqgnn.serving.client import Client, LocalModel
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError
 
+pytestmark = pytest.mark.engines
 MODELS = ("hqgnn", "hqgnn_scann")
 
 

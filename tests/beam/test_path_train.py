@@ -31,6 +31,8 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
 
+pytestmark = pytest.mark.engines
+
 SMALL = Sizes(shard_bytes=40_000, block_rows=70, block_edges=700)
 FEW = ("model.embedding_dim=6", "model.spectral_iterations=1")
 
