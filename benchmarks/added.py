@@ -23,8 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from benchmarks.ann.rows import NUM_QUERIES
-from benchmarks.included import make_bundle
+from benchmarks.included import NUM_USERS, make_bundle
 from benchmarks.timing import describe_run
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import export_bundle
@@ -48,7 +47,7 @@ def measured(what: str, work: Callable[[], Any]) -> float:
 def write_log(path: Path) -> None:
     """The first interactions of new items."""
     rng = np.random.default_rng(2)
-    rows = [f"u{user},new{item}" for item in range(ADDED) for user in rng.choice(NUM_QUERIES, TAKERS, replace=False)]
+    rows = [f"u{user},new{item}" for item in range(ADDED) for user in rng.choice(NUM_USERS, TAKERS, replace=False)]
     path.write_text("\n".join(["user_id,item_id", *rows]) + "\n", encoding="utf-8")
 
 

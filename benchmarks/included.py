@@ -2,7 +2,7 @@
 
     python -m benchmarks.included [--items 1000000] [--bits 8] [--work W]
 
-Exports both models of generated rows (`benchmarks.ann.rows`), and asks each for the 10 best items of one user: by
+Exports both models of generated rows of 64 numbers in clusters, and asks each for the 10 best items of one user: by
 `recommend`, and by `recommend_where` among 10,000 items drawn at random. Both calls take turns, through the signatures
 of the loaded model; the request is a tensor already, as it is where a server has decoded it.
 """
@@ -21,7 +21,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from benchmarks.ann.rows import generate
 from benchmarks.timing import describe_run, interleaved
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import ServingBundle, export_bundle
@@ -32,12 +31,20 @@ from tf_hqgnn.quantization.codes import Codes
 import tensorflow as tf  # isort: skip  The package comes first, it chooses Keras 2.
 
 K, INCLUDED, REPETITIONS = 10, 10_000, 200
+NUM_USERS = 256
+_DIM, _CENTRES = 64, 2_000
 
 
 def make_bundle(num_items: int, bits: int | None) -> ServingBundle:
     """Generated items, and users who have seen 20 of them."""
     rng = np.random.default_rng(0)
-    items, users = generate(num_items, seed=0)
+    centres = rng.standard_normal((_CENTRES, _DIM), dtype=np.float32)
+
+    def around(count: int) -> np.ndarray:
+        noise = rng.standard_normal((count, _DIM), dtype=np.float32)
+        return centres[rng.integers(0, _CENTRES, count)] + np.float32(0.7) * noise
+
+    items, users = around(num_items), around(NUM_USERS)
     seen = np.sort([rng.choice(num_items, 20, replace=False) for _ in users], axis=1)
     indptr = np.arange(0, seen.size + 1, 20, dtype=np.int64)
     return ServingBundle(
