@@ -28,10 +28,8 @@ def for_workers(options: PipelineOptions, name: str, path: str) -> str:
     Example:
       >>> for_workers(PipelineOptions(), "--out", "out.parquet")
       'out.parquet'
-      >>> for_workers(PipelineOptions(["--runner=DataflowRunner"]), "--out", "out.parquet")
-      Traceback (most recent call last):
-      tf_hqgnn.types.InputError: --out out.parquet: Dataflow's workers don't see this machine's files; name a place of a
-      store, such as gs://BUCKET/NAME
+      >>> for_workers(PipelineOptions(["--runner=DataflowRunner"]), "--out", "gs://bucket/out.parquet")
+      'gs://bucket/out.parquet'
     """
     if "://" in path or is_direct(options):
         return path
