@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from tf_hqgnn.features.columns import pieces
 from tf_hqgnn.retrieval.ids import IdTable
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.variables import gather
 from tf_hqgnn.types import BoolArray, IntArray, ObjectArray
 
@@ -113,9 +114,9 @@ class ItemFilter(tf.Module):
         """
         asked = tf.concat([wanted, unwanted], axis=1)
         column = tf.where(tf.equal(asked, ANY), self.num_categories + 1, asked)
-        row = tf.broadcast_to(tf.range(tf.shape(asked)[0])[:, tf.newaxis], tf.shape(asked))
+        row = tf.broadcast_to(tf.range(size_of(asked, 0))[:, tf.newaxis], tf.shape(asked))
         mark = tf.concat([tf.ones_like(wanted, tf.float32), tf.fill(tf.shape(unwanted), -np.inf)], axis=1)
-        shape = tf.stack([tf.shape(asked)[0], self.num_categories + 2])
+        shape = tf.stack([size_of(asked, 0), self.num_categories + 2])
         is_any = tf.reduce_all(tf.equal(wanted, ANY), axis=1, keepdims=True)
         return tf.cast(is_any, tf.float32) + tf.scatter_nd(tf.stack([row, column], axis=2), mark, shape)
 
@@ -198,7 +199,7 @@ class Blocked:
         """
         if wanted is not None:
             wanted = wanted[:, tf.newaxis] if wanted.shape.rank == 1 else wanted
-            unwanted = tf.zeros([tf.shape(wanted)[0], 0], tf.int32) if unwanted is None else unwanted
+            unwanted = tf.zeros([size_of(wanted, 0), 0], tf.int32) if unwanted is None else unwanted
         only = items if items.blocks_some or wanted is not None else None
         return replace(self, items=only, wanted=wanted, unwanted=unwanted)
 
@@ -233,7 +234,7 @@ class Blocked:
             keys = pairs.keys()
             flat = tf.tensor_scatter_nd_update(flat, keys[:, tf.newaxis], tf.fill(tf.shape(keys), -np.inf))
         if self.listed is not None:
-            queries = tf.range(tf.shape(self.listed, out_type=tf.int64)[0])[:, tf.newaxis]
+            queries = tf.range(size_of(self.listed, 0, tf.int64))[:, tf.newaxis]
             places = queries * self.num_items + tf.cast(tf.maximum(self.listed, 0), tf.int64)
             # A place that stands for no item keeps its score: nothing is above infinity.
             lowered = tf.where(self.listed >= 0, -np.inf, np.inf)
@@ -247,7 +248,7 @@ class Blocked:
 
     def contains_pairs(self, items: tf.Tensor) -> tf.Tensor:
         """As `contains`, but for what isn't available or of another category."""
-        queries = tf.range(tf.shape(items, out_type=tf.int64)[0])[:, tf.newaxis]
+        queries = tf.range(size_of(items, 0, tf.int64))[:, tf.newaxis]
         wanted = tf.reshape(queries * self.num_items + tf.cast(items, tf.int64), [1, tf.size(items)])
         blocked = tf.zeros_like(wanted, tf.bool)
         for pairs in self.pairs:
@@ -341,8 +342,8 @@ class _ListedPairs:
         return _ListedPairs(tf.gather(self.item_index, queries), self.num_items)
 
     def keys(self) -> tf.Tensor:
-        queries = tf.range(tf.shape(self.item_index, out_type=tf.int64)[0])[:, tf.newaxis]
-        return tf.sort(tf.boolean_mask(queries * self.num_items + self.item_index, self.item_index >= 0))
+        queries = tf.range(size_of(self.item_index, 0, tf.int64))[:, tf.newaxis]
+        return tf.sort(tf.gather_nd(queries * self.num_items + self.item_index, tf.where(self.item_index >= 0)))
 
 
 def block_listed(item_index: tf.Tensor, num_items: int) -> Blocked:
