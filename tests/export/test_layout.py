@@ -14,7 +14,7 @@ from tf_hqgnn.types import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = layout.ModelSettings(
-    ExportConfig(default_k=7, jit_compile=True),
+    ExportConfig(default_k=7, device="cpu", jit_compile=True),
     RetrievalConfig(index="scann", num_leaves=9, num_leaves_to_search=4, reorder=55, target_recall=0.9),
 )
 
@@ -40,7 +40,7 @@ def test_metadata_round_trip_with_every_setting(tmp_path):
     assert json.loads((tmp_path / "assets.extra" / "metadata.json").read_text()) == {
         "model": "hqgnn",
         "num_items": 3,
-        "export": {"default_k": 7, "jit_compile": True},
+        "export": {"default_k": 7, "device": "cpu", "jit_compile": True},
         "retrieval": {
             "index": "scann",
             "num_leaves": 9,

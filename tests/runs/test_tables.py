@@ -103,7 +103,7 @@ def test_a_run_of_version_0_1_is_read_from_its_checkpoints(run, tmp_path):
 
 
 def test_a_run_without_tables_is_refused_in_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"has no trained tables \(tables.npz\), .* of version 0.1, .*; train again$"):
+    with pytest.raises(InputError, match=r"has no trained tables \(tables.npz\), .*: version 0.1 trained it, .*"):
         TrainedTables.load(tmp_path)
 
 
