@@ -16,10 +16,9 @@ def check_supported(config: Config) -> None:
       InputError: One isn't supported; the line says which, and what to set instead.
 
     Example:
-      >>> check_supported(Config().with_values({"auto.race": False}))
+      >>> check_supported(Config().with_values({"auto.race": False}))  # doctest: +ELLIPSIS
       Traceback (most recent call last):
-      tf_hqgnn.types.InputError: --runner: training.max_epochs=20 trains on one machine or with TensorFlow's strategies;
-      take the preset spectral, or set training.max_epochs=0
+      tf_hqgnn.types.InputError: --runner: training.max_epochs=20 trains on one machine ...
     """
     data, model, quantization = config.data, config.model, config.quantization
     is_coded = quantization.bits is not None
