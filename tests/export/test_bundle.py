@@ -21,8 +21,8 @@ from tf_hqgnn.export.layout import MAX_PADDED_K, METADATA_FILE
 from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.export.module import ServingModule
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.rows import Float32Rows
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError

@@ -1,4 +1,7 @@
-"""The guide in an export names what its signatures take and return, and its requests are answered as they are."""
+"""The guide in an export names what its signatures take and return, and its requests are answered as they are.
+
+That is what docs/requests.md says of them.
+"""
 
 import json
 import re

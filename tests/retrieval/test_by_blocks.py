@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import ItemFilter, block_listed
+from tf_hqgnn.retrieval.filters import block_listed
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.stripes import Stripes
 

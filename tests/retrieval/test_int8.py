@@ -22,7 +22,8 @@ from tf_hqgnn.quantization.packing import pack
 from tf_hqgnn.retrieval import int8_products
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import ItemFilter, block_listed
+from tf_hqgnn.retrieval.filters import block_listed
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,8 @@ import tensorflow as tf
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import ItemFilter, SeenItems, block_any, block_listed
+from tf_hqgnn.retrieval.filters import SeenItems, block_any, block_listed
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.popular import PopularItems
 
 N, D, B, K = 200_000, 64, 256, 10

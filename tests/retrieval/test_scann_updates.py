@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from tf_hqgnn.config import RetrievalConfig
 from tf_hqgnn.retrieval.coded_rows import make_rows
-from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.indices.index import EarlierIndex
 from tf_hqgnn.retrieval.indices.scann import ScannIndex
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.scann import ScannTopK
 from tf_hqgnn.retrieval.scann_searcher import Searcher, read_state

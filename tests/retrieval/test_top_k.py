@@ -13,10 +13,11 @@ from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval import choose, scann
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import ItemFilter, block_listed
+from tf_hqgnn.retrieval.filters import block_listed
 from tf_hqgnn.retrieval.ids import IdTable
 from tf_hqgnn.retrieval.indices.index import INDICES, Index
 from tf_hqgnn.retrieval.indices.scann import BRUTE_FORCE_BELOW
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import Float32Rows

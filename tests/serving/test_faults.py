@@ -135,7 +135,7 @@ def test_deadlines_of_a_millisecond_end_as_such_and_leave_nothing_behind(shared_
 @pytest.mark.usefixtures("shared_server")
 def test_a_deadline_that_has_passed_is_not_run(channel, monkeypatch):
     """The deadline reaches the queue: with a clock that is always past it nothing runs."""
-    monkeypatch.setattr("tf_hqgnn.serving.batching._Task.is_too_late", lambda self: self.deadline is not None)
+    monkeypatch.setattr("tf_hqgnn.serving.batch_tasks.Task.is_too_late", lambda self: self.deadline is not None)
     predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
     with pytest.raises(grpc.RpcError) as caught:
         predict(good_request(), timeout=60)

@@ -15,7 +15,7 @@ import numpy as np
 from tf_hqgnn.explore.text_search import TextIndex
 from tf_hqgnn.export.contents import Contents, read_contents
 from tf_hqgnn.export.layout import DEFAULT_MODEL
-from tf_hqgnn.retrieval.filters import split_categories
+from tf_hqgnn.retrieval.item_filter import split_categories
 from tf_hqgnn.serving.directory import check_base_path, find_models, find_versions
 from tf_hqgnn.types import InputError
 

@@ -21,8 +21,9 @@ from tf_hqgnn.export.parts import (
 from tf_hqgnn.export.where_signature import WhereSignature
 from tf_hqgnn.features.encoder import FeatureRows
 from tf_hqgnn.graph.csr import CSR
-from tf_hqgnn.retrieval.filters import ANY, ItemFilter, block_listed
+from tf_hqgnn.retrieval.filters import block_listed
 from tf_hqgnn.retrieval.histories import HistoryEncoder
+from tf_hqgnn.retrieval.item_filter import ANY, ItemFilter
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.sizes import size_of

@@ -14,9 +14,10 @@ from tf_hqgnn.export.layout import MAX_PADDED_K
 from tf_hqgnn.export.traced_once import TracedOnce
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import Blocked, ItemFilter, SeenItems, block_any, block_listed
+from tf_hqgnn.retrieval.filters import Blocked, SeenItems, block_any, block_listed
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.ids import IdTable
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.popular import PopularItems
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable

@@ -14,9 +14,9 @@ from tf_hqgnn.export.module import ServingModule
 from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.retrieval.choose import Device, choose_index, suitable_index
 from tf_hqgnn.retrieval.coded_rows import make_rows
-from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.histories import HistoryEncoder
 from tf_hqgnn.retrieval.indices.index import EarlierIndex
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 
 if TYPE_CHECKING:
     from tf_hqgnn.export.bundle import ServingBundle

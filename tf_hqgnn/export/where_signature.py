@@ -21,7 +21,7 @@ from tf_hqgnn.export.parts import (
     signature,
 )
 from tf_hqgnn.retrieval.diversity import diversify, shortlist_size
-from tf_hqgnn.retrieval.filters import ANY
+from tf_hqgnn.retrieval.item_filter import ANY
 from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.slices import Answer, in_slices
 from tf_hqgnn.retrieval.top_k import best, pad_to

@@ -74,8 +74,9 @@ def settings_that_matter(first: Config, second: Config, same_data: bool) -> dict
 
     Example:
       >>> from tf_hqgnn.config import Config
-      >>> settings_that_matter(Config.load("spectral"), Config.load("default"), same_data=True)["training.max_epochs"]
-      (0, 20)
+      >>> mine = Config().with_values({"training.max_epochs": 5})
+      >>> settings_that_matter(Config(), mine, same_data=True)
+      {'training.max_epochs': (20, 5)}
     """
     return {
         name: pair

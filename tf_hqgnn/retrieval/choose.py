@@ -7,9 +7,9 @@ from typing import Literal
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.extras import how_to_install, missing, require
-from tf_hqgnn.retrieval.filters import ItemFilter
 from tf_hqgnn.retrieval.indices.exact import ExactIndex
 from tf_hqgnn.retrieval.indices.index import INDICES, EarlierIndex, Index
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.top_k import TopK

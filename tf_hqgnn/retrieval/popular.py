@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.retrieval.filters import ANY, Blocked, ItemFilter
+from tf_hqgnn.retrieval.filters import Blocked
+from tf_hqgnn.retrieval.item_filter import ANY, ItemFilter
 from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.top_k import best
 from tf_hqgnn.retrieval.variables import gather

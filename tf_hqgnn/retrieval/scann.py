@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from tf_hqgnn.config import RetrievalConfig
 from tf_hqgnn.retrieval.exact import ExactTopK
-from tf_hqgnn.retrieval.filters import Blocked, ItemFilter
+from tf_hqgnn.retrieval.filters import Blocked
 from tf_hqgnn.retrieval.indices.index import EarlierIndex
 from tf_hqgnn.retrieval.indices.scann import BRUTE_FORCE_BELOW
+from tf_hqgnn.retrieval.item_filter import ItemFilter
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
 from tf_hqgnn.retrieval.scann_searcher import Searcher, holds_hashes, read_state

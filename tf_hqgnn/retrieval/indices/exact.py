@@ -8,7 +8,7 @@ from tf_hqgnn.retrieval.indices.index import INDICES, Index
 
 if TYPE_CHECKING:
     from tf_hqgnn.config import ExportConfig, RetrievalConfig
-    from tf_hqgnn.retrieval.filters import ItemFilter
+    from tf_hqgnn.retrieval.item_filter import ItemFilter
     from tf_hqgnn.retrieval.queries import Queries
     from tf_hqgnn.retrieval.rows import RowTable
     from tf_hqgnn.retrieval.top_k import TopK
