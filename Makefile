@@ -26,11 +26,11 @@ OUT ?= demo
 help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
-	@echo "make test   lint and the tests (16 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
+	@echo "make test   lint and the tests (12 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
 	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, Flink and Spark, a cluster, a minute of load"
 	@echo "make engines  Flink, Spark and Beam's job servers into .engines (Java 17 and Maven; 700 MB, a minute)"
 	@echo "make test-java  clients in Java, C and Go get the answers that Python gets (JDK 17, Maven, gcc, Go 1.24; 2 GB in .java; 4 minutes)"
-	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, the notebooks, and the slow lines of its pages"
+	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, the notebooks, and all that its pages tell one to run"
 	@echo "make audit  a bill of materials, and the advisories of what is locked; make images: builds and runs the images (root, half an hour)"
 	@echo "make setup  .venv from requirements.lock; also: lint, format, lock, gpu-programs, pin-images, fuzz, soak, bench-small (minutes), bench (hours), clean"
 
@@ -178,7 +178,7 @@ test-java: .venv/.installed
 docs: .venv-docs/.installed
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 
-# The same, what the site must not do, and the snippets that `make test` leaves out because they are slow.
+# The same, what the site must not do, the notebooks, and every line of its pages.
 test-docs: .venv-docs/.installed
 	$(ONE_THREAD) $(BIN)/python -m pytest -m docs -n 2 --dist loadgroup tests/docs --durations=3
 

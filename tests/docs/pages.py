@@ -3,7 +3,6 @@
 A block begins with its language. What a comment right before it says:
 
     <!-- not run: a cluster -->          the block isn't run, for want of a cluster; its options are checked
-    <!-- slow -->                        the block is run by `make test-docs`; `make test` checks its options
     <!-- run by: docs/quick_start.md --> that page has the same lines; or, for a file of tests, it names this page
 
 And anywhere on a page:
@@ -30,7 +29,7 @@ PAGES = [
 # Languages in which nothing can be run or checked: what a program prints, and drawings of letters.
 SHOWN = ("text", "json")
 _BLOCK = re.compile(
-    r"(?:^ *<!-- (?P<how>not run|slow|run by)(?:: (?P<reason>[^>]+?))? -->\n+)?"
+    r"(?:^ *<!-- (?P<how>not run|run by)(?:: (?P<reason>[^>]+?))? -->\n+)?"
     r"^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -46,7 +45,7 @@ class Block:
       line: of its first line of code, from 1.
       language: after the fence.
       code: without the indentation of the fence.
-      how: "not run", "slow" or "run by" of the comment before it; None without one.
+      how: "not run" or "run by" of the comment before it; None without one.
       reason: what the comment says more: what there isn't, or what runs the block.
     """
 

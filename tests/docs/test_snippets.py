@@ -1,4 +1,7 @@
-"""Every snippet of README.md and docs/ is run in the order of its page, unless it needs what no test has."""
+"""Every snippet of README.md and docs/ is run in the order of its page, unless it needs what no test has.
+
+`make test-docs` runs them; `make test` looks at the options of what can't be run, and at the rest of the pages.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import subprocess
 import textwrap
 import urllib.request
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import yaml
@@ -153,17 +155,14 @@ def serve(tmp_path_factory):
 
 @pytest.fixture
 def read(folder, run_command, serve):
-    """A function that does what a page says, with the slow blocks or without; returns the reader."""
+    """A function that does what a page says; returns the reader."""
 
-    def read(page, with_slow):
+    def read(page):
         blocks = [block for block in blocks_of(page) if block.language not in SHOWN]
         reader = Reader(run_command, folder(begins_with(page)), serve) if blocks else None
         for block in blocks:
-            assert block.language, f"{block.where}: a block names its language; text is for what isn't code"
-            if block.how is None or (block.how == "slow" and with_slow):
+            if block.how is None:
                 reader.do(block)
-            else:
-                _check(block)
         return reader
 
     return read
@@ -174,7 +173,7 @@ def _check(block):
     if block.how == "run by":
         _check_run_by(block)
     elif block.how == "not run":
-        assert _MISSING.search(block.reason), f"{block.where}: {block.reason} could be had: run it, or say `slow`"
+        assert _MISSING.search(block.reason), f"{block.where}: {block.reason} could be had: run it"
     if block.language == "bash":
         check_commands(block)
     elif block.language == "python":
@@ -189,7 +188,7 @@ def _check_run_by(block):
     if other.suffix == ".py":
         assert block.page.name in text, f"{block.where}: {block.reason} doesn't name this page"
         return
-    run = [one for one in blocks_of(other) if one.how in (None, "slow") and one.language == block.language]
+    run = [one for one in blocks_of(other) if one.how is None and one.language == block.language]
     if block.language == "bash":
         commands = [command for one in run for command in one.commands()]
         assert all(command in commands for command in block.commands()), f"{block.where}: not in {block.reason}"
@@ -197,29 +196,26 @@ def _check_run_by(block):
         assert block.code in [one.code for one in run], f"{block.where}: not in {block.reason}"
 
 
+@pytest.mark.docs
 @pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_page_runs(page, read):
-    reader = read(page, with_slow=False)
+    if page.name == "benchmarks.md" and not (ROOT.parent / "shared" / "data" / "ml-100k").is_dir():
+        pytest.skip("the MovieLens log of ../shared isn't here")
+    reader = read(page)
     if page.name == "README.md":
         assert list(reader.last.columns) == _COLUMNS
         assert reader.last["rank"].tolist() == list(range(1, 11))
         assert reader.last["known"].all()
-        # Nothing but the log is in the folder that the page began with.
-        assert [path.name for path in Path.cwd().iterdir()] == ["log.csv"]
 
 
-@pytest.mark.docs
-@pytest.mark.usefixtures("registries")
-@pytest.mark.parametrize(
-    "page",
-    [page for page in PAGES if any(block.how == "slow" for block in blocks_of(page))],
-    ids=lambda page: page.name,
-)
-def test_the_page_runs_with_what_is_slow(page, read):
-    if page.name == "benchmarks.md" and not (ROOT.parent / "shared" / "data" / "ml-100k").is_dir():
-        pytest.skip("the MovieLens log of ../shared isn't here")
-    read(page, with_slow=True)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_not_run_is_right(page):
+    for block in blocks_of(page):
+        if block.language not in SHOWN:
+            assert block.language, f"{block.where}: a block names its language; text is for what isn't code"
+            if block.how is not None:
+                _check(block)
 
 
 def test_the_gate_of_the_page_stands_in_the_pipeline(tmp_path):
@@ -327,12 +323,12 @@ def test_mistyped_settings_and_imports_are_found():
 
 def test_blocks_are_found_with_their_reasons_and_lines():
     text = "# A\n\n<!-- not run: a cluster -->\n\n```bash\nmake demo\n```\n\n1. One\n\n   ```python\n   x = 1\n   ```\n"
-    text += "\n<!-- slow -->\n```bash\nmake demo\n```\n"
+    text += "\n<!-- run by: README.md -->\n```bash\nmake demo\n```\n"
     first, second, third = blocks_of(ROOT / "docs" / "page.md", text)
     assert (first.language, first.how, first.reason, first.line) == ("bash", "not run", "a cluster", 6)
     assert first.commands() == third.commands() == [["make", "demo"]]
     assert (second.code, second.how, second.reason, second.line) == ("x = 1\n", None, None, 12)
-    assert (third.how, third.reason) == ("slow", None)
+    assert (third.how, third.reason) == ("run by", "README.md")
 
 
 def test_what_could_be_run_and_what_another_page_has_not_is_found():
