@@ -8,8 +8,6 @@ import pytest
 import yaml
 from pages import ROOT
 
-# As the tests of the site, which executes them.
-pytestmark = pytest.mark.xdist_group("site")
 FOLDER = ROOT / "docs" / "notebooks"
 PYTHON = ROOT / ".venv-docs" / "bin" / "python"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "execute")

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from pages import ROOT
 
-# The notebooks are executed for the site, too: not by two workers at once.
-pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("site")]
+pytestmark = pytest.mark.docs
 
 _SITE = ROOT / "build" / "site"
 # What a browser loads by itself.

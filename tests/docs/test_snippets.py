@@ -31,8 +31,6 @@ from tf_hqgnn.types import InputError
 
 from tensorflow.core.protobuf import saved_model_pb2  # isort: skip
 
-# One worker has the shop.
-pytestmark = pytest.mark.xdist_group("pages")
 # The same programs with less to do: a race of this many steps takes a second.
 _STEPS = "auto.steps=60"
 _COLUMNS = ["user_id", "rank", "item_id", "score", "known"]
