@@ -9,7 +9,6 @@ the disk: what any way to make a version takes.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from benchmarks.included import NUM_USERS, make_bundle
+from benchmarks.included import NUM_USERS, make_bundle, parse_arguments
 from benchmarks.timing import describe_run
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import export_bundle
@@ -60,11 +59,7 @@ def copy_newest(export: Path, into: Path) -> None:
 
 def main() -> None:
     """Print what an export, an update and a copy take, and the recall of ScaNN's index before and after."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=1_000_000, help="items of the catalogue")
-    parser.add_argument("--bits", type=int, help="bits per value of an embedding; float32 by default")
-    parser.add_argument("--work", type=Path, help="folder of the export, which is made unless it is there")
-    arguments = parser.parse_args()
+    arguments = parse_arguments(__doc__)
     collect_seldom()
     print(describe_run("benchmarks.added"))
     with ExitStack() as stack:

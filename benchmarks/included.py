@@ -78,13 +78,18 @@ def calls(root: Any, num_items: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def main() -> None:
-    """Print the median of each call, and how many times a plain call that is."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_arguments(description: str | None) -> argparse.Namespace:
+    """The catalogue and the folder of its export, from the command line."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--items", type=int, default=1_000_000, help="items of the catalogue")
     parser.add_argument("--bits", type=int, help="bits per value of an embedding; float32 by default")
     parser.add_argument("--work", type=Path, help="folder of the export, which is made unless it is there")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the median of each call, and how many times a plain call that is."""
+    arguments = parse_arguments(__doc__)
     print(describe_run("benchmarks.included"))
     with ExitStack() as stack:
         work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from some_tables import some_tables
 
 from tf_hqgnn.config import DistillationConfig, QuantizationConfig
 from tf_hqgnn.evaluation.ranking import rank
@@ -16,12 +17,7 @@ NUM_USERS, NUM_ITEMS, DIM = 60, 40, 8
 
 @pytest.fixture(scope="module")
 def tables():
-    """Users and items with few strong dimensions and popular items, as propagated ones have."""
-    random = np.random.default_rng(0)
-    spread = np.linspace(2, 0.3, DIM)
-    users, items = (random.normal(size=(n, DIM)) * spread for n in (NUM_USERS, NUM_ITEMS))
-    items *= random.uniform(0.5, 2, size=(NUM_ITEMS, 1))
-    return users.astype(np.float32), items.astype(np.float32)
+    return some_tables(NUM_USERS, NUM_ITEMS, DIM)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a batch run asks a model about some users, and the rows that become of the answers."""
+"""A batch run asks a model about users, and makes rows of the answers: one `Task` for each kind of answer."""
 
 from __future__ import annotations
 

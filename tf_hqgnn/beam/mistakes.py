@@ -1,4 +1,4 @@
-"""What a worker finds wrong with its input, told at once: an engine would first try the step again and again."""
+"""Mistakes in the input that a worker finds are told at once: an engine would try the step again and again first."""
 
 from __future__ import annotations
 

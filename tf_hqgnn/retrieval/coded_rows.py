@@ -221,7 +221,7 @@ class CodedRows(RowTable):
         if not self._has_planes():
             return rows.likely_blocks(asked, allowed, depth)
         # Few planes are quicker as they are.
-        batch = tf.shape(queries.rows)[0]
+        batch = size_of(queries.rows, 0)
         none = tf.zeros([batch, 0], tf.int32), tf.constant(False)
         few = batch * asked.num_bits <= _MOST_QUERY_PLANES
         blocks, is_sure = tf.cond(few, lambda: none, lambda: rows.likely_blocks(asked, allowed, depth))

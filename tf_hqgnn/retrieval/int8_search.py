@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_hqgnn.retrieval.int8_products import called_late, is_available, is_exact, products_of_few, weights_of
 from tf_hqgnn.retrieval.queries import QueryCodes
+from tf_hqgnn.retrieval.sizes import size_of
 from tf_hqgnn.retrieval.stripes import Stripes
 
 # Scores, and bytes of codes, that are worked on at once: few enough for a cache, many enough for a product's overhead.
@@ -65,7 +66,7 @@ class Int8Rows:
         Returns:
           `(blocks, is_sure)`: int32 [B, at least depth], and bool [], whether no other block's best reaches theirs.
         """
-        batch = tf.shape(asked.codes)[0]
+        batch = size_of(asked.codes, 0)
         weights, added = weights_of(asked)
         adds_sums = asked.num_bits == 8
 
@@ -105,7 +106,7 @@ class Int8Rows:
                 scores += tf.reshape(self.sums_from(start, size) / 4.0, [-1, 1])
             scores *= tf.reshape(tf.cast(self.scale_from(start, size), tf.float32), [-1, 1])
             if allowed is not None:
-                counts = tf.slice(allowed, [0, start], [tf.shape(allowed)[0], size])
+                counts = tf.slice(allowed, [0, start], [size_of(allowed, 0), size])
                 scores = tf.where(tf.transpose(counts), scores, -np.inf)
             best = tf.reduce_max(tf.reshape(scores, [at_once, count, batch]), axis=0)
             return stripe + at_once, tf.ensure_shape(tf.maximum(highest, best), highest.shape)

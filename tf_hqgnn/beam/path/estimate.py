@@ -1,4 +1,4 @@
-"""What a path on Beam will take, before anything runs: processor hours, bytes moved, disk and machines."""
+"""An estimate, before anything runs, of what a path on Beam takes: processor hours, bytes moved, disk, machines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PER_USER, _PER_ITEM = 100, 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a log of some size will take.
+    """An estimate for a log of some size.
 
     Args:
       num_interactions: rows of the log.

@@ -153,7 +153,7 @@ def _sampled(rows: Int64Array, index: Int64Array, share: float) -> Int64Array:
 
 
 class _Cover(beam.DoFn):
-    """How many items of a block are recommended to anyone, for each cut-off."""
+    """Counts, for each cut-off, the items of a block that are recommended to anyone."""
 
     def __init__(self, setting: _Setting, folder: str) -> None:
         self._setting = setting

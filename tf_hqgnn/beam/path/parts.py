@@ -44,7 +44,7 @@ _HELD = pa.schema([("row", pa.int32()), ("item", pa.int32()), ("part", pa.int8()
 
 @dataclass(frozen=True)
 class Rule:
-    """How pairs are divided.
+    """A rule that divides pairs into training, validation and test.
 
     Args:
       method: random, leave_last_out or temporal; given, where the files say it.
@@ -283,7 +283,7 @@ class _WriteDegree(beam.DoFn):
 
 
 class _WriteHeld(beam.DoFn):
-    """What is known of a block's users besides their training items."""
+    """Reads what is known of a block's users besides their training items."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder

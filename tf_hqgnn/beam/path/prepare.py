@@ -30,7 +30,7 @@ from tf_hqgnn.types import InputError
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large what one worker holds may be.
+    """Limits of what one worker holds.
 
     Args:
       shard_bytes: text of the log in one shard of pairs, about.

@@ -52,7 +52,7 @@ class Graph:
         return strength
 
     def factor(self, block: int) -> Float32Array:
-        """What the rows of a block are multiplied by, float32 [rows, 1]."""
+        """Returns the factors of a block's rows, float32 [rows, 1]."""
         exponent = self.exponents[0 if self.blocks.is_users(block) else 1]
         strength = self.strength(block)
         scaled = np.where(strength > 0, strength, 1).astype(np.float32) ** np.float32(-exponent)

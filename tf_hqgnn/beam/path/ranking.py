@@ -22,7 +22,7 @@ Rows = Callable[[int], FloatArray]
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a block of users besides their training items.
+    """A block of users, and what is known of them besides their training items.
 
     Args:
       row: the users, int32 [n].

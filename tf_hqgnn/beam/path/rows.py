@@ -194,7 +194,7 @@ def _write_train(shard: int, folder: str, work: str, mean: float | None) -> None
 
 
 def _write_stats(block: int, folder: str, tables: str, graph: Graph) -> None:
-    """What the mean user and the ranges of codes follow from."""
+    """Sums over rows, from which the mean user and the ranges of codes follow."""
     rows = table_rows(tables, graph.blocks, block)
     taught = rows[graph.count(block) > 0]
     lengths = np.abs(rows if not graph.blocks.is_users(block) else taught).max(axis=1, initial=0)
@@ -213,7 +213,7 @@ def _write_stats(block: int, folder: str, tables: str, graph: Graph) -> None:
 
 @dataclass(frozen=True)
 class _Coding:
-    """How the rows of one side become codes.
+    """A rule that makes codes of the rows of one side.
 
     Args:
       bits: None for none.
@@ -238,7 +238,7 @@ class _Coding:
         mean: Float64Array | None,
         is_users: bool,
     ) -> _Coding:
-        """What follows from the statistics of all blocks of one side."""
+        """Makes the rule from the statistics of all blocks of one side."""
         longest, shortest = (choose(one[key] for one in found) for choose, key in ((max, "longest"), (min, "shortest")))
         size = blocks.num_users if is_users else blocks.num_items
         total, squares = sum(sum(one["sum"]) for one in found), sum(one["squares"] for one in found)

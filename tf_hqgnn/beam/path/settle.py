@@ -112,7 +112,7 @@ class Settle(beam.DoFn):
 
 
 class _Ways:
-    """What is known of a part of the log as a whole: its columns, its last time and its unit."""
+    """A part of the log as a whole: its columns, its last time and its unit."""
 
     def __init__(self, columns: frozenset[str], last_time: float | None, profiles: list[FileProfile]) -> None:
         self.columns = columns
@@ -212,7 +212,7 @@ def _ids(table: InteractionTable, pairs: Interactions) -> list[pa.Array]:
 
 
 def check_rules(rules: LogRules, files: Sequence[dict[str, Any]]) -> None:
-    """What one machine says of rules that the log as a whole doesn't fit.
+    """Checks that the log as a whole has the columns and events that the rules need, as one machine does.
 
     Args:
       rules: of the settings.

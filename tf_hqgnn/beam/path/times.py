@@ -59,7 +59,7 @@ def _choose(folder: str, prefixes: tuple[int, ...], places: tuple[int, ...]) -> 
 
 
 def _histogram(shard: int, numbered: str, shift: int, prefixes: tuple[int, ...]) -> Int64Array:
-    """How many times of a shard begin with each prefix and go on with each digit, int64 [prefixes * 65536]."""
+    """Counts the times of a shard by their prefix and next digit, int64 [prefixes * 65536]."""
     keys = _keys(read_table(shard_path(numbered, shard))["timestamp"].to_numpy())
     counts = []
     for prefix in prefixes:
