@@ -10,7 +10,7 @@ from engines.flink import Flink
 from engines.install import FOLDER, is_installed
 from engines.spark import Spark
 
-_ENGINES = {"flink": Flink, "spark": Spark}
+_ENGINES: dict[str, type[Flink] | type[Spark]] = {engine.name: engine for engine in (Flink, Spark)}
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     options = parser.parse_args()
     if not is_installed(options.engine):
         sys.exit(f"{options.engine} isn't installed here: make engines")
-    engine: Flink | Spark = _ENGINES[options.engine](FOLDER / "run" / options.engine)
+    engine = _ENGINES[options.engine](FOLDER / "run" / options.engine)
     if options.command == "stop":
         engine.stop()
         return

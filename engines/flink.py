@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.request
-from pathlib import Path
 from typing import Any
 
+from engines.cluster import Cluster
 from engines.install import class_path
-from engines.processes import JAVA, Processes, free_ports, listens
+from engines.processes import JAVA, listens
 
 TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
 # MiB of each task manager. Python's workers come on top of them.
@@ -18,28 +17,17 @@ _HEAP, _DIRECT, _NETWORK, _MANAGED = 512, 256, 128, 256
 _RESTART_SECONDS = 10
 
 
-class Flink:
-    """Starts, finds and stops the cluster; the job server's address and all others are free ports of loopback.
-
-    Args:
-      folder: for logs, ids, and what the engine writes.
-    """
+class Flink(Cluster):
+    """A cluster of Flink; see `Cluster`."""
 
     name = "flink"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes = Processes(folder)
-        self._ports = folder / "ports.json"
+    # A killed task manager leaves its part of shuffles, and jars.
+    written = ("tmp", "artifacts")
+    cache_millis = (_RESTART_SECONDS - 2) * 1000
 
     def start(self) -> None:
         """Starts everything, and returns once the job server listens and both task managers are there."""
-        for name in ("tmp", "artifacts"):
-            # What a killed task manager has left: its part of shuffles, and jars.
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-            (self.folder / name).mkdir()
-        names = ("rpc", "rest", "blob", "job", "artifact", "expansion")
-        self._ports.write_text(json.dumps(dict(zip(names, free_ports(len(names))))))
+        self._prepare("rpc", "rest", "blob", "job", "artifact", "expansion")
         (self.folder / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in self._config().items()))
         self.start_job_manager()
         for name in TASK_MANAGERS:
@@ -47,29 +35,10 @@ class Flink:
         self.start_job_server()
         self._wait_for_task_managers(len(TASK_MANAGERS))
 
-    def stop(self) -> None:
-        """Stops everything, and deletes what the engine has written beside its logs."""
-        self.processes.stop()
-        for name in ("tmp", "artifacts"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-
     @property
     def flags(self) -> list[str]:
         """Options of Beam with which a job runs here."""
-        boot = {"command": str(Path(__file__).with_name("boot"))}
-        return [
-            "--runner=PortableRunner",
-            f"--job_endpoint=127.0.0.1:{self.port('job')}",
-            f"--flink_master=127.0.0.1:{self.port('rest')}",
-            "--environment_type=PROCESS",
-            f"--environment_config={json.dumps(boot)}",
-            f"--environment_cache_millis={(_RESTART_SECONDS - 2) * 1000}",
-            "--parallelism=2",
-        ]
-
-    def port(self, name: str) -> int:
-        """Returns one of the ports: rpc, rest, blob, job, artifact, expansion."""
-        return int(json.loads(self._ports.read_text())[name])
+        return [*super().flags, f"--flink_master=127.0.0.1:{self.port('rest')}", "--parallelism=2"]
 
     def rest(self, path: str) -> Any:
         """Asks the job manager, such as for `jobs/overview`."""

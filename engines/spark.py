@@ -3,64 +3,34 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.request
-from pathlib import Path
 from typing import Any
 
+from engines.cluster import Cluster
 from engines.install import FOLDER, class_path
-from engines.processes import JAVA, Processes, free_ports, listens
+from engines.processes import JAVA, free_ports, listens
 
 WORKERS = ("worker-1", "worker-2")
 _EXECUTOR_MEMORY = "768m"
 
 
-class Spark:
-    """Starts, finds and stops the cluster; the job server's address and all others are free ports of loopback.
-
-    Args:
-      folder: for logs, ids, and what the engine writes.
-    """
+class Spark(Cluster):
+    """A standalone cluster of Spark; see `Cluster`."""
 
     name = "spark"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes = Processes(folder)
-        self._ports = folder / "ports.json"
+    # A killed worker leaves shuffles, and the executor's logs.
+    written = ("tmp", "artifacts", "work")
+    # Spark tries a task again without a pause, with the same Python worker as long as it is kept.
+    cache_millis = 60_000
 
     def start(self) -> None:
         """Starts everything, and returns once the job server listens and both workers are there."""
-        self._delete()
-        names = ("master", "web", "job", "artifact", "expansion")
-        self._ports.write_text(json.dumps(dict(zip(names, free_ports(len(names))))))
+        self._prepare("master", "web", "job", "artifact", "expansion")
         self._start_master()
         for name in WORKERS:
             self._start_worker(name)
         self._wait_for_workers(len(WORKERS))
         self._start_job_server()
-
-    def stop(self) -> None:
-        """Stops everything, and deletes what the engine has written beside its logs."""
-        self.processes.stop()
-        self._delete()
-
-    @property
-    def flags(self) -> list[str]:
-        """Options of Beam with which a job runs here."""
-        boot = {"command": str(Path(__file__).with_name("boot"))}
-        return [
-            "--runner=PortableRunner",
-            f"--job_endpoint=127.0.0.1:{self.port('job')}",
-            "--environment_type=PROCESS",
-            f"--environment_config={json.dumps(boot)}",
-            # Spark tries a task again without a pause, with the same Python worker as long as it is kept.
-            "--environment_cache_millis=60000",
-        ]
-
-    def port(self, name: str) -> int:
-        """Returns one of the ports: master, web, job, artifact, expansion."""
-        return int(json.loads(self._ports.read_text())[name])
 
     def _wait_for_workers(self, count: int) -> None:
         self.processes.wait("master", lambda: self._asked()["aliveworkers"] == count)
@@ -115,9 +85,3 @@ class Spark:
             "SPARK_SCALA_VERSION": "2.12",
         }
         self.processes.start(name, [*JAVA, "-cp", jars, *arguments], environment)
-
-    def _delete(self) -> None:
-        for name in ("tmp", "artifacts", "work"):
-            # What a killed worker has left: shuffles, and the executor's logs.
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-            (self.folder / name).mkdir(parents=True)

@@ -1,0 +1,57 @@
+"""A cluster on this machine: its folder, free ports of loopback, and Beam's options for a job that runs there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from engines.processes import Processes, free_ports
+
+
+class Cluster:
+    """Starts, finds and stops a cluster; the job server's address and all others are free ports of loopback.
+
+    Args:
+      folder: for logs, ids, and what the engine writes.
+    """
+
+    name: str
+    # Of the folder: what a killed process leaves there is deleted at each start and stop.
+    written: tuple[str, ...]
+    # A Python worker waits so long for the next step.
+    cache_millis: int
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes = Processes(folder)
+        self._ports = folder / "ports.json"
+
+    def stop(self) -> None:
+        """Stops everything, and deletes what the engine has written beside its logs."""
+        self.processes.stop()
+        for name in self.written:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    @property
+    def flags(self) -> list[str]:
+        """Options of Beam with which a job runs here."""
+        boot = {"command": str(Path(__file__).with_name("boot"))}
+        return [
+            "--runner=PortableRunner",
+            f"--job_endpoint=127.0.0.1:{self.port('job')}",
+            "--environment_type=PROCESS",
+            f"--environment_config={json.dumps(boot)}",
+            f"--environment_cache_millis={self.cache_millis}",
+        ]
+
+    def port(self, name: str) -> int:
+        """Returns one of the ports that `_prepare` has chosen; `job` is the job server's."""
+        return int(json.loads(self._ports.read_text())[name])
+
+    def _prepare(self, *ports: str) -> None:
+        """Chooses ports, and makes the folders that the engine writes into, empty."""
+        for name in self.written:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).mkdir(parents=True)
+        self._ports.write_text(json.dumps(dict(zip(ports, free_ports(len(ports))))))
