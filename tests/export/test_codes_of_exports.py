@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from export_oracle import Oracle, check_row, coded, coded_bundle, make_bundle, values
+from few_signatures import export_only
 
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
 from tf_hqgnn.export.bundle import ServingBundle, export_exact, export_scann
@@ -23,6 +24,14 @@ CASES = [
     (4, 4, 20, SHARED),
     (8, 8, 6, ASYMMETRIC | SHARED),
 ]
+
+
+# tests/export/test_requests.py looks at the others, with codes of every kind.
+@pytest.fixture(scope="module", autouse=True)
+def few_signatures():
+    with pytest.MonkeyPatch.context() as patch:
+        export_only(patch, "serving_default", "tf_example", "recommend", "embed_user", "similar_items")
+        yield
 
 
 def of(bundle, tmp_path, leaves=False):
