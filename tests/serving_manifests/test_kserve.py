@@ -1,4 +1,4 @@
-"""KServe's manifests: the fields that we use, that they fit, and that the network policies fit KServe's pods."""
+"""KServe's manifests: by the schemas of its release 0.20, that they fit, and that the network policies fit its pods."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 import server_flags
 import yaml
 from manifest_lint import is_pinned
+from test_engine_manifests import operator_problems
+from test_manifests import KUBERNETES, schema_problems
 
 SERVING = Path(__file__).resolve().parents[2] / "serving"
 NAME = "serving.kserve.io/inferenceservice"
@@ -25,7 +27,7 @@ POLICIES = documents(SERVING / "kserve" / "network.yaml") + documents(SERVING / 
 
 
 def problems(runtime: dict, service: dict, policies: list[dict]) -> list[str]:
-    """KServe's resources have no schema in the package."""
+    """What no schema says of KServe's resources."""
     found = []
     if (runtime["apiVersion"], runtime["kind"]) != ("serving.kserve.io/v1alpha1", "ServingRuntime"):
         found.append("not a ServingRuntime")
@@ -111,6 +113,34 @@ def _callers(peer: dict) -> list[str]:
 
 def test_kserve():
     assert problems(RUNTIME, SERVICE, POLICIES) == []
+
+
+def test_kserve_s_schemas_accept_the_manifests_and_refuse_broken_ones():
+    broken = [copy.deepcopy(document) for document in (RUNTIME, RUNTIME, SERVICE, SERVICE, SERVICE)]
+    broken[0]["spec"]["supportedModelFormat"] = []
+    del broken[1]["spec"]["containers"]
+    broken[2]["spec"]["predictor"]["model"]["storageURI"] = "pvc://models/hqgnn"
+    broken[3]["spec"]["predictor"]["minReplicas"] = "two"
+    broken[4]["spec"]["predictor"]["scaleMetric"] = "requests"
+    found = operator_problems([RUNTIME, SERVICE, *broken])
+    assert found[:2] == [None, None]
+    words = ("supportedModelFormat", "'containers' is a required", "storageURI", "'two' is not of type", "'requests'")
+    for problem, word in zip(found[2:], words, strict=True):
+        assert word in problem
+
+
+def test_kubernetes_schemas_accept_the_pod_that_kserve_makes():
+    """The runtime's container, with what the service says of its model."""
+    (server,) = RUNTIME["spec"]["containers"]
+    model = SERVICE["spec"]["predictor"]["model"]
+    pod = {"containers": [server | {key: model[key] for key in ("ports", "readinessProbe")}]}
+    pod["automountServiceAccountToken"] = SERVICE["spec"]["predictor"]["automountServiceAccountToken"]
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hqgnn"}, "spec": pod}
+    broken = copy.deepcopy(document)
+    broken["spec"]["containers"][0]["readinessProbe"]["exec"]["script"] = "true"
+    found = schema_problems([(version, document) for version in KUBERNETES] + [(KUBERNETES[-1], broken)])
+    assert found[:-1] == [None] * len(KUBERNETES)
+    assert "script" in found[-1]
 
 
 def test_the_policies_of_our_own_pods_alone_would_cut_kserve_off():

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVING = ROOT / "serving"
 KUSTOMIZE = ROOT / ".kustomize" / "kustomize"
 PYTHON = ROOT / ".venv-serving" / "bin" / "python"
-# An old Kubernetes that has gRPC probes and autoscaling/v2 as stable, and a recent one.
-KUBERNETES = ("1.29", "1.34")
+# An old one that has gRPC probes and autoscaling/v2 as stable, and the three that are supported in November 2026.
+KUBERNETES = ("1.29", "1.35", "1.36", "1.37")
 VARIANTS = ("hqgnn", "gpu", "scann")
 
 # In kubernetes-validate's own environment: [[version, documents], ..] -> [problem or null, ..].
