@@ -120,7 +120,10 @@ def _check_paths(options: argparse.Namespace, config: Config) -> Config:
     folders["--model-config-file"] = options.model_config_file
     for name, path in {**{f"data.{key}": path for key, path in paths.items()}, **folders}.items():
         if path and not all(one.startswith("/") for one in path.split(",")):
-            raise InputError(f"{name} {path}: expected an absolute path, as the steps see it: on a mounted volume")
+            raise InputError(
+                f"{name} {path}: expected an absolute path, as the steps see it: on a mounted volume; steps open no "
+                "object store"
+            )
         if path and options.platform == "vertex" and not all(one.startswith("/gcs/") for one in path.split(",")):
             raise InputError(f"{name} {path}: no such volume on Vertex; expected a path under /gcs/, where buckets are")
     return config.model_copy(update={"data": data})

@@ -25,6 +25,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.input_file import paths_of
 from tf_hqgnn.data.named_inputs import fingerprint as fingerprint_inputs
 from tf_hqgnn.export.layout import MODEL_NAMES
+from tf_hqgnn.data.named_inputs import refuse_stores_of
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.files.lock import locked
 from tf_hqgnn.files.scratch import scratch_folder
@@ -179,6 +180,8 @@ def _configure(options: argparse.Namespace) -> Config:
     given: dict[str, Any] = {"path": options.data or data.path}
     given |= {name: getattr(data, name) for name in ("train_path", "valid_path", "test_path", "quarantine_path")}
     if not (given["path"] or given["train_path"]):
+    # Before they become absolute; those of the options were looked at already.
+    refuse_stores_of(data)
         raise InputError("no log to read; give --data FILE, or data.path in the config")
     # TFX's cache compares these: without "..", and with links as they were named, as pathlib can't give them.
     absolute = {name: os.path.abspath(path) if path else None for name, path in given.items()}  # noqa: PTH100

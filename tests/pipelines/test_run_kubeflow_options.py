@@ -35,6 +35,11 @@ VERTEX = ["--platform", "vertex", "--pipeline-root", "gs://bucket/root"]
         ([*GOOD, "--data", "gs://bucket/log.csv"], "expected an absolute path, as the steps see it: on a mounted"),
         ([*GOOD, "--items", "items.csv"], "data.items_path items.csv: expected an absolute path"),
         ([*GOOD, "--serving-dir", "models"], "--serving-dir models: expected an absolute path"),
+        ([*GOOD, "--model-store", "s3://bucket/store"], "on a mounted volume; steps open no object store"),
+        (
+            [*GOOD, "--out", "s3://bucket/pipeline.yaml"],
+            "--out s3://bucket/pipeline.yaml: expected a path of this machine",
+        ),
         (
             [*GOOD, "--set", "data.train_path=/a", "--set", "data.test_path=/b"],
             "--data and data.train_path both name a log; give one of them",

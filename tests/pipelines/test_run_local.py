@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
         (["--out", "{tmp}"], "no log to read; give --data FILE, or data.path in the config"),
         (["--out", "{tmp}", "--data", "{tmp}/no.csv"], "{tmp}/no.csv: no such file; expected a file of interactions"),
         (["--out", "{tmp}", "--data", "{tmp}"], "{tmp}: is a directory"),
+        (["--out", "{tmp}", "--data", "s3://b/log.csv"], "--data s3://b/log.csv: expected a path of this machine"),
+        (["--out", "{tmp}", "--set", "data.path=gs://b/log.csv"], "data.path gs://b/log.csv: expected a path of this"),
         (
             ["--out", "{tmp}", "--data", "{tmp}/{{SPAN}}.csv"],
             ": no span matches; expected a file with",

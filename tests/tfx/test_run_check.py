@@ -43,6 +43,8 @@ def test_a_run_that_can_start_passes_and_leaves_nothing(parameters, tmp_path):
         ({"data_path": ""}, "no log to read; give data_path, or data.path in the config"),
         ({"items_path": "{tmp}/items.csv"}, "{tmp}/items.csv: no such file"),
         ({"serving_dir": "models"}, "serving_dir models: expected an absolute path"),
+        ({"model_store": "s3://bucket/store"}, "model_store s3://bucket/store: expected a path of this machine"),
+        ({"data_path": "gs://bucket/log.csv"}, "data.path gs://bucket/log.csv: expected a path of this machine"),
         ({"model_store": "/proc/store"}, "model_store /proc/store: "),
     ],
 )

@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from tf_hqgnn.beam.flags import has_worker_processes, make_runner, parse_flags
 from tf_hqgnn.beam.model_handler import RecommendHandler
-from tf_hqgnn.beam.places import alone, for_workers
+from tf_hqgnn.beam.places import alone, for_tensorflow, for_workers, reach
 from tf_hqgnn.beam.plan import Plan, make_plan
 from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.beam.shards import GatherShard, ToShards
@@ -76,8 +76,9 @@ def batch(
     """
     start = time.monotonic()
     options = parse_flags(flags)
-    model, out = for_workers(options, "--model", model), for_workers(options, "--out", out)
-    users = users if users == ALL else for_workers(options, "--users", users)
+    model = for_tensorflow("--model", for_workers(options, "--model", model))
+    out = reach("--out", for_workers(options, "--out", out))
+    users = users if users == ALL else reach("--users", for_workers(options, "--users", users))
     for name in ("user_features", "histories", "score"):
         if settings.get(name) is not None:
             option = f"--{name.replace('_', '-')}"

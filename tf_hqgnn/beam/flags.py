@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
@@ -81,6 +82,8 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
     worker = options.view_as(WorkerOptions)
     if not is_direct(options) and "dataflow" not in runner_name(options):
         check_levels(worker.default_sdk_harness_log_level, worker.sdk_harness_log_level_overrides)
+    # In this process; Beam does so in its workers. Without it, stores have no credentials and no address.
+    FileSystems.set_options(options)
     # By default workers would write a page of how they start and end, and of each error that is raised here, too. On
     # other machines that page is their log, and errors belong there; CRITICAL is no level of Java's besides.
     quiet = "CRITICAL" if is_direct(options) else "ERROR"

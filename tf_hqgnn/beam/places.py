@@ -13,6 +13,10 @@ from tf_hqgnn.beam.flags import is_direct, runner_name
 from tf_hqgnn.files.lock import locked_beside
 from tf_hqgnn.types import InputError
 
+# Beam's extra with the libraries of a store, and what it says without them.
+_EXTRAS = {"s3": "aws", "gs": "gcp", "hdfs": "hadoop", "azfs": "azure"}
+_NOT_INSTALLED = ("Unable to get filesystem", "dependencies are not installed", "Missing boto3")
+
 
 def for_workers(options: PipelineOptions, name: str, path: str) -> str:
     """Returns a path as workers must be told it: an absolute one, whatever folders they run in.
@@ -45,6 +49,63 @@ def for_workers(options: PipelineOptions, name: str, path: str) -> str:
             "files; name a place of a store, such as s3://BUCKET/NAME, or give --environment_type=PROCESS or EXTERNAL"
         )
     return str(Path(path).absolute())
+
+
+def reach(name: str, path: str) -> str:
+    """Returns a path that Beam can ask about: one of this machine, or of a store that it reaches.
+
+    Args:
+      name: of the option or setting that gave the path, for messages.
+      path: a file, folder or pattern, there or not.
+
+    Raises:
+      InputError: The store is of a kind that Beam doesn't know here, or doesn't answer.
+    """
+    if "://" not in path:
+        return path
+    try:
+        FileSystems.exists(path)
+    # Beam and the stores' own libraries have no common kind of error.
+    except Exception as error:
+        scheme = FileSystems.get_scheme(path)
+        causes = [*(getattr(error, "exception_details", None) or {}).values(), error]
+        if any(text in str(causes[0]) for text in _NOT_INSTALLED):
+            extra = _EXTRAS.get(str(scheme))
+            why = "is no store that Beam reads here; expected s3:// or gs://"
+            if extra:
+                why = f'needs libraries that Beam doesn\'t bring by itself: pip install "apache-beam[{extra}]"'
+            raise InputError(f"{name} {path}: {scheme}:// {why}") from error
+        reason = " ".join(str(causes[0]).split())
+        raise InputError(
+            f"{name} {path}: the store doesn't answer ({reason[:200]}); check its name, address and credentials, as "
+            "Beam is told them (--s3_endpoint_url, ..) or the environment has them"
+        ) from error
+    return path
+
+
+def for_tensorflow(name: str, path: str) -> str:
+    """Returns the path of a model, if TensorFlow can load it from there.
+
+    Args:
+      name: of the option that gave the path, for messages.
+      path: a folder of this machine, or of a store.
+
+    Raises:
+      InputError: TensorFlow opens no stores of that kind, or this one doesn't answer.
+    """
+    scheme = FileSystems.get_scheme(path)
+    if scheme is not None:
+        # It takes seconds to import, and local models need nothing of it here.
+        import tensorflow as tf
+
+        known = tf.io.gfile.get_registered_schemes()
+        if scheme not in known:
+            also = ", or put it into a bucket of gs://" if "gs" in known else ""
+            raise InputError(
+                f"{name} {path}: TensorFlow loads no model from {scheme}://; copy the model to where all workers see "
+                f"it as a folder, or mount the bucket{also}"
+            )
+    return reach(name, path)
 
 
 def find(pattern: str) -> list[Any]:

@@ -40,7 +40,7 @@ from tf_hqgnn.beam.graph_files import (
     list_row_groups,
     write_run,
 )
-from tf_hqgnn.beam.places import alone, for_workers
+from tf_hqgnn.beam.places import alone, for_workers, reach
 from tf_hqgnn.beam.propagation_steps import build
 from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.beam.running import PipelineFailed, run_to_end
@@ -120,9 +120,9 @@ def propagate(
     """
     start = time.monotonic()
     options = parse_flags(flags)
-    out = for_workers(options, "--out", out.rstrip("/"))
+    out = reach("--out", for_workers(options, "--out", out.rstrip("/")))
     places = [
-        for_workers(options, name, pattern)
+        reach(name, for_workers(options, name, pattern))
         for name, pattern in (("--edges", edges), ("--user-rows", users), ("--item-rows", items))
     ]
     check_name("--out", out)
@@ -218,7 +218,8 @@ def _folder_for_input(options: PipelineOptions, out: str) -> Iterator[str]:
     temporary = options.view_as(GoogleCloudOptions).temp_location
     beside = f"{out.rstrip('/')}.input"
     folder = f"{temporary.rstrip('/')}/tf_hqgnn-{uuid.uuid4().hex}" if temporary else beside
-    folder = for_workers(options, "--temp_location" if temporary else "--out", folder)
+    option = "--temp_location" if temporary else "--out"
+    folder = reach(option, for_workers(options, option, folder))
     if not FileSystems.exists(folder):
         FileSystems.mkdirs(folder)
     try:

@@ -16,6 +16,7 @@ from tf_hqgnn.cli.beam_options import WithBeamOptions, print_plan, train_by_runn
 from tf_hqgnn.cli.exit_codes import run_to_exit
 from tf_hqgnn.cli.explore_command import explore
 from tf_hqgnn.cli.forget_command import forget
+from tf_hqgnn.cli.local_paths import with_local_paths
 from tf_hqgnn.cli.model_commands import batch, serve
 from tf_hqgnn.cli.run_output import print_comparison, print_evaluation, print_read, print_trained, print_tuned
 from tf_hqgnn.cli.source_options import JsonOption
@@ -340,6 +341,7 @@ def _cut_offs(text: str) -> tuple[int, ...]:
 
 
 def main() -> None:
+    _command.cls = with_local_paths(_command.cls)
     """Runs the command line; the console script's entry point."""
     settle_home()
     collect_seldom()

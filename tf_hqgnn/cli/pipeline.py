@@ -21,6 +21,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from tf_hqgnn import __version__
+from tf_hqgnn.cli.beam_options import WithBeamOptions
+from tf_hqgnn.cli.local_paths import with_local_paths
 from tf_hqgnn.cli.terminal import replace_unprintable
 from tf_hqgnn.config.presets import carried_folder
 from tf_hqgnn.extras import require
@@ -302,6 +304,10 @@ def _call(
     options.overrides = list(overrides or ())
     vars(options).update({name: thresholds[name] for name in Thresholds.model_fields})
     require("tfx", "the pipeline")
+for _command in app.registered_commands:
+    _command.cls = with_local_paths(_command.cls)
+
+
     code = import_runner(_find(folder), runner).execute(options)
     if code:
         raise typer.Exit(code)

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from tf_hqgnn.data.chunks import ID_COLUMNS, ITEM_COLUMNS, NUMBER_COLUMNS
 from tf_hqgnn.data.compression import SUFFIXES, compression_of, decompressed
 from tf_hqgnn.data.foreign import check_is_text
+from tf_hqgnn.files.stores import refuse_stores
 from tf_hqgnn.types import InputError
 
 _HEAD_BYTES = 512
@@ -207,6 +208,7 @@ def _stat(path: Path, holds: str, setting: str) -> tuple[int, int]:
     try:
         info = path.stat()
     except FileNotFoundError as error:
+        refuse_stores({setting: path})
         raise InputError(f"{path}: no such file; expected a file of {holds}, check {setting}") from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error

@@ -16,6 +16,7 @@ from tf_hqgnn.data.interaction_table import InteractionTable, counted
 from tf_hqgnn.data.interactions import read_spans, read_table
 from tf_hqgnn.data.items import ItemCatalogue, read_items
 from tf_hqgnn.data.log_rules import EVERY_ROW, LogRules
+from tf_hqgnn.data.named_inputs import refuse_stores_of
 from tf_hqgnn.data.report import BadRowLog, ReadReport
 from tf_hqgnn.data.spans import resolve_spans
 from tf_hqgnn.data.split_dataset import SplitDataset
@@ -53,6 +54,7 @@ def load_dataset(config: DataConfig, seed: int) -> SplitDataset:
     Raises:
       InputError: The input or the settings can't be used; one line says what, where and how to mend it.
     """
+    refuse_stores_of(config)
     spans = () if config.path is None else resolve_spans(config.path, config.num_spans)
     others = (config.train_path, config.valid_path, config.test_path, config.items_path, config.users_path)
     inputs = [span.path for span in spans] + [one for path in others if path is not None for one in paths_of(path)]

@@ -8,8 +8,10 @@ from pathlib import Path
 from tf_hqgnn.config import DataConfig
 from tf_hqgnn.data.input_file import input_parts, open_raw, paths_of
 from tf_hqgnn.data.spans import resolve_spans
+from tf_hqgnn.files.stores import refuse_stores
 
 _CHUNK_BYTES = 1 << 20
+_LOGS = ("data.path", "data.train_path", "data.valid_path", "data.test_path")
 
 
 def named_inputs(data: DataConfig) -> list[Path]:
@@ -18,6 +20,7 @@ def named_inputs(data: DataConfig) -> list[Path]:
     Raises:
       InputError: One isn't there, is empty, or can't be read by this process.
     """
+    refuse_stores_of(data)
     spans = resolve_spans(data.path, data.num_spans) if data.path else ()
     files = [part for span in spans for part in input_parts(span.path)]
     for name in ("train_path", "valid_path", "test_path"):
@@ -29,6 +32,14 @@ def named_inputs(data: DataConfig) -> list[Path]:
     for file in files:
         open_raw(file).close()
     return files
+
+
+def refuse_stores_of(data: DataConfig) -> None:
+    """Raises InputError if a setting names a place of an object store; Apache Beam alone reads logs from one."""
+    paths = {f"data.{name}": getattr(data, name) for name in type(data).model_fields if name.endswith("path")}
+    logs = {name: path for name, path in paths.items() if name in _LOGS}
+    refuse_stores(logs, "; `tf-hqgnn train --runner` reads logs from stores")
+    refuse_stores(paths)
 
 
 def fingerprint(data: DataConfig) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tf_hqgnn.config import DataConfig
 from tf_hqgnn.data.named_inputs import named_inputs
+from tf_hqgnn.files.stores import refuse_stores
 from tf_hqgnn.tfx.annotations import Parameter, component
 from tf_hqgnn.tfx.model_store import read_pointer
 from tf_hqgnn.tfx.settings import read_data_settings, read_settings
@@ -68,8 +69,9 @@ def check_folder(name: str, folder: Path) -> None:
       folder: need not be there yet.
 
     Raises:
-      InputError: It is no absolute path, or can't be written.
+      InputError: It is no absolute path, is of an object store, or can't be written.
     """
+    refuse_stores({name: folder})
     if not folder.is_absolute():
         raise InputError(f"{name} {folder}: expected an absolute path, as the steps see it: on a mounted volume")
     existing = next(path for path in (folder, *folder.parents) if path.exists())

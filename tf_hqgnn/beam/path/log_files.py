@@ -13,6 +13,7 @@ from typing import Any
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tf_hqgnn.beam.places import reach
 from tf_hqgnn.config import DataConfig
 from tf_hqgnn.data.compression import SUFFIXES
 from tf_hqgnn.data.input_file import input_parts
@@ -80,7 +81,7 @@ def find_log(config: DataConfig) -> list[LogFile]:
 
 
 def _spans(path: str, setting: str, num_spans: int | None) -> Iterator[tuple[int | None, bool, list[str]]]:
-    is_local = FileSystems.get_scheme(path) is None
+    is_local = FileSystems.get_scheme(reach(setting, path)) is None
     # A name with these characters comes before the pattern that it would be.
     if any(character in path for character in "*?[") and not (is_local and Path(path).exists()):
         found = sorted(metadata.path for metadata in FileSystems.match([path])[0].metadata_list)

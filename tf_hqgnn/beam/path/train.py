@@ -25,7 +25,7 @@ from tf_hqgnn.beam.path.recommend import check_recommendations, recommend
 from tf_hqgnn.beam.path.rows import Served, make_tables, propagate_tables, serve_rows
 from tf_hqgnn.beam.path.supported import check_supported
 from tf_hqgnn.beam.path.work import Work
-from tf_hqgnn.beam.places import for_workers
+from tf_hqgnn.beam.places import for_workers, reach
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.items import ItemCatalogue, read_items
 from tf_hqgnn.data.report import ReadReport
@@ -85,7 +85,7 @@ def train_on_beam(
     options = parse_flags(flags)
     check_out(out, resume)
     if recommendations is not None:
-        check_recommendations(recommendations)
+        check_recommendations(reach("--recommendations", recommendations))
     began = time.monotonic()
     with run_lock(out), marking_full_disk(partial_path(out)):
         partial = _prepare_folder(config, out, resume)
@@ -135,7 +135,7 @@ def _work_folder(options: PipelineOptions, partial: Path) -> str:
     """Where the steps' files are: in the run's folder, or below `--temp_location` where that is in a store."""
     store = options.view_as(GoogleCloudOptions).temp_location or ""
     if "://" in store:
-        return f"{store.rstrip('/')}/{partial.name}"
+        return reach("--temp_location", f"{store.rstrip('/')}/{partial.name}")
     return for_workers(options, "--out", str(partial.absolute() / _WORK))
 
 
