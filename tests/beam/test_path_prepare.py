@@ -139,7 +139,7 @@ def test_blocks_hold_every_training_pair_twice(logs, tmp_path):
     [
         ({"path": "days"}, "2 bad rows, 0 allowed"),
         ({"path": "days", "max_bad_rows": 2, "exclude_events": ["sell"]}, "'sell', which the log doesn't have"),
-        ({"path": "lists.txt", "half_life_days": 2}, "half_life_days needs a column timestamp"),
+        ({"path": "lists.txt", "half_life_days": 2}, "half_life_days=2.0 needs a column timestamp"),
         ({"path": "days", "max_bad_rows": 2, "k_core": 90}, "no interaction is left"),
     ],
 )

@@ -307,7 +307,7 @@ def test_a_column_may_be_two_things(tmp_path):
         (EVENTS, {"exclude_events": ["bought"]}, "names 'bought', which the log doesn't have; found: buy, cart, view"),
         (WEIGHTED, {"event_weights": {"view": 1}}, "data.event_weights needs a column event"),
         (WEIGHTED, {"negative_rating": 2}, "negative_rating=2.0 needs a column rating"),
-        (WEIGHTED, {"half_life_days": 3}, "half_life_days needs a column timestamp"),
+        (WEIGHTED, {"half_life_days": 3}, "half_life_days=3.0 needs a column timestamp"),
         (WEIGHTED, {"combine": "last"}, "combine=last needs a column timestamp"),
         (EVENTS, {"half_life_days": 3}, "these only count; leave it out, or write times"),
         (WEIGHTED.replace("u,i,3", "u,i,-3"), {}, r"weight below 0 1 \(line 2\)"),

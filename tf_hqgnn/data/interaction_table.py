@@ -143,6 +143,8 @@ def combine(
     timestamp, rating, given = (_column(chunks, name) for name in ("timestamp", "rating", "weight"))
     # Else every row would be in memory twice.
     chunks.clear()
+    values = {"timestamp": timestamp, "rating": rating, "event": event}
+    rules.check_columns(name, [column for column, value in values.items() if value is not None])
     rows_read = len(user_index)
     liked, disliked = rules.opinions(name, rating, rows_read)
     weight, counts, sentences = _row_weights(name, rules, files, events, event, timestamp, given)
@@ -160,7 +162,7 @@ def combine(
         user_index, item_index = user_index[kept], item_index[kept]
         timestamp, rating, weight = (None if x is None else x[kept] for x in (timestamp, rating, weight))
     filtered = rows_read - len(user_index)
-    rows, weight = first_rows(user_index, item_index, timestamp, rating, weight, rules.combine, name)
+    rows, weight = first_rows(user_index, item_index, timestamp, rating, weight, rules.combine)
     num_bad = sum(count.count for count in bad.values())
     repeated = rows_read - filtered - len(rows)
     if dislikes is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from tf_hqgnn.config import DataConfig
 
 _SECONDS_PER_DAY = {"seconds": 86_400.0, "milliseconds": 86.4e6, "microseconds": 86.4e9, "nanoseconds": 86.4e12}
+# By column, the settings that need it, and what each is set to where it asks for nothing.
+_NEEDED_BY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "rating": {"min_rating": (None,), "negative_rating": (None,)},
+    "event": {"event_weights": (None,), "exclude_events": (None,)},
+    "timestamp": {"half_life_days": (None, np.inf), "combine": ("sum", "largest")},
+}
 # Older rows weigh no less, so that every weight is more than 0 in float32.
 _MOST_HALVINGS = 100.0
 
@@ -73,16 +79,32 @@ class LogRules:
         """The rules by which a log says who took what: weights don't matter, and columns for them may be missing."""
         return replace(self, exclude_events=None, combine="sum", half_life_days=None, strict=False)
 
+    def check_columns(self, name: str, columns: Container[str]) -> None:
+        """Check that a log has the columns that the rules need.
+
+        Args:
+          name: of the log, for messages.
+          columns: those that the log has, by their own names.
+
+        Raises:
+          InputError: A column isn't there. Rules that aren't `strict` need ratings for `min_rating` and nothing else.
+        """
+        for column, settings in _NEEDED_BY.items():
+            for setting, unset in settings.items():
+                value = getattr(self, setting)
+                if column in columns or value in unset or not (self.strict or setting == "min_rating"):
+                    continue
+                said = f"={value}" if isinstance(value, (str, float, int)) else ""
+                raise InputError(
+                    f"{name}: data.{setting}{said} needs a column {self.columns[column]}, which it doesn't have"
+                )
+
     def opinions(self, name: str, rating: Float64Array | None, size: int) -> tuple[BoolArray, BoolArray]:
         """Which rows are rated high enough to count, and which are dislikes; bool [n] each.
 
         Raises:
-          InputError: There is no rating, which the settings need, or none is high enough.
+          InputError: No rating is high enough.
         """
-        wanted = {"min_rating": self.min_rating, "negative_rating": self.negative_rating}
-        for setting, value in wanted.items():
-            if value is not None and rating is None and (self.strict or setting == "min_rating"):
-                raise InputError(f"{name}: {setting}={value} needs a column rating, which it doesn't have")
         liked, disliked = np.ones(size, bool), np.zeros(size, bool)
         if rating is None:
             return liked, disliked
@@ -108,13 +130,8 @@ class LogRules:
           event: int32 [n], rows of `events`; None where the log has no such column.
 
         Raises:
-          InputError: The log has no events, or one that has no weight.
+          InputError: An event has no weight.
         """
-        for setting in ("event_weights", "exclude_events"):
-            if self.strict and getattr(self, setting) is not None and event is None:
-                raise InputError(
-                    f"{name}: data.{setting} needs a column {self.columns['event']}, which it doesn't have"
-                )
         if self.event_weights is None or event is None:
             return None
         missing = [one for one in events if one not in self.event_weights]
@@ -147,12 +164,10 @@ class LogRules:
         """What is left of each row's weight, float64 [n], by its age at the end of the log; None where nothing is lost.
 
         Raises:
-          InputError: The log has no time, or none whose unit can be told.
+          InputError: The unit of the time can't be told.
         """
-        if self.half_life_days is None or np.isinf(self.half_life_days):
+        if timestamp is None or self.half_life_days is None or np.isinf(self.half_life_days):
             return None
-        if timestamp is None:
-            raise InputError(f"{name}: data.half_life_days needs a column timestamp, which it doesn't have")
         left: Float64Array = 0.5 ** np.minimum(
             self.halvings(name, float(timestamp.max()) - timestamp, unit), _MOST_HALVINGS
         )

@@ -9,7 +9,6 @@ from tf_hqgnn.types import (
     BoolArray,
     Float64Array,
     FloatArray,
-    InputError,
     Int32Array,
     Int64Array,
     IntArray,
@@ -83,11 +82,8 @@ def first_rows(
     rating: FloatArray | None,
     weight: Float64Array | None,
     rule: str,
-    name: str,
 ) -> tuple[IntArray, Float64Array | None]:
     """The rows that hold the preferred occurrence of each pair, by user, then item; and the pairs' weights."""
-    if rule == "last" and timestamp is None:
-        raise InputError(f"{name}: data.combine=last needs a column timestamp, which it doesn't have")
     by_item = stable_argsort(item_index)
     order = by_item[stable_argsort(user_index[by_item])]
     del by_item

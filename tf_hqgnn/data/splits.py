@@ -212,12 +212,18 @@ def check_shares(valid: float, test: float) -> None:
         )
 
 
-def _timestamps(table: InteractionTable, method: str) -> Float64Array:
-    if table.interactions.timestamp is None:
+def check_times(method: str, has_time: bool) -> None:
+    """Raises InputError for a split by time of interactions without times."""
+    if method != "random" and not has_time:
         raise InputError(
             f"data.split.method={method} needs a column timestamp, which the interactions don't have; "
             "add it or use data.split.method=random"
         )
+
+
+def _timestamps(table: InteractionTable, method: str) -> Float64Array:
+    check_times(method, table.interactions.timestamp is not None)
+    assert table.interactions.timestamp is not None
     return table.interactions.timestamp
 
 

@@ -24,7 +24,7 @@ from tf_hqgnn.config import Config, DataConfig
 from tf_hqgnn.data.anomalies import FileProfile, check_files, check_time_units
 from tf_hqgnn.data.log_rules import LogRules
 from tf_hqgnn.data.report import BadRowLog, BadRows, ReadReport
-from tf_hqgnn.data.splits import check_shares
+from tf_hqgnn.data.splits import check_shares, check_times
 from tf_hqgnn.types import InputError
 
 
@@ -234,11 +234,7 @@ def _rule(work: Work, data: DataConfig, num_shards: int, kept: int, has_time: bo
         return Rule("given", split.valid if data.valid_path is None else 0.0)
     if split.method != "leave_last_out":
         check_shares(split.valid, split.test)
-    if split.method != "random" and not has_time:
-        raise InputError(
-            f"data.split.method={split.method} needs a column timestamp, which the interactions don't have; "
-            "add it or use data.split.method=random"
-        )
+    check_times(split.method, has_time)
     if split.method != "temporal":
         return Rule(split.method, split.valid, split.test)
     num_valid, num_test = int(split.valid * kept), int(split.test * kept)

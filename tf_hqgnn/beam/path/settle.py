@@ -21,7 +21,7 @@ from tf_hqgnn.data.pairs import distinct_pairs, first_rows, pairs_of_all, settle
 from tf_hqgnn.data.report import BadRowLog, ReadReport
 from tf_hqgnn.data.splits import TRAIN, random_rank
 from tf_hqgnn.data.union import union
-from tf_hqgnn.types import Float64Array, InputError, Int32Array, Interactions, ObjectArray
+from tf_hqgnn.types import Float64Array, Int32Array, Interactions, ObjectArray
 
 # Pairs, each once. `part` is that of the file; null where the split isn't given. `rank` is that of the random split.
 PAIRS = pa.schema(
@@ -169,7 +169,7 @@ def _settled(rows: pa.Table, rules: LogRules, ways: _Ways) -> InteractionTable:
         timestamp, rating, weight = (None if x is None else x[kept] for x in (timestamp, rating, weight))
     filtered = size - len(user_index)
     if len(user_index):
-        order, weight = first_rows(user_index, item_index, timestamp, rating, weight, rules.combine, name)
+        order, weight = first_rows(user_index, item_index, timestamp, rating, weight, rules.combine)
     else:
         order = np.zeros(0, np.int64)
     pairs = Interactions(user_index[order], item_index[order], None if timestamp is None else timestamp[order], weight)
@@ -223,13 +223,7 @@ def check_rules(rules: LogRules, files: Sequence[dict[str, Any]]) -> None:
     """
     own = [file for file in files if file["profile"] is not None]
     name, columns = own[-1]["profile"]["name"], set(own[-1]["profile"]["columns"])
-    needs = {"min_rating": "rating", "negative_rating": "rating", "half_life_days": "timestamp"}
-    needs |= {"event_weights": "event", "exclude_events": "event"}
-    for setting, column in needs.items():
-        if getattr(rules, setting) is not None and column not in columns:
-            raise InputError(f"{name}: data.{setting} needs a column {rules.columns[column]}, which it doesn't have")
-    if rules.combine == "last" and "timestamp" not in columns:
-        raise InputError(f"{name}: data.combine=last needs a column timestamp, which it doesn't have")
+    rules.check_columns(name, columns)
     events = sorted({event for file in own for event in file["events"]})
     if own[0]["file"]["part"] == TRAIN:
         rules.taken(name, events, np.zeros(0, np.int32), 0)
