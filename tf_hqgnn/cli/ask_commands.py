@@ -12,6 +12,7 @@ from tf_hqgnn.cli.source_options import (
     CertFileOption,
     JsonOption,
     KeyFileOption,
+    ManifestOption,
     ModelOption,
     ServerNameOption,
     ServerOption,
@@ -80,13 +81,14 @@ def recommend(
     cert_file: CertFileOption = None,
     key_file: KeyFileOption = None,
     server_name: ServerNameOption = None,
+    manifest: ManifestOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend items to a user.
 
     A model is a program: load only one that you trust.
     """
-    source = Source(server, model, ca_file, cert_file, key_file, server_name)
+    source = Source(server, model, ca_file, cert_file, key_file, server_name, manifest)
     if (feature and (user is not None or history)) or not (feature or user is not None or history):
         raise InputError(
             "pass --user ID, or --history ID once for each item that was taken, or both, or --feature NAME=VALUE once "
@@ -141,6 +143,7 @@ def score(
     cert_file: CertFileOption = None,
     key_file: KeyFileOption = None,
     server_name: ServerNameOption = None,
+    manifest: ManifestOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the scores of given items for a user.
@@ -148,7 +151,7 @@ def score(
     A model is a program: load only one that you trust.
     """
     names = [utf8(one) for one in item]
-    with Source(server, model, ca_file, cert_file, key_file, server_name).open() as asked:
+    with Source(server, model, ca_file, cert_file, key_file, server_name, manifest).open() as asked:
         (answer,) = asked.score([utf8(user)], names)
     print_scores(answer, names, read_titles(items), as_json)
 
@@ -184,12 +187,13 @@ def similar_users(
     cert_file: CertFileOption = None,
     key_file: KeyFileOption = None,
     server_name: ServerNameOption = None,
+    manifest: ManifestOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the users who are nearest to a user.
 
     A model is a program: load only one that you trust.
     """
-    with Source(server, model, ca_file, cert_file, key_file, server_name).open() as asked:
+    with Source(server, model, ca_file, cert_file, key_file, server_name, manifest).open() as asked:
         (answer,) = asked.similar_users([utf8(user)], k=k)
     print_similar_users(answer, as_json)

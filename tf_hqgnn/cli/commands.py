@@ -257,13 +257,33 @@ def export(
             help="Number of the version; by default the next free one.",
         ),
     ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of models to cut hqgnn into, each with all users and a part of the items, for servers that "
+            "can't hold all items. `recommend` asks all of them.",
+        ),
+    ] = None,
 ) -> None:
     """Export a run as SavedModels for TF Serving: hqgnn searches exactly, hqgnn_scann by an index."""
     from tf_hqgnn.export.layout import MODEL_NAMES, read_metadata, version_path
-    from tf_hqgnn.export.of_runs import export_run
+    from tf_hqgnn.export.of_runs import bundle_of, export_run
     from tf_hqgnn.runs.run_directory import RunDirectory
 
-    number = export_run(RunDirectory.load(run_dir), out, version)
+    run = RunDirectory.load(run_dir)
+    if shards is not None:
+        from tf_hqgnn.export.shard_manifest import manifest_path
+        from tf_hqgnn.export.sharded import export_shards
+
+        manifest = export_shards(lambda: bundle_of(run), out, run.config.export, shards, version)
+        first, last = manifest.shards[0].name, manifest.shards[-1].name
+        print(
+            f"version {manifest.version} in {out}: {manifest.num_items:,} items in {first} to {last} (exact), listed "
+            f"in {manifest_path(out, manifest.version).name}"
+        )
+        return
+    number = export_run(run, out, version)
     kinds = {name: read_metadata(version_path(out, name, number))["exact"] for name in MODEL_NAMES}
     models = ", ".join(f"{name} ({'exact' if exact else 'approximate'})" for name, exact in kinds.items())
     print(f"version {number} in {out}: {models}")

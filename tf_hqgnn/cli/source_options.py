@@ -13,8 +13,22 @@ from tf_hqgnn.types import InputError
 
 if TYPE_CHECKING:
     from tf_hqgnn.serving.client import Client, LocalModel
+    from tf_hqgnn.serving.sharded import ShardedClient
 
-ServerOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Server to ask, by gRPC.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT[,..]",
+        help="Server to ask, by gRPC; the servers of all shards, if the model is exported with --shards.",
+    ),
+]
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Manifest that `export --shards` wrote; without it, each server of --server has one shard.",
+    ),
+]
 ModelOption = Annotated[
     Path | None,
     typer.Option(
@@ -51,9 +65,10 @@ class Source:
       cert_file: of `--cert-file`.
       key_file: of `--key-file`.
       server_name: of `--server-name`.
+      manifest: of `--manifest`.
 
     Raises:
-      InputError: Neither a server nor a model is named, or both are.
+      InputError: Neither a server nor a model is named, or both are, or a manifest goes with a model.
     """
 
     server: str | None
@@ -62,14 +77,18 @@ class Source:
     cert_file: Path | None
     key_file: Path | None
     server_name: str | None
+    manifest: Path | None = None
 
     def __post_init__(self) -> None:
         if (self.server is None) == (self.model is None):
             raise InputError("pass exactly one of --server HOST:PORT or --model SAVED_MODEL")
+        if self.manifest is not None and self.server is None:
+            raise InputError("--manifest names shards, which servers have: pass --server HOST:PORT,.. with it")
 
-    def open(self) -> Client | LocalModel:
-        """Return a client of the server, or the loaded model; either is a context manager."""
-        from tf_hqgnn.serving.client import Client, ClientTls, LocalModel
+    def open(self) -> Client | LocalModel | ShardedClient:
+        """Return a client of the server or of all shards, or the loaded model; each is a context manager."""
+        from tf_hqgnn.serving.client import ClientTls, LocalModel
+        from tf_hqgnn.serving.sharded import connect
 
         if self.model is not None and (why := not_a_version(self.model, "--model ")):
             raise InputError(why)
@@ -77,7 +96,9 @@ class Source:
         tls = None
         if any(value is not None for value in (*files, self.server_name)):
             tls = ClientTls(*files, self.server_name)
-        return Client(self.server, tls=tls) if self.server is not None else LocalModel(Path(str(self.model)))
+        if self.server is None:
+            return LocalModel(Path(str(self.model)))
+        return connect(self.server, tls=tls, manifest=self.manifest)
 
 
 def read_titles(path: Path | None) -> dict[str, str]:

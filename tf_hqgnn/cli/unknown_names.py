@@ -11,7 +11,7 @@ from tf_hqgnn.cli.terminal import printable
 from tf_hqgnn.hints import did_you_mean
 
 if TYPE_CHECKING:
-    from tf_hqgnn.serving.client import Client, LocalModel
+    from tf_hqgnn.serving.answers import QueryClient
 
 # What becomes of an item that the model doesn't know, by the option that names it.
 _EFFECTS = {
@@ -22,7 +22,7 @@ _EFFECTS = {
 
 
 def tell_unknown(
-    asked: Client | LocalModel,
+    asked: QueryClient,
     model: Path | None,
     categories: Sequence[str],
     items: Mapping[str, Sequence[str]],
@@ -40,7 +40,7 @@ def tell_unknown(
       is_empty: whether the answer has no items.
     """
     named = list(dict.fromkeys(item for option in items for item in items[option] if item))
-    unknown = {one.item_id for one in asked.similar_items(named, k=1) if not one.known_item} if named else set()
+    unknown = asked.unknown_items(named) if named else set()
     known_items: Sequence[str] = ()
     known_categories: set[str] | None = None
     if model is not None and (unknown or any(categories)):
@@ -64,7 +64,7 @@ def tell_unknown(
                 _tell(f"unknown item {item!r} in {option}: {_EFFECTS[option]}{did_you_mean(item, known_items)}")
 
 
-def tell_unknown_features(asked: Client | LocalModel, features: Sequence[str]) -> None:
+def tell_unknown_features(asked: QueryClient, features: Sequence[str]) -> None:
     """Print a line on standard error for each feature of a user that the model doesn't know, by name or by value.
 
     Args:

@@ -64,6 +64,7 @@ class ServingBundle:
       features: from which new users and items get a row.
       known_users: bool [U], False for users of whom nothing is known but what must not come back to them: they are
         answered as an unknown user is; None if all are known.
+      catalogue_items: items of the whole model, of which this is a shard; None if this is all.
 
     Raises:
       ValueError: The parts don't fit together; the message says which.
@@ -83,6 +84,7 @@ class ServingBundle:
     learnt: CSR | None = None
     features: FeatureModels = field(default_factory=FeatureModels)
     known_users: BoolArray | None = None
+    catalogue_items: int | None = None
 
     def __post_init__(self) -> None:
         check_ids("user_ids", self.user_ids)

@@ -51,6 +51,7 @@ class ServingModule(WhereSignature):
       features: makes queries of the features of users; without it there is no `recommend_for_features`.
       known_users: bool [U], False for ids that are answered as an unknown user's; None if all are known.
       learnt: as `seen`, the items that each user's row was learnt from; None for all that it has seen.
+      catalogue_items: how many items a k may ask for; None for N, and more where this is a shard of a model.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class ServingModule(WhereSignature):
         features: FeatureRows | None = None,
         known_users: BoolArray | None = None,
         learnt: CSR | None = None,
+        catalogue_items: int | None = None,
     ) -> None:
         tables = user_ids, item_ids, users, items, top_k, seen, popularity, history, item_filter
-        super().__init__(*tables, known_users, learnt)
+        super().__init__(*tables, known_users, learnt, catalogue_items)
         self.features = features
         self._default_k = default_k
         if features is not None:

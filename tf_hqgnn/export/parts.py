@@ -91,6 +91,7 @@ class ServingParts(tf.Module):
       item_filter: which items may come back, and their categories.
       known_users: bool [U], False for ids that are answered as an unknown user's; None if all are known.
       learnt: as `seen`, the items that each user's row was learnt from; None for all that it has seen.
+      catalogue_items: how many items a k may ask for; None for N.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class ServingParts(tf.Module):
         item_filter: ItemFilter,
         known_users: BoolArray | None = None,
         learnt: CSR | None = None,
+        catalogue_items: int | None = None,
     ) -> None:
         super().__init__(name="hqgnn")
         self.user_ids = IdTable(user_ids)
@@ -125,6 +127,7 @@ class ServingParts(tf.Module):
             self._known_filter = ItemFilter(users.num_rows, available=known_users)
             self.known_users = tf.Variable(known_users.astype(np.int32), trainable=False, name="known_users")
         self._num_items = items.num_rows
+        self._catalogue_items = catalogue_items or items.num_rows
         self._search = TracedOnce(self._best_items)
         self._choose = TracedOnce(self._best_candidates)
         self._score_pairs = TracedOnce(self._scores_of_pairs)
@@ -259,7 +262,7 @@ class ServingParts(tf.Module):
         ]
 
     def _check_k(self, k: tf.Tensor) -> tf.Operation:
-        return check_k(k, self._num_items, f"the catalogue has {self._num_items} items")
+        return check_k(k, self._catalogue_items, f"the catalogue has {self._catalogue_items} items")
 
 
 def check_k(k: tf.Tensor, num_rows: int, reason: str) -> tf.Operation:

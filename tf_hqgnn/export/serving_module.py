@@ -79,6 +79,7 @@ def make_module(
         default_k=settings.export.default_k,
         features=None if bundle.features.users is None else bundle.features.users.make_module(),
         known_users=bundle.known_users,
+        catalogue_items=bundle.catalogue_items,
     )
 
 

@@ -12,6 +12,7 @@ from tf_hqgnn.export.bundle import ServingBundle, write_version
 from tf_hqgnn.export.kept_settings import kept_settings
 from tf_hqgnn.export.layout import EXACT_MODEL, MODEL_NAMES, USER_IDS, newest_version, version_path
 from tf_hqgnn.export.reader import read_bundle
+from tf_hqgnn.export.shard_manifest import shard_folders
 from tf_hqgnn.export.stored import StoredModel
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.forget.record import Forgotten
@@ -36,6 +37,11 @@ def forget_in_export(export_dir: Path, record: Forgotten, keep: int | None, conf
       InputError: There is no export, or it knows nobody else.
     """
     newest = {name: newest_version(export_dir, name) for name in MODEL_NAMES if versions(export_dir / name)}
+    if EXACT_MODEL not in newest and shard_folders(export_dir):
+        raise InputError(
+            f"{export_dir} holds shards, which can't be changed: forget the users in the run, and export it again with "
+            "--shards"
+        )
     if EXACT_MODEL not in newest:
         raise InputError(f"{export_dir} has no version of {EXACT_MODEL}: expected a folder of `tf-hqgnn export`")
     if any(knows(path, record.users) for path in newest.values()):
@@ -51,6 +57,8 @@ def forget_in_export(export_dir: Path, record: Forgotten, keep: int | None, conf
         removed = remove_old_versions(export_dir, keep + 1, config_files)
         if removed:
             record.touched.append(f"{export_dir}: removed the old versions {', '.join(map(str, removed))}")
+    for folder in shard_folders(export_dir):
+        record.not_reached.append(f"{folder}: a shard (export the run again with --shards, and delete old versions)")
     for path in _others(export_dir):
         try:
             if knows(path, record.users):

@@ -184,6 +184,10 @@ class QueryClient(abc.ABC):
         rows = valid_rows(outputs)
         return [SimilarItems(item, bool(known[row]), *rows[row]) for row, item in enumerate(item_ids)]
 
+    def unknown_items(self, item_ids: Sequence[str]) -> set[str]:
+        """Return those of some items that the model doesn't know."""
+        return {one.item_id for one in self.similar_items(item_ids, k=1) if not one.known_item}
+
     def embed(
         self, user_ids: Sequence[str], model: str = DEFAULT_MODEL, version: int | None = None
     ) -> tuple[Array, Array]:

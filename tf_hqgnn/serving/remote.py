@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tf_hqgnn.queries.pair_queries import PairQueries
 from tf_hqgnn.queries.queries import asked_type
 from tf_hqgnn.queries.tables import AnswerForm
 from tf_hqgnn.serving import client
+from tf_hqgnn.serving.sharded import connect
 from tf_hqgnn.types import Array, InputError
 
 
@@ -26,12 +28,14 @@ class Client(PairQueries):
     and items have ids of different types, name the types in `ids`.
 
     Args:
-      address: "host:port" of the server's gRPC port.
+      address: "host:port" of the server's gRPC port; those of all shards with commas between them, if the model is
+        exported as shards.
       timeout: seconds that one call may take, above 0.
       tls: keys for encrypted calls; None calls in plain text.
       model: name of the model that answers.
       version: number of the version that answers; None takes the newest that the server has.
       items: a table or a path with titles, as in `Recommender.fit`; if it is a polars table, so are the answers.
+      manifest: of the shards, where a server has several of them; see `serving.sharded.ShardedClient`.
       ids: the types of `user_id` and `item_id`, such as `{"user_id": "str", "item_id": "int64"}`.
 
     Raises:
@@ -60,8 +64,9 @@ class Client(PairQueries):
         version: int | None = None,
         items: Any = None,
         ids: Mapping[str, str] | None = None,
+        manifest: str | Path | None = None,
     ) -> None:
-        self._client = client.Client(address, timeout, tls)
+        self._client = connect(address, timeout, tls, None if manifest is None else Path(manifest))
         self._model, self._version = model, version
         self._ids = {name: _id_type(name, kind) for name, kind in (ids or {}).items()}
         catalogue = None if items is None else read_any_items(items)
