@@ -66,6 +66,12 @@ setup: .venv/.installed
 	@$(BIN)/uv pip install --quiet --python .venv-min-tfs-client/bin/python --require-hashes -r tests/clients/min-tfs-client.lock
 	@touch $@
 
+# An S3 server on loopback, between the steps of the pipeline.
+.venv-s3/.installed: tests/pipelines/s3.lock .venv/.installed
+	@test -x .venv-s3/bin/python || $(BIN)/python -m venv --without-pip .venv-s3
+	@$(BIN)/uv pip install --quiet --python .venv-s3/bin/python --require-hashes -r tests/pipelines/s3.lock
+	@touch $@
+
 # Checks of serving/ offline: Kubernetes' schemas and hadolint.
 .venv-serving/.installed: serving/requirements-tools.lock .venv/.installed
 	@test -x .venv-serving/bin/python || $(BIN)/python -m venv --without-pip .venv-serving
@@ -166,7 +172,7 @@ engines: .venv/.installed
 
 # What runs elsewhere, in processes as there: TFX day after day, the steps of Kubeflow, the workers of Beam and of a
 # cluster, programs for a GPU, a server under load.
-test-engines: .venv/.installed .venv-gpu/.installed
+test-engines: .venv/.installed .venv-gpu/.installed .venv-s3/.installed
 	$(ONE_THREAD) $(BIN)/python -m pytest -m engines -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # Clients in Java, C and Go, in their own processes and by gRPC. What can't be had here is said, and its tests are skipped.
@@ -233,6 +239,8 @@ lock: .venv/.installed
 		benchmarks/gpu/requirements.in -o benchmarks/gpu/requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		tests/clients/min-tfs-client.in -o tests/clients/min-tfs-client.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
+		tests/pipelines/s3.in -o tests/pipelines/s3.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
 		serving/requirements-tools.in -o serving/requirements-tools.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.10 --generate-hashes --no-emit-index-url \
@@ -333,4 +341,4 @@ bench-auto: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed 
 
 # What a training or a benchmark has left stays: runs, demo, bench-results.
 clean:
-	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-docs .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-audit .kustomize .java .images .engines sbom.cdx.json gpu-programs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-uv build .venv-clients .venv-min-tfs-client .venv-serving .venv-docs .venv-recbole .venv-implicit .venv-sansa .venv-lightfm .venv-ann .venv-gpu .venv-s3 .venv-audit .kustomize .java .images .engines sbom.cdx.json gpu-programs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # So that a command that hangs fails the test instead.
@@ -54,7 +55,13 @@ class WarmPython:
         self._process.wait(PATIENCE_SECONDS)
 
     def run(
-        self, command: Sequence[object], environment: dict[str, str], folder: Path, out: Path, err: Path | None = None
+        self,
+        command: Sequence[object],
+        environment: dict[str, str],
+        folder: Path,
+        out: Path,
+        err: Path | None = None,
+        pod: dict[str, Any] | None = None,
     ) -> int:
         """Runs a command and returns its exit code.
 
@@ -64,12 +71,13 @@ class WarmPython:
           folder: where it runs.
           out: the file that its output is appended to.
           err: the file that its errors are appended to, `out` by default.
+          pod: arguments of `pod_root.enter`, which the command runs in; `folder` is then one of the pod.
 
         Raises:
           PythonGoneError: the command took this Python with it, or more than `PATIENCE_SECONDS`.
         """
         request = {"command": [str(word) for word in command], "environment": environment, "folder": str(folder)}
-        request |= {"out": str(out), "err": str(err or out)}
+        request |= {"out": str(out), "err": str(err or out), "pod": pod}
         deadline = threading.Timer(PATIENCE_SECONDS, os.killpg, (self._process.pid, signal.SIGKILL))
         deadline.start()
         try:

@@ -14,7 +14,9 @@ import os
 import runpy
 import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import pod_root
 
 
 def main() -> None:
@@ -34,10 +36,12 @@ def main() -> None:
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def _become(command: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> NoReturn:
+def _become(
+    command: list[str], environment: dict[str, str], folder: str, out: str, err: str, pod: dict[str, Any] | None = None
+) -> NoReturn:
     code = 1
     try:
-        _take_over(environment, folder, out, err)
+        _take_over(environment, folder, out, err, pod)
         _run(command)
         code = 0
     except SystemExit as error:
@@ -52,7 +56,7 @@ def _become(command: list[str], environment: dict[str, str], folder: str, out: s
         os._exit(code)
 
 
-def _take_over(environment: dict[str, str], folder: str, out: str, err: str) -> None:
+def _take_over(environment: dict[str, str], folder: str, out: str, err: str, pod: dict[str, Any] | None) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -60,6 +64,8 @@ def _take_over(environment: dict[str, str], folder: str, out: str, err: str) -> 
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding=environment.get("PYTHONIOENCODING", "utf-8"))
+    if pod:
+        pod_root.enter(**pod)
     os.chdir(folder)
 
 
