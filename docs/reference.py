@@ -25,6 +25,7 @@ from tf_hqgnn.export.guide_files import programs, tables
 from tf_hqgnn.export.layout import EXACT_MODEL
 from tf_hqgnn.losses.loss import LOSSES
 from tf_hqgnn.models.encoders.choice import ENCODERS
+from tf_hqgnn.models.optimizer_choice import OPTIMIZERS
 from tf_hqgnn.ode.solvers.solver import SOLVERS
 from tf_hqgnn.quantization.gradient_estimators.estimator import ESTIMATORS
 from tf_hqgnn.retrieval.indices.index import INDICES
@@ -35,6 +36,7 @@ _MADE = "<!-- Written by docs/reference.py from the code: change the code, and r
 _NAMES = {
     "data.format": ("auto", *INPUT_FORMATS.names()),
     "model.encoder": ENCODERS.names(),
+    "training.optimizer": OPTIMIZERS.names(),
     "loss.name": LOSSES.names(),
     "propagation.solver": SOLVERS.names(),
     "quantization.estimator": ESTIMATORS.names(),

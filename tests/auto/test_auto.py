@@ -98,21 +98,6 @@ def test_the_same_seed_and_steps_give_the_same_choice(choice, dataset):
     assert [(one.settings, one.value) for one in again.tried] == [(one.settings, one.value) for one in choice.tried]
 
 
-@pytest.mark.parametrize(("gain", "is_chosen"), [(1.005, False), (1.05, True)])
-def test_what_no_earlier_log_speaks_for_must_be_clearly_better(dataset, monkeypatch, gain, is_chosen):
-    known = prior(InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items))
-
-    def settings(loss):
-        return {name: getattr(loss, name) for name in known[0]}
-
-    monkeypatch.setattr(
-        race_module.Racer, "run", lambda _racer, loss, _rate, _steps: 0.9 * (1 if settings(loss) in known else gain)
-    )
-    choice = choose_settings(dataset, AUTO.with_values({"auto.steps": 5000}))
-    assert sum(one.kind == "trained" for one in choice.tried) > len(known)
-    assert (settings(choice.config.loss) not in known) == is_chosen
-
-
 @pytest.mark.parametrize(("noise", "temperature"), [(0.97, 0.15), (0.0, 0.1)])
 def test_of_what_is_about_equal_more_columns_take_the_colder_softmax(dataset, monkeypatch, noise, temperature):
     values = {0.15: 0.9, 0.1: 0.898}

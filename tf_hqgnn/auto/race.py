@@ -54,8 +54,6 @@ _MEASURED_STEPS = 48
 _COMPILATION, _RANKINGS = 1.5, 20
 # Columns that lose more than this rank worse are left out.
 _NOISE = 0.97
-# The best of many that were tried looks better than it is: what earlier logs don't speak for counts for so much.
-_NEWCOMER = 0.99
 # Trainings that come so near to the best are about as good.
 _ABOUT_EQUAL = 0.995
 # The judge saw what needs no training with these, so they hold whatever the user wishes of a training.
@@ -77,8 +75,6 @@ class Race:
     ) -> None:
         self._dataset, self._config, self._graph, self._began = dataset, config, graph, began
         self._wished = _wished(config)
-        # The settings that earlier logs speak for.
-        self._known = [_sectioned("loss", self._with_wishes(loss)) for loss in prior(graph)]
         self._progress = None if folder is None else folder / PROGRESS
         self._done: dict[str, Any] = {"steps": None, "tried": []}
         if self._progress is not None and self._progress.is_file():
@@ -225,14 +221,10 @@ class Race:
             if str(loss) not in values:
                 tried = attempt(loss, plan.first)
                 values[str(loss)] = tried.value
-                first.append((-self._trusted(tried), len(first), loss))
+                first.append((-tried.value, len(first), loss))
             contestants.tell(trial, values[str(loss)])
         for _, _, loss in sorted(first)[: plan.long_runners]:
             attempt(loss, plan.second)
-
-    def _trusted(self, tried: Tried) -> float:
-        """The value of a training, less if earlier logs don't speak for its settings."""
-        return tried.value * (1.0 if tried.settings in self._known else _NEWCOMER)
 
     def _with_wishes(self, loss: Settings) -> Settings:
         return {
@@ -255,7 +247,7 @@ class Race:
             why = "the budget isn't enough for an epoch" if plan.most_epochs else "training.max_epochs is 0"
             reason = f"{why}, so this is {untrained.kind}: {untrained.text}"
             return Choice(fallbacks[0], fallbacks, self._tried, reason)
-        best = max(trained, key=self._trusted)
+        best = max(trained, key=lambda one: one.value)
         # With as many columns at most: more columns help both.
         equal = [one for one in self._tried if one.settings.get("model.embedding_dim", 0) <= RACED_DIM]
         rival = max((one for one in equal if one.kind != "trained"), key=lambda one: one.value)
@@ -271,9 +263,9 @@ class Race:
             # Those are sooner at the end of what they can learn than more columns are. What is about equal with few
             # columns isn't with many, which bear a colder softmax: on Gowalla temperatures of .15 and .1 had a
             # validation NDCG@20 of .1255 and .1253 with 64, and of .1338 and .1360 with 256.
-            highest = max(map(self._trusted, longest))
-            equals = [one for one in longest if self._trusted(one) >= _ABOUT_EQUAL * highest]
-            best = min(equals, key=lambda one: (one.settings["loss.temperature"], -self._trusted(one)))
+            highest = max(one.value for one in longest)
+            equals = [one for one in longest if one.value >= _ABOUT_EQUAL * highest]
+            best = min(equals, key=lambda one: (one.settings["loss.temperature"], -one.value))
         elif best not in longest:
             # A short training that was better than longer ones: more would only unlearn the start.
             epochs = max(1, round(plan.epochs * SHORT_TRAINING))

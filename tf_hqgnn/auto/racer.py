@@ -13,7 +13,6 @@ from tf_hqgnn.config import Config, PropagationConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.losses.softmax import Coefficients, Softmax
 from tf_hqgnn.models.factory import make_model
-from tf_hqgnn.models.optimizers import LazyAdam
 from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.training.fitting import loss_batches
 from tf_hqgnn.training.judge import Judge
@@ -53,7 +52,7 @@ class Racer:
         self._start = start
         self._loss = _RacedSoftmax(mask_positives=config.loss.make().needs_positives)
         self._schedule = _RacedCosine()
-        optimizer = LazyAdam(self._schedule)
+        optimizer = config.training.make_optimizer(self._schedule)
         optimizer.build(self._model.trainable_variables)
         self._model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
         self._model.set_loss(self._loss)

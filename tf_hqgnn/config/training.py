@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from tf_hqgnn.config.section import Section, registered
+from tf_hqgnn.models.optimizer_choice import OPTIMIZERS
 from tf_hqgnn.ode.solvers.solver import SOLVERS, Solver
+
+if TYPE_CHECKING:
+    from tf_hqgnn.models.optimizers import LazyAdam
 
 
 class TrainingConfig(Section):
@@ -17,6 +21,12 @@ class TrainingConfig(Section):
     learning_rate: float = Field(0.01, gt=0, description="The learning rate of Adam at the start.")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="Whether the learning rate falls to 0 at max_epochs along a cosine, or stays."
+    )
+    optimizer: Annotated[str, registered(OPTIMIZERS)] = Field(
+        "lazy",
+        description="Which Adam trains: lazy leaves the rows of users and items outside of a batch as they are; dense "
+        "moves all rows in every step, as published; catch_up does what dense does, in the time that lazy takes, on "
+        "one device.",
     )
     max_epochs: int = Field(
         20, ge=0, description="The most epochs. 0 trains nothing: what training would start from is served."
@@ -53,6 +63,10 @@ class TrainingConfig(Section):
         description="With refit: all, serve the second model only if it shares at least this part of each user's "
         "first items, on average, with the first.",
     )
+
+    def make_optimizer(self, learning_rate: Any) -> LazyAdam:
+        """The optimizer that these settings name, with a learning rate (a float or a Keras schedule)."""
+        return OPTIMIZERS[self.optimizer]().make(learning_rate)
 
 
 class PropagationConfig(Section):

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from tf_hqgnn.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from tf_hqgnn.models.catch_up_adam import CatchUpAdam
     from tf_hqgnn.models.encoder import GraphEncoder, LookupEncoder
     from tf_hqgnn.models.hqgnn import HQGNN
-    from tf_hqgnn.models.optimizers import LazyAdam
+    from tf_hqgnn.models.optimizers import DenseAdam, LazyAdam
 
 __all__ = [
     "HQGNN",
+    "CatchUpAdam",
+    "DenseAdam",
     "GraphEncoder",
     "LazyAdam",
     "LookupEncoder",
@@ -21,6 +24,8 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "CatchUpAdam": "catch_up_adam",
+        "DenseAdam": "optimizers",
         "GraphEncoder": "encoder",
         "HQGNN": "hqgnn",
         "LazyAdam": "optimizers",

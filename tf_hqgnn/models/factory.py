@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.config import Config, QuantizationConfig
@@ -13,7 +14,9 @@ from tf_hqgnn.layers.low_bit_quantizer import LowBitQuantizer
 from tf_hqgnn.models.encoder import make_encoder
 from tf_hqgnn.models.hqgnn import HQGNN
 from tf_hqgnn.models.initialization import initial_embeddings
+from tf_hqgnn.models.optimizer_choice import OPTIMIZERS
 from tf_hqgnn.models.optimizers import LazyAdam
+from tf_hqgnn.types import InputError
 
 
 def make_model(
@@ -30,7 +33,16 @@ def make_model(
       quantizers: of users and items; with them, the learning rates are those of `config.quantization`.
       initialize: whether to compute what `config.model.initializer` names; False where the tables are overwritten with
         others, which leaves them random.
+
+    Raises:
+      InputError: Several replicas share each batch, which the optimizer can't do.
     """
+    training, replicas = config.training, tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1 and quantizers is None and not OPTIMIZERS[training.optimizer].shares_batches:
+        raise InputError(
+            f"training.optimizer={training.optimizer} trains on one device, and {replicas} share each batch: set "
+            "training.optimizer=dense or lazy, or training.strategy=none"
+        )
     users, items = quantizers or (None, None)
     # Where nothing is trained, the lengths of the rows are a part of what ranks.
     unit = config.training.max_epochs > 0
@@ -51,8 +63,8 @@ def make_model(
         start=initial_embeddings(graph, config.model, config.seed, unit) if initialize else None,
     )
     if quantizers is None:
-        training = config.training
-        optimizer = LazyAdam(_scheduled(training.learning_rate, training.schedule, training.max_epochs, config, graph))
+        rate = _scheduled(training.learning_rate, training.schedule, training.max_epochs, config, graph)
+        optimizer = training.make_optimizer(rate)
     else:
         settings = config.quantization
         slower = dict.fromkeys(("alpha", "beta", "scale"), settings.range_factor(settings.learning_rate))

@@ -17,6 +17,7 @@ from tf_hqgnn.losses.loss import BatchContext, Loss, WeightedBatchContext, make_
 from tf_hqgnn.losses.softmax import Softmax
 from tf_hqgnn.models.batch_loss import context_of, counts_of, decayed_loss
 from tf_hqgnn.models.batches import Features, as_features, wanted_items, with_wishes
+from tf_hqgnn.models.catch_up_adam import CatchUpAdam
 from tf_hqgnn.models.delta_refresh import assign_deltas, quantized
 from tf_hqgnn.models.dislikes import Dislikes, split_dislikes
 from tf_hqgnn.models.encoder import Encoder, GraphEncoder, LookupEncoder
@@ -273,6 +274,9 @@ class HQGNN(RankingModel):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One optimizer step on a batch of pairs; remembers the first step whose loss was not finite."""
         features = self._with_wishes(as_features(data), self.optimizer.iterations)
+        if isinstance(self.optimizer, CatchUpAdam):
+            self.optimizer.catch_up(self.user_table, features["user_index"])
+            self.optimizer.catch_up(self.item_table, tf.reshape(wanted_items(features), [-1]))
         with tf.GradientTape() as tape, self.encoder.unsaved():
             loss = self.compute_loss(features, training=True)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)

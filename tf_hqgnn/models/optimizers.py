@@ -82,13 +82,21 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
         m, v = self._moments[self._index_dict[self._var_key(variable)]]
         return m, v
 
+    def factor_of(self, variable: tf.Variable) -> float:
+        """Returns the factor of the learning rate of a variable."""
+        return self.factors.get(variable.name.split(":")[0].rsplit("/", 1)[-1], 1.0)
+
+    def correction(self, step: tf.Tensor) -> tf.Tensor:
+        """The bias correction of a step, counted from 0, float32 []."""
+        number = tf.cast(step + 1, tf.float32)
+        return tf.sqrt(1.0 - tf.pow(self.beta_2, number)) / (1.0 - tf.pow(self.beta_1, number))
+
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Applies one step to `variable`; repeated rows of a sparse gradient have been summed."""
         m, v = self.moments_of(variable)
-        step = tf.cast(self.iterations + 1, variable.dtype)
-        correction = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
-        factor = self.factors.get(variable.name.split(":")[0].rsplit("/", 1)[-1], 1.0)
-        alpha = tf.cast(self.learning_rate, variable.dtype) * factor * correction
+        alpha = (
+            tf.cast(self.learning_rate, variable.dtype) * self.factor_of(variable) * self.correction(self.iterations)
+        )
         if isinstance(gradient, tf.IndexedSlices):
             rows, values = gradient.indices, gradient.values
             new_m = self.beta_1 * tf.gather(m, rows) + (1.0 - self.beta_1) * values
@@ -147,3 +155,29 @@ class LazyAdam(tf_keras.optimizers.Optimizer):
             fixed_shapes=self.fixed_shapes,
         )
         return config
+
+
+@tf_keras.utils.register_keras_serializable(package="tf_hqgnn")
+class DenseAdam(LazyAdam):
+    """Adam as published: every step decays the moments of all rows and moves them, also those outside of the batch.
+
+    A step takes as long as the tables are large. See `CatchUpAdam` for the same at the cost of a batch.
+
+    Args:
+      learning_rate: Float or schedule.
+      name: Of the optimizer.
+      **kwargs: As of `LazyAdam`.
+
+    Reference: Kingma and Ba, ICLR 2015.
+    """
+
+    def __init__(self, learning_rate: Any = 1e-3, name: str = "DenseAdam", **kwargs: Any) -> None:
+        super().__init__(learning_rate, name=name, **kwargs)
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Applies one step to the whole of `variable`."""
+        super().update_step(tf.convert_to_tensor(gradient), variable)
+
+    def _deduplicate_sparse_grad(self, grads: Sequence[Any]) -> list[Any]:
+        """Leaves repeated rows: they are summed when the gradient becomes dense."""
+        return list(grads)

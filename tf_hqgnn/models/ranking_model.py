@@ -15,6 +15,7 @@ from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.losses.loss import LOSSES, Loss, make_loss
 from tf_hqgnn.metrics.top_k import TopKMetric, make_metric
 from tf_hqgnn.models.batches import Features, as_features, as_rows
+from tf_hqgnn.models.catch_up_adam import CatchUpAdam, CatchUpRows
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import SeenItems
 from tf_hqgnn.retrieval.queries import Queries
@@ -192,6 +193,8 @@ class RankingModel(tf_keras.Model, abc.ABC):
         ones, where Keras, which knows the names of its own metrics only, takes lower ones.
         """
         prefer_higher(callbacks, [metric.name for metric in self._ranking_metrics])
+        if isinstance(self.optimizer, CatchUpAdam):
+            callbacks = CatchUpRows().before(self, callbacks)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Callable[[Any], dict[str, tf.Tensor]]:
