@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -24,8 +25,8 @@ from tf_hqgnn.cli.terminal import printable
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.input_file import paths_of
 from tf_hqgnn.data.named_inputs import fingerprint as fingerprint_inputs
-from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.data.named_inputs import refuse_stores_of
+from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.files.lock import locked
 from tf_hqgnn.files.scratch import scratch_folder
@@ -38,9 +39,6 @@ from .options import read_config, read_thresholds
 from .progress import ProgressHandler, quieten_tfx, show_progress
 
 PIPELINE_NAME = "tf_hqgnn"
-# None: Beam's default is one worker in this process, and with any argument TFX first packages itself for remote
-# workers, which takes 4 s a component.
-BEAM_ARGS: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
     """
     config = _configure(options)
     thresholds = read_thresholds(options)
+    beam_args = _beam_arguments(options.beam_flags)
     layout = Layout(Path(options.out).absolute())
     started = time.monotonic()
     with _locked(layout.out), scratch_folder():
@@ -130,12 +129,12 @@ def run(options: argparse.Namespace) -> int:
             store_state=state,
             schema_path=_keep_schema(options.schema, layout) if options.schema else "",
             metadata_connection_config=sqlite_config(layout.metadata),
-            beam_pipeline_args=BEAM_ARGS,
+            beam_pipeline_args=beam_args,
             enable_cache=not options.no_cache,
             keep=options.keep,
             model_config_file=str(Path(options.model_config_file).absolute()) if options.model_config_file else "",
         )
-        with show_progress(ProgressHandler(len(pipeline.components))), _no_arguments():
+        with show_progress(ProgressHandler(len(pipeline.components))), _no_arguments(), _cancelled_by_ctrl_c(beam_args):
             LocalDagRunner().run(pipeline)
         return _summarize(RunRecord.latest(layout.metadata), layout, time.monotonic() - started)
 
@@ -180,9 +179,9 @@ def _configure(options: argparse.Namespace) -> Config:
     given: dict[str, Any] = {"path": options.data or data.path}
     given |= {name: getattr(data, name) for name in ("train_path", "valid_path", "test_path", "quarantine_path")}
     if not (given["path"] or given["train_path"]):
+        raise InputError("no log to read; give --data FILE, or data.path in the config")
     # Before they become absolute; those of the options were looked at already.
     refuse_stores_of(data)
-        raise InputError("no log to read; give --data FILE, or data.path in the config")
     # TFX's cache compares these: without "..", and with links as they were named, as pathlib can't give them.
     absolute = {name: os.path.abspath(path) if path else None for name, path in given.items()}  # noqa: PTH100
     for name, about in (("items_path", options.items), ("users_path", options.users)):
@@ -215,6 +214,32 @@ def _locked(out: Path) -> Iterator[None]:
             reason = error.strerror or error
             raise InputError(f"--out {out}: {reason}; expected a folder that can be written") from error
         yield
+
+
+def _beam_arguments(flags: Sequence[str]) -> list[str]:
+    """Beam's options for the components; without any, Beam runs in this process, which needs none."""
+    if not flags:
+        return []
+    # Beam speaks of libraries that it misses while it is imported.
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.CRITICAL)
+    from tf_hqgnn.tfx.beam_args import beam_arguments
+
+    logging.getLogger().setLevel(level)
+    return beam_arguments(flags)
+
+
+@contextmanager
+def _cancelled_by_ctrl_c(beam_args: Sequence[str]) -> Iterator[None]:
+    """A job on a cluster would go on when its component here is gone."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if beam_args:
+            from tf_hqgnn.tfx.beam_args import cancel_jobs
+
+            cancel_jobs(beam_args)
+        raise
 
 
 @contextmanager

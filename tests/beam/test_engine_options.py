@@ -8,13 +8,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import apache_beam as beam
 import grpc
 import pytest
+import typer
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from typer.testing import CliRunner
 
 from tf_hqgnn.beam.cancelling import cancel, master_and_name
 from tf_hqgnn.beam.flags import parse_flags
 from tf_hqgnn.beam.mistakes import Notes, noted
 from tf_hqgnn.beam.places import for_workers
+from tf_hqgnn.cli.beam_options import BeamCommand, WithBeamOptions
 from tf_hqgnn.types import InputError
 
 KINDS = beam_job_api_pb2.PipelineOptionType
@@ -83,6 +86,42 @@ def test_an_option_that_neither_has_is_refused_with_the_nearest_of_either(job_se
         parse_flags(["--runner=PortableRunner", "--object_reuse"])
     with pytest.raises(InputError, match=r"^Beam: argument --number_of_execution_retries: invalid int value: 'few'$"):
         parse_flags([*flags, "--number_of_execution_retries=few"])
+
+
+def test_what_follows_two_dashes_is_passed_on_without_a_question():
+    """Beam starts the job server of --runner=FlinkRunner later: nobody can be asked before."""
+    with pytest.raises(InputError, match=r"; options of the engine come last, after --, as in `-- --object_reuse`$"):
+        parse_flags(["--runner=FlinkRunner", "--object_reuse"])
+    flags = ["--runner=FlinkRunner", "--parallelism=3", "--", "--hosts=a", "--object_reuse"]
+
+    def add(parser):
+        parser.add_argument("--hosts", action="append")
+        parser.add_argument("--object_reuse", action="store_true")
+
+    found = parse_flags(flags).get_all_options(add_extra_args_fn=add)
+    assert (found["parallelism"], found["hosts"], found["object_reuse"]) == (3, ["a"], True)
+    assert mode_of([*flags, "--execution_mode_for_batch=PIPELINED"]) == "PIPELINED"
+    assert mode_of(flags) == "BATCH_FORCED"
+    with pytest.raises(InputError, match=r"^-- --object_reuse: the direct runner has no engine to pass this on to$"):
+        parse_flags(["--", "--object_reuse"])
+    with pytest.raises(InputError, match=r"and no job server at 127\.0\.0\.1:1 says which options its engine has"):
+        parse_flags(["--runner=PortableRunner", "--job_endpoint=127.0.0.1:1", "--object_reuse"])
+
+
+def test_commands_hand_two_dashes_on_to_beam():
+    def parsed(command, words):
+        app, seen = typer.Typer(), []
+
+        @app.command(cls=command)
+        def one(context: typer.Context, model: str = "") -> None:
+            seen.append((model, context.args))
+
+        status = CliRunner().invoke(app, words).exit_code
+        return seen[0] if status == 0 else status
+
+    assert parsed(BeamCommand, ["--x=2", "--model", "m", "--", "--a", "b"]) == ("m", ["--x=2", "--", "--a", "b"])
+    assert parsed(WithBeamOptions, ["--model=m", "--runner=R", "--", "--a"]) == ("m", ["--runner=R", "--", "--a"])
+    assert parsed(WithBeamOptions, ["--model=m", "--", "--a"]) == 2
 
 
 def mode_of(flags):

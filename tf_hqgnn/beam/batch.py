@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from tf_hqgnn.beam.flags import has_worker_processes, make_runner, parse_flags
+from tf_hqgnn.beam.flags import has_worker_processes, is_prism, make_runner, parse_flags
 from tf_hqgnn.beam.model_handler import RecommendHandler
 from tf_hqgnn.beam.places import alone, for_tensorflow, for_workers, reach
 from tf_hqgnn.beam.plan import Plan, make_plan
@@ -77,7 +77,7 @@ def batch(
     start = time.monotonic()
     options = parse_flags(flags)
     model = for_tensorflow("--model", for_workers(options, "--model", model))
-    out = reach("--out", for_workers(options, "--out", out))
+    out = reach("--out", for_workers(options, "--out", out), is_output=True)
     users = users if users == ALL else reach("--users", for_workers(options, "--users", users))
     for name in ("user_features", "histories", "score"):
         if settings.get(name) is not None:
@@ -91,7 +91,7 @@ def batch(
             say(f"batch: {len(done)} of {plan.num_shards} shards are done already")
         with _Progress(plan, say):
             if len(done) < plan.num_shards or not FileSystems.exists(FileSystems.join(plan.folder, _READ)):
-                if has_worker_processes(options):
+                if has_worker_processes(options) or is_prism(options):
                     left = lambda: f"{len(plan.missing())} shards"  # noqa: E731
                     run_supervised("batch", plan.folder, flags, left, say)
                 else:

@@ -41,10 +41,25 @@ def cancel_on_flink(master: str, name: str) -> None:
     Raises:
       OSError: It doesn't answer.
     """
-    address = master if "://" in master else f"http://{master}"
+    address = _address(master)
     for job in _ask(f"{address}/jobs/overview")["jobs"]:
         if job["name"] == name and job["state"] not in _ENDED:
             _ask(f"{address}/jobs/{job['jid']}?mode=cancel", "PATCH")
+
+
+def is_lost(master: str | None) -> bool:
+    """Whether Flink's job manager, HOST:PORT, doesn't answer; False if it isn't known."""
+    if master is None:
+        return False
+    try:
+        _ask(f"{_address(master)}/overview")
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def _address(master: str) -> str:
+    return master if "://" in master else f"http://{master}"
 
 
 def _ask(url: str, method: str = "GET") -> Any:

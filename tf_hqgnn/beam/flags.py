@@ -45,6 +45,10 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
     Defaults of Beam's that don't suit these jobs are others: Flink's batches are forced, and an engine keeps its Python
     workers for half a second.
 
+    Args:
+      flags: of Beam and of the engine. What follows `--` is passed on to the engine as it is, for options that nobody
+        can be asked for beforehand: with --runner=FlinkRunner, Beam starts the job server later.
+
     Raises:
       InputError: A flag is none of Beam's or of the engine's, or has a value that can't be, or names a runner that
         can't be trusted.
@@ -56,34 +60,16 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
       Traceback (most recent call last):
       tf_hqgnn.types.InputError: -zz: not an option of this command nor of Apache Beam
     """
-    parser = _Parser(allow_abbrev=False, add_help=False)
-    for group in PipelineOptions.__subclasses__():
-        if group.__module__ == PipelineOptions.__module__:
-            add_arguments: Any = group._add_argparse_args
-            add_arguments(parser)
-    known = {name for action in parser._actions for name in action.option_strings}
-    endpoint = parser.parse_known_args(list(flags))[0].job_endpoint
-    theirs = describe_options(endpoint) if endpoint and ":" in endpoint else {}
-    for name, arguments in theirs.items():
-        if name not in known:
-            parser.add_argument(name, **arguments)
-    given, unknown = parser.parse_known_args(list(flags))
-    if unknown:
-        close = difflib.get_close_matches(unknown[0].partition("=")[0], [*known, *theirs], n=1)
-        hint = f"; do you mean {close[0]}?" if close else ""
-        asked = f", nor of the engine behind {endpoint}" if theirs else ""
-        raise InputError(f"{unknown[0]}: not an option of this command nor of Apache Beam{asked}{hint}")
-    options = PipelineOptions([*flags, *_flink_defaults(given, theirs)])
+    options = PipelineOptions(complete_flags(flags))
     if not is_direct(options):
-        cached = given.environment_cache_millis or _CACHE_MILLISECONDS
-        options.view_as(PortableOptions).environment_cache_millis = cached
+        portable = options.view_as(PortableOptions)
+        portable.environment_cache_millis = portable.environment_cache_millis or _CACHE_MILLISECONDS
         # By its name, a job is found where it is to be cancelled.
-        options.view_as(GoogleCloudOptions).job_name = given.job_name or f"tf-hqgnn-{uuid.uuid4().hex[:12]}"
+        cloud = options.view_as(GoogleCloudOptions)
+        cloud.job_name = cloud.job_name or f"tf-hqgnn-{uuid.uuid4().hex[:12]}"
     worker = options.view_as(WorkerOptions)
     if not is_direct(options) and "dataflow" not in runner_name(options):
         check_levels(worker.default_sdk_harness_log_level, worker.sdk_harness_log_level_overrides)
-    # In this process; Beam does so in its workers. Without it, stores have no credentials and no address.
-    FileSystems.set_options(options)
     # By default workers would write a page of how they start and end, and of each error that is raised here, too. On
     # other machines that page is their log, and errors belong there; CRITICAL is no level of Java's besides.
     quiet = "CRITICAL" if is_direct(options) else "ERROR"
@@ -96,7 +82,56 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
             f"--direct_num_workers={direct.direct_num_workers} has no effect in memory: add "
             "--direct_running_mode=multi_processing"
         )
+    # In this process; Beam does so in its workers. Without it, stores have no credentials and no address.
+    FileSystems.set_options(options)
     return options
+
+
+def complete_flags(flags: Sequence[str]) -> list[str]:
+    """Returns `flags` as Beam takes them, without `--`, and with the mode of Flink's batches.
+
+    Raises:
+      InputError: A flag is none of Beam's or of the engine's.
+    """
+    flags, passed = split_passed(flags)
+    parser = _Parser(allow_abbrev=False, add_help=False)
+    for group in PipelineOptions.__subclasses__():
+        if group.__module__ == PipelineOptions.__module__:
+            add_arguments: Any = group._add_argparse_args
+            add_arguments(parser)
+    known = {name for action in parser._actions for name in action.option_strings}
+    endpoint = parser.parse_known_args(list(flags))[0].job_endpoint
+    theirs = describe_options(endpoint) if endpoint and ":" in endpoint else {}
+    for name, arguments in theirs.items():
+        if name not in known:
+            parser.add_argument(name, **arguments)
+    given, unknown = parser.parse_known_args(list(flags))
+    runner = (given.runner or "").rpartition(".")[2].lower()
+    if unknown:
+        close = difflib.get_close_matches(unknown[0].partition("=")[0], [*known, *theirs], n=1)
+        hint = f"; do you mean {close[0]}?" if close else ""
+        asked = f", nor of the engine behind {endpoint}" if theirs else ""
+        if endpoint and not theirs:
+            asked = f", and no job server at {endpoint} says which options its engine has"
+        elif not theirs and runner not in _DIRECT:
+            hint += f"; options of the engine come last, after --, as in `-- {unknown[0]}`"
+        raise InputError(f"{unknown[0]}: not an option of this command nor of Apache Beam{asked}{hint}")
+    if passed and runner in _DIRECT:
+        raise InputError(f"-- {' '.join(passed)}: the direct runner has no engine to pass this on to")
+    # The last one counts.
+    return [*_flink_defaults(given, theirs), *flags, *passed]
+
+
+def split_passed(flags: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns what stands before the first `--`, and what follows it.
+
+    Example:
+      >>> split_passed(["--runner=FlinkRunner", "--", "--object_reuse"])
+      (['--runner=FlinkRunner'], ['--object_reuse'])
+    """
+    given = [*flags]
+    where = given.index("--") if "--" in given else len(given)
+    return given[:where], given[where + 1 :]
 
 
 def is_direct(options: PipelineOptions) -> bool:
@@ -107,6 +142,11 @@ def is_direct(options: PipelineOptions) -> bool:
 def has_worker_processes(options: PipelineOptions) -> bool:
     """Whether it is the direct runner with processes of its own."""
     return is_direct(options) and options.view_as(DirectOptions).direct_running_mode == "multi_processing"
+
+
+def is_prism(options: PipelineOptions) -> bool:
+    """Whether Beam starts prism on this machine for the pipeline."""
+    return runner_name(options) == "prismrunner" and not options.view_as(PortableOptions).job_endpoint
 
 
 def make_runner(options: PipelineOptions) -> PipelineRunner:

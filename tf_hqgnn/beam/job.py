@@ -20,9 +20,10 @@ def main() -> None:
     quieten_libraries()
     quieten_beam()
     from tf_hqgnn.beam import batch, propagation
-    from tf_hqgnn.beam.flags import parse_flags
+    from tf_hqgnn.beam.flags import is_prism, parse_flags
     from tf_hqgnn.beam.running import PipelineFailed
     from tf_hqgnn.beam.supervisor import FAILED, MISTAKE, WORKER_DIED
+    from tf_hqgnn.beam.worker_watch import watch_workers
     from tf_hqgnn.types import InputError
 
     job, folder, reason, *flags = sys.argv[1:]
@@ -37,7 +38,10 @@ def main() -> None:
     # A thread of Beam's waits for each worker process, and raises if its exit code isn't 0.
     threading.excepthook = lambda failure: end(WORKER_DIED, f"{failure.exc_value}")
     try:
-        run_folder(folder, parse_flags(flags))
+        options = parse_flags(flags)
+        if is_prism(options):
+            watch_workers(lambda why: end(WORKER_DIED, why))
+        run_folder(folder, options)
     except InputError as error:
         end(MISTAKE, str(error))
     except PipelineFailed as error:

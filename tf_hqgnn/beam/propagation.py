@@ -31,7 +31,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from tf_hqgnn.beam.blocks import Blocks
-from tf_hqgnn.beam.flags import has_worker_processes, is_direct, make_runner, parse_flags
+from tf_hqgnn.beam.flags import has_worker_processes, is_direct, is_prism, make_runner, parse_flags, split_passed
 from tf_hqgnn.beam.graph_files import (
     EDGE_COLUMNS,
     ROW_COLUMNS,
@@ -120,7 +120,7 @@ def propagate(
     """
     start = time.monotonic()
     options = parse_flags(flags)
-    out = reach("--out", for_workers(options, "--out", out.rstrip("/")))
+    out = reach("--out", for_workers(options, "--out", out.rstrip("/")), is_output=True)
     places = [
         reach(name, for_workers(options, name, pattern))
         for name, pattern in (("--edges", edges), ("--user-rows", users), ("--item-rows", items))
@@ -132,7 +132,7 @@ def propagate(
         plan = _Plan(places, f"{out}.partial", [float(one) for one in series], normalize, block_rows, block_edges)
         num_users, num_items, num_edges = plan.check()
         plan.save()
-        if has_worker_processes(options):
+        if has_worker_processes(options) or is_prism(options):
             run_supervised("propagation", plan.folder, flags, lambda: "all of it", say)
         else:
             plan.run(options)
@@ -219,7 +219,7 @@ def _folder_for_input(options: PipelineOptions, out: str) -> Iterator[str]:
     beside = f"{out.rstrip('/')}.input"
     folder = f"{temporary.rstrip('/')}/tf_hqgnn-{uuid.uuid4().hex}" if temporary else beside
     option = "--temp_location" if temporary else "--out"
-    folder = reach(option, for_workers(options, option, folder))
+    folder = reach(option, for_workers(options, option, folder), is_output=True)
     if not FileSystems.exists(folder):
         FileSystems.mkdirs(folder)
     try:
@@ -243,7 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--normalize", action="store_true", default=None, help="scale rows to unit length first")
     parser.add_argument("--block-rows", type=int, default=BLOCK_ROWS)
     parser.add_argument("--block-edges", type=int, default=BLOCK_EDGES)
-    options, flags = parser.parse_known_args(arguments)
+    words, passed = split_passed(sys.argv[1:] if arguments is None else arguments)
+    options, flags = parser.parse_known_args(words)
+    flags += ["--", *passed] if passed else []
     quieten_libraries()
     quieten_beam()
     files = [options.edges, options.user_rows, options.item_rows]

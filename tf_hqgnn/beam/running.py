@@ -10,7 +10,7 @@ import grpc
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineState
 
-from tf_hqgnn.beam.cancelling import cancel, master_and_name
+from tf_hqgnn.beam.cancelling import cancel, is_lost, master_and_name
 from tf_hqgnn.beam.flags import is_direct
 from tf_hqgnn.beam.job_server import describe, kept_log
 from tf_hqgnn.beam.mistakes import Notes
@@ -58,6 +58,7 @@ def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
             mistake = re.search(r"InputError: (.*?)( \[while running|$)", text, re.MULTILINE)
             if mistake:
                 raise InputError(mistake[1]) from error
+            _raise_lost(where[0], error)
             if isinstance(error, (grpc.RpcError, grpc.FutureTimeoutError)) and has_server:
                 if result is not None:
                     # The next run would share its output with this one.
@@ -66,7 +67,17 @@ def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
             raise PipelineFailed(_summary(error)) from error
     _raise_note(notes, None)
     if state != PipelineState.DONE:
+        _raise_lost(where[0], None)
         raise PipelineFailed(f"the runner says that the pipeline ended as {state}")
+
+
+def _raise_lost(master: str | None, cause: Exception | None) -> None:
+    """A job manager that has died took the job with it: what the job server says of that is a page of retries."""
+    if is_lost(master):
+        raise PipelineFailed(
+            f"Flink's job manager at {master} doesn't answer, and a job that it ran is lost; start it again, or mend "
+            "--flink_master"
+        ) from cause
 
 
 def _raise_note(notes: Notes | None, cause: Exception | None) -> None:

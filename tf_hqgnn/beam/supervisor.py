@@ -1,4 +1,4 @@
-"""The direct runner with worker processes, watched: Beam 2.72 waits for ever for a worker that died."""
+"""The direct runner with worker processes, and prism, watched: both wait for ever for a worker that died."""
 
 from __future__ import annotations
 

@@ -21,13 +21,26 @@ if TYPE_CHECKING:
     from tf_hqgnn.training.train import TrainResult
 
 
-class WithBeamOptions(TyperCommand):
-    """A command that lets unknown options pass if `--runner` is among its options, and else refuses them."""
+class BeamCommand(TyperCommand):
+    """A command that lets unknown options pass, and hands on `--` with what follows it, which click would drop."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See click."""
-        ctx.allow_extra_args = ctx.ignore_unknown_options = any(arg.split("=")[0] == "--runner" for arg in args)
-        return super().parse_args(ctx, args)
+        ctx.allow_extra_args = ctx.ignore_unknown_options = True
+        where = args.index("--") if "--" in args else len(args)
+        super().parse_args(ctx, args[:where])
+        ctx.args = [*ctx.args, *args[where:]]
+        return list(ctx.args)
+
+
+class WithBeamOptions(BeamCommand):
+    """The same if `--runner` is among its options; else unknown options are refused."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click."""
+        if any(arg.split("=")[0] == "--runner" for arg in args):
+            return super().parse_args(ctx, args)
+        return TyperCommand.parse_args(self, ctx, args)
 
 
 def train_by_runner(

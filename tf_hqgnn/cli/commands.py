@@ -12,7 +12,7 @@ import typer
 from tf_hqgnn import __version__
 from tf_hqgnn.cli import pipeline
 from tf_hqgnn.cli.ask_commands import explain, recommend, score, similar_users
-from tf_hqgnn.cli.beam_options import WithBeamOptions, print_plan, train_by_runner
+from tf_hqgnn.cli.beam_options import BeamCommand, WithBeamOptions, print_plan, train_by_runner
 from tf_hqgnn.cli.exit_codes import run_to_exit
 from tf_hqgnn.cli.explore_command import explore
 from tf_hqgnn.cli.forget_command import forget
@@ -337,7 +337,7 @@ app.command()(recommend)
 app.command()(score)
 app.command()(explain)
 app.command("similar-users")(similar_users)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(batch)
+app.command(cls=BeamCommand)(batch)
 
 
 for _command in (*app.registered_commands, *pipeline.app.registered_commands):

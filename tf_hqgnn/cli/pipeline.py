@@ -158,9 +158,10 @@ def _write_image(template: Path, folder: Path) -> None:
     (folder / "wheels" / ".keep").touch()
 
 
-@app.command()
+@app.command(cls=WithBeamOptions)
 @_with_thresholds
 def run(
+    context: typer.Context,
     out: Annotated[
         str,
         typer.Option(
@@ -207,9 +208,14 @@ def run(
     *,
     thresholds: dict[str, float],
 ) -> None:
-    """Run the pipeline on this machine: read and check the log, train, and release both models if they are good."""
+    """Run the pipeline on this machine: read and check the log, train, and release both models if they are good.
+
+    With --runner, the steps that are Apache Beam jobs (reading, statistics, vocabularies) run where it says, and the
+    command takes any option of Beam's.
+    """
     options = Namespace(out=out, data=data, items=items, users=users, config=config, schema=schema, no_cache=no_cache)
     options.keep, options.model_config_file = keep, model_config_file or ""
+    options.beam_flags = context.args
     _call(folder, "run_local", options, overrides, thresholds)
 
 
@@ -298,16 +304,16 @@ def compile_(
     _call(folder, "run_kubeflow", options, overrides, thresholds)
 
 
+for _command in app.registered_commands:
+    _command.cls = with_local_paths(_command.cls)
+
+
 def _call(
     folder: Path | None, runner: str, options: Namespace, overrides: list[str] | None, thresholds: dict[str, float]
 ) -> None:
     options.overrides = list(overrides or ())
     vars(options).update({name: thresholds[name] for name in Thresholds.model_fields})
     require("tfx", "the pipeline")
-for _command in app.registered_commands:
-    _command.cls = with_local_paths(_command.cls)
-
-
     code = import_runner(_find(folder), runner).execute(options)
     if code:
         raise typer.Exit(code)
