@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -39,6 +39,7 @@ SESSION = json.dumps({"Provider": "s3", "Params": {"fromEnv": "true"}})
 # What the image has of this checkout.
 IMAGE = [str(ROOT / name) for name in ("tf_hqgnn", "pipelines", "configs")]
 FIRST_UID = 1000
+NAMESPACE = "kubeflow"
 
 
 class DriverError(AssertionError):
@@ -53,11 +54,13 @@ class Pod:
       folder: gets `root`, on which the root folder is made; `store`, the launcher's copies of objects; `home`; `tmp`.
       volumes: path in the pod -> folder that is mounted there.
       uid: the user.
+      number: of the pod in Kubernetes.
     """
 
     folder: Path
     volumes: Mapping[str, Path]
     uid: int
+    number: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def __post_init__(self) -> None:
         for name in ("root", "store", "home", "tmp"):
@@ -75,7 +78,7 @@ class Pod:
         mounts = {f"/{name}": str(self.folder / name) for name in ("home", "tmp")}
         mounts |= {"/s3": str(self.folder / "store")} | {path: str(folder) for path, folder in self.volumes.items()}
         pod = {"root": str(self.folder / "root"), "image": IMAGE, "mounts": mounts, "uid": self.uid}
-        environment = {"HOME": "/home", "KFP_POD_NAME": self.folder.name, "KFP_POD_UID": str(uuid.uuid4())}
+        environment = {"HOME": "/home", "KFP_POD_NAME": self.folder.name, "KFP_POD_UID": self.number}
         return python.run(command, {**ENVIRONMENT, **environment}, Path("/home"), self.log, pod=pod)
 
     @property
@@ -133,7 +136,7 @@ class Platform:
         assert parameters.keys() <= definitions.keys()
         values = {name: definition["defaultValue"] for name, definition in definitions.items()} | parameters
         pipeline = self._context(PIPELINE, self.spec["pipelineInfo"]["name"], {})
-        properties = {"namespace": "kubeflow", "resource_name": "run-resource"}
+        properties = {"namespace": NAMESPACE, "resource_name": "run-resource"}
         properties |= {"pipeline_root": self._root, "store_session_info": SESSION}
         run = self._context(RUN, self._run_id, properties)
         parents = [mlmd.ParentContext(child_id=run.id, parent_id=pipeline.id)]
@@ -188,7 +191,8 @@ class Platform:
         """
         pod = self.pods[task] = Pod(self.folder / task, self.volumes, next(self._uids))
         execution = self._execution(number)
-        execution.custom_properties["pod_name"].string_value = pod.folder.name
+        for key, value in (("pod_name", pod.folder.name), ("pod_uid", pod.number), ("namespace", NAMESPACE)):
+            execution.custom_properties[key].string_value = value
         self.metadata.PutExecution(service.PutExecutionRequest(execution=execution))
         for artifacts in message.inputs.artifacts.values():
             for artifact in artifacts.artifacts:

@@ -164,6 +164,9 @@ def test_lineage_is_complete(platform, metadata, spec):
         artifact = artifacts[number]
         assert artifact.state == mlmd.Artifact.LIVE
         assert artifact.uri.startswith(f"s3://{BUCKET}/v2/tf-hqgnn/run-1/{task}/")
+        # Each attempt has a folder of its own, by the pod's number; Kubeflow counts the logs itself.
+        attempt = "0" if name == LOGS else executions[task].custom_properties["pod_uid"].string_value
+        assert artifact.uri.endswith(f"{name}-{attempt}")
         # The pushed models are on the claim.
         assert bool(platform.store.keys(artifact.uri)) == (task != "Pusher" or name == LOGS)
     pushed = artifacts[made["Pusher", "pushed_model"]].custom_properties
