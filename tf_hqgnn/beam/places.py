@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
@@ -51,20 +53,27 @@ def for_workers(options: PipelineOptions, name: str, path: str) -> str:
     return str(Path(path).absolute())
 
 
-def reach(name: str, path: str) -> str:
-    """Returns a path that Beam can ask about: one of this machine, or of a store that it reaches.
+def reach(name: str, path: str, is_output: bool = False) -> str:
+    """Returns a path of this machine, or of a store that answers Beam.
 
     Args:
       name: of the option or setting that gave the path, for messages.
       path: a file, folder or pattern, there or not.
+      is_output: whether it is written to. Then a small object beside it is written and deleted: a store says only then
+        that it has no such bucket.
 
     Raises:
-      InputError: The store is of a kind that Beam doesn't know here, or doesn't answer.
+      InputError: The store is of a kind that Beam doesn't know here, or refuses.
     """
     if "://" not in path:
         return path
     try:
         FileSystems.exists(path)
+        if is_output:
+            beside = f"{path.rstrip('/')}.tmp-{uuid.uuid4().hex}"
+            with FileSystems.create(beside, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                file.write(b"check")
+            FileSystems.delete([beside])
     # Beam and the stores' own libraries have no common kind of error.
     except Exception as error:
         scheme = FileSystems.get_scheme(path)
@@ -77,8 +86,8 @@ def reach(name: str, path: str) -> str:
             raise InputError(f"{name} {path}: {scheme}:// {why}") from error
         reason = " ".join(str(causes[0]).split())
         raise InputError(
-            f"{name} {path}: the store doesn't answer ({reason[:200]}); check its name, address and credentials, as "
-            "Beam is told them (--s3_endpoint_url, ..) or the environment has them"
+            f"{name} {path}: the store refuses, or doesn't answer ({reason[:200]}); check the bucket, the store's "
+            "address and the credentials, as Beam is told them (--s3_endpoint_url, ..) or the environment has them"
         ) from error
     return path
 

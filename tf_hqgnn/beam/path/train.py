@@ -85,7 +85,7 @@ def train_on_beam(
     options = parse_flags(flags)
     check_out(out, resume)
     if recommendations is not None:
-        check_recommendations(reach("--recommendations", recommendations))
+        check_recommendations(reach("--recommendations", recommendations, is_output=True))
     began = time.monotonic()
     with run_lock(out), marking_full_disk(partial_path(out)):
         partial = _prepare_folder(config, out, resume)
@@ -135,7 +135,7 @@ def _work_folder(options: PipelineOptions, partial: Path) -> str:
     """Where the steps' files are: in the run's folder, or below `--temp_location` where that is in a store."""
     store = options.view_as(GoogleCloudOptions).temp_location or ""
     if "://" in store:
-        return reach("--temp_location", f"{store.rstrip('/')}/{partial.name}")
+        return reach("--temp_location", f"{store.rstrip('/')}/{partial.name}", is_output=True)
     return for_workers(options, "--out", str(partial.absolute() / _WORK))
 
 
