@@ -1,4 +1,4 @@
-"""Starts and stops a cluster: `python -m engines start|stop|flags flink|spark`."""
+"""Starts and stops a cluster: `python -m engines start|stop|flags flink|spark|prism`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 
 from engines.flink import Flink
 from engines.install import FOLDER, is_installed
+from engines.prism import Prism
 from engines.spark import Spark
 
-_ENGINES: dict[str, type[Flink] | type[Spark]] = {engine.name: engine for engine in (Flink, Spark)}
+_ENGINES: dict[str, type[Flink] | type[Spark] | type[Prism]] = {engine.name: engine for engine in (Flink, Spark, Prism)}
 
 
 def main() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 from engines.processes import Processes, free_ports
@@ -19,8 +21,13 @@ class Cluster:
     name: str
     # Of the folder: what a killed process leaves there is deleted at each start and stop.
     written: tuple[str, ...]
+    # Processes that stand for a machine each.
+    machines: tuple[str, ...]
     # A Python worker waits so long for the next step.
     cache_millis: int
+
+    # The machine that was killed last.
+    killed: str
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,6 +51,34 @@ class Cluster:
             f"--environment_config={json.dumps(boot)}",
             f"--environment_cache_millis={self.cache_millis}",
         ]
+
+    def python_workers(self) -> dict[str, list[int]]:
+        """Returns the ids of the Python workers of each machine that has some."""
+        found = {name: self.processes.children(name, "boot.py") for name in self.machines}
+        return {name: workers for name, workers in found.items() if workers}
+
+    def kill_python_worker(self) -> None:
+        """Kills one Python worker."""
+        os.kill(next(iter(self.python_workers().values()))[0], signal.SIGKILL)
+
+    def _kill_busy_machine(self) -> None:
+        self.killed = next(iter(self.python_workers()))
+        self.processes.kill(self.killed)
+
+    def scratch(self, name: str) -> Path:
+        """Returns the folder for what a machine's processes write beside their logs, such as their part of shuffles."""
+        return self.folder / "tmp" / name
+
+    def _empty_scratch(self, name: str) -> Path:
+        """Deletes what a process of this name has left that was killed."""
+        folder = self.scratch(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        return folder
 
     def port(self, name: str) -> int:
         """Returns one of the ports that `_prepare` has chosen; `job` is the job server's."""

@@ -23,11 +23,13 @@ class Flink(Cluster):
     name = "flink"
     # A killed task manager leaves its part of shuffles, and jars.
     written = ("tmp", "artifacts")
+    machines = TASK_MANAGERS
     cache_millis = (_RESTART_SECONDS - 2) * 1000
 
     def start(self) -> None:
         """Starts everything, and returns once the job server listens and both task managers are there."""
         self._prepare("rpc", "rest", "blob", "job", "artifact", "expansion")
+        self._empty_scratch("jobmanager")
         (self.folder / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in self._config().items()))
         self.start_job_manager()
         for name in TASK_MANAGERS:
@@ -60,18 +62,23 @@ class Flink(Cluster):
         return sum(map(len, faults))
 
     def kill_machine(self) -> None:
-        """Kills a task manager with its Python workers, and returns once the job manager has noticed."""
-        self.processes.kill(TASK_MANAGERS[0])
+        """Kills a task manager that has Python workers, with them, and returns once the job manager has noticed."""
+        self._kill_busy_machine()
         self._wait_for_task_managers(len(TASK_MANAGERS) - 1)
 
     def replace_machine(self) -> None:
         """Starts the task manager again that was killed."""
-        self.start_task_manager(TASK_MANAGERS[0])
+        self.start_task_manager(self.killed)
         self._wait_for_task_managers(len(TASK_MANAGERS))
 
-    def kill_python_worker(self) -> None:
-        """Kills one Python worker of the first task manager."""
-        self.processes.kill_child(TASK_MANAGERS[0], "sdk_worker_main")
+    def kill_job_manager(self) -> None:
+        """Kills the job manager, and with it the only record of its jobs."""
+        self.processes.kill("jobmanager")
+
+    def replace_job_manager(self) -> None:
+        """Starts a job manager in place of one that was killed, and returns once both task managers have found it."""
+        self.start_job_manager()
+        self._wait_for_task_managers(len(TASK_MANAGERS))
 
     def _wait_for_task_managers(self, count: int) -> None:
         self.processes.wait("jobmanager", lambda: self.rest("overview")["taskmanagers"] == count)
@@ -83,9 +90,10 @@ class Flink(Cluster):
         self.processes.wait("jobmanager", lambda: listens(self.port("rest")))
 
     def start_task_manager(self, name: str) -> None:
-        """Starts a task manager."""
-        sizes = {
+        """Starts a task manager; what one of this name has left that was killed is deleted."""
+        sizes: dict[str, object] = {
             "taskmanager.resource-id": name,
+            "io.tmp.dirs": self._empty_scratch(name),
             "taskmanager.cpu.cores": "1.0",
             "taskmanager.memory.framework.heap.size": "128mb",
             "taskmanager.memory.framework.off-heap.size": "64mb",
@@ -135,7 +143,9 @@ class Flink(Cluster):
             "restart-strategy.fixed-delay.delay": f"{_RESTART_SECONDS} s",
             "heartbeat.interval": 2000,
             "heartbeat.timeout": 15000,
-            "io.tmp.dirs": self.folder / "tmp",
+            # The job server asks a job manager that doesn't answer any more for 15 seconds, not for a minute.
+            "rest.retry.max-attempts": 5,
+            "io.tmp.dirs": self.scratch("jobmanager"),
             # Beam is on the cluster's class path; by default Flink would load it anew for each job, which then keeps no
             # worker from one step to the next.
             "classloader.resolve-order": "parent-first",

@@ -1,8 +1,9 @@
-"""Puts Flink, Spark and their Beam runners into .engines: `python -m engines.install`."""
+"""Puts Flink, Spark, their Beam runners and prism into .engines: `python -m engines.install`."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MAVEN = HERE / "maven"
+GO = HERE / "go"
 FOLDER = HERE.parent / ".engines"
 
 # Both engines run on this Java, with the flags of `java_options.txt`.
 JAVA = 17
+_PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
 _COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 # Where each engine's own jars are in its source distribution, without those that no job of Beam's needs.
 _OWN_JARS = {
@@ -31,7 +34,8 @@ _THEIRS = {
 
 
 def main() -> None:
-    """Installs both engines; what is there already is left as it is."""
+    """Installs both engines, and prism where there is Go; what is there already is left as it is."""
+    build_prism()
     missing = missing_tools()
     if missing:
         sys.exit(f"make engines: {missing}")
@@ -68,7 +72,28 @@ def class_path(*folders: str) -> str:
 
 def _stamp(engine: str) -> str:
     pins = (HERE / "requirements.lock", MAVEN / engine / "pom.xml", MAVEN / engine / "jars.sha256")
+    if engine == "prism":
+        pins = (GO / "go.mod", GO / "go.sum")
     return "installed-" + hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:16]
+
+
+def build_prism() -> None:
+    """Builds Beam's prism; go.sum has the hashes of what goes into it."""
+    if is_installed("prism"):
+        return
+    if shutil.which("go") is None:
+        print("prism isn't built, for want of Go 1.26: its tests are skipped")
+        return
+    print(f"building prism into {FOLDER.name}/prism (two minutes)")
+    target = FOLDER / "prism"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    settings = {"GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
+    command = ["go", "build", "-o", str(target / "prism"), _PRISM]
+    if subprocess.run(command, cwd=GO, env={**os.environ, **settings}, check=False).returncode:
+        print("prism isn't built, for want of Go 1.26 or of its modules: its tests are skipped")
+        return
+    (target / _stamp("prism")).touch()
 
 
 def _install(engine: str, scratch: Path) -> None:

@@ -20,6 +20,7 @@ class Spark(Cluster):
     name = "spark"
     # A killed worker leaves shuffles, and the executor's logs.
     written = ("tmp", "artifacts", "work")
+    machines = WORKERS
     # Spark tries a task again without a pause, with the same Python worker as long as it is kept.
     cache_millis = 60_000
 
@@ -30,7 +31,39 @@ class Spark(Cluster):
         for name in WORKERS:
             self._start_worker(name)
         self._wait_for_workers(len(WORKERS))
-        self._start_job_server()
+        self.start_job_server()
+
+    @property
+    def flags(self) -> list[str]:
+        """Options of Beam with which a job runs here."""
+        # The jars are on every executor's class path. Otherwise each would fetch all 300 of them for each job.
+        first = sorted((FOLDER / "spark" / "beam").glob("beam-runners-spark-*.jar"))[0]
+        return [*super().flags, f"--files_to_stage={first}"]
+
+    def jobs(self) -> dict[str, str]:
+        """Returns the state of each job by its id, the newest last; a job is an application of Spark's."""
+        asked = self._asked()
+        apps = sorted([*asked["activeapps"], *asked["completedapps"]], key=lambda app: app["starttime"])
+        return {app["id"]: app["state"] for app in apps}
+
+    def num_faults(self) -> int:
+        """Returns how often a task failed, or an executor was lost with its tasks."""
+        said = (self.folder / "jobserver.log").read_text(errors="replace")
+        return said.count("Lost task") + said.count("Lost executor")
+
+    def kill_machine(self) -> None:
+        """Kills a worker whose executor has Python workers, with both, and returns once the master has noticed."""
+        self._kill_busy_machine()
+        self._wait_for_workers(len(WORKERS) - 1)
+
+    def replace_machine(self) -> None:
+        """Starts the worker again that was killed."""
+        self._start_worker(self.killed)
+        self._wait_for_workers(len(WORKERS))
+
+    def was_cancelled(self) -> bool:
+        """Whether no job runs any more: an application ends as FINISHED, too, if it is stopped."""
+        return not any(state == "RUNNING" for state in self.jobs().values())
 
     def _wait_for_workers(self, count: int) -> None:
         self.processes.wait("master", lambda: self._asked()["aliveworkers"] == count)
@@ -51,11 +84,13 @@ class Spark(Cluster):
         entry = ["-Xmx256m", "-Dspark.worker.timeout=15", "org.apache.spark.deploy.worker.Worker"]
         address = ["--host", "127.0.0.1", "--webui-port", str(free_ports(1)[0])]
         master = f"spark://127.0.0.1:{self.port('master')}"
-        self._java(name, class_path("spark/jars"), *entry, *address, *sizes, master)
+        environment = {"SPARK_LOCAL_DIRS": str(self._empty_scratch(name))}
+        self._java(name, class_path("spark/jars"), *entry, *address, *sizes, master, **environment)
 
-    def _start_job_server(self) -> None:
+    def start_job_server(self) -> None:
+        """Starts Beam's job server, in which Spark's drivers run."""
         settings = {
-            "spark.local.dir": self.folder / "tmp",
+            "spark.local.dir": self._empty_scratch("jobserver"),
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
@@ -78,8 +113,8 @@ class Spark(Cluster):
         self._java("jobserver", jars, *entry, *where, "--job-host=127.0.0.1", *ports)
         self.processes.wait("jobserver", lambda: listens(self.port("job")))
 
-    def _java(self, name: str, jars: str, *arguments: str) -> None:
-        environment = {
+    def _java(self, name: str, jars: str, *arguments: str, **environment: str) -> None:
+        environment |= {
             "SPARK_HOME": str(FOLDER / "spark"),
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_SCALA_VERSION": "2.12",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engines import install
 from engines.install import check_hashes, missing_tools
 from engines.processes import Processes
 
@@ -28,6 +29,22 @@ def test_what_is_missing_is_named_with_how_to_install_it(tmp_path, monkeypatch):
     )
     program(tmp_path, "java", "echo 'openjdk version \"17.0.15\" 2025-04-15' >&2")
     assert missing_tools() is None
+
+
+def test_prism_is_left_out_where_it_cannot_be_built(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(install, "FOLDER", tmp_path / "engines")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    install.build_prism()
+    assert capsys.readouterr().out == "prism isn't built, for want of Go 1.26: its tests are skipped\n"
+    program(tmp_path, "go", "exit 1")
+    install.build_prism()
+    assert capsys.readouterr().out.endswith(
+        "prism isn't built, for want of Go 1.26 or of its modules: its tests are skipped\n"
+    )
+    assert not install.is_installed("prism")
+    program(tmp_path, "go", 'while [ "$1" != -o ]; do shift; done\n: > "$2"')
+    install.build_prism()
+    assert install.is_installed("prism")
 
 
 def test_only_the_pinned_files_are_taken(tmp_path):
