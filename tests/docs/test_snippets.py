@@ -21,7 +21,7 @@ from pages import PAGES, ROOT, SHOWN, begins_with, blocks_of
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.explore.server import ExploreServer
-from tf_hqgnn.export.layout import EXACT_MODEL
+from tf_hqgnn.export.layout import SCANN_MODEL
 from tf_hqgnn.losses.loss import LOSSES
 from tf_hqgnn.models.encoders.choice import ENCODERS
 from tf_hqgnn.retrieval.indices.index import INDICES
@@ -133,16 +133,19 @@ def registries():
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory):
-    """A function that serves the exact model of an export; that of `shop` has one server for all pages."""
+    """A function that serves the exact models of an export; that of `shop` has one server for all pages."""
     servers = {}
     with ExitStack() as stack:
 
         def start(export, keys=None, without_rest=False):
-            (variables,) = (export / EXACT_MODEL / "1" / "variables").glob("variables.data-*")
-            asked = variables.read_bytes(), keys is not None, without_rest
+            models = sorted(file.parents[1] for file in export.glob("*/1/saved_model.pb"))
+            models = [model for model in models if model.name != SCANN_MODEL]
+            variables = [next((model / "1" / "variables").glob("variables.data-*")).read_bytes() for model in models]
+            asked = tuple(variables), keys is not None, without_rest
             if asked not in servers:
                 served = tmp_path_factory.mktemp("served")
-                shutil.copytree(export / EXACT_MODEL, served / EXACT_MODEL)
+                for model in models:
+                    shutil.copytree(model, served / model.name)
                 tls = None if keys is None else read_tls_keys(keys)
                 server = Server(served, grpc_port=0, rest_port=None if without_rest else 0, tls_keys=tls)
                 servers[asked] = stack.enter_context(server)

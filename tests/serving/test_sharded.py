@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tf_hqgnn.cli.commands import app
 from tf_hqgnn.cli.source_options import Source
 from tf_hqgnn.config import ExportConfig, RetrievalConfig
-from tf_hqgnn.export.layout import EXACT_MODEL, ModelSettings, read_metadata
+from tf_hqgnn.export.layout import EXACT_MODEL, WARMUP_FILE, ModelSettings, read_metadata
 from tf_hqgnn.export.serving_module import make_module
 from tf_hqgnn.export.shard_manifest import SHARD_SIGNATURES, ShardManifest, manifest_path
 from tf_hqgnn.export.sharded import export_shards, items_of_shard
@@ -176,8 +176,9 @@ def test_versions_are_never_mixed(folder, tmp_path):
     metadata = read_metadata(shards[1] / "1")
     assert (metadata["model"], metadata["num_items"]) == (shards[1].name, 20)
     assert metadata["shard"] == {"name": shards[1].name, "first_item": 20, "num_items": 20}
+    no_warmup = shutil.ignore_patterns(WARMUP_FILE.name)
     for shard in shards:
-        shutil.copytree(shard, tmp_path / shard.name)
+        shutil.copytree(shard, tmp_path / shard.name, ignore=no_warmup)
 
     def load_second(name, client):
         shutil.copytree(tmp_path / name / "1", tmp_path / name / "2")
