@@ -22,19 +22,25 @@ class DistillationConfig(Section):
         description="The number of rounds of discrete least squares on the full-precision scores that symmetric codes "
         "of 1 or 2 bits with a range per row start from (0: none).",
     )
-    max_epochs: int = Field(30, ge=1, description="The number of epochs of distillation.")
+    max_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="The number of epochs of distillation (null: 30; 8 after fit_rounds, where hardly a bit flips any "
+        "more and users are all that learns).",
+    )
     evaluate_every: int = Field(5, ge=1, description="The number of epochs from one validation to the next.")
     batch_size: int = Field(256, ge=1, description="The number of users in a step.")
     num_items: int | None = Field(
         8192, ge=1, description="The number of items in a step, drawn at random if there are more; null takes all."
     )
-    learning_rate: float = Field(
-        0.1,
+    learning_rate: float | None = Field(
+        None,
         gt=0,
-        description="The learning rate of items, as a multiple of (root mean square of their table) / (2^bits - 1).",
+        description="The learning rate of items, as a multiple of (root mean square of their table) / (2^bits - 1) "
+        "(null: 0.1; 0.02 after fit_rounds).",
     )
-    user_learning_rate: float = Field(
-        0.1, gt=0, description="The learning rate of users, as the same multiple of their table's."
+    user_learning_rate: float | None = Field(
+        None, gt=0, description="The learning rate of users, as the same multiple of their table's (null: as items')."
     )
     top_share: float = Field(
         0.65,
@@ -186,6 +192,18 @@ class QuantizationConfig(Section):
         """
         has_own_scales = self.symmetric and self.mode == "per_row"
         return self.bits in _FITTED_BITS and has_own_scales and self.distillation.fit_rounds > 0
+
+    @property
+    def distillation_schedule(self) -> tuple[int, float, float]:
+        """The number of epochs of distillation, and the learning rates of items and of users.
+
+        Example:
+          >>> QuantizationConfig(bits=1).distillation_schedule, QuantizationConfig(bits=8).distillation_schedule
+          ((8, 0.02, 0.02), (30, 0.1, 0.1))
+        """
+        given, (epochs, rate) = self.distillation, (8, 0.02) if self.fits_codes else (30, 0.1)
+        items = given.learning_rate or rate
+        return given.max_epochs or epochs, items, given.user_learning_rate or items
 
     def make_estimator(self) -> Estimator:
         """The gradient estimator that these settings name."""

@@ -66,7 +66,7 @@ def make_codes(
     if judge is None:
         name = f"agreement_{monitor}"
         judge = agreement_judge(users, items, graph, config.evaluation, _AGREEMENT_USERS, config.seed)
-    with closing(CodeHistory(folder, config.quantization.distillation.max_epochs)) as history:
+    with closing(CodeHistory(folder, config.quantization.distillation_schedule[0])) as history:
         return distill(
             users,
             items,

@@ -105,16 +105,17 @@ def distill(
     student.assign(*start)
     trainer = Trainer(student, (users, items), seen, config, seed)
     flipped = FlippedBits(student.encode())
-    for epoch in range(1, settings.max_epochs + 1):
+    num_epochs, rate, _ = config.distillation_schedule
+    for epoch in range(1, num_epochs + 1):
         logs = {"epoch": float(epoch), **trainer.run_epoch(epoch)}
         if not np.isfinite(logs["loss"]):
             raise DivergenceError(
                 f"distillation diverged: its loss is {logs['loss']} in epoch {epoch}; lower "
-                f"quantization.distillation.learning_rate, now {settings.learning_rate:g}"
+                f"quantization.distillation.learning_rate, now {rate:g}"
             )
         coded = student.encode()
         logs |= flipped.update(coded)
-        last = epoch == settings.max_epochs
+        last = epoch == num_epochs
         if last or (validate is not None and epoch % settings.evaluate_every == 0):
             score = consider(coded)
             if score is not None:

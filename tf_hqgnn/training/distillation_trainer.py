@@ -135,10 +135,10 @@ class Trainer:
             tf.constant(seen[1], tf.int32), tf.constant(seen[0], tf.int64), validate=False
         )
         tables = student.users, student.items
-        rates = settings.user_learning_rate, settings.learning_rate
+        self.num_epochs, *rates = config.distillation_schedule
         # The levels of b bits are 1 / (2^b - 1) of the range apart: the finer, the shorter the steps.
         finest = 2**student.item_quantizer.num_bits - 1
-        self.rates = [rate * _root_mean_square(table) / finest for rate, table in zip(rates, tables)]
+        self.rates = [rate * _root_mean_square(table) / finest for rate, table in zip(reversed(rates), tables)]
         # A user is in one batch an epoch: moments that forget slowly would take its first few gradients for all.
         self.optimizers = [LazyAdam(self.rates[0], beta_1=0.5, beta_2=0.9), LazyAdam(self.rates[1])]
         for optimizer, table in zip(self.optimizers, tables):
@@ -158,13 +158,13 @@ class Trainer:
         order = np.resize(self.random.permutation(self.num_users), self.num_steps * self.batch_size)
         order = order.reshape(self.num_steps, -1).astype(np.int32)
         for quantizer in self.student.quantizers:
-            quantizer.set_progress((epoch - 1) / self.config.distillation.max_epochs)
+            quantizer.set_progress((epoch - 1) / self.num_epochs)
         total, logs = 0.0, {"delta_users": 0.0, "delta_items": 0.0}
         for step, user_index in enumerate(order):
             batch = self._draw(user_index)
             if step == 0:
                 logs |= self._start_epoch(epoch, [batch, *map(self._draw, order[1 : self.config.delta_batches])])
-            self._set_learning_rates((epoch - 1 + step / self.num_steps) / self.config.distillation.max_epochs)
+            self._set_learning_rates((epoch - 1 + step / self.num_steps) / self.num_epochs)
             total += float(self._step(*batch))
         return {"loss": total / self.num_steps, **logs}
 
