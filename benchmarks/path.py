@@ -1,0 +1,261 @@
+"""What a whole path from a log to a run directory takes as Beam jobs: `python -m benchmarks.path run|report`.
+
+`run --engine flink --interactions 1000000 --work DIR` starts a cluster of two workers on this machine (`make engines`),
+generates a log by a Beam job of its own, runs `train spectral --runner` with 64 columns, and appends a row for each
+part of the path to the results: seconds, processor seconds of all processes, bytes that went through shuffles (as Flink
+counts them), and the peak of memory of a Python worker, of an engine's worker, and of the process that starts the jobs.
+Users are interactions / 50, items interactions / 200, few of them popular.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import apache_beam as beam
+import numpy as np
+
+from benchmarks.cells import ROOT, Cells, commit, machine
+from engines.cluster import Cluster
+from engines.flink import Flink
+from engines.install import is_installed
+from engines.spark import Spark
+from tf_hqgnn.beam.flags import make_runner, parse_flags
+from tf_hqgnn.beam.path.prepare import Sizes
+from tf_hqgnn.beam.path.train import train_on_beam
+from tf_hqgnn.beam.quiet import quieten_beam
+from tf_hqgnn.beam.running import run_to_end
+from tf_hqgnn.config import Config
+from tf_hqgnn.config.presets import find_config
+from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
+from tf_hqgnn.logs import quieten_libraries
+
+RESULTS = ROOT / "benchmarks" / "results" / "path.csv"
+ENGINES: dict[str, type[Flink] | type[Spark] | None] = {"direct": None, "flink": Flink, "spark": Spark}
+COLUMNS = 64
+# How many files the log has, and about how many blocks of users: enough for two workers with two slots each.
+_FILES, _BLOCKS = 8, 6
+_KEY = ("engine", "interactions", "part")
+_FIGURES = ("seconds", "cpu_seconds", "shuffled_bytes", "python_bytes", "engine_bytes", "driver_bytes")
+_COLUMNS = (*_KEY, "users", "items", "columns", "products", *_FIGURES, "machine", "commit")
+# Which part of the path a step is of.
+_PARTS = {"read": "prepare", "number": "prepare", "blocks": "prepare", "start": "factorise", "product": "factorise"}
+PARTS = ("generate", "prepare", "factorise", "rows", "evaluate", "assemble")
+
+
+class Watch:
+    """Processor seconds and peaks of memory of this process and of those of a cluster, looked at all the time.
+
+    Args:
+      cluster: whose processes count; None for none.
+    """
+
+    def __init__(self, cluster: Cluster | None) -> None:
+        self._cluster = cluster
+        self._seconds: dict[int, float] = {}
+        self.peaks = {"python": 0, "engine": 0, "driver": 0}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look_all_the_time, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Looks no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def cpu_seconds(self) -> float:
+        """Of all processes so far, those included that have ended."""
+        self._look()
+        return sum(self._seconds.values())
+
+    def _look_all_the_time(self) -> None:
+        while not self._stop.wait(0.25):
+            self._look()
+
+    def _look(self) -> None:
+        groups = set()
+        if self._cluster is not None:
+            groups = {int(path.read_text().split()[0]) for path in self._cluster.folder.glob("*.pid")}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            pid = int(entry.name)
+            try:
+                if pid != os.getpid() and os.getpgid(pid) not in groups:
+                    continue
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                peak = next(line for line in (entry / "status").read_text().splitlines() if line.startswith("VmHWM"))
+                command = (entry / "cmdline").read_bytes()
+            except (OSError, StopIteration):
+                continue
+            self._seconds[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            kind = "driver" if pid == os.getpid() else "engine" if command.startswith(b"java") else "python"
+            self.peaks[kind] = max(self.peaks[kind], int(peak.split()[1]) * 1024)
+
+
+def write_part(part: int, folder: str, interactions: int, users: int, items: int, seed: int) -> None:
+    """Writes one file of a log of which few users are active, and few items popular."""
+    rng = np.random.default_rng((seed, part))
+    size = interactions // _FILES
+    user = (users * rng.random(size) ** 2).astype(np.int64)
+    item = (items * rng.random(size) ** 3).astype(np.int64)
+    when = rng.integers(1_600_000_000, 1_700_000_000, size)
+    lines = [f"u{one},i{two},{three}\n" for one, two, three in zip(user.tolist(), item.tolist(), when.tolist())]
+    Path(folder, f"log-{part:02d}.csv").write_text("user_id,item_id,timestamp\n" + "".join(lines))
+
+
+@contextmanager
+def _cluster(engine: str, folder: Path) -> Iterator[Cluster | None]:
+    make = ENGINES[engine]
+    if make is None:
+        yield None
+        return
+    if not is_installed(engine):
+        raise SystemExit(f"{engine} isn't installed here: make engines")
+    cluster = make(folder)
+    cluster.stop()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def run(engine: str, interactions: int, work: Path, results: Path, iterations: int | None) -> None:
+    """Runs one size on one engine, and appends its rows."""
+    cells = Cells(results, _KEY, _COLUMNS)
+    key = {"engine": engine, "interactions": interactions}
+    if {**key, "part": PARTS[0]} in cells:
+        print(f"{engine} {interactions}: done before")
+        return
+    users, items = interactions // 50, interactions // 200
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "log").mkdir(parents=True)
+    sizes = Sizes(shard_bytes=interactions * 27 // _BLOCKS, block_rows=max(1024, math.ceil(users / _BLOCKS)))
+    said = machine()
+    with _cluster(engine, work / "cluster") as cluster:
+        watch = Watch(cluster)
+        flags = () if cluster is None else tuple(cluster.flags)
+        found = {part: dict.fromkeys(("seconds", "cpu_seconds", "shuffled_bytes"), 0.0) for part in PARTS}
+        before = [time.monotonic(), watch.cpu_seconds(), 0.0]
+
+        def note(part: str) -> None:
+            nonlocal before
+            now = [time.monotonic(), watch.cpu_seconds(), _shuffled(cluster)]
+            for name, one, other in zip(found[part], now, before):
+                found[part][name] += one - other
+            before = now
+            print(f"{found[part]['seconds']:8.1f} s {part}", flush=True)
+
+        def say(line: str) -> None:
+            print(line, flush=True)
+            step = line.split()[1].partition("-")[0]
+            note("evaluate" if step == "evaluate" else _PARTS.get(step, "rows"))
+
+        _generate(flags, work / "log", interactions, users, items)
+        note("generate")
+        settings: tuple[str, ...] = (f"data.path={work / 'log'}/*.csv", f"model.embedding_dim={COLUMNS}")
+        if iterations is not None:
+            settings = (*settings, f"model.spectral_iterations={iterations}")
+        config = Config.load(find_config("spectral"), settings)
+        result = train_on_beam(config, work / "run", flags, say=say, sizes=sizes)
+        note("assemble")
+        watch.stop()
+    products = 2 * config.model.spectral_iterations + 2
+    shared = {"users": users, "items": items, "columns": COLUMNS + OVERSAMPLING, "products": products}
+    shared |= {f"{kind}_bytes": peak for kind, peak in watch.peaks.items()}
+    for part in PARTS:
+        rounded = {name: round(value, 1) for name, value in found[part].items()}
+        cells.add({**key, "part": part, **shared, **rounded, "machine": said, "commit": commit()})
+    print(result.valid)
+
+
+def _generate(flags: tuple[str, ...], folder: Path, interactions: int, users: int, items: int) -> None:
+    options = parse_flags(flags)
+    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    made = pipeline | beam.Create(range(_FILES)) | beam.Reshuffle()
+    _ = made | beam.Map(write_part, str(folder), interactions, users, items, 2020)
+    run_to_end(pipeline)
+
+
+def _shuffled(cluster: Cluster | None) -> float:
+    """Bytes that Flink's tasks have sent to others so far; not a number where nothing counts them."""
+    if not isinstance(cluster, Flink):
+        return math.nan
+    vertices = [vertex for job in cluster.jobs() for vertex in cluster.rest(f"jobs/{job}")["vertices"]]
+    return float(sum(vertex["metrics"]["write-bytes"] for vertex in vertices))
+
+
+def report(results: Path) -> str:
+    """The results as a table in Markdown, with how much more each part takes where the log is larger."""
+    rows = Cells(results, _KEY, _COLUMNS).rows
+    runs: dict[tuple[str, int], list[dict[str, str]]] = {}
+    for row in rows:
+        runs.setdefault((row["engine"], int(row["interactions"])), []).append(row)
+    lines = [
+        "| engine | interactions | part | seconds | processor seconds | MB shuffled |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    after: list[str] = []
+    for (engine, interactions), parts in sorted(runs.items()):
+        for row in parts:
+            figures = (_number(float(row[name])) for name in ("seconds", "cpu_seconds"))
+            moved = _number(float(row["shuffled_bytes"]) / 1e6)
+            lines.append(f"| {engine} | {interactions:,} | {row['part']} | {' | '.join(figures)} | {moved} |")
+        first, total = parts[0], _sum(parts, "cpu_seconds")
+        sizes = {kind: int(first[f"{kind}_bytes"]) for kind in ("python", "engine", "driver")}
+        peaks = ", ".join(f"{kind} {size / 1e9:.2f} GB" for kind, size in sizes.items() if size)
+        factorise = next(row for row in parts if row["part"] == "factorise")
+        least = interactions * int(first["columns"]) * 4 * int(first["products"])
+        text = f"{engine}, {interactions:,}: {_number(total)} processor seconds; peak of a process: {peaks}"
+        if not math.isnan(share := float(factorise["shuffled_bytes"]) / least):
+            text += f"; products shuffle {share:.2%} of pairs x columns x 4 bytes"
+        after.append(f"{text} ({first['machine']}).")
+        smaller = [size for name, size in runs if name == engine and size < interactions]
+        if smaller:
+            before = runs[engine, max(smaller)]
+            slope = math.log(total / _sum(before, "cpu_seconds")) / math.log(interactions / max(smaller))
+            after.append(f"{engine}: processor seconds grow as interactions^{slope:.2f} from {max(smaller):,} on.")
+    return "\n".join([*lines, "", *after])
+
+
+def _sum(rows: list[dict[str, str]], name: str) -> float:
+    return sum(float(row[name]) for row in rows)
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:,.1f}"
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.path", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run")
+    one.add_argument("--engine", choices=tuple(ENGINES), required=True)
+    one.add_argument("--interactions", type=int, required=True)
+    one.add_argument("--iterations", type=int, help="of the subspace; each is two products; by default the preset's")
+    one.add_argument("--work", type=Path, required=True, help="a folder of its own, which is deleted first")
+    for command in (one, commands.add_parser("report")):
+        command.add_argument("--results", type=Path, default=RESULTS)
+    options: Any = parser.parse_args()
+    quieten_libraries()
+    quieten_beam()
+    if options.command == "report":
+        print(report(options.results))
+    else:
+        run(options.engine, options.interactions, options.work, options.results, options.iterations)
+
+
+if __name__ == "__main__":
+    main()
