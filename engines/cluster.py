@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from engines.install import FOLDER
 from engines.processes import Processes, free_ports
 
 
@@ -44,12 +45,15 @@ class Cluster:
     def flags(self) -> list[str]:
         """Options of Beam with which a job runs here."""
         boot = {"command": str(Path(__file__).with_name("boot"))}
+        (jar,) = (FOLDER / self.name / "beam").glob(f"beam-runners-{self.name}-*.jar")
         return [
             "--runner=PortableRunner",
             f"--job_endpoint=127.0.0.1:{self.port('job')}",
             "--environment_type=PROCESS",
             f"--environment_config={json.dumps(boot)}",
             f"--environment_cache_millis={self.cache_millis}",
+            # Beam is on every machine's class path. Otherwise each job would send it all jars of the job server's.
+            f"--files_to_stage={jar}",
         ]
 
     def python_workers(self) -> dict[str, list[int]]:

@@ -33,13 +33,6 @@ class Spark(Cluster):
         self._wait_for_workers(len(WORKERS))
         self.start_job_server()
 
-    @property
-    def flags(self) -> list[str]:
-        """Options of Beam with which a job runs here."""
-        # The jars are on every executor's class path. Otherwise each would fetch all 300 of them for each job.
-        first = sorted((FOLDER / "spark" / "beam").glob("beam-runners-spark-*.jar"))[0]
-        return [*super().flags, f"--files_to_stage={first}"]
-
     def jobs(self) -> dict[str, str]:
         """Returns the state of each job by its id, the newest last; a job is an application of Spark's."""
         asked = self._asked()

@@ -1,9 +1,12 @@
-"""Beam's jobs on real clusters of two machines' processes: equal results, kills in the middle, mistakes, Ctrl-C."""
+"""Beam's jobs on real clusters of two machines' processes, and on prism: equal results, kills, mistakes, Ctrl-C."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +20,9 @@ from tf_hqgnn.beam.series import coefficients
 from tf_hqgnn.types import InputError
 
 pytestmark = pytest.mark.engines
+on_flink = pytest.mark.parametrize("engine", ["flink"], indirect=True)
+on_all = pytest.mark.parametrize("engine", ["flink", "spark", "prism"], indirect=True)
+on_prism = pytest.mark.parametrize("engine", ["prism"], indirect=True)
 # What isn't tried on Spark: kills, mistakes and Ctrl-C.
 on_flink = pytest.mark.parametrize("engine", ["flink"], indirect=True)
 
@@ -35,6 +41,7 @@ def eventually(condition):
     return value
 
 
+@on_all
 def test_batch_gives_the_bytes_of_the_direct_runner(engine, model, tmp_path, monkeypatch):
     """Relative paths work, too, although workers run in other folders."""
     monkeypatch.chdir(tmp_path)
@@ -53,6 +60,19 @@ def test_batch_gives_the_bytes_of_the_direct_runner(engine, model, tmp_path, mon
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
+@pytest.mark.parametrize("engine", ["flink", "prism"], indirect=True)
+def test_batch_by_scann_gives_the_answers_of_the_direct_runner(engine, model, tmp_path):
+    scann = str(Path(model).parents[1] / "hqgnn_scann" / "1")
+    (tmp_path / "users.txt").write_text("\n".join(f"u{number}" for number in range(60)))
+    tables = []
+    for name, flags in (("here", []), ("there", engine.flags)):
+        batch(scann, str(tmp_path / "users.txt"), str(tmp_path / f"{name}.parquet"), flags, num_shards=2, say=print)
+        tables.append([pq.read_table(path).to_pydict() for path in sorted(tmp_path.glob(f"{name}-*.parquet"))])
+    assert len(tables[0]) == 2
+    assert sum(len(table["user_id"]) for table in tables[0]) == 60
+    assert tables[0] == tables[1]
+
+
 @pytest.fixture
 def graph(tmp_path):
     """Files of 300 users, 200 items and 3,000 edges."""
@@ -65,6 +85,7 @@ def graph(tmp_path):
     return [str(tmp_path / name) for name in ("edges-*.parquet", "users.parquet", "items.parquet")]
 
 
+@on_all
 def test_propagation_gives_the_rows_of_the_direct_runner(engine, graph, tmp_path):
     series = coefficients("exact", 0.5, tolerance=1e-2)
     done, rows = [], []
@@ -91,22 +112,43 @@ def waiting(tmp_path):
     return [str(tmp_path / name) for name in ("waiting", "users.txt", "out.parquet")]
 
 
+def ancestors(pid, parents):
+    while pid in parents:
+        pid = parents[pid]
+        yield pid
+
+
 class Running:
     """`tf-hqgnn batch` in a process of its own, which is in the middle: two shards wait on workers."""
 
-    def __init__(self, waiting, engine, folder):
+    def __init__(self, waiting, engine, folder, *flags, num_waiting=2):
         self.folder = folder
+        self.num_waiting = num_waiting
         model, users, out = waiting
         command = [sys.executable, "-m", "tf_hqgnn.cli", "batch", "--model", model, "--users", users, "--out", out]
-        command += ["--shards", "4", "-k", str(K), "--tf-threads", "1", *engine.flags]
+        command += ["--shards", "4", "-k", str(K), "--tf-threads", "1", *engine.flags, *flags]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
 
     def __enter__(self):
-        eventually(lambda: self.process.poll() is not None or len(list(self.folder.glob("gate.asked-*"))) >= 2)
+        eventually(lambda: self.process.poll() is not None or len(self.asked()) >= self.num_waiting)
         assert self.process.poll() is None, self.process.stdout.read()
         return self
+
+    def asked(self):
+        return list(self.folder.glob("gate.asked-*"))
+
+    def python_workers(self):
+        """Ids of the Python workers among what the command has started, and what that has started."""
+        parents, workers = {}, []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with suppress(OSError):
+                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                    if b"boot.py" in (entry / "cmdline").read_bytes():
+                        workers.append(int(entry.name))
+        return [worker for worker in workers if self.process.pid in ancestors(worker, parents)]
 
     def __exit__(self, *_):
         if self.process.poll() is None:
@@ -129,14 +171,18 @@ def check_complete(folder):
 
 @on_flink
 def test_a_killed_machine_costs_nothing_but_time(engine, waiting, tmp_path):
+    """What it has left on its disk goes when it is replaced."""
     before = engine.num_faults()
     with Running(waiting, engine, tmp_path) as running:
+        left = {machine: {path.name for path in engine.scratch(machine).iterdir()} for machine in engine.machines}
         engine.kill_machine()
         try:
             (tmp_path / "gate").touch()
             status, said = running.end()
         finally:
             engine.replace_machine()
+    assert left[engine.killed]
+    assert not left[engine.killed] & {path.name for path in engine.scratch(engine.killed).iterdir()}
     assert status == 0, said
     assert engine.num_faults() > before
     check_complete(tmp_path)
@@ -192,4 +238,18 @@ def test_a_killed_job_server_is_named_and_the_next_run_goes_on(engine, waiting, 
     (tmp_path / "gate").touch()
     engine.start_job_server()
     batch(*waiting, engine.flags, num_shards=4, k=K, tf_threads=1, say=print)
+    check_complete(tmp_path)
+
+
+@on_prism
+def test_a_killed_python_worker_of_prism_costs_nothing_but_time(engine, waiting, tmp_path):
+    """Prism itself waits for it for ever."""
+    with Running(waiting, engine, tmp_path, num_waiting=1) as running:
+        workers = running.python_workers()
+        assert workers
+        os.kill(workers[0], signal.SIGKILL)
+        (tmp_path / "gate").touch()
+        status, said = running.end()
+    assert status == 0, said
+    assert "batch: a worker process died; going on with " in said
     check_complete(tmp_path)

@@ -129,6 +129,8 @@ def test_ctrl_c_cancels_the_job_and_the_next_run_goes_on(engine, tmp_path):
     check_complete(tmp_path)
 
 
+# A thread of Beam's ends with the error that the job then raises.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @on_spark
 def test_a_killed_job_server_is_named_and_the_next_run_goes_on(engine, tmp_path):
     with Job(engine, tmp_path) as job:

@@ -1,4 +1,4 @@
-"""What TFX's Beam steps are given for a runner; tests/engines/test_tfx_on_flink.py runs them on a real Flink."""
+"""What TFX's Beam steps are given for a runner; tests/engines/test_tfx_on_engines.py runs them on real engines."""
 
 import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, PortableOptions, StandardOptions

@@ -12,6 +12,9 @@ from pathlib import Path
 from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.logs import quieten_libraries
 
+# Prism fails a job whose worker dies within a step.
+_LOST_BY_PRISM = "SDK worker disconnected"
+
 
 def main() -> None:
     """Runs the job of a folder; ends as soon as a worker process does. What is wrong goes to the file of reasons."""
@@ -45,7 +48,7 @@ def main() -> None:
     except InputError as error:
         end(MISTAKE, str(error))
     except PipelineFailed as error:
-        end(FAILED, str(error))
+        end(WORKER_DIED if _LOST_BY_PRISM in str(error) else FAILED, str(error))
     except Exception:
         end(FAILED, traceback.format_exc())
     end(0)

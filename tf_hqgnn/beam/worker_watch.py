@@ -1,4 +1,4 @@
-"""Notices that a Python worker of prism has died: prism itself waits for it for ever."""
+"""Notices that a Python worker of prism has died: before its first step, prism waits for it for ever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POLL_SECONDS = 1.0
 def watch_workers(on_death: Callable[[str], None], grace_seconds: float = 10.0) -> None:
     """Calls `on_death` once a process has ended that a child of this process had started, and this one still runs.
 
-    It looks at this process's group in Linux's /proc, and does nothing where there is none.
+    It looks into Linux's /proc, and does nothing where there is none.
 
     Args:
       on_death: gets a line that says what happened; called from a thread.
@@ -26,17 +26,17 @@ def watch_workers(on_death: Callable[[str], None], grace_seconds: float = 10.0) 
 
 
 def grandchildren() -> set[int]:
-    """Returns the ids of running processes in this process's group that another one of the group has started."""
-    me, group = os.getpid(), os.getpgid(0)
-    found = set()
+    """Returns the ids of running processes that a child of this process has started."""
+    parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
-                # After the name in parentheses: state, parent, group. A zombie has ended.
-                state, parent, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-                if int(its_group) == group and state != "Z" and int(parent) != me and int(entry.name) != me:
-                    found.add(int(entry.name))
-    return found
+                # After the name in parentheses: state and parent. A zombie has ended.
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    parents[int(entry.name)] = int(parent)
+    # Not theirs: a worker may be a script that starts others for a moment.
+    return {pid for pid, parent in parents.items() if parents.get(parent) == os.getpid()}
 
 
 def _watch(on_death: Callable[[str], None], grace_seconds: float) -> None:
