@@ -11,12 +11,14 @@ import pytest
 import typer
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.runner import PipelineRunner
 from typer.testing import CliRunner
 
-from tf_hqgnn.beam.cancelling import cancel, master_and_name
+from tf_hqgnn.beam.cancelling import cancel, is_lost, master_and_name
 from tf_hqgnn.beam.flags import parse_flags
 from tf_hqgnn.beam.mistakes import Notes, noted
 from tf_hqgnn.beam.places import for_workers
+from tf_hqgnn.beam.running import PipelineFailed, run_to_end
 from tf_hqgnn.cli.beam_options import BeamCommand, WithBeamOptions
 from tf_hqgnn.types import InputError
 
@@ -242,11 +244,31 @@ def test_a_job_is_cancelled_on_flink_by_its_name():
         options = parse_flags(["--runner=FlinkRunner", f"--flink_master={master}", "--job_name=mine"])
         assert master_and_name(options) == (master, "mine")
         cancel(Lost(), *master_and_name(options))
+        assert not is_lost(master)
         server.shutdown()
         thread.join()
     assert server.cancelled == ["/jobs/1?mode=cancel", "/jobs/4?mode=cancel"]
     # Nothing listens there any more.
     cancel(Lost(), master, "mine")
+    assert is_lost(master)
+    assert not is_lost(None)
+
+
+def test_a_lost_job_manager_is_named():
+    """The job server itself says how often it has asked."""
+
+    class Fails(PipelineRunner):
+        def run_pipeline(self, pipeline, options):
+            raise RuntimeError("a page of retries")
+
+    pipeline = beam.Pipeline(
+        runner=Fails(), options=parse_flags(["--runner=FlinkRunner", "--flink_master=127.0.0.1:1"])
+    )
+    _ = pipeline | beam.Create([1])
+    with pytest.raises(
+        PipelineFailed, match=r"^Flink's job manager at 127\.0\.0\.1:1 doesn't answer, and a job that it ran"
+    ):
+        run_to_end(pipeline)
 
 
 def test_jobs_have_names_of_their_own():
