@@ -39,8 +39,7 @@ def searches(items: np.ndarray, queries: np.ndarray, kinds: list[str]) -> Iterat
         bits = [int(bits) for bits in kind.partition(",")[0].split(" x ")] if kind != "float32" else None
         values, asked = (items, queries) if bits is None else map(Codes.quantize, (items, queries), bits)
         table, users = make_rows(values, for_cpu=kind.endswith("CPU")), make_rows(asked, by_blocks=False)
-        # With XLA, codes of few bits are searched as on any device.
-        top_k = ExactTopK(table, jit_compile=not kind.endswith("CPU"))
+        top_k = ExactTopK(table, jit_compile=True)
 
         def search(index: tf.Tensor, top_k: ExactTopK = top_k, users: RowTable = users) -> tf.Tensor:
             return top_k.call(users.queries(index), tf.constant(K))[1]

@@ -20,6 +20,8 @@ from tf_hqgnn.export.loading import load_saved_model
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.quantization.packing import pack
 from tf_hqgnn.retrieval import int8_products
+from tf_hqgnn.retrieval.bit_planes import pack_words, spread_columns, spread_words, to_bytes
+from tf_hqgnn.retrieval.blocks import PART_SIZE
 from tf_hqgnn.retrieval.coded_rows import make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import block_listed
@@ -35,8 +37,8 @@ ITEMS = RNG.normal(size=(N, D)) * np.exp(RNG.normal(size=(N, 1)))
 ITEMS[N // 2 : N // 2 + 20] = ITEMS[:20]
 USERS = RNG.normal(size=(6, D))
 AVAILABLE = np.random.default_rng(9).random(N) < 0.4
-# Bits of items and users, and whether some items never come back.
-KINDS = [(8, 8, False), (8, 7, True), (4, 8, True), (2, 4, False)]
+# Bits of items and users, whether some items never come back, and whether XLA unpacks the codes.
+KINDS = [(8, 8, False, False), (8, 7, True, False), (4, 4, True, False), (2, 8, False, True)]
 
 
 @tf.function(autograph=False)
@@ -78,9 +80,10 @@ def test_weights_stand_for_the_levels_of_queries(num_bits):
 @pytest.fixture(scope="module", params=KINDS, ids=str)
 def search(request):
     """`(search, exact)`: by products; and the scores of every user, exact but for one rounding, -inf if left out."""
-    item_bits, user_bits, filtered = request.param
+    item_bits, user_bits, filtered, jit_compile = request.param
     items, users = Codes.quantize(ITEMS, item_bits), Codes.quantize(USERS, user_bits)
-    top_k, queries = ExactTopK(make_rows(items, by_blocks=True, for_cpu=True)), make_rows(users, by_blocks=False)
+    top_k = ExactTopK(make_rows(items, by_blocks=True, for_cpu=True), jit_compile)
+    queries = make_rows(users, by_blocks=False)
     item_filter = ItemFilter(N, AVAILABLE if filtered else None)
 
     @tf.function(
@@ -120,23 +123,33 @@ def test_answers_are_those_of_exact_scores(search, users, k, seed):
 def test_the_quick_way_is_taken():
     """Or the test above would show nothing."""
     users = make_rows(Codes.quantize(USERS, 8), by_blocks=False)
-    for bits in (8, 4):
+    for bits, jit_compile in ((8, False), (4, False), (2, True)):
         table = make_rows(Codes.quantize(ITEMS, bits), by_blocks=True, for_cpu=True)
-        blocks, is_sure = table.likely_blocks(users.queries(tf.range(6)), False, None, tf.constant(3))
+        parts, is_sure = table.likely_parts(users.queries(tf.range(6)), False, None, tf.constant(3), jit_compile)
         assert is_sure
-        best = np.reshape(table.score_all(users.queries(tf.range(6)))[:, : N // 64 * 64], [6, -1, 64]).max(axis=2)
-        for row, found in zip(best, blocks.numpy()):
+        best = np.reshape(table.score_all(users.queries(tf.range(6)))[:, : N // 64 * 64], [6, -1, PART_SIZE]).max(
+            axis=2
+        )
+        for row, found in zip(best, parts.numpy()):
             assert set(np.argsort(-row)[:3]) <= set(found)
+
+
+@pytest.mark.parametrize(("num_bits", "dim"), [(1, 8), (1, 64), (2, 24), (4, 16), (4, 128)])
+def test_words_that_are_spread_are_the_codes(num_bits, dim):
+    codes, factor = RNG.integers(0, 2**num_bits, (9, dim)).astype(np.uint8), 255 // (2**num_bits - 1)
+    words = [[tf.constant(word) for word in plane] for plane in pack_words(codes, num_bits)]
+    found = np.reshape(to_bytes(spread_words(words, factor)), [9, dim])
+    np.testing.assert_array_equal(found, (codes * factor)[:, spread_columns(dim)])
 
 
 def test_where_scores_are_as_good_as_equal_it_is_not_sure():
     users = make_rows(Codes.quantize(USERS, 8), by_blocks=False)
     same = make_rows(Codes.quantize(np.ones((N, D)), 8), by_blocks=True, for_cpu=True)
     queries = users.queries(tf.range(6))
-    assert not same.likely_blocks(queries, False, None, tf.constant(3))[1]
+    assert not same.likely_parts(queries, False, None, tf.constant(3))[1]
     table = make_rows(Codes.quantize(ITEMS, 8), by_blocks=True, for_cpu=True)
     zero = Queries.of_codes(QueryCodes(queries.codes.codes, 8, tf.constant([1, 1, 1, 1, 1, 0.0]), None))
-    assert not table.likely_blocks(zero, False, None, tf.constant(3))[1]
+    assert not table.likely_parts(zero, False, None, tf.constant(3))[1]
     assert ExactTopK(table).call(zero, tf.constant(3))[1][5].numpy().tolist() == [0, 1, 2]
 
 
@@ -147,13 +160,15 @@ def test_tables_that_have_no_such_search():
     tables = [make_rows(Codes.quantize(ITEMS, 3), True, True), make_rows(odd, True, True), make_rows(wide, True, True)]
     tables += [make_rows(Codes.quantize(ITEMS, 8), True), make_rows(Codes.quantize(ITEMS, 8), False, True)]
     tables.append(make_rows(ITEMS, True, True))
-    assert [table.likely_blocks(queries, False, None, tf.constant(3)) for table in tables] == [None] * len(tables)
+    assert [table.likely_parts(queries, False, None, tf.constant(3)) for table in tables] == [None] * len(tables)
     table = make_rows(Codes.quantize(ITEMS, 8), True, True)
-    assert table.likely_blocks(Queries(tf.constant(USERS, tf.float32)), False, None, tf.constant(3)) is None
+    assert table.likely_parts(Queries(tf.constant(USERS, tf.float32)), False, None, tf.constant(3)) is None
     assert table.bytes_per_row == D + 2 + 4
-    # XLA's pass over bit planes is as quick.
-    planes = make_rows(Codes.quantize(ITEMS, 2), True, True)
-    assert planes.likely_blocks(queries, False, None, tf.constant(3), jit_compile=True) is None
+    # XLA's pass over bits is quicker.
+    signs = make_rows(Codes.quantize(ITEMS, 1), True, True)
+    one_bit = make_rows(Codes.quantize(USERS, 1)).queries(tf.range(6))
+    assert signs.likely_parts(one_bit, False, None, tf.constant(3), jit_compile=True) is None
+    assert signs.likely_parts(queries, False, None, tf.constant(3), jit_compile=True) is not None
 
 
 # Prints the answers of a model, by the loader of sessions, as TensorFlow Serving loads it.

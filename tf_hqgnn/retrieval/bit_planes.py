@@ -78,11 +78,44 @@ def unpack_words(words: Words, dim: int, factor: int = 1) -> tf.Tensor:
     spread = bits.view(np.int64)[:, 0]
     parts = []
     for word in zip(*words):
-        eights = [tf.gather(tf.constant(spread << p), tf.cast(_bytes(plane), tf.int32)) for p, plane in enumerate(word)]
+        eights = [
+            tf.gather(tf.constant(spread << p), tf.cast(to_bytes(plane), tf.int32)) for p, plane in enumerate(word)
+        ]
         parts.append(tf.bitcast(tf.add_n(eights), tf.uint8))  # [..., bytes of a word, 8]
     rows = tf.concat(parts, axis=-2)
     width = rows.shape[-2] * 8
     return tf.reshape(rows, tf.concat([tf.shape(rows)[:-2], [width]], axis=0))[..., :dim]
+
+
+def spread_words(words: Words, factor: int) -> tf.Tensor:
+    """As `unpack_words`, by shifts, which XLA makes one pass; the columns come in the order of `spread_columns`.
+
+    Args:
+      words: as of `unpack_words`, integers [n].
+      factor: what the codes are multiplied by; no code exceeds a byte then.
+
+    Returns:
+      Integers as wide as a word, [n, 8 K], whose bytes are the codes.
+    """
+    spread = []
+    for planes in zip(*words):
+        dtype = planes[0].dtype
+        shift, ones = tf.range(8), np.ones(dtype.size, np.uint8).view(dtype.as_numpy_dtype)[0]
+        bits = [
+            tf.bitwise.bitwise_and(tf.bitwise.right_shift(plane[:, tf.newaxis], tf.cast(shift, dtype)), ones)
+            for plane in planes
+        ]
+        spread.append(tf.add_n([bit * tf.constant(factor << p, dtype) for p, bit in enumerate(bits)]))
+    return tf.concat(spread, axis=1)
+
+
+def spread_columns(dim: int) -> IntArray:
+    """The column of the codes, below `dim`, that each byte of `spread_words` holds; `dim` is divisible by 8.
+
+    >>> spread_columns(16).tolist()
+    [0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15]
+    """
+    return np.arange(dim).reshape(-1, word_bytes(dim), 8).swapaxes(1, 2).reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +195,6 @@ def _differing(one: tf.Tensor, two: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(one, two))
 
 
-def _bytes(words: tf.Tensor) -> tf.Tensor:
+def to_bytes(words: tf.Tensor) -> tf.Tensor:
     """Integers [...] as uint8 [..., bytes of a word]."""
     return words[..., tf.newaxis] if words.dtype == tf.uint8 else tf.bitcast(words, tf.uint8)

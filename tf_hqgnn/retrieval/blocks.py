@@ -9,6 +9,8 @@ import tensorflow as tf
 
 # Rows of a block, a power of two; and from how many rows on a catalogue is searched by blocks.
 BLOCK_SIZE = 64
+# Rows of a part of a block: where the best parts are known, too, there are an eighth of the candidates.
+PART_SIZE = 8
 BY_BLOCKS_FROM = 65_536
 
 

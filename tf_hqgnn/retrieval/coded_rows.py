@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
 
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.retrieval.bit_planes import PlaneBlock, Words, pack_words, unpack_words
+from tf_hqgnn.retrieval.bit_planes import (
+    PlaneBlock,
+    Words,
+    pack_words,
+    spread_columns,
+    spread_words,
+    to_bytes,
+    unpack_words,
+)
 from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, over_blocks
 from tf_hqgnn.retrieval.coded_scores import Block, CodeBlock, QueryTerms, score_block
 from tf_hqgnn.retrieval.int8_products import HIGHEST, MOST_DIMENSIONS
@@ -97,7 +105,7 @@ class CodedRows(RowTable):
     Args:
       codes: N rows; or the arrays of a table made before, stored by blocks if `by_blocks` says so.
       by_blocks: see `RowTable`; by default where there are many rows. They are then stored as `Stripes`.
-      for_cpu: whether `likely_blocks` is there, which CPUs alone are fast at. At 8 bits it takes 4 bytes a row.
+      for_cpu: whether `likely_parts` is there, which CPUs alone are fast at. At 8 bits it takes 4 bytes a row.
 
     Example:
       >>> items = CodedRows(Codes.quantize(np.array([[1.0, -1.0], [2.0, 2.0]]), num_bits=1))
@@ -186,14 +194,14 @@ class CodedRows(RowTable):
             allowed = _pad(allowed, padded)
         return best(_pad(codes.codes, padded), _pad(codes.scale, padded), offset, allowed)[:batch]
 
-    def likely_blocks(
+    def likely_parts(
         self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, depth: tf.Tensor, jit_compile: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor] | None:
-        """See `RowTable`; for products of codes whose ranges are centred on 0, unless XLA multiplies bit planes."""
+        """See `RowTable`; for products of codes whose ranges are centred on 0, unless XLA multiplies single bits."""
         asked = queries.codes
         if not self._has_products or cosine or asked is None or asked.offset is not None:
             return None
-        if jit_compile and self._has_planes():
+        if jit_compile and self._has_planes() and self._bits * asked.num_bits == 1:
             return None
         # Read here: a function that is called late is given values, no variables.
         factor, scale = HIGHEST // self._highest, read(self.scale)
@@ -203,29 +211,43 @@ class CodedRows(RowTable):
         def words_from(start: tf.Tensor, size: tf.Tensor) -> list[list[tf.Tensor]]:
             return [[rows_from(word, start, size) for word in plane] for plane in words]
 
+        # XLA makes bytes of bits in one pass, where a row's bits fill whole bytes.
+        is_spread = jit_compile and codes is None and self.embedding_dim % 8 == 0
+        if is_spread:
+            columns = tf.gather(asked.codes, spread_columns(self.embedding_dim), axis=1)
+            asked = replace(asked, codes=columns)
+
+        def compiled(compute: Callable[[Words], tf.Tensor]) -> Callable[[Words], tf.Tensor]:
+            return tf.function(compute, jit_compile=True, autograph=False) if is_spread else compute
+
+        spread = compiled(lambda words: spread_words(words, factor))
+        sums_of = compiled(lambda words: factor * PlaneBlock(words, self.embedding_dim, is_spread).sums(tf.float32))
+
         def codes_from(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
             if codes is not None:
                 return rows_from(codes, start, size)
-            return unpack_words(words_from(start, size), self.embedding_dim, factor)
+            if not is_spread:
+                return unpack_words(words_from(start, size), self.embedding_dim, factor)
+            return tf.reshape(to_bytes(spread(words_from(start, size))), [-1, self.embedding_dim])
 
         def sums_from(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-            if sums is not None:
-                return rows_from(sums, start, size)[tf.newaxis]
-            return factor * PlaneBlock(words_from(start, size), self.embedding_dim).sums(tf.float32)
+            return sums_of(words_from(start, size)) if sums is None else rows_from(sums, start, size)[tf.newaxis]
 
         def scale_from(start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
             return (rows_from(scale, start, size) if scale.shape[0] == self.num_rows else scale)[tf.newaxis]
 
-        rows = Int8Rows(self._stripes, self.embedding_dim, codes_from, sums_from, scale_from, self._largest_scale)
+        rows = Int8Rows(
+            self._stripes, self.embedding_dim, codes_from, sums_from, scale_from, self._largest_scale, is_spread
+        )
         allowed = None if allowed is None else self._stripes.store_columns(allowed)
         if not self._has_planes():
-            return rows.likely_blocks(asked, allowed, depth)
+            return rows.likely_parts(asked, allowed, depth)
         # Few planes are quicker as they are.
         batch = size_of(queries.rows, 0)
         none = tf.zeros([batch, 0], tf.int32), tf.constant(False)
         few = batch * asked.num_bits <= _MOST_QUERY_PLANES
-        blocks, is_sure = tf.cond(few, lambda: none, lambda: rows.likely_blocks(asked, allowed, depth))
-        return blocks, is_sure
+        parts, is_sure = tf.cond(few, lambda: none, lambda: rows.likely_parts(asked, allowed, depth))
+        return parts, is_sure
 
     def score_at(self, queries: Queries, index: tf.Tensor, cosine: bool = False) -> tf.Tensor:
         """See `RowTable`."""

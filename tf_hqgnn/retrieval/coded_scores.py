@@ -83,6 +83,9 @@ class CodeBlock:
         codes, levels = tf.cast(self.codes, dtype), tf.cast(query.levels, dtype)
         if self.codes.shape.rank == 2:
             products = tf.matmul(levels, codes, transpose_b=True)
+        elif query.codes is not None:
+            # Integers: the order doesn't matter.
+            products = tf.matmul(levels[:, tf.newaxis], codes, transpose_b=True)[:, 0]
         else:
             # Not a matrix product: those sum the columns at the edge of a block in another order, and ties of queries
             # that aren't integers would break at random.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_hqgnn.retrieval.blocks import BLOCK_SIZE
+from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, PART_SIZE
 from tf_hqgnn.retrieval.filters import Blocked
 from tf_hqgnn.retrieval.queries import Queries
 from tf_hqgnn.retrieval.rows import RowTable
@@ -19,9 +19,10 @@ Search = Callable[[Queries, tf.Tensor, "Blocked | None", bool], Answer]
 
 # Blocks of at most this part of the catalogue; above, scoring candidates costs more than it saves.
 _SMALL_PART = 8
+_PARTS = BLOCK_SIZE // PART_SIZE
 # About what the numbers of a query take, in bytes: its score of every item, with the copies that masking and sorting
-# make; the best of every block; whether an item is of the category; an item that has been seen.
-_SCORE, _BLOCK, _ALLOWED, _SEEN = 24, 48, 4, 48
+# make; the bests of every block and of its parts; whether an item is of the category; an item that has been seen.
+_SCORE, _BLOCK, _ALLOWED, _SEEN = 24, 112, 4, 48
 
 
 class ExactTopK(TopK):
@@ -61,8 +62,8 @@ class ExactTopK(TopK):
             fixed_depth = min(int(fixed_k) + most, self.rows.num_rows // BLOCK_SIZE)
             if not self._has_blocks or fixed_depth * BLOCK_SIZE * _SMALL_PART > self.rows.num_rows:
                 return self._at_once(queries, k, blocked, cosine)
-            chosen = self._best_blocks(queries, tf.constant(fixed_depth), blocked, cosine)
-            return self._of_blocks(queries, k, chosen, blocked, cosine)
+            chosen = self._best_parts(queries, tf.constant(fixed_depth), blocked, cosine)
+            return self._of_parts(queries, k, chosen, blocked, cosine)
         depth = tf.fill([size_of(queries.rows, 0)], tf.cast(k, tf.int64))
         if blocked is not None:
             depth += blocked.counts
@@ -94,35 +95,37 @@ class ExactTopK(TopK):
 
     def _by_blocks(self, queries: Queries, k: tf.Tensor, blocked: Blocked | None, cosine: bool) -> Answer:
         depth = tf.cast(k, tf.int64) + (0 if blocked is None else blocked.deepest)
-        chosen = self._best_blocks(queries, tf.cast(depth, tf.int32), blocked, cosine)
+        chosen = self._best_parts(queries, tf.cast(depth, tf.int32), blocked, cosine)
 
         def candidates(part: tf.Tensor) -> Answer:
             part_blocked = None if blocked is None else blocked.at(part)
-            return self._of_blocks(queries.at(part), k, tf.gather(chosen, part), part_blocked, cosine)
+            return self._of_parts(queries.at(part), k, tf.gather(chosen, part), part_blocked, cosine)
 
-        bytes_per_row = tf.cast(size_of(chosen, 1), tf.int64) * BLOCK_SIZE * candidate_bytes(self.rows.embedding_dim)
+        bytes_per_row = tf.cast(size_of(chosen, 1), tf.int64) * PART_SIZE * candidate_bytes(self.rows.embedding_dim)
         return in_slices(candidates, tf.range(size_of(chosen, 0)), k, bytes_per_row)
 
-    def _best_blocks(self, queries: Queries, depth: tf.Tensor, blocked: Blocked | None, cosine: bool) -> tf.Tensor:
-        """The blocks to look into, int32 [B, at least depth], ascending: ties among candidates go to the lower row."""
+    def _best_parts(self, queries: Queries, depth: tf.Tensor, blocked: Blocked | None, cosine: bool) -> tf.Tensor:
+        """The parts of blocks to look into, int32 [B, at least depth], ascending: ties go to the lower row."""
 
-        def blocks(allowed: tf.Tensor | None) -> tf.Tensor:
+        def parts(allowed: tf.Tensor | None) -> tf.Tensor:
             def surely() -> tf.Tensor:
                 highest = self.rows.best_of_blocks(queries, cosine, allowed, self._jit_compile)
-                return tf.math.top_k(highest, depth, sorted=False).indices
+                blocks = tf.math.top_k(highest, depth, sorted=False).indices
+                every = blocks[..., tf.newaxis] * _PARTS + tf.range(_PARTS)
+                return tf.reshape(every, [size_of(blocks, 0), size_of(blocks, 1) * _PARTS])
 
-            likely = self.rows.likely_blocks(queries, cosine, allowed, depth, self._jit_compile)
+            likely = self.rows.likely_parts(queries, cosine, allowed, depth, self._jit_compile)
             chosen = surely() if likely is None else tf.cond(likely[1], lambda: likely[0], surely)
             return tf.sort(chosen, axis=1)
 
-        return blocks(None) if blocked is None else blocked.with_allowed(blocks)
+        return parts(None) if blocked is None else blocked.with_allowed(parts)
 
-    def _of_blocks(
+    def _of_parts(
         self, queries: Queries, k: tf.Tensor, chosen: tf.Tensor, blocked: Blocked | None, cosine: bool
     ) -> Answer:
         num_rows = self.rows.num_rows
-        shape = tf.stack([size_of(chosen, 0), size_of(chosen, 1) * BLOCK_SIZE])
-        items = tf.reshape(chosen[..., tf.newaxis] * BLOCK_SIZE + tf.range(BLOCK_SIZE), shape)
+        shape = tf.stack([size_of(chosen, 0), size_of(chosen, 1) * PART_SIZE])
+        items = tf.reshape(chosen[..., tf.newaxis] * PART_SIZE + tf.range(PART_SIZE), shape)
         tail = tf.range(num_rows // BLOCK_SIZE * BLOCK_SIZE, num_rows)
         items = tf.concat([items, tf.broadcast_to(tail, [shape[0], tf.size(tail)])], axis=1)
         scores = self.rows.score_at(queries, items, cosine)

@@ -67,10 +67,10 @@ class RowTable(tf.Module, abc.ABC):
           float32 [B, N // 64]; -inf for a block without an allowed row. The N % 64 rows at the end belong to none.
         """
 
-    def likely_blocks(
+    def likely_parts(
         self, queries: Queries, cosine: bool, allowed: tf.Tensor | None, depth: tf.Tensor, jit_compile: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor] | None:
-        """Blocks that hold the best rows, by a quicker way than `best_of_blocks`, which doesn't always succeed.
+        """Parts of 8 rows that hold the best ones, by a quicker way than `best_of_blocks` that may not succeed.
 
         Args:
           queries: B of them.
@@ -80,8 +80,8 @@ class RowTable(tf.Module, abc.ABC):
           jit_compile: as of `best_of_blocks`, which may then be the quicker way.
 
         Returns:
-          `(blocks, is_sure)`, int32 [B, at least depth] and bool []: if it is sure, no other block's best score reaches
-          those of the `depth` best; otherwise the blocks mean nothing. None if the table has no such way.
+          `(parts, is_sure)`, int32 [B, at least depth] and bool []: if it is sure, no other part's best score reaches
+          those of the `depth` best; otherwise the parts mean nothing. None if the table has no such way.
         """
         del queries, cosine, allowed, depth, jit_compile
         return None
