@@ -341,6 +341,7 @@ app.command(cls=BeamCommand)(batch)
 
 
 for _command in (*app.registered_commands, *pipeline.app.registered_commands):
+    _command.cls = with_local_paths(_command.cls)
     _command.help = joined_paragraphs(_command.callback.__doc__ or "")
 
 
@@ -361,7 +362,6 @@ def _cut_offs(text: str) -> tuple[int, ...]:
 
 
 def main() -> None:
-    _command.cls = with_local_paths(_command.cls)
     """Runs the command line; the console script's entry point."""
     settle_home()
     collect_seldom()
