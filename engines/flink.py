@@ -71,15 +71,6 @@ class Flink(Cluster):
         self.start_task_manager(self.killed)
         self._wait_for_task_managers(len(TASK_MANAGERS))
 
-    def kill_job_manager(self) -> None:
-        """Kills the job manager, and with it the only record of its jobs."""
-        self.processes.kill("jobmanager")
-
-    def replace_job_manager(self) -> None:
-        """Starts a job manager in place of one that was killed, and returns once both task managers have found it."""
-        self.start_job_manager()
-        self._wait_for_task_managers(len(TASK_MANAGERS))
-
     def _wait_for_task_managers(self, count: int) -> None:
         self.processes.wait("jobmanager", lambda: self.rest("overview")["taskmanagers"] == count)
 

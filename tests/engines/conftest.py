@@ -2,42 +2,17 @@
 
 import fcntl
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from engines.flink import TASK_MANAGERS, Flink
+from engines.flink import Flink
 from engines.install import is_installed
 from engines.prism import Prism
 from engines.spark import Spark
 
-
-class FlinkWithSmallDisk(Flink):
-    """A cluster of which the first task manager has a small disk of its own, where this may be mounted."""
-
-    has_small_disk = False
-
-    def start_task_manager(self, name):
-        if name == TASK_MANAGERS[0] and not self.has_small_disk and os.geteuid() == 0:
-            self.small_disk.mkdir(parents=True)
-            mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "small", str(self.small_disk)]
-            self.has_small_disk = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-        super().start_task_manager(name)
-
-    def stop(self):
-        self.processes.stop()
-        if self.has_small_disk:
-            subprocess.run(["umount", str(self.small_disk)], check=True)
-        super().stop()
-
-    @property
-    def small_disk(self):
-        return self.scratch(TASK_MANAGERS[0])
-
-
-CLUSTERS = {"flink": FlinkWithSmallDisk, "spark": Spark}
+CLUSTERS = {"flink": Flink, "spark": Spark}
 
 
 @pytest.fixture(scope="module", params=CLUSTERS)
