@@ -17,7 +17,7 @@ pytestmark = pytest.mark.engines
 on_spark = pytest.mark.parametrize("engine", ["spark"], indirect=True)
 
 # Python's workers take seconds to start, and minutes on a machine that has much else to do.
-DEADLINE = 1800.0
+DEADLINE = 300.0
 NUMBERS = range(4)
 
 
