@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tf_hqgnn.quantization.codes import Codes
-from tf_hqgnn.retrieval.coded_rows import CodedRows, StoredCodes, make_rows
+from tf_hqgnn.retrieval.coded_rows import CodedRows, make_rows
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import block_any, block_fixed, block_listed
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes
 from tf_hqgnn.retrieval.rows import Float32Rows
+from tf_hqgnn.retrieval.stored_codes import StoredCodes
 
 N, D, K = 64 * 60 + 5, 64, 4
 RNG = np.random.default_rng(5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -12,22 +12,21 @@ from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.retrieval.bit_planes import (
     PlaneBlock,
     Words,
-    pack_words,
     spread_columns,
     spread_words,
     to_bytes,
     unpack_words,
 )
-from tf_hqgnn.retrieval.blocks import BLOCK_SIZE, BY_BLOCKS_FROM, over_blocks
+from tf_hqgnn.retrieval.blocks import BY_BLOCKS_FROM, over_blocks
 from tf_hqgnn.retrieval.coded_scores import Block, CodeBlock, QueryTerms, score_block
 from tf_hqgnn.retrieval.int8_products import HIGHEST, MOST_DIMENSIONS
 from tf_hqgnn.retrieval.int8_search import Int8Rows
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes, dequantize
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
 from tf_hqgnn.retrieval.sizes import size_of
-from tf_hqgnn.retrieval.stripes import Stripes
+from tf_hqgnn.retrieval.stored_codes import StoredCodes, constant_variable, stripes_of
 from tf_hqgnn.retrieval.variables import gather, read, rows_from
-from tf_hqgnn.types import Array, Float32Array
+from tf_hqgnn.types import Float32Array
 
 # Rows of up to so many bits, and words, are multiplied as bit planes where queries are coded, too.
 _MOST_PLANES = 4
@@ -45,53 +44,6 @@ FUSED_BATCHES = np.array([1, 4, 16, 64, 256, 1024], np.int32)
 
 # Scores of the stored rows from one on, so many of them.
 Score = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class StoredCodes:
-    """The arrays of N rows of codes in the order in which `CodedRows` stores them: variables, or tensors.
-
-    Args:
-      num_rows: N.
-      dim: d.
-      num_bits: b.
-      codes: uint8 [N, d] at 8 bits, else None.
-      words: `words[p][k]` integers [N], word k of plane p of each row, as of `bit_planes.pack_words`; none at 8
-        bits.
-      scale: float16 [N], or [1] if all rows share one.
-      offset: float16 of the same shape; None if it is 0.
-    """
-
-    num_rows: int
-    dim: int
-    num_bits: int
-    codes: tf.Variable | tf.Tensor | None
-    words: Words
-    scale: tf.Variable | tf.Tensor
-    offset: tf.Variable | tf.Tensor | None
-
-    @staticmethod
-    def of(codes: Codes, by_blocks: bool) -> StoredCodes:
-        """Variables of `codes`, in the order of `Stripes` if the table is to be searched by blocks."""
-        stripes = _stripes(len(codes), by_blocks)
-        values = stripes.store(codes.unpack())
-        words: list[list[tf.Variable]] = []
-        if codes.num_bits < 8:
-            # A variable for each word: its rows are sliced and gathered as they are.
-            words = [[_variable("planes", word) for word in plane] for plane in pack_words(values, codes.num_bits)]
-
-        def ranges(name: str, values: Array) -> tf.Variable:
-            return _variable(name, stripes.store(values) if len(values) == len(codes) else values)
-
-        return StoredCodes(
-            num_rows=len(codes),
-            dim=codes.dim,
-            num_bits=codes.num_bits,
-            codes=None if words else _variable("codes", values),
-            words=words,
-            scale=ranges("scale", codes.scale),
-            offset=None if codes.offset is None else ranges("offset", codes.offset),
-        )
 
 
 class CodedRows(RowTable):
@@ -119,7 +71,7 @@ class CodedRows(RowTable):
         self.num_rows, self.embedding_dim, self.num_bits = num_rows, codes.dim, codes.num_bits
         self.by_blocks = self.num_rows >= BY_BLOCKS_FROM if by_blocks is None else by_blocks
         self._bits = codes.num_bits
-        self._stripes = _stripes(num_rows, self.by_blocks)
+        self._stripes = stripes_of(num_rows, self.by_blocks)
         stored = codes if isinstance(codes, StoredCodes) else StoredCodes.of(codes, self.by_blocks)
         self.codes, self.words = stored.codes, stored.words
         self.scale, self.offset = stored.scale, stored.offset
@@ -134,7 +86,7 @@ class CodedRows(RowTable):
         self.sums = None
         if self._has_products and self.codes is not None:
             sums = 2.0 * read(self.codes).numpy().sum(axis=1, dtype=np.float32) - HIGHEST * self.embedding_dim
-            self.sums = _variable("sums", sums)
+            self.sums = constant_variable("sums", sums)
         arrays = [self.codes, *(word for plane in self.words for word in plane), self.scale, self.offset, self.sums]
         num_bytes = sum(array.dtype.size * array.shape.num_elements() for array in arrays if array is not None)
         self.bytes_per_row = num_bytes / max(num_rows, 1)
@@ -345,15 +297,7 @@ def make_rows(values: Codes | Float32Array, by_blocks: bool | None = None, for_c
     return CodedRows(values, by_blocks, for_cpu) if isinstance(values, Codes) else Float32Rows(values, by_blocks)
 
 
-def _stripes(num_rows: int, by_blocks: bool) -> Stripes:
-    return Stripes(num_rows, BLOCK_SIZE if by_blocks else 1)
-
-
 def _pad(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """`values` with zeros after them, up to `size` along the first axis."""
     missing = tf.concat([[size - size_of(values, 0)], tf.shape(values)[1:]], axis=0)
     return tf.concat([values, tf.zeros(missing, values.dtype)], axis=0)
-
-
-def _variable(name: str, values: Array) -> tf.Variable:
-    return tf.Variable(values, trainable=False, name=name)

@@ -9,11 +9,12 @@ import tensorflow as tf
 from benchmarks.gpu.maker.program import Definition, Source, drawn, num_bytes
 from benchmarks.gpu.runner.draws import Draw
 from benchmarks.gpu.runner.manifest import Array
-from tf_hqgnn.retrieval.coded_rows import CodedRows, StoredCodes
+from tf_hqgnn.retrieval.coded_rows import CodedRows
 from tf_hqgnn.retrieval.exact import ExactTopK
 from tf_hqgnn.retrieval.filters import block_fixed
 from tf_hqgnn.retrieval.queries import Queries, QueryCodes
 from tf_hqgnn.retrieval.rows import Float32Rows, RowTable
+from tf_hqgnn.retrieval.stored_codes import StoredCodes
 
 K = 20
 EXCLUDED = 32
