@@ -19,14 +19,14 @@ ServerOption = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT[,..]",
-        help="Server to ask, by gRPC; the servers of all shards, if the model is exported with --shards.",
+        help="Server to ask, by gRPC; those of all shards, if the model was exported in shards.",
     ),
 ]
 ManifestOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Manifest that `export --shards` wrote; without it, each server of --server has one shard.",
+        help="Manifest of the shards, as export wrote it; without it, each server of --server has one shard.",
     ),
 ]
 ModelOption = Annotated[
