@@ -205,17 +205,21 @@ def run(
     ] = False,
     keep: Keep = 0,
     model_config_file: ModelConfigFile = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Runner of Apache Beam, such as FlinkRunner, for the steps that are Beam jobs: reading, statistics, "
+            "vocabularies. Other options are then passed to Beam.",
+        ),
+    ] = None,
     *,
     thresholds: dict[str, float],
 ) -> None:
-    """Run the pipeline on this machine: read and check the log, train, and release both models if they are good.
-
-    With --runner, the steps that are Apache Beam jobs (reading, statistics, vocabularies) run where it says, and the
-    command takes any option of Beam's.
-    """
+    """Run the pipeline on this machine: read and check the log, train, and release both models if they are good."""
     options = Namespace(out=out, data=data, items=items, users=users, config=config, schema=schema, no_cache=no_cache)
     options.keep, options.model_config_file = keep, model_config_file or ""
-    options.beam_flags = context.args
+    options.beam_flags = [*([] if runner is None else [f"--runner={runner}"]), *context.args]
     _call(folder, "run_local", options, overrides, thresholds)
 
 
