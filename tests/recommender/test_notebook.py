@@ -90,7 +90,8 @@ def test_interrupted_it_is_as_it_was_before(log, tmp_path):
         while not (line := process.stderr.readline()).startswith("epoch 100/2000"):
             assert line, "it ended before it was interrupted"
         process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == expected
+        told = process.stdout.readline()
+        assert told == expected, process.stderr.read()
     process.communicate()
     assert process.returncode == 0
     assert not [path.name for path in (tmp_path / "tmp").iterdir() if "tf_hqgnn" in path.name]
