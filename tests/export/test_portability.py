@@ -116,7 +116,8 @@ def test_reloaded_where_the_package_cannot_be_imported(exported, models, missing
 def test_every_operation_has_a_gpu_kernel(version):
     # The graphs that an export writes; to write and load them brings no other operation.
     settings = ModelSettings(ExportConfig(), RetrievalConfig())
-    signatures = make_module(BUNDLES[version], EXACT_MODEL, settings).signatures()
+    module = make_module(BUNDLES[version], EXACT_MODEL, settings)
+    signatures = module.signatures()
     expected = {"serving_default", "recommend", "recommend_for_history", "similar_items", "embed_user", "tf_example"}
     expected |= {"score", "similar_users", "rerank", "explain", "recommend_with_history", "recommend_where"}
     assert set(signatures) == expected | ({FOR_FEATURES} if version == "5" else set())
@@ -138,8 +139,9 @@ def test_a_wrong_rank_is_refused_by_the_graph_itself(exported, model):
     """As TF Serving, TensorFlow for Java and the C API run it: neither they nor a callable looks at the shapes."""
     if "scann" in model:
         pytest.importorskip("scann")
+    path = str(exported(model))
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
-        signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(exported(model))).signature_def
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], path).signature_def
         names = [name for name in signatures if not name.startswith("__")]
         assert {"embed_user", "tf_example", "recommend_where"} < set(names)
         for name in names:
@@ -191,9 +193,13 @@ def _nodes(graph):
 
 
 def _has_gpu_kernel(node):
-    registered = kernels.get_registered_kernels_for_op(node.op).kernel
     # DEFAULT kernels run on every device.
-    return any(kernel.device_type in ("GPU", "DEFAULT") and _fits(kernel, node) for kernel in registered)
+    return any(kernel.device_type in ("GPU", "DEFAULT") and _fits(kernel, node) for kernel in _kernels_of(node.op))
+
+
+@functools.cache
+def _kernels_of(op):
+    return list(kernels.get_registered_kernels_for_op(op).kernel)
 
 
 def _fits(kernel, node):
