@@ -116,9 +116,14 @@ def test_ctrl_c_cancels_the_job_and_the_next_run_goes_on(engine, tmp_path):
         eventually(lambda: list(tmp_path.glob("asked-*")))
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        run(engine, tmp_path)
+    # The workers of xdist ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            run(engine, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     eventually(engine.was_cancelled)
     assert not list(tmp_path.glob("out-*"))
     (tmp_path / "gate").touch()
