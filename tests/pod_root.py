@@ -37,11 +37,12 @@ def enter(root: str, image: list[str], mounts: dict[str, str], uid: int) -> None
     memory = Path(root, "dev", "shm")
     _mount("none", str(memory), "tmpfs", 0)
     memory.chmod(0o1777)
+    for path, folder in mounts.items():
+        _bind(folder, root + path)
+    # After the mounts: a checkout may lie in /tmp, of which a pod has its own.
     for folder in (sys.base_prefix, sys.prefix, *image):
         _bind(folder, root + folder)
         _mount(None, root + folder, None, _BIND | _REMOUNT | _READ_ONLY)
-    for path, folder in mounts.items():
-        _bind(folder, root + path)
     _mount(None, root, None, _REMOUNT | _READ_ONLY)
     os.chroot(root)
     os.chdir("/")
