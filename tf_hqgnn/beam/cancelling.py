@@ -24,9 +24,7 @@ def cancel(result: Any, master: str | None, name: str | None) -> None:
     """
     with suppress(grpc.RpcError):
         result.cancel()
-    if master and name:
-        with suppress(OSError, ValueError):
-            cancel_on_flink(master, name)
+    cancel_on_flink(master, name)
 
 
 def master_and_name(options: PipelineOptions) -> tuple[str | None, str | None]:
@@ -35,16 +33,15 @@ def master_and_name(options: PipelineOptions) -> tuple[str | None, str | None]:
     return None if not master or master.startswith("[") else master, options.view_as(GoogleCloudOptions).job_name
 
 
-def cancel_on_flink(master: str, name: str) -> None:
-    """Asks Flink to cancel its jobs of a name.
-
-    Raises:
-      OSError: It doesn't answer.
-    """
+def cancel_on_flink(master: str | None, name: str | None) -> None:
+    """Asks Flink to cancel its jobs of a name; nothing is done if either isn't known, or it doesn't answer."""
+    if not master or not name:
+        return
     address = _address(master)
-    for job in _ask(f"{address}/jobs/overview")["jobs"]:
-        if job["name"] == name and job["state"] not in _ENDED:
-            _ask(f"{address}/jobs/{job['jid']}?mode=cancel", "PATCH")
+    with suppress(OSError, ValueError):
+        for job in _ask(f"{address}/jobs/overview")["jobs"]:
+            if job["name"] == name and job["state"] not in _ENDED:
+                _ask(f"{address}/jobs/{job['jid']}?mode=cancel", "PATCH")
 
 
 def is_lost(master: str | None) -> bool:

@@ -60,7 +60,16 @@ def parse_flags(flags: Sequence[str]) -> PipelineOptions:
       Traceback (most recent call last):
       tf_hqgnn.types.InputError: -zz: not an option of this command nor of Apache Beam
     """
-    options = PipelineOptions(complete_flags(flags))
+    return options_of(complete_flags(flags))
+
+
+def options_of(given: Sequence[str]) -> PipelineOptions:
+    """Returns the options of what `complete_flags` made, with the defaults that suit these jobs; see `parse_flags`.
+
+    Raises:
+      InputError: A value can't be, or a runner can't be trusted.
+    """
+    options = PipelineOptions([*given])
     if not is_direct(options):
         portable = options.view_as(PortableOptions)
         portable.environment_cache_millis = portable.environment_cache_millis or _CACHE_MILLISECONDS

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, PortableOptions, WorkerOptions
 
 from tf_hqgnn.beam.cancelling import cancel_on_flink, master_and_name
-from tf_hqgnn.beam.flags import complete_flags, is_direct, parse_flags
+from tf_hqgnn.beam.flags import complete_flags, is_direct, options_of
 from tf_hqgnn.types import InputError
 
 # Workers that have this package already: TFX would pack its own source, in seconds for each component, for others.
@@ -26,8 +25,8 @@ def beam_arguments(flags: Sequence[str]) -> list[str]:
     """
     if not flags:
         return []
-    options = parse_flags(flags)
     given = complete_flags(flags)
+    options = options_of(given)
     if is_direct(options):
         return given
     environment = (options.view_as(PortableOptions).environment_type or "").upper()
@@ -48,7 +47,4 @@ def beam_arguments(flags: Sequence[str]) -> list[str]:
 
 def cancel_jobs(arguments: Sequence[str]) -> None:
     """Cancels the jobs of these arguments on Flink, if they name its job manager; if it doesn't answer, nothing is."""
-    master, name = master_and_name(PipelineOptions([*arguments]))
-    if master and name:
-        with suppress(OSError, ValueError):
-            cancel_on_flink(master, name)
+    cancel_on_flink(*master_and_name(PipelineOptions([*arguments])))
