@@ -110,13 +110,12 @@ class ExactTopK(TopK):
         def parts(allowed: tf.Tensor | None) -> tf.Tensor:
             def surely() -> tf.Tensor:
                 highest = self.rows.best_of_blocks(queries, cosine, allowed, self._jit_compile)
-                blocks = tf.math.top_k(highest, depth, sorted=False).indices
+                blocks = tf.sort(tf.math.top_k(highest, depth, sorted=False).indices, axis=1)
                 every = blocks[..., tf.newaxis] * _PARTS + tf.range(_PARTS)
                 return tf.reshape(every, [size_of(blocks, 0), size_of(blocks, 1) * _PARTS])
 
             likely = self.rows.likely_parts(queries, cosine, allowed, depth, self._jit_compile)
-            chosen = surely() if likely is None else tf.cond(likely[1], lambda: likely[0], surely)
-            return tf.sort(chosen, axis=1)
+            return surely() if likely is None else tf.cond(likely[1], lambda: tf.sort(likely[0], axis=1), surely)
 
         return parts(None) if blocked is None else blocked.with_allowed(parts)
 
