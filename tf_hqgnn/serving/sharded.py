@@ -12,14 +12,12 @@ import grpc
 import numpy as np
 
 from tf_hqgnn.export.layout import DEFAULT_MODEL
-from tf_hqgnn.export.shard_manifest import ShardManifest, shard_names
+from tf_hqgnn.export.shard_manifest import SHARD_SIGNATURES, ShardManifest, shard_names
 from tf_hqgnn.serving.client import Client, ClientTls
 from tf_hqgnn.serving.pair_answers import PairClient
 from tf_hqgnn.types import Array, InputError
 
-# Signatures of which every shard answers with its own best items; scores of items, of which it knows its own; and of
-# users alone, of which every shard knows the same.
-_RANKED = ("serving_default", "recommend", "recommend_where", "rerank", "tf_example")
+# Of `SHARD_SIGNATURES`, those of users alone, of which every shard knows the same.
 _OF_USERS = ("embed_user", "similar_users")
 _AVAILABLE = "AVAILABLE"
 # What would need the items of other shards.
@@ -96,9 +94,7 @@ class ShardedClient(PairClient):
         try:
             answers = self._ask(key, signature_name, inputs)
         except InputError as error:
-            cause = error.__cause__
-            is_gone = isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.NOT_FOUND
-            if not was_known or not is_gone:
+            if not was_known or not _is_not_found(error):
                 raise
             # A newer version has taken the place of the one that was found.
             del self._places[key]
@@ -195,14 +191,18 @@ def _available(client: Client, name: str) -> set[int]:
     try:
         return {version for version, (state, _) in client.status(name).items() if state == _AVAILABLE}
     except InputError as error:
-        cause = error.__cause__
-        if isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.NOT_FOUND:
+        if _is_not_found(error):
             return set()
         raise
 
 
+def _is_not_found(error: InputError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.NOT_FOUND
+
+
 def _check_mergeable(signature_name: str, inputs: Mapping[str, Array]) -> None:
-    if signature_name not in (*_RANKED, *_OF_USERS, "score"):
+    if signature_name not in SHARD_SIGNATURES:
         raise InputError(
             f"{signature_name} needs items of all shards at once, which no server of shards has: ask a model that is "
             "exported without --shards"
