@@ -7,16 +7,13 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
-import numpy as np
 import pytest
+from path_runs import check_embeddings, config_of, write_small_log
 
 from tf_hqgnn.beam.path.prepare import Sizes
 from tf_hqgnn.beam.path.train import train_on_beam
 from tf_hqgnn.beam.running import PipelineFailed
-from tf_hqgnn.config import Config
-from tf_hqgnn.config.presets import find_config
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training.train import train
 
@@ -52,9 +49,8 @@ def job_server(folder):
 
 
 def test_a_path_outlives_its_job_server(tmp_path):
-    write_log(generate_log(180, 120, 4000, 3), tmp_path / "log.csv")
-    few = (f"data.path={tmp_path / 'log.csv'}", "model.embedding_dim=6", "model.spectral_iterations=1")
-    config = Config.load(find_config("spectral"), few)
+    write_small_log(tmp_path / "log.csv")
+    config = config_of(tmp_path / "log.csv")
     lines = []
     with job_server(tmp_path / "first") as (process, flags):
 
@@ -76,9 +72,6 @@ def test_a_path_outlives_its_job_server(tmp_path):
     run, one, direct = (RunDirectory.load(tmp_path / name) for name in ("run", "one", "direct"))
     for other in (one, direct):
         assert run.dataset.fingerprint() == other.dataset.fingerprint()
-        # Singular vectors have no sign.
-        signs = np.sign((run.item_embeddings * other.item_embeddings).sum(axis=0))
-        for name in ("user_embeddings", "item_embeddings"):
-            np.testing.assert_allclose(getattr(run, name) * signs, getattr(other, name), atol=1e-5)
+        check_embeddings(run, other, atol=1e-5)
     assert run.metrics["valid"] == pytest.approx(direct.metrics["valid"], abs=1e-6)
     assert run.metrics["full_precision"] == pytest.approx(one.metrics["full_precision"], abs=1e-6)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from path_runs import FEW, check_embeddings, config_of, write_small_log
 
 from tf_hqgnn.beam.blocks import Blocks
 from tf_hqgnn.beam.path.assemble import check_fits
@@ -19,12 +20,9 @@ from tf_hqgnn.beam.path.products import Graph, Table, multiply, start
 from tf_hqgnn.beam.path.rows import Served
 from tf_hqgnn.beam.path.train import train_on_beam
 from tf_hqgnn.beam.path.work import Work, read_arrays, write_arrays
-from tf_hqgnn.config import Config
-from tf_hqgnn.config.presets import find_config
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.splits import TEST
-from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.quantization.codes import Codes
 from tf_hqgnn.runs.run_directory import RunDirectory
@@ -34,13 +32,12 @@ from tf_hqgnn.types import InputError
 pytestmark = pytest.mark.engines
 
 SMALL = Sizes(shard_bytes=40_000, block_rows=70, block_edges=700)
-FEW = ("model.embedding_dim=6", "model.spectral_iterations=1")
 
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "log.csv"
-    write_log(generate_log(180, 120, 4000, 3), path)
+    write_small_log(path)
     # Users and items of one interaction, which the split may leave without a training one.
     with path.open("a") as file:
         columns = path.read_text().splitlines()[0].count(",")
@@ -50,7 +47,7 @@ def log(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(log):
-    return Config.load(find_config("spectral"), (f"data.path={log}", *FEW))
+    return config_of(log)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +76,7 @@ def test_same_data_and_rows(runs):
         np.testing.assert_array_equal(getattr(beam.graph, name), getattr(one.graph, name))
     for name in ("users", "items"):
         np.testing.assert_array_equal(getattr(beam.unknown, name), getattr(one.unknown, name))
-    # Singular vectors have no sign.
-    signs = np.sign((beam.item_embeddings * one.item_embeddings).sum(axis=0))
-    np.testing.assert_allclose(beam.user_embeddings * signs, one.user_embeddings, atol=1e-4)
-    np.testing.assert_allclose(beam.item_embeddings * signs, one.item_embeddings, atol=1e-4)
+    signs = check_embeddings(beam, one, atol=1e-4)
     for name in ("users", "items"):
         tables = [np.nan_to_num(getattr(run.tables(), name), nan=7) for run in runs]
         np.testing.assert_allclose(tables[0] * np.where(tables[0] == 7, 1, signs), tables[1], atol=1e-4)
@@ -195,9 +189,7 @@ def test_propagation_and_codes_of_one_range(config, tmp_path):
     beam, one = (RunDirectory.load(tmp_path / name) for name in ("beam", "one"))
     assert one.unknown.users.any()
     np.testing.assert_array_equal(beam.unknown.users, one.unknown.users)
-    signs = np.sign((beam.item_embeddings * one.item_embeddings).sum(axis=0))
-    np.testing.assert_allclose(beam.user_embeddings * signs, one.user_embeddings, atol=1e-4)
-    np.testing.assert_allclose(beam.item_embeddings * signs, one.item_embeddings, atol=1e-4)
+    signs = check_embeddings(beam, one, atol=1e-4)
     np.testing.assert_allclose(beam.coded.items.scale, one.coded.items.scale, rtol=1e-3)
     np.testing.assert_allclose(beam.coded.users * signs, one.coded.users, atol=1e-4)
     assert made.valid.keys() == one.metrics["valid"].keys()

@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import WorkerOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from waits import wait_for
 
 from tf_hqgnn.beam.batch import batch
 from tf_hqgnn.beam.flags import has_worker_processes, make_runner, parse_flags
@@ -81,12 +82,7 @@ class Command:
         self.process.stderr.close()
 
 
-def eventually(condition):
-    deadline = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
+eventually = partial(wait_for, seconds=DEADLINE)
 
 
 def manifests(folder):

@@ -3,11 +3,12 @@
 import os
 import signal
 import threading
-import time
+from functools import partial
 
 import apache_beam as beam
 import pytest
 from waiting_steps import MISTAKE, Wait
+from waits import wait_for
 
 from tf_hqgnn.beam.flags import make_runner, parse_flags
 from tf_hqgnn.beam.running import PipelineFailed, run_to_end
@@ -21,12 +22,7 @@ DEADLINE = 300.0
 NUMBERS = range(4)
 
 
-def eventually(condition):
-    deadline = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
+eventually = partial(wait_for, seconds=DEADLINE)
 
 
 def run(engine, folder, numbers=NUMBERS):

@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from waiting_model import save_waiting, waiting_rows
+from waits import wait_for
 
 from tf_hqgnn.beam.batch import batch
 from tf_hqgnn.beam.graph_files import write_edges, write_rows
@@ -33,12 +34,7 @@ USERS = [f"user {number}" for number in range(80)] + [f"wait {number}" for numbe
 K = 3
 
 
-def eventually(condition):
-    deadline = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
+eventually = partial(wait_for, seconds=DEADLINE)
 
 
 @on_all

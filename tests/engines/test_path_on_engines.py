@@ -8,15 +8,12 @@ import threading
 from contextlib import suppress
 from itertools import cycle
 
-import numpy as np
 import pytest
+from path_runs import check_embeddings, config_of, write_small_log
 
 from tf_hqgnn.beam.path.prepare import Sizes
 from tf_hqgnn.beam.path.train import train_on_beam
-from tf_hqgnn.config import Config
-from tf_hqgnn.config.presets import find_config
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.data.synthetic import generate_log, write_log
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training.train import train
 
@@ -35,9 +32,8 @@ class Enough(Exception):
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "log.csv"
-    write_log(generate_log(180, 120, 4000, 3), path)
-    few = ("model.embedding_dim=6", "model.spectral_iterations=1")
-    return Config.load(find_config("spectral"), (f"data.path={path}", *few))
+    write_small_log(path)
+    return config_of(path)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +46,11 @@ def expected(config, tmp_path_factory):
 
 
 def check_same(found, expected):
-    """Singular vectors have no sign; one machine adds up in another order."""
+    """Checks a run of several runners; one machine adds up in another order."""
     one, direct = expected
     for other, tolerance in ((direct, 1e-5), (one, 1e-4)):
         assert found.dataset.fingerprint() == other.dataset.fingerprint()
-        signs = np.sign((found.item_embeddings * other.item_embeddings).sum(axis=0))
-        for name in ("user_embeddings", "item_embeddings"):
-            np.testing.assert_allclose(getattr(found, name) * signs, getattr(other, name), atol=tolerance)
+        check_embeddings(found, other, atol=tolerance)
     assert found.metrics["valid"] == pytest.approx(direct.metrics["valid"], abs=1e-6)
     again = found.evaluate("valid", (10, 20, 50))
     assert found.metrics["valid"] == pytest.approx(again.metrics.values, abs=1e-6)
