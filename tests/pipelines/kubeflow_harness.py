@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -34,6 +35,22 @@ ENVIRONMENT = {
 }
 # What takes TFX 15 s of a processor to import in each step (tf_hqgnn first: it chooses Keras 2).
 TFX_MODULES = ("tf_hqgnn", "tensorflow_transform", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor")
+
+
+def fill_parameters(message: pipeline_spec_pb2.ExecutorInput, given: dict, parameters: Mapping) -> None:
+    """Gives a step the parameters that its task names: those of the run, or constants.
+
+    Args:
+      message: of the step.
+      given: the task's `inputs` in the compiled pipeline.
+      parameters: of the run.
+    """
+    for name, source in given.get("parameters", {}).items():
+        if "componentInputParameter" in source:
+            value = parameters[source["componentInputParameter"]]
+        else:
+            value = source["runtimeValue"]["constant"]
+        json_format.ParseDict(value, message.inputs.parameter_values[name])
 
 
 @dataclass(frozen=True)
@@ -200,12 +217,7 @@ class Cluster:
 
     def _executor_input(self, task, component, parameters):
         given, message = self._tasks[task].get("inputs", {}), pipeline_spec_pb2.ExecutorInput()
-        for name, source in given.get("parameters", {}).items():
-            if "componentInputParameter" in source:
-                value = parameters[source["componentInputParameter"]]
-            else:
-                value = source["runtimeValue"]["constant"]
-            json_format.ParseDict(value, message.inputs.parameter_values[name])
+        fill_parameters(message, given, parameters)
         for name, source in given.get("artifacts", {}).items():
             output = source["taskOutputArtifact"]
             made = self.artifacts[output["producerTask"], output["outputArtifactKey"]]

@@ -22,7 +22,7 @@ import grpc
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
-from kubeflow_harness import ENVIRONMENT, LOGS, StepFailedError
+from kubeflow_harness import ENVIRONMENT, LOGS, StepFailedError, fill_parameters
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as service
 from ml_metadata.proto import metadata_store_service_pb2_grpc as stubs
@@ -161,12 +161,7 @@ class Platform:
         message = pipeline_spec_pb2.ExecutorInput()
         given = self._tasks[task].get("inputs", {})
         parameters = self._execution(self.dag).custom_properties["inputs"].struct_value
-        for name, source in given.get("parameters", {}).items():
-            if "componentInputParameter" in source:
-                value = parameters[source["componentInputParameter"]]
-            else:
-                value = source["runtimeValue"]["constant"]
-            json_format.ParseDict(value, message.inputs.parameter_values[name])
+        fill_parameters(message, given, parameters)
         for name, source in given.get("artifacts", {}).items():
             output = source["taskOutputArtifact"]
             artifact = self._output(output["producerTask"], output["outputArtifactKey"])
