@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tf_hqgnn.beam.quiet import beam_imported_quietly
 from tf_hqgnn.cli import pipeline as commands
 from tf_hqgnn.cli.terminal import printable
 from tf_hqgnn.config import Config
@@ -220,12 +220,8 @@ def _beam_arguments(flags: Sequence[str]) -> list[str]:
     """Beam's options for the components; without any, Beam runs in this process, which needs none."""
     if not flags:
         return []
-    # Beam speaks of libraries that it misses while it is imported.
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.CRITICAL)
-    from tf_hqgnn.tfx.beam_args import beam_arguments
-
-    logging.getLogger().setLevel(level)
+    with beam_imported_quietly():
+        from tf_hqgnn.tfx.beam_args import beam_arguments
     return beam_arguments(flags)
 
 

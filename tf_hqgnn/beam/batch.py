@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from tf_hqgnn.beam.flags import has_worker_processes, is_prism, make_runner, parse_flags
+from tf_hqgnn.beam.flags import hangs_without_workers, make_runner, parse_flags
 from tf_hqgnn.beam.model_handler import RecommendHandler
 from tf_hqgnn.beam.places import alone, for_tensorflow, for_workers, reach
 from tf_hqgnn.beam.plan import Plan, make_plan
@@ -91,7 +91,7 @@ def batch(
             say(f"batch: {len(done)} of {plan.num_shards} shards are done already")
         with _Progress(plan, say):
             if len(done) < plan.num_shards or not FileSystems.exists(FileSystems.join(plan.folder, _READ)):
-                if has_worker_processes(options) or is_prism(options):
+                if hangs_without_workers(options):
                     left = lambda: f"{len(plan.missing())} shards"  # noqa: E731
                     run_supervised("batch", plan.folder, flags, left, say)
                 else:

@@ -158,6 +158,11 @@ def is_prism(options: PipelineOptions) -> bool:
     return runner_name(options) == "prismrunner" and not options.view_as(PortableOptions).job_endpoint
 
 
+def hangs_without_workers(options: PipelineOptions) -> bool:
+    """Whether the runner waits for ever for a worker process that has died, so that the job has to be supervised."""
+    return has_worker_processes(options) or is_prism(options)
+
+
 def make_runner(options: PipelineOptions) -> PipelineRunner:
     """The runner that `options` name.
 

@@ -31,7 +31,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from tf_hqgnn.beam.blocks import Blocks
-from tf_hqgnn.beam.flags import has_worker_processes, is_direct, is_prism, make_runner, parse_flags, split_passed
+from tf_hqgnn.beam.flags import hangs_without_workers, is_direct, make_runner, parse_flags, split_passed
 from tf_hqgnn.beam.graph_files import (
     EDGE_COLUMNS,
     ROW_COLUMNS,
@@ -132,7 +132,7 @@ def propagate(
         plan = _Plan(places, f"{out}.partial", [float(one) for one in series], normalize, block_rows, block_edges)
         num_users, num_items, num_edges = plan.check()
         plan.save()
-        if has_worker_processes(options) or is_prism(options):
+        if hangs_without_workers(options):
             run_supervised("propagation", plan.folder, flags, lambda: "all of it", say)
         else:
             plan.run(options)
