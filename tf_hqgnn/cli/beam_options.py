@@ -34,7 +34,7 @@ class BeamCommand(TyperCommand):
 
 
 class WithBeamOptions(BeamCommand):
-    """The same if `--runner` is among its options; else unknown options are refused."""
+    """A `BeamCommand` where `--runner` is among its options; without it, unknown options are refused."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See click."""

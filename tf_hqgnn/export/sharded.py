@@ -73,7 +73,7 @@ def export_shards(
 
 
 def items_of_shard(bundle: ServingBundle, shard: Shard) -> ServingBundle:
-    """What one shard holds: all users, and its items."""
+    """Cuts a bundle to what one shard holds: all users, and its items."""
     some = slice(shard.first_item, shard.first_item + shard.num_items)
     rows = np.arange(some.start, some.stop)
     num_items, items = len(bundle.item_ids), bundle.items

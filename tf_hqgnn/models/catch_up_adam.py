@@ -69,7 +69,7 @@ class CatchUpAdam(LazyAdam):
         self._missed = self.add_variable([self.most_missed + 1], tf.float32, name="missed")
 
     def apply_gradients(self, grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
-        """See Keras; afterwards, all rows catch up if it is time to."""
+        """Applies a step as Keras does; afterwards, all rows catch up if it is time to."""
         grads_and_vars = list(grads_and_vars)
         result = super().apply_gradients(grads_and_vars, *args, **kwargs)
         now = self.iterations
@@ -187,5 +187,5 @@ class CatchUpRows(tf_keras.callbacks.Callback):
             self.model.optimizer.catch_up(variable)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """As `on_epoch_end`."""
+        """Has all rows catch up."""
         self.on_epoch_end(0, logs)

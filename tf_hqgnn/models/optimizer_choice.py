@@ -39,7 +39,7 @@ class Lazy(OptimizerChoice):
     """Adam that leaves rows outside of the batch as they are."""
 
     def make(self, learning_rate: Any) -> LazyAdam:
-        """See `OptimizerChoice`."""
+        """Makes the optimizer."""
         from tf_hqgnn.models.optimizers import LazyAdam
 
         return LazyAdam(learning_rate)
@@ -50,7 +50,7 @@ class Dense(OptimizerChoice):
     """Adam that goes through whole tables in every step."""
 
     def make(self, learning_rate: Any) -> LazyAdam:
-        """See `OptimizerChoice`."""
+        """Makes the optimizer."""
         from tf_hqgnn.models.optimizers import DenseAdam
 
         return DenseAdam(learning_rate)
@@ -64,7 +64,7 @@ class CatchUp(OptimizerChoice):
     shares_batches = False
 
     def make(self, learning_rate: Any) -> LazyAdam:
-        """See `OptimizerChoice`."""
+        """Makes the optimizer."""
         from tf_hqgnn.models.catch_up_adam import CatchUpAdam
 
         return CatchUpAdam(learning_rate)
