@@ -1,16 +1,12 @@
 """`tf-hqgnn pipeline new | run | compile`: the only place where the options of the pipeline's runners are parsed.
 
-The runners are the user's, in a folder that `new` writes. This module imports whatever folder it is given, and never
-the project's own by name.
+The runners are the user's, in a folder that `new` writes; `pipeline_folder` finds and imports it.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import keyword
 import re
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -20,11 +16,10 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from tf_hqgnn import __version__
 from tf_hqgnn.cli.beam_options import WithBeamOptions
 from tf_hqgnn.cli.local_paths import with_local_paths
+from tf_hqgnn.cli.pipeline_folder import find_folder, import_runner, write_folder
 from tf_hqgnn.cli.terminal import replace_unprintable
-from tf_hqgnn.config.presets import carried_folder
 from tf_hqgnn.extras import require
 from tf_hqgnn.tfx.thresholds import Thresholds
 from tf_hqgnn.types import InputError
@@ -36,14 +31,6 @@ app = typer.Typer(
 
 # typer brings a copy of click in some releases, and needs click itself in others.
 _UsageError: Any = typer.BadParameter.__base__
-_RUNNERS = ("pipeline.py", "run_local.py", "run_kubeflow.py")
-# What of the template is the repository's own: its demo, and an image that is built from its lock. A new folder gets a
-# Dockerfile that installs the released package.
-_IMAGE = "Dockerfile.new"
-_NOT_COPIED = ("demo.py", "Dockerfile*", "build_image.sh", "__pycache__")
-# What of a folder is sent to the builder of its image: no logs and no keys.
-_SENT = "# A folder that your steps import needs a line of its own: !features\n**\n!*.py\n!*.yaml\n!wheels\n"
-_DEFAULT_FOLDER = "pipelines"
 
 
 class Platform(str, Enum):
@@ -127,35 +114,12 @@ def new(
     ],
 ) -> None:
     """Write the pipeline into a new folder, where you can edit its steps and how they are run."""
-    if not folder.name.isidentifier() or keyword.iskeyword(folder.name):
-        raise InputError(f"{folder}: Python can't import a folder of that name; use letters, digits and underscores")
-    if folder.exists():
-        raise InputError(f"{folder} exists, and nothing is overwritten: delete it, or choose another name")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder}: {folder.absolute().parent} is no folder; make it, or choose another place")
-    template = carried_folder("pipeline_template", _DEFAULT_FOLDER)
-    try:
-        shutil.copytree(template, folder, ignore=shutil.ignore_patterns(*_NOT_COPIED))
-        _write_image(template, folder)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise InputError(f"{folder}: {error.strerror or error}; expected a place that can be written") from error
+    write_folder(folder)
     print(
         f"{folder}: pipeline.py is the composition, steps.yaml what each step gets on Kubeflow; edit both as you like"
     )
     print(f"run it here:  tf-hqgnn pipeline run --dir {folder} --data log.csv --out DIR")
     print(f"its image:    docker build -t HOST/{folder.name}:1 {folder}")
-
-
-def _write_image(template: Path, folder: Path) -> None:
-    """Writes the Dockerfile of a new folder's image, and what it needs beside it."""
-    text = (template / _IMAGE).read_text(encoding="utf-8")
-    text = text.replace("@FOLDER@", folder.name).replace("@VERSION@", __version__)
-    (folder / "Dockerfile").write_text(text, encoding="utf-8")
-    (folder / ".dockerignore").write_text(_SENT, encoding="utf-8")
-    (folder / "wheels").mkdir()
-    # Version control keeps no empty folders, and the Dockerfile copies this one.
-    (folder / "wheels" / ".keep").touch()
 
 
 @app.command(cls=WithBeamOptions)
@@ -318,33 +282,9 @@ def _call(
     options.overrides = list(overrides or ())
     vars(options).update({name: thresholds[name] for name in Thresholds.model_fields})
     require("tfx", "the pipeline")
-    code = import_runner(_find(folder), runner).execute(options)
+    code = import_runner(find_folder(folder), runner).execute(options)
     if code:
         raise typer.Exit(code)
-
-
-def _find(folder: Path | None) -> Path:
-    here = Path.cwd()
-    places = [folder.absolute()] if folder is not None else [here, here / _DEFAULT_FOLDER]
-    for place in places:
-        if all((place / name).is_file() for name in _RUNNERS):
-            return place
-    raise InputError(
-        f"{folder or here} holds no pipeline ({', '.join(_RUNNERS)}): write one with `tf-hqgnn pipeline new DIR`, and "
-        "name it by --dir DIR"
-    )
-
-
-def import_runner(folder: Path, name: str) -> Any:
-    """A module of a pipeline's folder, which is imported as a package under its own name."""
-    parent = str(folder.resolve().parent)
-    if parent not in sys.path:
-        sys.path.insert(0, parent)
-    module = importlib.import_module(f"{folder.resolve().name}.{name}")
-    found = Path(str(module.__file__)).resolve().parent
-    if found != folder.resolve():
-        raise InputError(f"{folder}: Python finds another package of that name, {found}; rename the folder")
-    return module
 
 
 def main(command: str, folder: Path, arguments: Sequence[str] | None = None) -> int:
