@@ -12,6 +12,12 @@ from engines.install import FOLDER
 from engines.processes import Processes, free_ports
 
 
+def worker_flags() -> list[str]:
+    """Returns Beam's options for Python workers that are processes of this machine, started by `boot`."""
+    boot = {"command": str(Path(__file__).with_name("boot"))}
+    return ["--environment_type=PROCESS", f"--environment_config={json.dumps(boot)}"]
+
+
 class Cluster:
     """Starts, finds and stops a cluster; the job server's address and all others are free ports of loopback.
 
@@ -44,13 +50,11 @@ class Cluster:
     @property
     def flags(self) -> list[str]:
         """Options of Beam with which a job runs here."""
-        boot = {"command": str(Path(__file__).with_name("boot"))}
         (jar,) = (FOLDER / self.name / "beam").glob(f"beam-runners-{self.name}-*.jar")
         return [
             "--runner=PortableRunner",
             f"--job_endpoint=127.0.0.1:{self.port('job')}",
-            "--environment_type=PROCESS",
-            f"--environment_config={json.dumps(boot)}",
+            *worker_flags(),
             f"--environment_cache_millis={self.cache_millis}",
             # Beam is on every machine's class path. Otherwise each job would send it all jars of the job server's.
             f"--files_to_stage={jar}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from engines.cluster import worker_flags
 from engines.install import FOLDER
 
 
@@ -29,10 +29,4 @@ class Prism:
     @property
     def flags(self) -> list[str]:
         """Options of Beam with which a job runs here, with Python workers that are processes of their own."""
-        boot = {"command": str(Path(__file__).with_name("boot"))}
-        return [
-            "--runner=PrismRunner",
-            f"--prism_location={FOLDER / 'prism' / 'prism'}",
-            "--environment_type=PROCESS",
-            f"--environment_config={json.dumps(boot)}",
-        ]
+        return ["--runner=PrismRunner", f"--prism_location={FOLDER / 'prism' / 'prism'}", *worker_flags()]

@@ -21,7 +21,7 @@ CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load
 METHODS = {"unpack_archive", "extractall", "extract"}
 # Where a module is imported by a name that isn't written there: the folder of pipelines that the user names on the
 # command line, and the modules beside a registry.
-DYNAMIC_IMPORTS = {"tf_hqgnn/cli/pipeline.py", "tf_hqgnn/lazy_names.py", "tf_hqgnn/types.py"}
+DYNAMIC_IMPORTS = {"tf_hqgnn/cli/pipeline_folder.py", "tf_hqgnn/lazy_names.py", "tf_hqgnn/types.py"}
 
 
 def forbidden(source, may_import=False):

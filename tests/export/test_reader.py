@@ -48,7 +48,7 @@ def few_signatures(monkeypatch):
 def bundle(request, monkeypatch):
     if request.param == "stored by blocks":
         monkeypatch.setattr("tf_hqgnn.retrieval.coded_rows.BY_BLOCKS_FROM", 40)
-        monkeypatch.setattr("tf_hqgnn.retrieval.coded_rows.BLOCK_SIZE", 8)
+        monkeypatch.setattr("tf_hqgnn.retrieval.stored_codes.BLOCK_SIZE", 8)
         monkeypatch.setattr("tf_hqgnn.export.reader.BLOCK_SIZE", 8)
     return BUNDLES[request.param]
 
