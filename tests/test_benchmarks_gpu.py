@@ -89,6 +89,29 @@ def test_the_table_of_the_readme_has_every_time(finished):
     assert markdown([{**rows[1], "calls": "3", "status": "wrong answer"}]).count("(3 calls) **wrong answer**") == 1
 
 
+def test_every_program_has_the_form_in_which_a_plugin_gets_it(programs):
+    """On a CPU jaxlib compiles what it reads; to a GPU's plugin it hands StableHLO of a stable version."""
+    code = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from jaxlib import xla_client
+from jaxlib.mlir import ir
+from runner.manifest import read_manifest
+manifest = read_manifest(Path(sys.argv[2]))
+mlir = xla_client._xla.mlir
+for file in [entry.file for entry in (*manifest.programs, *manifest.groups.values())]:
+    with ir.Context():
+        module = mlir.xla_computation_to_mlir_module(xla_client.XlaComputation(manifest.hlo(file)))
+        assert mlir.serialize_portable_artifact(module, "1.0.0"), file
+    print(file)
+"""
+    command = [str(PYTHON), "-c", code, str(RUN.parent), str(programs)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert process.returncode == 0, process.stderr
+    assert len(process.stdout.splitlines()) == len(list(programs.glob("*.hlo.gz")))
+
+
 def test_nothing_large_travels(programs):
     assert sum(path.stat().st_size for path in programs.iterdir()) < 2 * 2**20
     for path in programs.glob("*.hlo.gz"):

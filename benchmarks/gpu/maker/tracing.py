@@ -61,6 +61,7 @@ def trace(
     names = [_name(value, captured or {}) for value in concrete.captured_inputs]
     hlo = compiled.experimental_get_compiler_ir(*specs)(stage="hlo_serialized")
     module = hlo_pb2.HloModuleProto.FromString(hlo)
+    _replace_copies(module)
     shapes = module.host_program_shape
     results = list(shapes.result.tuple_shapes) or [shapes.result]
     donated = [None] * len(results)
@@ -72,7 +73,26 @@ def trace(
         raise ValueError(f"the program's parameters are {parameters}, but it was traced with {given} and {names}")
     structure = concrete.structured_outputs
     returned = sorted(structure) if isinstance(structure, dict) else [""] * len(tf.nest.flatten(structure))
-    return Traced(hlo, parameters, names, returned, [_array(shape) for shape in results], donated)
+    return Traced(
+        module.SerializeToString(deterministic=True),
+        parameters,
+        names,
+        returned,
+        [_array(shape) for shape in results],
+        donated,
+    )
+
+
+def _replace_copies(module: Any) -> None:
+    """Makes each copy a reshape to the same shape.
+
+    TensorFlow copies what a variable becomes. The portable form in which jaxlib hands a program to a GPU's plugin has no
+    copy, and XLA adds the ones that it needs.
+    """
+    for computation in module.computations:
+        for instruction in computation.instructions:
+            if instruction.opcode == "copy":
+                instruction.opcode = "reshape"
 
 
 def _name(value: Any, captured: Mapping[str, Any]) -> str:

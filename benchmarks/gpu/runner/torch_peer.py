@@ -11,6 +11,7 @@ from .timing import CALLS, measure
 from .work import FAILED, NO_MEMORY, NO_TIME, OK, Limits
 
 KINDS = ("float32", "int8")
+_INT8_ROWS = 32
 
 
 def peer_name(kind: str, num_items: int, dim: int, batch: int) -> str:
@@ -76,6 +77,8 @@ class TorchPeer:
 
     def _free_bytes(self) -> int | None:
         if self._device.type == "cuda":
+            # What torch keeps of the last search counts as taken.
+            self._torch.cuda.empty_cache()
             return int(self._torch.cuda.mem_get_info()[0])
         return free_host_memory()
 
@@ -94,8 +97,11 @@ class TorchPeer:
                 for shape in shapes
             )
 
+            # The product of int8 refuses fewer rows on a GPU.
+            queries = torch.nn.functional.pad(queries, (0, 0, 0, max(_INT8_ROWS - len(queries), 0)))
+
             def product() -> Any:
-                return torch._int_mm(queries, items.T)
+                return torch._int_mm(queries, items.T)[: search["batch"]]
 
         def call() -> None:
             torch.topk(product(), search["k"])

@@ -88,11 +88,14 @@ class Work:
         row["needed_mib"] = None if compiled.needed_bytes is None else round(compiled.needed_bytes / 2**20)
         if self._too_large(program, compiled.needed_bytes, limits, row):
             return
+        inputs = time.monotonic()
         execution = Execution(program, compiled, self._device, self._store)
+        checking = time.monotonic()
         row["check"] = check(execution, self._manifest.folder)
+        checked = time.monotonic()
         times = measure(lambda: execution.call() and None, deadline)
         if times is None:
-            row |= {"status": NO_TIME, "note": f"less than three calls fit into its {limits.seconds:.0f} s"}
+            row |= {"status": NO_TIME, "note": _less_than_three(limits, checking - inputs, checked - checking)}
             return
         row |= {"median_ms": times.median_ms, "p95_ms": times.p95_ms, "calls": len(times.seconds)}
         if len(times.seconds) < CALLS:
@@ -116,7 +119,13 @@ class Work:
         return True
 
 
+def _less_than_three(limits: Limits, inputs_seconds: float, check_seconds: float) -> str:
+    return (
+        f"less than three calls fit into its {limits.seconds:.0f} s: "
+        f"its inputs took {inputs_seconds:.0f}, the check {check_seconds:.0f}"
+    )
+
+
 def _short(error: BaseException) -> str:
-    """The first line of an error."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line}"[:300]
+    """The beginning of an error, in one line: what XLA refuses stands behind the first."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
