@@ -168,7 +168,7 @@ class EdgeAdjacency:
 
         def add(start: tf.Tensor, size: tf.Tensor, sums: tf.Tensor, owners: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             rows, columns = (tf.slice(values, [start], [size]) for values in (self.rows, self.columns))
-            # Rows ascend, and so this number changes with the row and with every `_GROUP`th entry, and is never the same.
+            # Rows ascend: this number grows with the row and with every `_GROUP`th entry, and is never the same again.
             groups = (rows + (start + tf.range(size)) // _GROUP)[:, tf.newaxis]
             sums = tf.tensor_scatter_nd_add(sums, groups, tf.gather(scaled, columns))
             return sums, tf.tensor_scatter_nd_update(owners, groups, rows)

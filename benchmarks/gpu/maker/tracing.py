@@ -86,8 +86,8 @@ def trace(
 def _replace_copies(module: Any) -> None:
     """Makes each copy a reshape to the same shape.
 
-    TensorFlow copies what a variable becomes. The portable form in which jaxlib hands a program to a GPU's plugin has no
-    copy, and XLA adds the ones that it needs.
+    TensorFlow copies what a variable becomes. The portable form in which jaxlib hands a program to a GPU's plugin has
+    no copy, and XLA adds the ones that it needs.
     """
     for computation in module.computations:
         for instruction in computation.instructions:
