@@ -57,7 +57,8 @@ def solution(product, e: np.ndarray, t1: float) -> np.ndarray:
 
 def _neighbours(node: int, rows: np.ndarray, columns: np.ndarray, factor: np.ndarray, draw: Draw) -> np.ndarray:
     """The product's row of a node, float64 [d]; entries are in the order of their rows."""
-    entries = slice(*np.searchsorted(rows, [node, node + 1]))
+    # Of the same dtype: NumPy would make a copy of all rows.
+    entries = slice(*np.searchsorted(rows, np.array([node, node + 1], rows.dtype)))
     neighbours = columns[entries]
     scaled = draw_rows(draw, neighbours).astype(np.float64) * factor[neighbours, np.newaxis]
     return scaled.sum(axis=0) * factor[node]
