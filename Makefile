@@ -1,6 +1,6 @@
 # How to work on tf_hqgnn: `make demo` shows it, `make test` checks it; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check chromium test test-install engines test-engines test-java docs test-docs images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
+.PHONY: help setup demo check chromium test test-install test-long engines test-engines test-java docs test-docs images audit pin-images lint format lock gpu-programs bench bench-small bench-amazon bench-gowalla bench-auto tables clean fuzz soak
 
 # The first of these that is Python 3.10 or 3.11 makes the environment; `make PYTHON=/path/to/python3.11` names another.
 # Where there is none, uv is put into .venv-uv by whatever Python there is, and fetches 3.11.
@@ -27,6 +27,7 @@ help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and the tests (12 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
+	@echo "make test-long  further cases, and whole ways that take many seconds"
 	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, Flink and Spark, a cluster, a minute of load"
 	@echo "make engines  Flink, Spark and Beam's job servers into .engines (Java 17 and Maven; 700 MB, a minute)"
 	@echo "make test-java  clients in Java, C and Go get the answers that Python gets (JDK 17, Maven, gcc, Go 1.24; 2 GB in .java; 4 minutes)"
@@ -156,10 +157,14 @@ demo: .venv/.installed
 
 # In a minute and a half: what to run after every change.
 check: lint .venv-serving/.installed
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m unit
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "unit and not long"
 
 test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-audit/.installed .kustomize/kustomize chromium
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
+
+# What `make test` leaves out so that it ends in ten minutes: further cases, and whole ways that take many seconds.
+test-long: .venv/.installed .venv-audit/.installed chromium
+	$(ONE_THREAD) $(BIN)/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
 test-install: .venv/.installed

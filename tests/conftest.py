@@ -8,6 +8,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
+from long_tests import LONG
 
 from tf_hqgnn.startup import collect_seldom
 
@@ -41,6 +42,8 @@ _ROOT = Path(__file__).resolve().parent
 def pytest_collection_modifyitems(config, items):
     """Marks each test with its tier, unless it says another one itself; sorts them by it where there are workers."""
     for item in items:
+        if {item.name, item.name.partition("[")[0]} & {*LONG.get(item.path.relative_to(_ROOT).as_posix(), ())}:
+            item.add_marker(pytest.mark.long)
         if not any(item.get_closest_marker(tier) for tier in TIERS_BY_LENGTH):
             folder = item.path.relative_to(_ROOT).parts[0]
             item.add_marker(getattr(pytest.mark, TIERS.get(folder, "integration")))
