@@ -88,11 +88,15 @@ def test_bilateral_softmax_leaves_the_positive_out_of_the_sum(ratio):
     assert np.isfinite(tape.gradient(value, users)).all()
 
 
-@pytest.mark.parametrize("name", LOSSES.names())
-def test_xla_gives_the_same_value_and_gradient(name):
-    loss = make_loss(name)
+@pytest.mark.parametrize(
+    "settings", [*({"name": name} for name in LOSSES.names()), {"top_k_temperature": 0.4}], ids=str
+)
+def test_xla_gives_the_same_value_and_gradient(settings):
+    loss = make_loss(**{"name": "softmax"} | settings)
     u, i, j = (tf.constant(rows(8, 4, seed=s)) for s in range(3))
-    context = BatchContext(*(tf.constant(values) for values in batch_context(8)))
+    context = BatchContext(*(tf.constant(values) for values in batch_context(8) if values is not None))
+    if loss.threshold_rank:
+        context = context._replace(threshold=tf.linspace(-0.5, 0.5, 8))
     arguments = (i, j[:, None, :] if loss.needs_negatives else None, context if loss.needs_context else None)
 
     def value_and_gradient(u):

@@ -25,6 +25,7 @@ class BatchContext(NamedTuple):
       is_positive: bool [B, B], whether the user of a row took the item of a column; True on the diagonal.
       log_popularity: float32 [B], log of each item's share of the training interactions.
       weight: float32 [B], of each pair, see `Loss.user_weight`.
+      threshold: float32 [B], of each user, see `Loss.threshold_rank`; None where no loss asks for it.
 
     Attributes:
       pair_weight: None: all pairs weigh the same in the log.
@@ -38,6 +39,7 @@ class BatchContext(NamedTuple):
     is_positive: tf.Tensor
     log_popularity: tf.Tensor
     weight: tf.Tensor
+    threshold: tf.Tensor | None = None
 
     @property
     def pair_weight(self) -> tf.Tensor | None:
@@ -53,12 +55,14 @@ class WeightedBatchContext(NamedTuple):
       log_popularity: as of `BatchContext`.
       weight: float32 [B], of each pair: `Loss.user_weight` times `pair_weight`.
       pair_weight: float32 [B], what each pair weighs in the log; its mean over the log is 1.
+      threshold: as of `BatchContext`.
     """
 
     is_positive: tf.Tensor
     log_popularity: tf.Tensor
     weight: tf.Tensor
     pair_weight: tf.Tensor
+    threshold: tf.Tensor | None = None
 
 
 class Loss(BaseModel, ABC):
@@ -138,6 +142,11 @@ class Loss(BaseModel, ABC):
     def needs_positives(self) -> bool:
         """Whether the batch tells which users of its pairs took which of its items."""
         return False
+
+    @property
+    def threshold_rank(self) -> int:
+        """k, if the loss is to be told each user's k-th best score of all items as of the epoch's start; else 0."""
+        return 0
 
     def user_weight(self, counts: Float64Array) -> Float64Array:
         """The weight of each user's pairs; the mean over all interactions is 1.

@@ -24,7 +24,11 @@ def counts_of(name: str, counts: Array | None, size: int) -> Float64Array:
 
 
 def context_of(
-    features: Features, loss: Loss, user_weight: tf.Tensor, log_popularity: tf.Tensor
+    features: Features,
+    loss: Loss,
+    user_weight: tf.Tensor,
+    log_popularity: tf.Tensor,
+    thresholds: tf.Tensor | None = None,
 ) -> BatchContext | WeightedBatchContext | None:
     """What the loss is told of a batch besides its rows; None if it needs nothing and no pair has a weight.
 
@@ -33,6 +37,7 @@ def context_of(
       loss: says what it needs.
       user_weight: float32 [U].
       log_popularity: float32 [I].
+      thresholds: float32 [U], see `Loss.threshold_rank`; None where the loss doesn't ask for them.
     """
     pair_weight = features.get("weight")
     if not loss.needs_context and pair_weight is None:
@@ -43,9 +48,10 @@ def context_of(
         is_positive = tf.equal(item_index[:, tf.newaxis], item_index[tf.newaxis, :])
     weight = tf.gather(user_weight, features["user_index"])
     popularity = tf.gather(log_popularity, item_index)
+    threshold = None if thresholds is None else tf.gather(thresholds, features["user_index"])
     if pair_weight is None:
-        return BatchContext(is_positive, popularity, weight)
-    return WeightedBatchContext(is_positive, popularity, weight * pair_weight, pair_weight)
+        return BatchContext(is_positive, popularity, weight, threshold)
+    return WeightedBatchContext(is_positive, popularity, weight * pair_weight, pair_weight, threshold)
 
 
 def decayed_loss(

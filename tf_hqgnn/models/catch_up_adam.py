@@ -171,15 +171,6 @@ class CatchUpAdam(LazyAdam):
 class CatchUpRows(tf_keras.callbacks.Callback):
     """Has all rows catch up before anyone looks at whole tables: before each validation, and after each epoch."""
 
-    def before(self, model: tf_keras.Model, callbacks: Any) -> Any:
-        """The callbacks of a fit, whose other callbacks come after this one."""
-        if isinstance(callbacks, tf_keras.callbacks.CallbackList):
-            self.set_model(model)
-            callbacks.callbacks.insert(0, self)
-            return callbacks
-        several = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-        return [self, *several]
-
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Has all rows catch up."""
         del epoch, logs

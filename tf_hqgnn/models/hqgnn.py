@@ -22,6 +22,7 @@ from tf_hqgnn.models.delta_refresh import assign_deltas, quantized
 from tf_hqgnn.models.dislikes import Dislikes, split_dislikes
 from tf_hqgnn.models.encoder import Encoder, GraphEncoder, LookupEncoder
 from tf_hqgnn.models.ranking_model import PAIRS, RankingModel
+from tf_hqgnn.models.thresholds import ThresholdRefresh
 from tf_hqgnn.types import Array, Float32Array
 
 
@@ -66,6 +67,7 @@ class HQGNN(RankingModel):
       log_popularity: float32 [I], the log of each item's share of the training interactions.
       batch_loss: the loss.
       user_weight: float32 [U], the weight of each user's pairs, see `Loss.user_weight`.
+      thresholds: float32 [U], see `Loss.threshold_rank`; None where the loss doesn't ask for them.
 
     Reference: LightGODE (arXiv 2407.18910), section 4, with encoder None and loss `alignment_uniformity`; LightGCN
     (arXiv 2002.02126) and NGCF (arXiv 1905.08108) with a GraphEncoder and loss `bpr`; HQ-GNN (arXiv 2309.01032) with
@@ -145,6 +147,8 @@ class HQGNN(RankingModel):
         self._user_count = self.add_constant("user_count", [num_users], "float64", users)
         weight = self.batch_loss.user_weight(users)
         self.user_weight = self.add_constant("user_weight", [num_users], "float32", weight)
+        self.thresholds: tf.Variable | None = None
+        self._keep_thresholds()
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         # The step at which the loss first stopped being finite, or -1.
         self.first_bad_step = tf.Variable(
@@ -167,7 +171,18 @@ class HQGNN(RankingModel):
         """See `RankingModel`."""
         self.batch_loss = loss
         self.user_weight.assign(loss.user_weight(self._user_count.numpy()).astype(np.float32))
+        self._keep_thresholds()
         self._compile_loss()
+
+    def _keep_thresholds(self) -> None:
+        if self.thresholds is None and self.batch_loss.threshold_rank:
+            # Below every score, until an epoch begins.
+            lowest = np.full(self.num_users, -1.0)
+            self.thresholds = self.add_constant("thresholds", [self.num_users], "float32", lowest)
+
+    def fit_callbacks(self) -> list[tf_keras.callbacks.Callback]:
+        """See `RankingModel`."""
+        return [*super().fit_callbacks(), *([ThresholdRefresh()] if self.batch_loss.threshold_rank else [])]
 
     @property
     def metrics(self) -> list[tf_keras.metrics.Metric]:
@@ -267,7 +282,7 @@ class HQGNN(RankingModel):
         Args:
           features: of the batch, as `call` gets them; `is_positive` is taken as it is where it is there.
         """
-        return context_of(features, self.batch_loss, self.user_weight, self.log_popularity)
+        return context_of(features, self.batch_loss, self.user_weight, self.log_popularity, self.thresholds)
 
     # Nothing here is Python control flow over tensors; converting it would take longer than an epoch of a small log.
     @tf.autograph.experimental.do_not_convert

@@ -193,9 +193,23 @@ class RankingModel(tf_keras.Model, abc.ABC):
         ones, where Keras, which knows the names of its own metrics only, takes lower ones.
         """
         prefer_higher(callbacks, [metric.name for metric in self._ranking_metrics])
-        if isinstance(self.optimizer, CatchUpAdam):
-            callbacks = CatchUpRows().before(self, callbacks)
+        callbacks = self._with_own(callbacks)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def fit_callbacks(self) -> list[tf_keras.callbacks.Callback]:
+        """Callbacks that a training needs, whatever others there are; they come before them."""
+        return [CatchUpRows()] if isinstance(self.optimizer, CatchUpAdam) else []
+
+    def _with_own(self, callbacks: Any) -> Any:
+        """The callbacks of a fit with those of `fit_callbacks`."""
+        own = self.fit_callbacks()
+        if isinstance(callbacks, tf_keras.callbacks.CallbackList):
+            for callback in own:
+                callback.set_model(self)
+            callbacks.callbacks[:0] = own
+            return callbacks
+        several = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+        return [*own, *several]
 
     def make_train_function(self, force: bool = False) -> Callable[[Any], dict[str, tf.Tensor]]:
         """Keras' function of `steps_per_execution` steps, which returns what the last one logs.
