@@ -88,6 +88,26 @@ def test_thresholds_are_those_of_the_rows_that_the_loss_sees(top_k):
     np.testing.assert_allclose(model.thresholds, kth_best(users, items, min(top_k, ITEMS)), rtol=1e-4, atol=1e-5)
 
 
+def test_of_a_large_catalogue_a_sample_is_ranked():
+    """Four of twenty, among a fifth of the items: near what all items give, and another sample at another step."""
+    num_items, top_k = 20_000, 20
+    rng = np.random.default_rng(3)
+    start = rng.normal(size=(50, 8)).astype(np.float32), rng.normal(size=(num_items, 8)).astype(np.float32)
+    model = HQGNN(50, num_items, 8, Softmax(top_k_temperature=0.4, top_k=top_k), start=start)
+    model.compile("adam")
+    found = []
+    for step in (0, 0, 7):
+        model.optimizer.iterations.assign(step)
+        refresh_thresholds(model)
+        found.append(model.thresholds.numpy())
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+    below, above = (kth_best(*start, rank) for rank in (60, 5))
+    assert (below < found[0]).mean() > 0.9
+    assert (found[0] < above).mean() > 0.9
+    assert np.abs((found[0] - kth_best(*start, top_k)).mean()) < 0.01
+
+
 def test_every_epoch_begins_with_those_of_its_tables():
     seen = []
 

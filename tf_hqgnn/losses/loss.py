@@ -145,7 +145,7 @@ class Loss(BaseModel, ABC):
 
     @property
     def threshold_rank(self) -> int:
-        """k, if the loss is to be told each user's k-th best score of all items as of the epoch's start; else 0."""
+        """k, if the loss is told about each user's k-th best score of all items as the epoch begins; else 0."""
         return 0
 
     def user_weight(self, counts: Float64Array) -> Float64Array:

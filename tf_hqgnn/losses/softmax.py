@@ -60,8 +60,9 @@ class Softmax(Loss):
 
             sigmoid((cos(u_b, i_b) - beta_b) / t),
 
-        scaled to a mean of 1 over the batch: beta_b is the user's `top_k`-th best cosine of all items, found at the
-        start of each epoch. Items that are far from the user's best count less. No gradient goes through the weight.
+        scaled to a mean of 1 over the batch: beta_b is the user's `top_k`-th best cosine of all items, found (of large
+        catalogues by a sample) when an epoch begins. Items that are far from the user's best count less. No gradient
+        goes through the weight.
       top_k: as above.
 
     Reference: Yi et al., RecSys 2019 (the correction); the cosine form as in SimpleX and SGL; Wu et al., ICDE 2024,
@@ -109,7 +110,7 @@ class Softmax(Loss):
         None,
         gt=0,
         description="softmax: weigh a pair by sigmoid((its cosine - the user's top_k-th best) / this), as the loss "
-        "SL@K does; 0.4 does well on most logs, null weighs all pairs the same.",
+        "SL@K does; 0.25 helps on some logs of many items, null weighs all the same.",
     )
     top_k: int = Field(
         20, ge=1, description="softmax: with top_k_temperature, the rank of the score that pairs are compared with."
