@@ -27,10 +27,10 @@ class Spark(Cluster):
     def start(self) -> None:
         """Starts everything, and returns once the job server listens and both workers are there."""
         self._prepare("master", "web", "job", "artifact", "expansion")
-        self._start_master()
+        self.start_master()
         for name in WORKERS:
             self._start_worker(name)
-        self._wait_for_workers(len(WORKERS))
+        self.wait_for_machines()
         self.start_job_server()
 
     def jobs(self) -> dict[str, str]:
@@ -47,38 +47,47 @@ class Spark(Cluster):
     def kill_machine(self) -> None:
         """Kills a worker whose executor has Python workers, with both, and returns once the master has noticed."""
         self._kill_busy_machine()
-        self._wait_for_workers(len(WORKERS) - 1)
+        self.wait_for_machines(len(WORKERS) - 1)
 
     def replace_machine(self) -> None:
         """Starts the worker again that was killed."""
         self._start_worker(self.killed)
-        self._wait_for_workers(len(WORKERS))
+        self.wait_for_machines()
 
     def was_cancelled(self) -> bool:
         """Whether no job runs any more: an application ends as FINISHED, too, if it is stopped."""
         return not any(state == "RUNNING" for state in self.jobs().values())
 
-    def _wait_for_workers(self, count: int) -> None:
+    def _restart_machine(self, name: str, disk: int | None) -> None:
+        self.processes.end(name)
+        self.wait_for_machines(len(WORKERS) - 1)
+        self._start_worker(name, disk)
+        self.wait_for_machines()
+
+    def wait_for_machines(self, count: int = len(WORKERS)) -> None:
+        """Returns once the master has so many workers."""
         self.processes.wait("master", lambda: self._asked()["aliveworkers"] == count)
 
     def _asked(self) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port('web')}/json/", timeout=60) as answer:
             return json.load(answer)
 
-    def _start_master(self) -> None:
+    def start_master(self) -> None:
+        """Starts the master."""
         ports = ["--port", str(self.port("master")), "--webui-port", str(self.port("web"))]
         # A worker that doesn't answer any more is lost after these seconds.
         entry = ["-Xmx256m", "-Dspark.worker.timeout=15", "org.apache.spark.deploy.master.Master"]
         self._java("master", class_path("spark/jars"), *entry, "--host", "127.0.0.1", *ports)
         self.processes.wait("master", lambda: listens(self.port("web")))
 
-    def _start_worker(self, name: str) -> None:
+    def _start_worker(self, name: str, disk: int | None = None) -> None:
         sizes = ["--cores", "2", "--memory", "1g", "--work-dir", str(self.folder / "work" / name)]
         entry = ["-Xmx256m", "-Dspark.worker.timeout=15", "org.apache.spark.deploy.worker.Worker"]
         address = ["--host", "127.0.0.1", "--webui-port", str(free_ports(1)[0])]
         master = f"spark://127.0.0.1:{self.port('master')}"
         environment = {"SPARK_LOCAL_DIRS": str(self._empty_scratch(name))}
-        self._java(name, class_path("spark/jars"), *entry, *address, *sizes, master, **environment)
+        command = (*entry, *address, *sizes, master)
+        self._java(name, class_path("spark/jars"), *command, before=self._disk(name, disk), **environment)
 
     def start_job_server(self) -> None:
         """Starts Beam's job server, in which Spark's drivers run."""
@@ -106,10 +115,10 @@ class Spark(Cluster):
         self._java("jobserver", jars, *entry, *where, "--job-host=127.0.0.1", *ports)
         self.processes.wait("jobserver", lambda: listens(self.port("job")))
 
-    def _java(self, name: str, jars: str, *arguments: str, **environment: str) -> None:
+    def _java(self, name: str, jars: str, *arguments: str, before: tuple[str, ...] = (), **environment: str) -> None:
         environment |= {
             "SPARK_HOME": str(FOLDER / "spark"),
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_SCALA_VERSION": "2.12",
         }
-        self.processes.start(name, [*JAVA, "-cp", jars, *arguments], environment)
+        self.processes.start(name, [*before, *JAVA, "-cp", jars, *arguments], environment)

@@ -141,3 +141,18 @@ def test_a_killed_job_server_is_named_and_the_next_run_goes_on(engine, tmp_path)
     engine.start_job_server()
     run(engine, tmp_path)
     check_complete(tmp_path)
+
+
+@on_spark
+def test_a_killed_master_is_not_needed_until_the_next_run(engine, tmp_path):
+    with Job(engine, tmp_path) as job:
+        engine.processes.kill("master")
+        (tmp_path / "gate").touch()
+        assert job.end() is None
+    check_complete(tmp_path)
+    engine.start_master()
+    engine.wait_for_machines()
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "gate").touch()
+    run(engine, tmp_path / "next")
+    check_complete(tmp_path / "next")
