@@ -159,11 +159,13 @@ demo: .venv/.installed
 check: lint .venv-serving/.installed
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "unit and not long"
 
-test: lint .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-audit/.installed .kustomize/kustomize chromium
+TEST_NEEDS = .venv-clients/.installed .venv-implicit/.installed .venv-min-tfs-client/.installed .venv-serving/.installed .venv-audit/.installed .kustomize/kustomize chromium
+
+test: lint $(TEST_NEEDS)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # What `make test` leaves out so that it ends in ten minutes: further cases, and whole ways that take many seconds.
-test-long: .venv/.installed .venv-audit/.installed chromium
+test-long: $(TEST_NEEDS)
 	$(ONE_THREAD) $(BIN)/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
