@@ -150,7 +150,7 @@ class Flink(Cluster):
             # The job server asks a job manager that doesn't answer any more for 15 seconds, not for a minute.
             "rest.retry.max-attempts": 5,
             "io.tmp.dirs": self.scratch("jobmanager"),
-            # 2 MB of a task manager's buffers for each shuffle that it writes, not 16: a step of TFX's writes many at once.
+            # 2 MB of buffers for each shuffle that a task manager writes, not 16: jobs of TFX write many at once.
             "taskmanager.network.sort-shuffle.min-buffers": 64,
             # Beam is on the cluster's class path; by default Flink would load it anew for each job, which then keeps no
             # worker from one step to the next.

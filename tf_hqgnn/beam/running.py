@@ -16,6 +16,9 @@ from tf_hqgnn.beam.job_server import describe, kept_log
 from tf_hqgnn.beam.mistakes import Notes
 from tf_hqgnn.types import InputError
 
+# Flink's answer about a job that it doesn't have.
+_FORGOTTEN = "FlinkJobNotFoundException"
+
 
 class PipelineFailed(RuntimeError):
     """The pipeline ended without all of its output."""
@@ -73,6 +76,12 @@ def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
 
 def _raise_lost(master: str | None, cause: Exception | None) -> None:
     """A job manager that has died took the job with it: what the job server says of that is a page of retries."""
+    if _FORGOTTEN in str(cause):
+        where = f" at {master}" if master else ""
+        raise PipelineFailed(
+            f"Flink's job manager{where} doesn't know the job any more: it was started again in the middle, and the "
+            "job is lost"
+        ) from cause
     if is_lost(master):
         raise PipelineFailed(
             f"Flink's job manager at {master} doesn't answer, and a job that it ran is lost; start it again, or mend "
