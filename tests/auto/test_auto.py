@@ -16,7 +16,6 @@ from tf_hqgnn.auto.racer import Racer
 from tf_hqgnn.config import Config, DataConfig
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
-from tf_hqgnn.losses.loss import make_loss
 from tf_hqgnn.models.initialization import initial_embeddings
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.runs.trained_state import TrainedState
@@ -54,10 +53,8 @@ def test_a_code_is_as_long_as_allowed_at_most(most):
     assert columns_and_bits(most, 10_000, 7)[0] <= 7
 
 
-@pytest.mark.parametrize("top_k_temperature", [None, 0.2])
-def test_a_contestant_is_trained_as_train_would_train_it(dataset, tmp_path, top_k_temperature):
+def test_a_contestant_is_trained_as_train_would_train_it(dataset, tmp_path):
     settings = {"model.embedding_dim": 16, "loss.temperature": 0.2, "loss.negative_weight": 1.3}
-    settings |= {"loss.top_k_temperature": top_k_temperature, "loss.top_k": 5}
     settings |= {"loss.user_balance": 0.5, "training.max_epochs": 2, "training.evaluate_every": 2}
     settings |= {"propagation.solver": "none", "training.steps_per_execution": 1}
     config = Config().with_values(settings)
@@ -67,7 +64,7 @@ def test_a_contestant_is_trained_as_train_would_train_it(dataset, tmp_path, top_
     judge = Judge.of(dataset, graph, config.evaluation)
     racer = Racer(config, graph, dataset.train, judge, initial_embeddings(graph, config.model, config.seed))
     # Another contestant first: nothing of it is left.
-    racer.train(make_loss("softmax", top_k_temperature=0.4), 0.05, 5)
+    racer.train(Config().loss.make(), 0.05, 5)
     racer.train(config.loss.make(), config.training.learning_rate, 2 * racer.steps_per_epoch)
     for found, expected in zip(racer.tables(), (tables.users, tables.items)):
         trained = np.isfinite(expected).all(axis=1)

@@ -19,7 +19,6 @@ _DENSE = (
     {"temperature": 0.2, "popularity_correction": 1.0, "negative_weight": 1.0},
 )
 _SPARSE = (
-    {"temperature": 0.15, "popularity_correction": 0.75, "negative_weight": 1.3, "top_k_temperature": 0.25},
     {"temperature": 0.15, "popularity_correction": 0.75, "negative_weight": 1.3},
     {"temperature": 0.1, "popularity_correction": 0.75, "negative_weight": 1.3},
     {"temperature": 0.1, "popularity_correction": 0.5, "negative_weight": 1.3},
@@ -28,15 +27,7 @@ _SPARSE = (
 # Interactions of the mean item: 48 on MovieLens 100K and 12 on LastFM, 16 on Gowalla, 12 to 13 on Amazon's logs, 10 on
 # CiteULike.
 _DENSE_FROM = 30.0
-# Pairs of users and items up to which finding every user's best scores once an epoch takes little of it.
-_MOST_PAIRS = 10_000_000_000
-_PLAIN: Settings = {
-    "temperature": 0.15,
-    "popularity_correction": 0.75,
-    "user_balance": 0.0,
-    "negative_weight": None,
-    "top_k_temperature": None,
-}
+_PLAIN: Settings = {"temperature": 0.15, "popularity_correction": 0.75, "user_balance": 0.0, "negative_weight": None}
 
 
 def prior(graph: InteractionGraph) -> list[Settings]:
@@ -58,15 +49,9 @@ def prior(graph: InteractionGraph) -> list[Settings]:
     in_turns = [settings for pair in zip(first, second) for settings in pair]
     found: list[Settings] = []
     for settings in (_PLAIN | one for one in in_turns):
-        if settings["top_k_temperature"] not in _top_k_temperatures(graph):
-            continue
         if settings not in found:
             found.append(settings)
     return found
-
-
-def _top_k_temperatures(graph: InteractionGraph) -> tuple[float | None, ...]:
-    return (None, 0.25) if graph.num_users * graph.num_items <= _MOST_PAIRS else (None,)
 
 
 class Contestants:
@@ -89,7 +74,6 @@ class Contestants:
             "popularity_correction": FloatDistribution(0.25, 1.0),
             "user_balance": CategoricalDistribution((0.0, 0.5)),
             "negative_weight": CategoricalDistribution((None, 1.0, 1.15, 1.3)),
-            "top_k_temperature": CategoricalDistribution(_top_k_temperatures(graph)),
         }
         for settings in prior(graph):
             self._study.enqueue_trial(settings)

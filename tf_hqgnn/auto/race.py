@@ -169,15 +169,11 @@ class Race:
             return default_steps(self._steps_per_epoch(), self._trainings + longer)
         if self._done["steps"] is None:
             racer = self._racer(judge, factors, share)
-            first = prior(self._graph)[0]
-            loss = self._loss(first | {"top_k_temperature": None})
+            loss = self._loss(prior(self._graph)[0])
             racer.train(loss, self._config.training.learning_rate, _MEASURED_STEPS)
             began = time.monotonic()
             racer.train(loss, self._config.training.learning_rate, _MEASURED_STEPS)
-            step = (time.monotonic() - began) / _MEASURED_STEPS
-            began = time.monotonic()
-            racer.refresh(self._loss(first))
-            step = (step + (time.monotonic() - began) / racer.steps_per_epoch) * cost_of_columns(self._dim)
+            step = (time.monotonic() - began) / _MEASURED_STEPS * cost_of_columns(self._dim)
             began = time.monotonic()
             racer.value()
             ranking = (time.monotonic() - began) / racer.num_rankings

@@ -13,7 +13,6 @@ from tf_hqgnn.config import Config, PropagationConfig
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.losses.softmax import Coefficients, Softmax
 from tf_hqgnn.models.factory import make_model
-from tf_hqgnn.models.thresholds import refresh_thresholds
 from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.training.fitting import loss_batches
 from tf_hqgnn.training.judge import Judge
@@ -94,14 +93,7 @@ class Racer:
         model.user_weight.assign(loss.user_weight(self._graph.user_strength).astype(np.float32))
         per_execution = min(self._config.training.steps_per_execution, steps)
         batches = loss_batches(self._loss, self._train, self._graph, self._batch_size, self._config.seed)
-        # Epochs matter to a loss that looks at whole tables as one begins.
-        epochs = max(1, round(steps / self.steps_per_epoch)) if loss.threshold_rank else 1
-        model.fit(batches, epochs=epochs, steps_per_epoch=max(per_execution, steps // epochs), verbose=0)
-
-    def refresh(self, loss: Softmax) -> None:
-        """Does what a training with this loss does once an epoch."""
-        self._loss.become(loss)
-        refresh_thresholds(self._model)
+        model.fit(batches, epochs=1, steps_per_epoch=max(per_execution, steps), verbose=0)
 
     def tables(self) -> tuple[Float32Array, Float32Array]:
         """The trained tables, float32 [U, d] and [I, d]."""
@@ -128,22 +120,14 @@ class _RacedSoftmax(Softmax):
     """The softmax loss with variables for coefficients."""
 
     _variables: tuple[tf.Variable, ...] = PrivateAttr()
-    # At first as of a loss that has thresholds, so that the model keeps some.
-    _threshold_rank: int = PrivateAttr(default=1)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        starts = (1.0, 0.0, 1.0, True, float("inf"))
+        starts = (1.0, 0.0, 1.0, True)
         self._variables = tuple(tf.Variable(start, trainable=False) for start in starts)
-
-    @property
-    def threshold_rank(self) -> int:
-        """See `Loss`."""
-        return self._threshold_rank
 
     def become(self, loss: Softmax) -> None:
         """Takes over another one's coefficients."""
-        self._threshold_rank = loss.threshold_rank
         for variable, value in zip(self._variables, loss.coefficients()):
             variable.assign(value)
 
