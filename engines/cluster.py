@@ -6,11 +6,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from engines.install import FOLDER
 from engines.processes import Processes, free_ports
@@ -20,15 +16,6 @@ def worker_flags() -> list[str]:
     """Returns Beam's options for Python workers that are processes of this machine, started by `boot`."""
     boot = {"command": str(Path(__file__).with_name("boot"))}
     return ["--environment_type=PROCESS", f"--environment_config={json.dumps(boot)}"]
-
-
-# Runs a command that sees a disk of its own, in memory, at a folder; it goes with the command. No root is needed.
-_OWN_DISK = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec")
-
-
-def _on_own_disk(folder: Path, mebibytes: int) -> tuple[str, ...]:
-    mount = f'mount -t tmpfs -o size={mebibytes}m tmpfs "$0"; exec "$@"'
-    return (*_OWN_DISK, mount, str(folder))
 
 
 class Cluster:
@@ -86,37 +73,9 @@ class Cluster:
         self.killed = next(iter(self.python_workers()))
         self.processes.kill(self.killed)
 
-    @staticmethod
-    def has_small_disks() -> bool:
-        """Whether this machine lets a process mount a disk of its own, as `small_disk` does."""
-        with TemporaryDirectory() as folder:
-            return subprocess.run([*_on_own_disk(Path(folder), 1), "true"], capture_output=True).returncode == 0
-
-    @contextmanager
-    def small_disk(self, mebibytes: int) -> Iterator[Path]:
-        """Starts one machine again with a small disk for what it writes; without it after the block.
-
-        Yields:
-          The folder of that disk.
-        """
-        name = self.machines[0]
-        self._restart_machine(name, mebibytes)
-        try:
-            yield Path(f"/proc/{self.processes.pid(name)}/root{self.scratch(name)}")
-        finally:
-            self._restart_machine(name, None)
-
-    def _restart_machine(self, name: str, disk: int | None) -> None:
-        """Ends a machine's processes and starts them; `disk` are MiB of a disk of its own."""
-        raise NotImplementedError
-
     def scratch(self, name: str) -> Path:
         """Returns the folder for what a machine's processes write beside their logs, such as their part of shuffles."""
         return self.folder / "tmp" / name
-
-    def _disk(self, name: str, mebibytes: int | None) -> tuple[str, ...]:
-        """What a command begins with to have such a disk as its scratch folder."""
-        return () if mebibytes is None else _on_own_disk(self.scratch(name), mebibytes)
 
     def _empty_scratch(self, name: str) -> Path:
         """Deletes what a process of this name has left that was killed."""

@@ -71,12 +71,6 @@ class Flink(Cluster):
         self.start_task_manager(self.killed)
         self.wait_for_machines()
 
-    def _restart_machine(self, name: str, disk: int | None) -> None:
-        self.processes.end(name)
-        self.wait_for_machines(len(TASK_MANAGERS) - 1)
-        self.start_task_manager(name, disk)
-        self.wait_for_machines()
-
     def wait_for_machines(self, count: int = len(TASK_MANAGERS)) -> None:
         """Returns once the job manager has so many task managers."""
         self.processes.wait("jobmanager", lambda: self.rest("overview")["taskmanagers"] == count)
@@ -87,13 +81,8 @@ class Flink(Cluster):
         self._java("jobmanager", "-Xmx512m", entry, "--configDir", str(self.folder), "--executionMode", "cluster")
         self.processes.wait("jobmanager", lambda: listens(self.port("rest")))
 
-    def start_task_manager(self, name: str, disk: int | None = None) -> None:
-        """Starts a task manager; what one of this name has left that was killed is deleted.
-
-        Args:
-          name: one of `TASK_MANAGERS`.
-          disk: MiB of a disk of its own for its part of shuffles; None for the folder's.
-        """
+    def start_task_manager(self, name: str) -> None:
+        """Starts a task manager; what one of this name has left that was killed is deleted."""
         sizes: dict[str, object] = {
             "taskmanager.resource-id": name,
             "io.tmp.dirs": self._empty_scratch(name),
@@ -112,8 +101,7 @@ class Flink(Cluster):
         memory = (f"-Xmx{_HEAP + 128}m", f"-XX:MaxDirectMemorySize={_DIRECT}m")
         entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         given = [part for key, value in sizes.items() for part in ("-D", f"{key}={value}")]
-        command = (*memory, entry, "--configDir", str(self.folder), *given)
-        self._java(name, *command, before=self._disk(name, disk))
+        self._java(name, *memory, entry, "--configDir", str(self.folder), *given)
 
     def start_job_server(self) -> None:
         """Starts Beam's job server."""
@@ -123,8 +111,8 @@ class Flink(Cluster):
         self._java("jobserver", "-Xmx512m", entry, *where, "--job-host=127.0.0.1", *ports)
         self.processes.wait("jobserver", lambda: listens(self.port("job")))
 
-    def _java(self, name: str, *arguments: str, before: tuple[str, ...] = ()) -> None:
-        command = [*before, *JAVA, "-cp", class_path("flink/jars", "flink/beam"), *arguments]
+    def _java(self, name: str, *arguments: str) -> None:
+        command = [*JAVA, "-cp", class_path("flink/jars", "flink/beam"), *arguments]
         self.processes.start(name, command, {"FLINK_CONF_DIR": str(self.folder)})
 
     def _config(self) -> dict[str, object]:

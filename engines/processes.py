@@ -96,10 +96,6 @@ class Processes:
         """Ends a process at once, with all that it has started, as if its machine had failed."""
         self._end(name, signal.SIGKILL)
 
-    def end(self, name: str) -> None:
-        """Ends a process, which may say so to others first, and all that it has started."""
-        self._end(name, signal.SIGTERM)
-
     def children(self, name: str, text: str) -> list[int]:
         """Returns the ids of what a process has started, or what that has, with `text` in its command."""
         group, found = self.pid(name), []

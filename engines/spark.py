@@ -58,12 +58,6 @@ class Spark(Cluster):
         """Whether no job runs any more: an application ends as FINISHED, too, if it is stopped."""
         return not any(state == "RUNNING" for state in self.jobs().values())
 
-    def _restart_machine(self, name: str, disk: int | None) -> None:
-        self.processes.end(name)
-        self.wait_for_machines(len(WORKERS) - 1)
-        self._start_worker(name, disk)
-        self.wait_for_machines()
-
     def wait_for_machines(self, count: int = len(WORKERS)) -> None:
         """Returns once the master has so many workers."""
         self.processes.wait("master", lambda: self._asked()["aliveworkers"] == count)
@@ -80,14 +74,13 @@ class Spark(Cluster):
         self._java("master", class_path("spark/jars"), *entry, "--host", "127.0.0.1", *ports)
         self.processes.wait("master", lambda: listens(self.port("web")))
 
-    def _start_worker(self, name: str, disk: int | None = None) -> None:
+    def _start_worker(self, name: str) -> None:
         sizes = ["--cores", "2", "--memory", "1g", "--work-dir", str(self.folder / "work" / name)]
         entry = ["-Xmx256m", "-Dspark.worker.timeout=15", "org.apache.spark.deploy.worker.Worker"]
         address = ["--host", "127.0.0.1", "--webui-port", str(free_ports(1)[0])]
         master = f"spark://127.0.0.1:{self.port('master')}"
         environment = {"SPARK_LOCAL_DIRS": str(self._empty_scratch(name))}
-        command = (*entry, *address, *sizes, master)
-        self._java(name, class_path("spark/jars"), *command, before=self._disk(name, disk), **environment)
+        self._java(name, class_path("spark/jars"), *entry, *address, *sizes, master, **environment)
 
     def start_job_server(self) -> None:
         """Starts Beam's job server, in which Spark's drivers run."""
@@ -115,10 +108,10 @@ class Spark(Cluster):
         self._java("jobserver", jars, *entry, *where, "--job-host=127.0.0.1", *ports)
         self.processes.wait("jobserver", lambda: listens(self.port("job")))
 
-    def _java(self, name: str, jars: str, *arguments: str, before: tuple[str, ...] = (), **environment: str) -> None:
+    def _java(self, name: str, jars: str, *arguments: str, **environment: str) -> None:
         environment |= {
             "SPARK_HOME": str(FOLDER / "spark"),
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_SCALA_VERSION": "2.12",
         }
-        self.processes.start(name, [*before, *JAVA, "-cp", jars, *arguments], environment)
+        self.processes.start(name, [*JAVA, "-cp", jars, *arguments], environment)
