@@ -26,7 +26,7 @@ OUT ?= demo
 help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
-	@echo "make test   lint and the tests (12 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
+	@echo "make test   lint and the tests (10 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
 	@echo "make test-long  further cases, and whole ways that take many seconds"
 	@echo "make test-engines  what runs elsewhere, in processes as there: TFX, Kubeflow's steps, Beam's workers, Flink and Spark, a cluster, a minute of load"
 	@echo "make engines  Flink, Spark and Beam's job servers into .engines (Java 17 and Maven; 700 MB, a minute)"
