@@ -36,13 +36,16 @@ TIERS = {
 }
 # Those whose files take the longest come first: workers take files in this order, and end at about the same time.
 TIERS_BY_LENGTH = ("install", "images", "docs", "engines", "java", "pipeline", "integration", "unit")
+# What has a command of its own stays there.
+_OTHER_STAGES = ("install", "images", "docs", "engines", "java")
 _ROOT = Path(__file__).resolve().parent
 
 
 def pytest_collection_modifyitems(config, items):
     """Marks each test with its tier, unless it says another one itself; sorts them by it where there are workers."""
     for item in items:
-        if {item.name, item.name.partition("[")[0]} & {*LONG.get(item.path.relative_to(_ROOT).as_posix(), ())}:
+        named = {item.name, item.name.partition("[")[0]} & {*LONG.get(item.path.relative_to(_ROOT).as_posix(), ())}
+        if named and not any(item.get_closest_marker(stage) for stage in _OTHER_STAGES):
             item.add_marker(pytest.mark.long)
         if not any(item.get_closest_marker(tier) for tier in TIERS_BY_LENGTH):
             folder = item.path.relative_to(_ROOT).parts[0]

@@ -124,7 +124,6 @@ LONG = {
         "test_the_pushed_models_answer",
         "test_the_pointer_names_the_pushed_models_and_their_metrics",
         "test_the_summary_names_metrics_and_models",
-        "test_runs_that_follow",
     ),
     "pipelines/test_pipeline_commands.py": ("test_nobody_without_a_home_can_use_tfx",),
     "pipelines/test_run_local.py": ("test_an_interrupted_run_leaves_no_process_behind[15]",),
