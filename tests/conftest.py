@@ -36,6 +36,7 @@ TIERS = {
 }
 # Those whose files take the longest come first: workers take files in this order, and end at about the same time.
 TIERS_BY_LENGTH = ("install", "images", "docs", "engines", "java", "pipeline", "integration", "unit")
+ENGINES = "tests/engines/"
 # What has a command of its own stays there.
 _OTHER_STAGES = ("install", "images", "docs", "engines", "java")
 _ROOT = Path(__file__).resolve().parent
@@ -55,7 +56,21 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _place(item):
-    return next(place for place, tier in enumerate(TIERS_BY_LENGTH) if item.get_closest_marker(tier))
+    """Where a test comes: those of engines, which one worker runs, before the others of their tier."""
+    tier = next(place for place, tier in enumerate(TIERS_BY_LENGTH) if item.get_closest_marker(tier))
+    return tier, not item.nodeid.startswith(ENGINES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Files as a whole go to a worker; those of engines to the same one, since one engine runs at a time."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneEngineAtATime(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return ENGINES if nodeid.startswith(ENGINES) else super()._split_scope(nodeid)
+
+    return OneEngineAtATime(config, log)
 
 
 @pytest.fixture(autouse=True)
