@@ -6,10 +6,15 @@ import json
 import os
 import shutil
 import signal
+import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
-from engines.install import FOLDER
 from engines.processes import Processes, free_ports
+
+# What has just started, or lost a part, may answer with an error or with nothing.
+_SECONDS_TO_ANSWER = 60.0
 
 
 def worker_flags() -> list[str]:
@@ -50,14 +55,11 @@ class Cluster:
     @property
     def flags(self) -> list[str]:
         """Options of Beam with which a job runs here."""
-        (jar,) = (FOLDER / self.name / "beam").glob(f"beam-runners-{self.name}-*.jar")
         return [
             "--runner=PortableRunner",
             f"--job_endpoint=127.0.0.1:{self.port('job')}",
             *worker_flags(),
             f"--environment_cache_millis={self.cache_millis}",
-            # Beam is on every machine's class path. Otherwise each job would send it all jars of the job server's.
-            f"--files_to_stage={jar}",
         ]
 
     def python_workers(self) -> dict[str, list[int]]:
@@ -69,8 +71,8 @@ class Cluster:
         """Kills one Python worker."""
         os.kill(next(iter(self.python_workers().values()))[0], signal.SIGKILL)
 
-    def _kill_busy_machine(self) -> None:
-        self.killed = next(iter(self.python_workers()))
+    def _kill_one(self, name: str | None) -> None:
+        self.killed = name or next(iter(self.python_workers()))
         self.processes.kill(self.killed)
 
     def scratch(self, name: str) -> Path:
@@ -91,6 +93,18 @@ class Cluster:
     def port(self, name: str) -> int:
         """Returns one of the ports that `_prepare` has chosen; `job` is the job server's."""
         return int(json.loads(self._ports.read_text())[name])
+
+    def _ask(self, port: str, path: str) -> Any:
+        """Returns the JSON of a page of the cluster's, asked again while there is no answer."""
+        deadline = time.monotonic() + _SECONDS_TO_ANSWER
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port(port)}/{path}", timeout=60) as answer:
+                    return json.load(answer)
+            except (OSError, ValueError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def _prepare(self, *ports: str) -> None:
         """Chooses ports, and makes the folders that the engine writes into, empty."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import Any
 
 from engines.cluster import Cluster
@@ -44,8 +42,7 @@ class Flink(Cluster):
 
     def rest(self, path: str) -> Any:
         """Asks the job manager, such as for `jobs/overview`."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('rest')}/{path}", timeout=60) as answer:
-            return json.load(answer)
+        return self._ask("rest", path)
 
     def jobs(self) -> dict[str, str]:
         """Returns the state of each job by its id, the newest last."""
@@ -61,9 +58,13 @@ class Flink(Cluster):
         faults = [self.rest(f"jobs/{job}/exceptions")["exceptionHistory"]["entries"] for job in self.jobs()]
         return sum(map(len, faults))
 
-    def kill_machine(self) -> None:
-        """Kills a task manager that has Python workers, with them, and returns once the job manager has noticed."""
-        self._kill_busy_machine()
+    def kill_machine(self, name: str | None = None) -> None:
+        """Kills a task manager, with its Python workers, and returns once the job manager has noticed.
+
+        Args:
+          name: None for one that has Python workers.
+        """
+        self._kill_one(name)
         self.wait_for_machines(len(TASK_MANAGERS) - 1)
 
     def replace_machine(self) -> None:
@@ -140,6 +141,8 @@ class Flink(Cluster):
             "io.tmp.dirs": self.scratch("jobmanager"),
             # 2 MB of buffers for each shuffle that a task manager writes, not 16: jobs of TFX write many at once.
             "taskmanager.network.sort-shuffle.min-buffers": 64,
+            # Each job's jars, 250 MB a task manager, are deleted so many seconds after its end; by default an hour.
+            "blob.service.cleanup.interval": 10,
             # Beam is on the cluster's class path; by default Flink would load it anew for each job, which then keeps no
             # worker from one step to the next.
             "classloader.resolve-order": "parent-first",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import Any
 
 from engines.cluster import Cluster
@@ -21,7 +19,7 @@ class Spark(Cluster):
     # A killed worker leaves shuffles, and the executor's logs.
     written = ("tmp", "artifacts", "work")
     machines = WORKERS
-    # Spark tries a task again without a pause, with the same Python worker as long as it is kept.
+    # An executor keeps its Python worker so long, also one that has died.
     cache_millis = 60_000
 
     def start(self) -> None:
@@ -32,6 +30,13 @@ class Spark(Cluster):
             self._start_worker(name)
         self.wait_for_machines()
         self.start_job_server()
+
+    @property
+    def flags(self) -> list[str]:
+        """Options of Beam with which a job runs here."""
+        (jar,) = (FOLDER / "spark/beam").glob("beam-runners-spark-*.jar")
+        # Beam is on every machine's class path. Otherwise each job would send it all jars of the job server's.
+        return [*super().flags, f"--files_to_stage={jar}"]
 
     def jobs(self) -> dict[str, str]:
         """Returns the state of each job by its id, the newest last; a job is an application of Spark's."""
@@ -44,9 +49,13 @@ class Spark(Cluster):
         said = (self.folder / "jobserver.log").read_text(errors="replace")
         return said.count("Lost task") + said.count("Lost executor")
 
-    def kill_machine(self) -> None:
-        """Kills a worker whose executor has Python workers, with both, and returns once the master has noticed."""
-        self._kill_busy_machine()
+    def kill_machine(self, name: str | None = None) -> None:
+        """Kills a worker, with its executor and Python workers, and returns once the master has noticed.
+
+        Args:
+          name: None for one that has Python workers.
+        """
+        self._kill_one(name)
         self.wait_for_machines(len(WORKERS) - 1)
 
     def replace_machine(self) -> None:
@@ -63,8 +72,7 @@ class Spark(Cluster):
         self.processes.wait("master", lambda: self._asked()["aliveworkers"] == count)
 
     def _asked(self) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('web')}/json/", timeout=60) as answer:
-            return json.load(answer)
+        return self._ask("web", "json/")
 
     def start_master(self) -> None:
         """Starts the master."""
@@ -95,6 +103,11 @@ class Spark(Cluster):
             "spark.default.parallelism": 2,
             # Tasks are spread over both machines, and repeated on the other one if one dies.
             "spark.locality.wait": "0s",
+            # Otherwise a task would be tried again, without a pause, on the executor that has lost its Python worker.
+            # Both machines are one node here.
+            "spark.excludeOnFailure.enabled": "true",
+            "spark.excludeOnFailure.task.maxTaskAttemptsPerNode": 3,
+            "spark.excludeOnFailure.stage.maxFailedExecutorsPerNode": 4,
             "spark.executor.extraClassPath": class_path("spark/beam"),
         }
         given = [f"-D{key}={value}" for key, value in settings.items()]

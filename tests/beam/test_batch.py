@@ -23,7 +23,7 @@ from tf_hqgnn.serving.client import Client, LocalModel
 from tf_hqgnn.serving.server import Server
 from tf_hqgnn.types import InputError
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.long
 MODELS = ("hqgnn", "hqgnn_scann")
 
 

@@ -19,7 +19,7 @@ from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.training.propagation import propagate_embeddings
 from tf_hqgnn.types import InputError, Interactions
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.long
 
 NUM_USERS, NUM_ITEMS, DIM = 61, 37, 5
 

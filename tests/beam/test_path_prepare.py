@@ -13,7 +13,7 @@ from tf_hqgnn.config import Config
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.types import InputError
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.long
 
 SMALL = Sizes(shard_bytes=30_000, block_rows=40, block_edges=300)
 START = 1_700_000_000

@@ -29,7 +29,7 @@ from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.training.train import train
 from tf_hqgnn.types import InputError
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.long
 
 SMALL = Sizes(shard_bytes=40_000, block_rows=70, block_edges=700)
 

@@ -15,9 +15,9 @@ from engines.spark import Spark
 CLUSTERS = {"flink": Flink, "spark": Spark}
 
 
-@pytest.fixture(scope="module", params=CLUSTERS)
+@pytest.fixture(scope="session", params=CLUSTERS)
 def engine(request, tmp_path_factory):
-    """A running cluster; other workers of the tests wait until it is gone, since two need too much memory."""
+    """A running cluster; other runs of the tests wait until it is gone, since two need too much memory."""
     if not is_installed(request.param):
         pytest.skip(f"{request.param} isn't installed here: make engines")
     if request.param == "prism":

@@ -3,12 +3,13 @@
 import hashlib
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from engines import install
-from engines.install import check_hashes, missing_tools
+from engines.install import check_hashes, merge_jars, missing_tools
 from engines.processes import Processes
 
 
@@ -94,3 +95,20 @@ def test_a_process_that_ends_at_once_shows_its_log(tmp_path):
         processes.wait("one", lambda: False)
     processes.stop()
     assert not list(tmp_path.glob("*.pid"))
+
+
+def test_merged_jars_offer_the_services_of_all(tmp_path):
+    parts = {
+        "a.jar": {"META-INF/services/x.Y": "one", "META-INF/MANIFEST.MF": "a", "x/A.class": "first", "x/": ""},
+        "b.jar": {"META-INF/services/x.Y": "two\none\n", "META-INF/B.SF": "b", "x/A.class": "second", "x/B.class": "b"},
+    }
+    for name, entries in parts.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as jar:
+            for entry, text in entries.items():
+                jar.writestr(entry, text)
+    merge_jars([tmp_path / name for name in parts], tmp_path / "all.jar")
+    with zipfile.ZipFile(tmp_path / "all.jar") as jar:
+        found = {name: jar.read(name).decode() for name in jar.namelist()}
+        assert len(found) == len(jar.namelist())
+    assert "Multi-Release: true" in found.pop("META-INF/MANIFEST.MF")
+    assert found == {"META-INF/services/x.Y": "one\ntwo\n", "x/A.class": "first", "x/B.class": "b"}

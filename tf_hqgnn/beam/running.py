@@ -18,6 +18,7 @@ from tf_hqgnn.types import InputError
 
 # Flink's answer about a job that it doesn't have.
 _FORGOTTEN = "FlinkJobNotFoundException"
+_NO_SPACE = "No space left on device"
 
 
 class PipelineFailed(RuntimeError):
@@ -62,6 +63,11 @@ def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
             if mistake:
                 raise InputError(mistake[1]) from error
             _raise_lost(where[0], error)
+            if has_server and _NO_SPACE in text:
+                raise PipelineFailed(
+                    "a disk of the engine's is full: make room where its machines write shuffles and jars (Flink's "
+                    f"io.tmp.dirs, Spark's spark.local.dir), or for the output ({_NO_SPACE})"
+                ) from error
             if isinstance(error, (grpc.RpcError, grpc.FutureTimeoutError)) and has_server:
                 if result is not None:
                     # The next run would share its output with this one.
