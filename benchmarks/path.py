@@ -43,8 +43,10 @@ from tf_hqgnn.logs import quieten_libraries
 RESULTS = ROOT / "benchmarks" / "results" / "path.csv"
 ENGINES: dict[str, type[Flink] | type[Spark] | None] = {"direct": None, "flink": Flink, "spark": Spark}
 COLUMNS = 64
-# How many files the log has, and about how many blocks of users: enough for two workers with two slots each.
+# Files of the log and blocks of users, at least: enough for two workers with two slots each. A file has at most so many
+# rows, and a block pairs.
 _FILES, _BLOCKS = 8, 6
+_FILE_ROWS, _BLOCK_PAIRS = 1_250_000, 2_500_000
 _KEY = ("engine", "interactions", "part")
 _FIGURES = ("seconds", "cpu_seconds", "shuffled_bytes", "python_bytes", "engine_bytes", "driver_bytes")
 _COLUMNS = (*_KEY, "users", "items", "columns", "products", *_FIGURES, "machine", "commit")
@@ -103,10 +105,9 @@ class Watch:
             self.peaks[kind] = max(self.peaks[kind], int(peak.split()[1]) * 1024)
 
 
-def write_part(part: int, folder: str, interactions: int, users: int, items: int, seed: int) -> None:
+def write_part(part: int, folder: str, size: int, users: int, items: int, seed: int) -> None:
     """Writes one file of a log of which few users are active, and few items popular."""
     rng = np.random.default_rng((seed, part))
-    size = interactions // _FILES
     user = (users * rng.random(size) ** 2).astype(np.int64)
     item = (items * rng.random(size) ** 3).astype(np.int64)
     when = rng.integers(1_600_000_000, 1_700_000_000, size)
@@ -141,7 +142,8 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
     users, items = interactions // 50, interactions // 200
     shutil.rmtree(work, ignore_errors=True)
     (work / "log").mkdir(parents=True)
-    sizes = Sizes(shard_bytes=interactions * 27 // _BLOCKS, block_rows=max(1024, math.ceil(users / _BLOCKS)))
+    blocks = max(_BLOCKS, math.ceil(interactions / _BLOCK_PAIRS))
+    sizes = Sizes(shard_bytes=interactions * 27 // blocks, block_rows=max(1024, math.ceil(users / blocks)))
     said = machine()
     with _cluster(engine, work / "cluster") as cluster:
         watch = Watch(cluster)
@@ -183,8 +185,9 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
 def _generate(flags: tuple[str, ...], folder: Path, interactions: int, users: int, items: int) -> None:
     options = parse_flags(flags)
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
-    made = pipeline | beam.Create(range(_FILES)) | beam.Reshuffle()
-    _ = made | beam.Map(write_part, str(folder), interactions, users, items, 2020)
+    files = max(_FILES, math.ceil(interactions / _FILE_ROWS))
+    made = pipeline | beam.Create(range(files)) | beam.Reshuffle()
+    _ = made | beam.Map(write_part, str(folder), interactions // files, users, items, 2020)
     run_to_end(pipeline)
 
 

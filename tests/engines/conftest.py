@@ -25,6 +25,8 @@ def engine(request, tmp_path_factory):
         return
     with Path(tempfile.gettempdir(), "engine.lock").open("w") as lock, pytest.MonkeyPatch.context() as patched:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Java's second compiler is for programs that run longer than these jobs.
+        patched.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
         # Python workers import the steps of tests.
         patched.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         cluster = CLUSTERS[request.param](tmp_path_factory.mktemp(request.param))

@@ -67,7 +67,7 @@ def expected(config, tmp_path_factory):
     return run(config, tmp_path_factory.mktemp("here"), [])
 
 
-@pytest.mark.parametrize("engine", ["flink", "prism"], indirect=True)
+@pytest.mark.parametrize("engine", ["flink"], indirect=True)
 def test_an_engine_gives_the_statistics_and_the_model_of_the_direct_runner(expected, engine, config, tmp_path):
     found = run(config, tmp_path, beam_arguments(engine.flags))
     for split in SPLITS:

@@ -92,7 +92,7 @@ def exported(tmp_path_factory):
     return path
 
 
-@pytest.mark.engines
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("models", "missing"),
     [(("hqgnn/1", "hqgnn/3", "hqgnn/5"), ("tf_hqgnn", "scann")), (("hqgnn_scann/3",), ("tf_hqgnn",))],

@@ -16,7 +16,7 @@ from tf_hqgnn.export.contents import read_contents
 from tf_hqgnn.export.layout import newest_version
 from tf_hqgnn.serving.client import Client, LocalModel
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ("-m", "pipelines.demo", "--config", "configs/smoke.yaml")
 

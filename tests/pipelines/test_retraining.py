@@ -17,7 +17,7 @@ from tf_hqgnn.export.versions import versions
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.model_store import read_pointer
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.long
 SETTINGS = (
     "auto.race=false",
     "model.embedding_dim=16",

@@ -18,7 +18,7 @@ from tf_hqgnn.export.versions import versions
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.tfx.model_store import read_pointer
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 PUSH_MOMENTS = ("between the renames", "before the pointer", "after the pointer")
 SETTINGS = (

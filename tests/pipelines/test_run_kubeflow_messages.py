@@ -15,7 +15,7 @@ from tf_hqgnn.export.layout import MODEL_NAMES
 from tf_hqgnn.export.versions import versions
 from tf_hqgnn.tfx.model_store import read_pointer
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.long
 
 MESSAGES = Path(__file__).with_name("kubeflow_messages")
 
