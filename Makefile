@@ -170,7 +170,7 @@ test-long: $(TEST_NEEDS)
 
 # The wheel from an empty folder: the newest and the lowest releases, every Python here, every platform's resolution.
 test-install: .venv/.installed
-	$(BIN)/python -m pytest -m install tests/install --durations=20
+	$(BIN)/python -m pytest -m install tests/install -n 2 --dist loadfile --no-loadscope-reorder --durations=20
 
 # Flink, Spark and Beam's job servers. Their tests are skipped where they aren't here. Without Java 17 and Maven it says
 # what to install.
