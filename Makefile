@@ -27,8 +27,8 @@ help:
 	@echo "make demo   log -> TFX pipeline -> served recommendations (DATA=log.csv ITEMS=items.csv,more.csv USERS=users.csv OUT=demo; EXPLORE=1 leaves a page running)"
 	@echo "make check  lint and unit tests (a minute and a half)"
 	@echo "make test   lint and the tests (10 minutes on two cores); make test-install: the wheel in clean environments (15 minutes)"
-	@echo "make test-long  further cases, and whole ways that take many seconds: TFX day after day, Beam's workers"
-	@echo "make test-engines  what runs elsewhere, in processes as there: Flink and Spark, Kubeflow's steps, a cluster, a minute of load"
+	@echo "make test-long  further cases, and whole ways that take many seconds: TFX day after day, Beam's workers, a minute of load"
+	@echo "make test-engines  what runs elsewhere, in processes as there: Flink and Spark, Kubeflow's steps, a cluster"
 	@echo "make engines  Flink, Spark and Beam's job servers into .engines (Java 17 and Maven; 700 MB, a minute)"
 	@echo "make test-java  clients in Java, C and Go get the answers that Python gets (JDK 17, Maven, gcc, Go 1.24; 2 GB in .java; 4 minutes)"
 	@echo "make docs   the documentation's site, build/site/index.html; make test-docs: its checks, the notebooks, and all that its pages tell one to run"
@@ -178,7 +178,7 @@ engines: .venv/.installed
 	@$(BIN)/python -m engines.install
 
 # What runs elsewhere, in processes as there: Flink and Spark, the steps of Kubeflow with artifacts in S3, the workers of
-# a cluster, programs for a GPU, a server under load.
+# a cluster, programs for a GPU.
 test-engines: .venv/.installed .venv-gpu/.installed .venv-s3/.installed
 	$(ONE_THREAD) $(BIN)/python -m pytest -m engines -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -rs
 
@@ -262,7 +262,7 @@ SECONDS ?= 3600
 fuzz: .venv/.installed
 	$(BIN)/python -m benchmarks.fuzz --inputs $(INPUTS)
 
-# 64 clients, new versions, dying clients; `make test-engines` runs a minute of it.
+# 64 clients, new versions, dying clients; `make test-long` runs a minute of it.
 soak: .venv/.installed
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
 

@@ -201,7 +201,7 @@ def test_the_summary_names_metrics_and_models(first, evaluation):
 
 
 @pytest.mark.usefixtures("models_load_here")
-@pytest.mark.engines
+@pytest.mark.long
 def test_runs_that_follow(first, run_pipeline):
     """A repetition comes from the cache; a refused model isn't pushed; a return to the first settings isn't cached."""
     again = run_pipeline("--min-lift", "0")

@@ -12,7 +12,7 @@ def test_a_sample_of_random_inputs(tmp_path):
     assert min(counts["gRPC OK"], counts["REST 200"], counts["socket 400"]) > 3
 
 
-@pytest.mark.engines
+@pytest.mark.long
 def test_a_minute_of_mixed_load(tmp_path):
     done = soak.run(tmp_path, seconds=70, version_seconds=15)
     assert done.count > 64
@@ -20,7 +20,7 @@ def test_a_minute_of_mixed_load(tmp_path):
     assert done.deaths > 10
 
 
-@pytest.mark.engines
+@pytest.mark.long
 def test_reloads_in_a_row(tmp_path):
     assert len(soak.reloads(tmp_path, 9)) == 9
 
