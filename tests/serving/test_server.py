@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import io
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent import futures
 
 import grpc
@@ -16,7 +18,7 @@ import pytest
 from tf_hqgnn.cli.commands import main
 from tf_hqgnn.serving.addresses import has_ipv6
 from tf_hqgnn.serving.client import Client
-from tf_hqgnn.serving.server import Server, serve
+from tf_hqgnn.serving.server import Server, run_until_signalled, serve
 from tf_hqgnn.types import InputError
 
 
@@ -261,3 +263,42 @@ def test_killed_and_started_again_it_answers_the_same_and_ends_on_ctrl_c(export_
     assert [(a.item_ids, a.known_user, a.scores.tolist()) for a in before] == [
         (a.item_ids, a.known_user, a.scores.tolist()) for a in after
     ]
+
+
+class Quick:
+    """What starts and stops at once."""
+
+    def start(self):
+        pass
+
+    stop = start
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_ends_it(monkeypatch):
+    """As one does that comes after Python's last look for signals, and before the wait."""
+    printed = threading.Event()
+
+    class Output(io.StringIO):
+        def flush(self):
+            printed.set()
+
+    def stuck(*_):
+        raise AssertionError("it waits for ever")
+
+    def stop():
+        printed.wait()
+        time.sleep(0.2)
+        # Another thread takes it: the main thread's wait goes on.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    monkeypatch.setattr(sys, "stdout", Output())
+    before = signal.signal(signal.SIGALRM, stuck)
+    stopper = threading.Thread(target=stop)
+    signal.alarm(20)
+    try:
+        stopper.start()
+        run_until_signalled(Quick())
+        stopper.join()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

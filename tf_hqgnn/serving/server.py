@@ -315,7 +315,13 @@ def run_until_signalled(server: Startable) -> None:
         server.start()
         print(server, flush=True)
         ready = True
-        asked_to_stop.get()
+        # A signal that comes just before a wait begins doesn't end it: Python runs its handler after the wait.
+        while True:
+            try:
+                asked_to_stop.get(timeout=0.5)
+                break
+            except queue.Empty:
+                continue
     except KeyboardInterrupt:
         pass
     finally:
