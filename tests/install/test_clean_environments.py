@@ -96,7 +96,7 @@ def test_wherever_and_whoever(odd, place, case):
 
 
 @pytest.fixture(scope="module")
-def resolved(place):
+def resolved(place, wheel):
     """(extra, platform, Python) -> what `uv pip compile` would install, or why it can't."""
     wanted = [
         (extra, platform, python)
@@ -109,7 +109,8 @@ def resolved(place):
     def resolve(number: int) -> str | dict[str, str]:
         extra, platform, python = wanted[number]
         requirements = place / f"requirements-{number}.in"
-        requirements.write_text(f"{ROOT}[{extra}]" if extra else str(ROOT))
+        # The wheel: of a checkout, uv would build the metadata each time.
+        requirements.write_text(f"tf_hqgnn[{extra}] @ {wheel.as_uri()}" if extra else f"tf_hqgnn @ {wheel.as_uri()}")
         target = ("--python-version", python, "--python-platform", platform)
         done = subprocess.run(
             [UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", *target, requirements],
