@@ -26,7 +26,6 @@ LONG = {
         "test_closed_and_full_standard_output",
         "test_the_other_commands[ascii]",
     ),
-    "data/test_parquet_kinds.py": ("test_columns_of_different_lengths_are_damage",),
     "docs/test_snippets.py": ("test_every_signature_is_on_its_page_and_has_a_curl_line",),
     "evaluation/test_metrics_of_ranking.py": ("test_memory_does_not_grow_with_the_number_of_users",),
     "examples/test_two_examples.py": ("test_items_of_a_tfrs_model_are_served_in_four_bits",),
