@@ -266,7 +266,7 @@ def run(folder: Path, seconds: float, version_seconds: float = 60.0, slack_mebib
       folder: for exports and the server's log.
       seconds: how long.
       version_seconds: time between two versions.
-      slack_mebibytes: by which memory may grow besides a tenth, in a run that ends before allocators have what they need.
+      slack_mebibytes: by which memory may grow besides a tenth, in a run too short for allocators to have settled.
 
     Returns:
       What was counted.
