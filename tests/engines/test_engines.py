@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from propagated import rows_of
 from waiting_model import save_waiting, waiting_rows
 from waits import wait_for
 
@@ -88,11 +89,7 @@ def test_propagation_gives_the_rows_of_the_direct_runner(engine, graph, tmp_path
     for name, flags in (("here", []), ("there", engine.flags)):
         out = tmp_path / name
         done.append(propagate(*graph, str(out), series, flags=flags, block_rows=64, block_edges=500, say=print))
-        for side in ("users", "items"):
-            tables = [pq.read_table(path) for path in sorted(out.glob(f"{side}-*.parquet"))]
-            index = np.concatenate([table.column("index").to_numpy() for table in tables])
-            values = np.concatenate([np.stack(table.column("embedding").to_numpy()) for table in tables])
-            rows.append(values[np.argsort(index)])
+        rows.extend(rows_of(out))
         assert not (tmp_path / f"{name}.partial").exists()
     assert done[0].num_edges == done[1].num_edges
     for one, other in ((rows[0], rows[2]), (rows[1], rows[3])):

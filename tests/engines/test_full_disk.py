@@ -5,8 +5,8 @@ import subprocess
 from functools import partial
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+from propagated import rows_of
 
 from tf_hqgnn.beam.graph_files import write_edges, write_rows
 from tf_hqgnn.beam.propagation import propagate
@@ -35,17 +35,6 @@ def disk(engine):
             engine.kill_machine(machine)
             subprocess.run(["umount", str(folder)], check=True)
             engine.replace_machine()
-
-
-def rows_of(folder):
-    """The propagated rows of users, and those of items, in their order."""
-    found = []
-    for side in ("users", "items"):
-        tables = [pq.read_table(path) for path in sorted(folder.glob(f"{side}-*.parquet"))]
-        index = np.concatenate([table.column("index").to_numpy() for table in tables])
-        values = np.concatenate([np.stack(table.column("embedding").to_numpy()) for table in tables])
-        found.append(values[np.argsort(index)])
-    return found
 
 
 def check_same(one, other):

@@ -20,7 +20,7 @@ from tf_hqgnn.tfx.trainer import run_path
 pytestmark = pytest.mark.engines
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "log.csv"
     write_log(generate_log(120, 60, 2000, 3), path)
@@ -61,7 +61,7 @@ def statistics(record, split):
     return {feature.path.step[0]: feature for feature in dataset.features}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def expected(config, tmp_path_factory):
     """The run of the direct runner, which needs no cluster."""
     return run(config, tmp_path_factory.mktemp("here"), [])

@@ -110,7 +110,7 @@ def resolved(place, wheel):
         extra, platform, python = wanted[number]
         requirements = place / f"requirements-{number}.in"
         # The wheel: of a checkout, uv would build the metadata each time.
-        requirements.write_text(f"tf_hqgnn[{extra}] @ {wheel.as_uri()}" if extra else f"tf_hqgnn @ {wheel.as_uri()}")
+        requirements.write_text(f"tf_hqgnn{extra and f'[{extra}]'} @ {wheel.as_uri()}")
         target = ("--python-version", python, "--python-platform", platform)
         done = subprocess.run(
             [UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", *target, requirements],
