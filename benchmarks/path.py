@@ -3,8 +3,9 @@
 `run --engine flink --interactions 1000000 --work DIR` starts a cluster of two workers on this machine (`make engines`),
 generates a log by a Beam job of its own, runs `train spectral --runner` with 64 columns, and appends a row for each
 part of the path to the results: seconds, processor seconds of all processes, bytes that went through shuffles (as Flink
-counts them), and the peak of memory of a Python worker, of an engine's worker, and of the process that starts the jobs.
-Users are interactions / 50, items interactions / 200, few of them popular.
+counts them), and the peaks of memory: of a worker (a task manager or a Spark worker with its executor, and its Python),
+of one Python process, of one of Java, and of the process that starts the jobs. `--engine none` trains the same log
+without Beam. Users are interactions / 50, items interactions / 200, few of them popular.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import argparse
 import math
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -41,18 +44,21 @@ from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 from tf_hqgnn.logs import quieten_libraries
 
 RESULTS = ROOT / "benchmarks" / "results" / "path.csv"
-ENGINES: dict[str, type[Flink] | type[Spark] | None] = {"direct": None, "flink": Flink, "spark": Spark}
+ENGINES: dict[str, type[Flink] | type[Spark] | None] = {"none": None, "direct": None, "flink": Flink, "spark": Spark}
 COLUMNS = 64
 # Files of the log and blocks of users, at least: enough for two workers with two slots each. A file has at most so many
 # rows, and a block pairs.
 _FILES, _BLOCKS = 8, 6
 _FILE_ROWS, _BLOCK_PAIRS = 1_250_000, 2_500_000
 _KEY = ("engine", "interactions", "part")
-_FIGURES = ("seconds", "cpu_seconds", "shuffled_bytes", "python_bytes", "engine_bytes", "driver_bytes")
+_KINDS = ("worker", "python", "engine", "driver")
+_FIGURES = ("seconds", "cpu_seconds", "shuffled_bytes", *(f"{kind}_bytes" for kind in _KINDS))
 _COLUMNS = (*_KEY, "users", "items", "columns", "products", *_FIGURES, "machine", "commit")
 # Which part of the path a step is of.
 _PARTS = {"read": "prepare", "number": "prepare", "blocks": "prepare", "start": "factorise", "product": "factorise"}
 PARTS = ("generate", "prepare", "factorise", "rows", "evaluate", "assemble")
+# Without Beam.
+_WHOLE = "train"
 
 
 class Watch:
@@ -65,7 +71,7 @@ class Watch:
     def __init__(self, cluster: Cluster | None) -> None:
         self._cluster = cluster
         self._seconds: dict[int, float] = {}
-        self.peaks = {"python": 0, "engine": 0, "driver": 0}
+        self.peaks = dict.fromkeys(_KINDS, 0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look_all_the_time, daemon=True)
         self._thread.start()
@@ -85,24 +91,31 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
-        groups = set()
+        # Of each process group, the name of what was started as its first process.
+        groups: dict[int, str] = {}
         if self._cluster is not None:
-            groups = {int(path.read_text().split()[0]) for path in self._cluster.folder.glob("*.pid")}
+            groups = {int(path.read_text().split()[0]): path.stem for path in self._cluster.folder.glob("*.pid")}
+        now: dict[str, int] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal():
                 continue
             pid = int(entry.name)
             try:
-                if pid != os.getpid() and os.getpgid(pid) not in groups:
+                group = os.getpgid(pid)
+                if pid != os.getpid() and group not in groups:
                     continue
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                peak = next(line for line in (entry / "status").read_text().splitlines() if line.startswith("VmHWM"))
+                status = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines())
+                peak, held = (int(status[name].split()[0]) * 1024 for name in ("VmHWM", "VmRSS"))
                 command = (entry / "cmdline").read_bytes()
-            except (OSError, StopIteration):
+            except (OSError, KeyError):
                 continue
             self._seconds[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             kind = "driver" if pid == os.getpid() else "engine" if command.startswith(b"java") else "python"
-            self.peaks[kind] = max(self.peaks[kind], int(peak.split()[1]) * 1024)
+            self.peaks[kind] = max(self.peaks[kind], peak)
+            now[groups.get(group, "")] = now.get(groups.get(group, ""), 0) + held
+        if self._cluster is not None:
+            self.peaks["worker"] = max(self.peaks["worker"], *(now.get(name, 0) for name in self._cluster.machines))
 
 
 def write_part(part: int, folder: str, size: int, users: int, items: int, seed: int) -> None:
@@ -136,7 +149,7 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
     """Runs one size on one engine, and appends its rows."""
     cells = Cells(results, _KEY, _COLUMNS)
     key = {"engine": engine, "interactions": interactions}
-    if {**key, "part": PARTS[0]} in cells:
+    if {**key, "part": _WHOLE if engine == "none" else PARTS[0]} in cells:
         print(f"{engine} {interactions}: done before")
         return
     users, items = interactions // 50, interactions // 200
@@ -144,6 +157,9 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
     (work / "log").mkdir(parents=True)
     blocks = max(_BLOCKS, math.ceil(interactions / _BLOCK_PAIRS))
     sizes = Sizes(shard_bytes=interactions * 27 // blocks, block_rows=max(1024, math.ceil(users / blocks)))
+    settings: tuple[str, ...] = (f"data.path={work / 'log'}/*.csv", f"model.embedding_dim={COLUMNS}")
+    if iterations is not None:
+        settings = (*settings, f"model.spectral_iterations={iterations}")
     said = machine()
     with _cluster(engine, work / "cluster") as cluster:
         watch = Watch(cluster)
@@ -166,9 +182,10 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
 
         _generate(flags, work / "log", interactions, users, items)
         note("generate")
-        settings: tuple[str, ...] = (f"data.path={work / 'log'}/*.csv", f"model.embedding_dim={COLUMNS}")
-        if iterations is not None:
-            settings = (*settings, f"model.spectral_iterations={iterations}")
+        if engine == "none":
+            watch.stop()
+            cells.add({**key, **_train(settings, work, users, items), "machine": said, "commit": commit()})
+            return
         config = Config.load(find_config("spectral"), settings)
         result = train_on_beam(config, work / "run", flags, say=say, sizes=sizes)
         note("assemble")
@@ -180,6 +197,22 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
         rounded = {name: round(value, 1) for name, value in found[part].items()}
         cells.add({**key, "part": part, **shared, **rounded, "machine": said, "commit": commit()})
     print(result.valid)
+
+
+def _train(settings: tuple[str, ...], work: Path, users: int, items: int) -> dict[str, Any]:
+    """Trains without Beam, in a process of its own, and returns a row."""
+    command = [sys.executable, "-W", "ignore", "-m", "tf_hqgnn.cli", "train", "spectral", "--out", str(work / "run")]
+    began = time.monotonic()
+    # Not a `with`: the process is waited for here, by the call that tells what it took.
+    process = subprocess.Popen([*command, *(part for one in settings for part in ("--set", one))])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"tf-hqgnn train ended with {process.returncode}")
+    row: dict[str, Any] = {"part": _WHOLE, "users": users, "items": items, "columns": COLUMNS, "products": 0}
+    row |= {f"{kind}_bytes": 0 for kind in _KINDS} | {"driver_bytes": usage.ru_maxrss * 1024}
+    took = {"seconds": time.monotonic() - began, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+    return row | {name: round(value, 1) for name, value in took.items()} | {"shuffled_bytes": math.nan}
 
 
 def _generate(flags: tuple[str, ...], folder: Path, interactions: int, users: int, items: int) -> None:
@@ -216,13 +249,13 @@ def report(results: Path) -> str:
             moved = _number(float(row["shuffled_bytes"]) / 1e6)
             lines.append(f"| {engine} | {interactions:,} | {row['part']} | {' | '.join(figures)} | {moved} |")
         first, total = parts[0], _sum(parts, "cpu_seconds")
-        sizes = {kind: int(first[f"{kind}_bytes"]) for kind in ("python", "engine", "driver")}
+        sizes = {kind: int(first[f"{kind}_bytes"]) for kind in _KINDS}
         peaks = ", ".join(f"{kind} {size / 1e9:.2f} GB" for kind, size in sizes.items() if size)
-        factorise = next(row for row in parts if row["part"] == "factorise")
+        text = f"{engine}, {interactions:,}: {_number(total)} processor seconds; peaks of memory: {peaks}"
         least = interactions * int(first["columns"]) * 4 * int(first["products"])
-        text = f"{engine}, {interactions:,}: {_number(total)} processor seconds; peak of a process: {peaks}"
-        if not math.isnan(share := float(factorise["shuffled_bytes"]) / least):
-            text += f"; products shuffle {share:.2%} of pairs x columns x 4 bytes"
+        moved_by_products = sum(float(row["shuffled_bytes"]) for row in parts if row["part"] == "factorise")
+        if least and not math.isnan(moved_by_products):
+            text += f"; products shuffle {moved_by_products / least:.2%} of pairs x columns x 4 bytes"
         after.append(f"{text} ({first['machine']}).")
         smaller = [size for name, size in runs if name == engine and size < interactions]
         if smaller:
