@@ -25,7 +25,7 @@ from tf_hqgnn.data.items import rows_of
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.report import ReadReport
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
 from tf_hqgnn.export.bundle import ServingBundle, as_float32
 from tf_hqgnn.export.new_items import extend
 from tf_hqgnn.graph.interaction_graph import InteractionGraph

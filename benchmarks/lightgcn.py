@@ -25,7 +25,7 @@ from benchmarks.timing import SHARED_DATA, describe_run
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.loading import load_dataset
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
 from tf_hqgnn.training.train import train
 from tf_hqgnn.types import concatenate
 

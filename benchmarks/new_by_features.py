@@ -28,7 +28,7 @@ from benchmarks.timing import SHARED_DATA, describe_run
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.feature_table import FeatureTable
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.features.columns import fit_columns
 from tf_hqgnn.features.encoder import FeatureEncoder
 from tf_hqgnn.features.model import blend, chunks_of

@@ -27,6 +27,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
 
 from benchmarks.cells import ROOT, Cells, commit, machine
 from engines.cluster import Cluster
@@ -34,7 +37,6 @@ from engines.flink import Flink
 from engines.install import is_installed
 from engines.spark import Spark
 from tf_hqgnn.beam.flags import make_runner, parse_flags
-from tf_hqgnn.beam.path.prepare import Sizes
 from tf_hqgnn.beam.path.train import train_on_beam
 from tf_hqgnn.beam.quiet import quieten_beam
 from tf_hqgnn.beam.running import run_to_end
@@ -46,10 +48,8 @@ from tf_hqgnn.logs import quieten_libraries
 RESULTS = ROOT / "benchmarks" / "results" / "path.csv"
 ENGINES: dict[str, type[Flink] | type[Spark] | None] = {"none": None, "direct": None, "flink": Flink, "spark": Spark}
 COLUMNS = 64
-# Files of the log and blocks of users, at least: enough for two workers with two slots each. A file has at most so many
-# rows, and a block pairs.
-_FILES, _BLOCKS = 8, 6
-_FILE_ROWS, _BLOCK_PAIRS = 1_250_000, 2_500_000
+# Files of the log, at least, and rows of a file, at most.
+_FILES, _FILE_ROWS = 8, 1_250_000
 _KEY = ("engine", "interactions", "part")
 _KINDS = ("worker", "python", "engine", "driver")
 _FIGURES = ("seconds", "cpu_seconds", "shuffled_bytes", *(f"{kind}_bytes" for kind in _KINDS))
@@ -71,7 +71,7 @@ class Watch:
     def __init__(self, cluster: Cluster | None) -> None:
         self._cluster = cluster
         self._seconds: dict[int, float] = {}
-        self.peaks = dict.fromkeys(_KINDS, 0)
+        self._peaks = dict.fromkeys(_KINDS, 0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look_all_the_time, daemon=True)
         self._thread.start()
@@ -85,6 +85,11 @@ class Watch:
         """Of all processes so far, those included that have ended."""
         self._look()
         return sum(self._seconds.values())
+
+    def take_peaks(self) -> dict[str, int]:
+        """The most that any process of a kind, and any worker, held at a time since the last call: bytes."""
+        taken, self._peaks = self._peaks, dict.fromkeys(_KINDS, 0)
+        return taken
 
     def _look_all_the_time(self) -> None:
         while not self._stop.wait(0.25):
@@ -106,16 +111,16 @@ class Watch:
                     continue
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 status = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines())
-                peak, held = (int(status[name].split()[0]) * 1024 for name in ("VmHWM", "VmRSS"))
+                held = int(status["VmRSS"].split()[0]) * 1024
                 command = (entry / "cmdline").read_bytes()
             except (OSError, KeyError):
                 continue
             self._seconds[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             kind = "driver" if pid == os.getpid() else "engine" if command.startswith(b"java") else "python"
-            self.peaks[kind] = max(self.peaks[kind], peak)
+            self._peaks[kind] = max(self._peaks[kind], held)
             now[groups.get(group, "")] = now.get(groups.get(group, ""), 0) + held
         if self._cluster is not None:
-            self.peaks["worker"] = max(self.peaks["worker"], *(now.get(name, 0) for name in self._cluster.machines))
+            self._peaks["worker"] = max(self._peaks["worker"], *(now.get(name, 0) for name in self._cluster.machines))
 
 
 def write_part(part: int, folder: str, size: int, users: int, items: int, seed: int) -> None:
@@ -124,8 +129,12 @@ def write_part(part: int, folder: str, size: int, users: int, items: int, seed: 
     user = (users * rng.random(size) ** 2).astype(np.int64)
     item = (items * rng.random(size) ** 3).astype(np.int64)
     when = rng.integers(1_600_000_000, 1_700_000_000, size)
-    lines = [f"u{one},i{two},{three}\n" for one, two, three in zip(user.tolist(), item.tolist(), when.tolist())]
-    Path(folder, f"log-{part:02d}.csv").write_text("user_id,item_id,timestamp\n" + "".join(lines))
+    columns = [
+        pc.binary_join_element_wise(name, pa.array(values).cast("string"), "")
+        for name, values in (("u", user), ("i", item))
+    ]
+    table = pa.table([*columns, pa.array(when)], ["user_id", "item_id", "timestamp"])
+    csv.write_csv(table, Path(folder, f"log-{part:02d}.csv"))
 
 
 @contextmanager
@@ -155,24 +164,25 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
     users, items = interactions // 50, interactions // 200
     shutil.rmtree(work, ignore_errors=True)
     (work / "log").mkdir(parents=True)
-    blocks = max(_BLOCKS, math.ceil(interactions / _BLOCK_PAIRS))
-    sizes = Sizes(shard_bytes=interactions * 27 // blocks, block_rows=max(1024, math.ceil(users / blocks)))
-    settings: tuple[str, ...] = (f"data.path={work / 'log'}/*.csv", f"model.embedding_dim={COLUMNS}")
+    data = work / "log" if engine == "none" else f"{work / 'log'}/*.csv"
+    settings: tuple[str, ...] = (f"data.path={data}", f"model.embedding_dim={COLUMNS}")
     if iterations is not None:
         settings = (*settings, f"model.spectral_iterations={iterations}")
     said = machine()
     with _cluster(engine, work / "cluster") as cluster:
         watch = Watch(cluster)
         flags = () if cluster is None else tuple(cluster.flags)
-        found = {part: dict.fromkeys(("seconds", "cpu_seconds", "shuffled_bytes"), 0.0) for part in PARTS}
+        found = {part: dict.fromkeys(_FIGURES, 0.0) for part in PARTS}
         before = [time.monotonic(), watch.cpu_seconds(), 0.0]
 
         def note(part: str) -> None:
             nonlocal before
             now = [time.monotonic(), watch.cpu_seconds(), _shuffled(cluster)]
-            for name, one, other in zip(found[part], now, before):
+            for name, one, other in zip(_FIGURES, now, before):
                 found[part][name] += one - other
             before = now
+            for name, peak in watch.take_peaks().items():
+                found[part][f"{name}_bytes"] = max(found[part][f"{name}_bytes"], peak)
             print(f"{found[part]['seconds']:8.1f} s {part}", flush=True)
 
         def say(line: str) -> None:
@@ -187,12 +197,11 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
             cells.add({**key, **_train(settings, work, users, items), "machine": said, "commit": commit()})
             return
         config = Config.load(find_config("spectral"), settings)
-        result = train_on_beam(config, work / "run", flags, say=say, sizes=sizes)
+        result = train_on_beam(config, work / "run", flags, say=say)
         note("assemble")
         watch.stop()
     products = 2 * config.model.spectral_iterations + 2
     shared = {"users": users, "items": items, "columns": COLUMNS + OVERSAMPLING, "products": products}
-    shared |= {f"{kind}_bytes": peak for kind, peak in watch.peaks.items()}
     for part in PARTS:
         rounded = {name: round(value, 1) for name, value in found[part].items()}
         cells.add({**key, "part": part, **shared, **rounded, "machine": said, "commit": commit()})
@@ -239,17 +248,18 @@ def report(results: Path) -> str:
     for row in rows:
         runs.setdefault((row["engine"], int(row["interactions"])), []).append(row)
     lines = [
-        "| engine | interactions | part | seconds | processor seconds | MB shuffled |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| engine | interactions | part | seconds | processor seconds | MB shuffled | GB of a worker, at most |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     after: list[str] = []
     for (engine, interactions), parts in sorted(runs.items()):
         for row in parts:
             figures = (_number(float(row[name])) for name in ("seconds", "cpu_seconds"))
             moved = _number(float(row["shuffled_bytes"]) / 1e6)
-            lines.append(f"| {engine} | {interactions:,} | {row['part']} | {' | '.join(figures)} | {moved} |")
+            held = f"{float(row['worker_bytes']) / 1e9:.2f}" if float(row["worker_bytes"]) else ""
+            lines.append(f"| {engine} | {interactions:,} | {row['part']} | {' | '.join(figures)} | {moved} | {held} |")
         first, total = parts[0], _sum(parts, "cpu_seconds")
-        sizes = {kind: int(first[f"{kind}_bytes"]) for kind in _KINDS}
+        sizes = {kind: max(float(row[f"{kind}_bytes"]) for row in parts) for kind in _KINDS}
         peaks = ", ".join(f"{kind} {size / 1e9:.2f} GB" for kind, size in sizes.items() if size)
         text = f"{engine}, {interactions:,}: {_number(total)} processor seconds; peaks of memory: {peaks}"
         least = interactions * int(first["columns"]) * 4 * int(first["products"])

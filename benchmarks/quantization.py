@@ -34,7 +34,7 @@ from benchmarks.estimators.variants import DATA as LOGS
 from tf_hqgnn import __version__
 from tf_hqgnn.config import Config, QuantizationConfig
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
 from tf_hqgnn.logs import quieten_libraries
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.models.hqgnn import HQGNN

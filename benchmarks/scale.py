@@ -154,7 +154,7 @@ def measure(log: Path, folder: Path, overrides: tuple[str, ...]) -> dict[str, An
     from tf_hqgnn.config import Config
     from tf_hqgnn.data.datasets import steps_per_epoch
     from tf_hqgnn.data.loading import load_dataset
-    from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+    from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
     from tf_hqgnn.graph.interaction_graph import InteractionGraph
     from tf_hqgnn.logs import quieten_libraries
     from tf_hqgnn.models.factory import make_model

@@ -45,7 +45,7 @@ def train(log: str | Path, factors: str | Path) -> None:
 
 def propagate(log: str | Path, factors: str | Path) -> dict[str, float]:
     """Test NDCG@20 of the factors as they are, and propagated for the time that is best on validation."""
-    from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+    from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
     from tf_hqgnn.graph import InteractionGraph
     from tf_hqgnn.layers import GraphODE
     from tf_hqgnn.types import Interactions, concatenate

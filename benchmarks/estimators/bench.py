@@ -15,7 +15,7 @@ from benchmarks.estimators.variants import DATA, PARTS, variant_settings
 from tf_hqgnn import __version__
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.runs.run_directory import RunDirectory

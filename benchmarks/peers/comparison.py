@@ -18,7 +18,8 @@ from benchmarks.peers.models import Model
 from benchmarks.timing import SHARED_DATA
 from tf_hqgnn.config import DataConfig, SplitConfig
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings, ranking_metrics
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
+from tf_hqgnn.evaluation.metrics import ranking_metrics
 from tf_hqgnn.types import Interactions, concatenate
 
 DATA = {

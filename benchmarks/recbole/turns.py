@@ -14,7 +14,7 @@ from benchmarks.recbole import peer
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.datasets import steps_per_epoch
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.models.factory import make_model
 from tf_hqgnn.training.fitting import loss_batches

@@ -99,7 +99,7 @@ print(f"loss {losses[0]:.3f} at first, {losses[-1]:.3f} in the end")
 # %%
 import matplotlib.pyplot as plt
 
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
 from tf_hqgnn.layers import GraphODE
 
 embeddings = tf.concat([table.trainable_weights[0] for table in tables], axis=0)

@@ -81,7 +81,7 @@ user_rows.shape, item_rows.shape
 # its scale.
 
 # %%
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
 from tf_hqgnn.quantization.codes import Codes
 
 

@@ -14,7 +14,7 @@ def test_the_report_adds_up(tmp_path):
             found = {"seconds": 1.0, "cpu_seconds": seconds, "shuffled_bytes": 20_000.0}
             cells.add({"engine": "flink", "interactions": interactions, "part": part, **shared, **found})
     lines = report(tmp_path / "path.csv").splitlines()
-    assert lines[2] == "| flink | 1,000 | generate | 1.0 | 2.0 | 0.0 |"
+    assert lines[2] == "| flink | 1,000 | generate | 1.0 | 2.0 | 0.0 | 0.50 |"
     assert lines[-3:] == [
         "flink, 1,000: 12.0 processor seconds; peaks of memory: worker 0.50 GB, python 0.50 GB, engine 0.50 GB, "
         "driver 0.50 GB; products shuffle 25.00% of pairs x columns x 4 bytes (2 cores).",

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from tf_hqgnn.beam.path.estimate import estimate
-from tf_hqgnn.beam.path.prepare import Sizes
 from tf_hqgnn.config import Config
 from tf_hqgnn.config.presets import find_config
 
@@ -17,7 +16,7 @@ def spectral():
 
 
 def test_it_grows_with_the_log(spectral):
-    sizes = [estimate(spectral, 10**power, Sizes()) for power in (6, 9, 10, 11)]
+    sizes = [estimate(spectral, 10**power) for power in (6, 9, 10, 11)]
     for name in ("processor_hours", "shuffled", "read", "disk"):
         values = [getattr(one, name) for one in sizes]
         assert values == sorted(values), name
@@ -31,7 +30,7 @@ def test_it_grows_with_the_log(spectral):
 
 
 def test_known_sizes_count(spectral):
-    few, many = (estimate(spectral, 10**9, Sizes(), 10**6, items) for items in (10**5, 10**7))
+    few, many = (estimate(spectral, 10**9, 10**6, items) for items in (10**5, 10**7))
     assert few.num_items == 10**5
     assert few.read < many.read
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from tf_hqgnn.evaluation import metrics, ranking
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity, ranking_metrics
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.metrics import ranking_metrics
 from tf_hqgnn.evaluation.ranking import rank, rank_by_popularity
 from tf_hqgnn.types import Interactions
 

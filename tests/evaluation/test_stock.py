@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.evaluation.ranking import rank, rank_by_popularity
 from tf_hqgnn.types import Interactions
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from tf_hqgnn.data.datasets import training_batches
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings
 from tf_hqgnn.graph import InteractionGraph
 from tf_hqgnn.layers import GraphODE, LightGCNConvolution, LowBitQuantizer
 from tf_hqgnn.losses import BPR, Softmax

@@ -13,7 +13,7 @@ import scipy.linalg
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.report import charts, curves, discrepancy, overview, validation_sample
 from tf_hqgnn.report.examples import choose_users, examples

@@ -6,7 +6,7 @@ from shop import BESTSELLER, NEW, shop_config, write_shop
 
 from tf_hqgnn.config import ExportConfig
 from tf_hqgnn.data.loading import load_dataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.export.bundle import ServingBundle, export_exact
 from tf_hqgnn.runs.run_directory import RunDirectory
 from tf_hqgnn.tfx.ranking_evaluator import evaluate_models

@@ -71,9 +71,8 @@ def print_plan(settings: Config) -> None:
     quieten_beam()
     from tf_hqgnn.beam.path.estimate import plan_lines
     from tf_hqgnn.beam.path.log_files import find_log
-    from tf_hqgnn.beam.path.prepare import Sizes
     from tf_hqgnn.beam.path.supported import check_supported
 
     check_supported(settings)
-    for line in plan_lines(settings, sum(file.text_bytes for file in find_log(settings.data)), Sizes()):
+    for line in plan_lines(settings, sum(file.text_bytes for file in find_log(settings.data))):
         print(line)

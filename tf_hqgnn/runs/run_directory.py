@@ -10,7 +10,8 @@ import numpy as np
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.splits import SplitDataset
-from tf_hqgnn.evaluation.metrics import RankingMetrics, evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.metrics import RankingMetrics
 from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.features.model import FEATURES_FILE, FeatureModels
 from tf_hqgnn.files.reading import read_arrays, read_json

@@ -15,7 +15,8 @@ from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, 
 
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.evaluation.metrics import evaluate_popularity, ranking_metrics
+from tf_hqgnn.evaluation.full_ranking import evaluate_popularity
+from tf_hqgnn.evaluation.metrics import ranking_metrics
 from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.files.durable import write_file
 from tf_hqgnn.graph.csr import select_rows

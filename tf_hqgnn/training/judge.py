@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_hqgnn.config import EvaluationConfig
 from tf_hqgnn.data.split_dataset import SplitDataset
-from tf_hqgnn.evaluation.metrics import evaluate_embeddings, evaluate_popularity
+from tf_hqgnn.evaluation.full_ranking import evaluate_embeddings, evaluate_popularity
 from tf_hqgnn.evaluation.ranking import rank
 from tf_hqgnn.evaluation.stock import in_stock
 from tf_hqgnn.graph.interaction_graph import InteractionGraph

@@ -19,6 +19,8 @@ VALUE_SECONDS = 4e-9
 SCORE_SECONDS = 3e-10
 # Bytes: of a row of the log on its way to its pair, of a pair in a file, and of an end of a pair in a block.
 _ROW_BYTES, _PAIR_BYTES, _END_BYTES = 60, 30, 16
+# Bytes of a row of a log as text, about.
+ROW_BYTES = 30
 # Of what machines have, and in which time all should be done.
 CORES, HOURS = 16, 12.0
 # Of the interactions of a log that isn't known yet, one user has this many, and one item.
@@ -66,21 +68,21 @@ class Estimate:
         )
 
 
-def estimate(config: Config, num_interactions: int, sizes: Sizes, num_users: int = 0, num_items: int = 0) -> Estimate:
+def estimate(config: Config, num_interactions: int, num_users: int = 0, num_items: int = 0) -> Estimate:
     """The estimate for a log of some size.
 
     Args:
       config: all settings.
       num_interactions: rows of the log.
-      sizes: of what a worker holds.
       num_users: 0 for a hundredth of the interactions.
       num_items: 0 for a thousandth.
 
     Example:
-      >>> found = estimate(Config(), 10**9, Sizes())
+      >>> found = estimate(Config(), 10**9)
       >>> found.num_users, found.num_items, found.machines >= 1
       (10000000, 1000000, True)
     """
+    sizes = Sizes.of(num_interactions * ROW_BYTES, config.model.embedding_dim + OVERSAMPLING)
     num_users, num_items = num_users or num_interactions // _PER_USER, num_items or num_interactions // _PER_ITEM
     blocks = Blocks.choose(num_users, num_items, num_interactions, sizes.block_rows, sizes.block_edges)
     columns = config.model.embedding_dim + OVERSAMPLING
@@ -113,17 +115,15 @@ def estimate(config: Config, num_interactions: int, sizes: Sizes, num_users: int
     )
 
 
-def plan_lines(config: Config, log_bytes: int, sizes: Sizes, row_bytes: int = 30) -> Sequence[str]:
+def plan_lines(config: Config, log_bytes: int) -> Sequence[str]:
     """The estimates for the log of the settings, by its bytes, and for 1, 10 and 100 billion interactions.
 
     Args:
       config: all settings.
       log_bytes: of the log as plain text.
-      sizes: of what a worker holds.
-      row_bytes: of a row of it, about.
     """
-    counts = [max(1000, log_bytes // row_bytes), 10**9, 10**10, 10**11]
-    return [f"plan: {estimate(config, count, sizes)}" for count in counts]
+    counts = [max(1000, log_bytes // ROW_BYTES), 10**9, 10**10, 10**11]
+    return [f"plan: {estimate(config, count)}" for count in counts]
 
 
 def _size(num_bytes: float) -> str:

@@ -25,7 +25,13 @@ from tf_hqgnn.data.anomalies import FileProfile, check_files, check_time_units
 from tf_hqgnn.data.log_rules import LogRules
 from tf_hqgnn.data.report import BadRowLog, BadRows, ReadReport
 from tf_hqgnn.data.splits import check_shares, check_times
+from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 from tf_hqgnn.types import InputError
+
+# Bytes of what is sent as one piece for a log of so many bytes, and at least.
+_PIECE, _PIECE_LOG_BYTES, _LEAST_PIECE = 16 << 20, 27 * 10**8, 4 << 20
+# A row takes as a message, not compressed, so many times the bytes of its text; and the end of a pair so many bytes.
+_MESSAGE_SHARE, _END_BYTES = 2, 20
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,28 @@ class Sizes:
       block_edges: pairs that meet a block at a time, about.
     """
 
-    shard_bytes: int = 64 << 20
-    block_rows: int = 1 << 19
-    block_edges: int = 1 << 23
+    shard_bytes: int
+    block_rows: int
+    block_edges: int
+
+    @staticmethod
+    def of(log_bytes: int, columns: int) -> Sizes:
+        """Sizes by which all that a runner sends as one piece, such as a shard, takes about the same memory.
+
+        A piece is in an engine's memory as a whole, several times over, so it should be small; but with pieces of one
+        size their number grows with the log, and that of messages between them with its square. Hence the root: 5 MiB
+        for 10 million rows, 16 for 100 million, 160 for 10 billion.
+
+        Args:
+          log_bytes: of the log as plain text.
+          columns: of a row of a table, float32.
+
+        Example:
+          >>> Sizes.of(27 * 10**8, columns=64)
+          Sizes(shard_bytes=8388608, block_rows=65536, block_edges=838860)
+        """
+        piece = max(_LEAST_PIECE, int(_PIECE * math.sqrt(log_bytes / _PIECE_LOG_BYTES)))
+        return Sizes(piece // _MESSAGE_SHARE, max(1, piece // (4 * columns)), piece // _END_BYTES)
 
 
 @dataclass(frozen=True)
@@ -76,23 +101,30 @@ class Prepared:
         return None if low == high else total / self.sizes[0]
 
 
-def prepare(work: Work, config: Config, sizes: Sizes) -> Prepared:
+def prepare(work: Work, config: Config, sizes: Sizes | None = None) -> Prepared:
     """Reads, validates, deduplicates, filters, numbers and divides a log.
 
     Ids are numbered in the order of their code points, and the split follows from the seed and the ids alone, so that
     the same log gives the same rows and the same parts as on one machine, whatever the workers.
+
+    Args:
+      work: where the files are.
+      config: all settings.
+      sizes: of what a worker holds; None for those by the log's size.
 
     Raises:
       InputError: As `load_dataset` raises it, for the same reasons.
     """
     data = config.data
     files = find_log(data)
+    text_bytes = sum(file.text_bytes for file in files)
+    sizes = sizes or Sizes.of(text_bytes, config.model.embedding_dim + OVERSAMPLING)
     read = _read(
         work,
         files,
         data,
         config.seed,
-        num_shards=max(1, math.ceil(sum(file.text_bytes for file in files) / sizes.shard_bytes)),
+        num_shards=max(1, math.ceil(text_bytes / sizes.shard_bytes)),
     )
     # That of the run that read the log, where this one goes on from it.
     num_shards = len(read["shards"])

@@ -74,7 +74,7 @@ def train_on_beam(
       hooks: called with the run before it gets its name.
       say: shows a line of progress.
       told: shows what became of the rows of the log; None for nothing.
-      sizes: of what a worker holds; None for the usual ones.
+      sizes: of what a worker holds; None for those by the log's size.
       recommendations: a folder for the `export.default_k` best items of all users; None for none.
 
     Raises:
@@ -96,7 +96,7 @@ def train_on_beam(
                 "out, and exclude items in requests"
             )
         work = Work(_work_folder(options, partial), tuple(flags), say)
-        prepared = prepare(work, config, sizes or Sizes())
+        prepared = prepare(work, config, sizes)
         if told is not None:
             told(prepared.report)
         factors = factorise(work, prepared, config.model, config.seed)
