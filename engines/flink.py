@@ -9,8 +9,9 @@ from engines.install import class_path
 from engines.processes import JAVA, listens
 
 TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
-# MiB of each task manager. Python's workers come on top of them.
-_HEAP, _DIRECT, _NETWORK, _MANAGED = 512, 256, 128, 256
+# MiB of each task manager. Python's workers come on top of them. Direct memory is that of the network, of shuffles that
+# are read (64 MiB), and of what is on its way to Python: a hundred pieces at a time.
+_HEAP, _DIRECT, _NETWORK, _MANAGED = 512, 512, 128, 256
 # Python workers wait shortly less for the next step: a job would fail that started again with one that had died.
 _RESTART_SECONDS = 10
 
@@ -91,7 +92,7 @@ class Flink(Cluster):
             "taskmanager.memory.framework.heap.size": "128mb",
             "taskmanager.memory.framework.off-heap.size": "64mb",
             "taskmanager.memory.task.heap.size": f"{_HEAP}mb",
-            "taskmanager.memory.task.off-heap.size": "64mb",
+            "taskmanager.memory.task.off-heap.size": f"{_DIRECT - _NETWORK - 64}mb",
             "taskmanager.memory.network.min": f"{_NETWORK}mb",
             "taskmanager.memory.network.max": f"{_NETWORK}mb",
             "taskmanager.memory.managed.size": f"{_MANAGED}mb",

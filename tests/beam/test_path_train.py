@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_told_before_it_is_put_together():
 def test_a_product_is_that_of_the_matrix(config, blocks_of_log, tmp_path):
     weighted = config.with_values({"data.columns": {"weight": "timestamp"}})
     other = Work(str(tmp_path), say=[].append)
-    cut = prepare(other, weighted, Sizes(block_rows=61, block_edges=400))
+    cut = prepare(other, weighted, Sizes(1 << 26, block_rows=61, block_edges=400))
     for settings, work, prepared in ((config, *blocks_of_log), (weighted, other, cut)):
         dataset = load_dataset(settings.data, settings.seed)
         graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)

@@ -29,7 +29,7 @@ from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 from tf_hqgnn.types import InputError
 
 # Bytes of what is sent as one piece for a log of so many bytes, and at least.
-_PIECE, _PIECE_LOG_BYTES, _LEAST_PIECE = 16 << 20, 27 * 10**8, 4 << 20
+_PIECE, _PIECE_LOG_BYTES, _LEAST_PIECE = 8 << 20, 27 * 10**8, 4 << 20
 # A row takes as a message, not compressed, so many times the bytes of its text; and the end of a pair so many bytes.
 _MESSAGE_SHARE, _END_BYTES = 2, 20
 
@@ -52,9 +52,10 @@ class Sizes:
     def of(log_bytes: int, columns: int) -> Sizes:
         """Sizes by which all that a runner sends as one piece, such as a shard, takes about the same memory.
 
-        A piece is in an engine's memory as a whole, several times over, so it should be small; but with pieces of one
-        size their number grows with the log, and that of messages between them with its square. Hence the root: 5 MiB
-        for 10 million rows, 16 for 100 million, 160 for 10 billion.
+        An engine holds pieces as a whole, and a hundred at a time on their way to Python, so they should be small; but
+        with pieces of one size their number grows with the log, and that of messages between them with its square.
+        Hence the root: 4 MiB up to 25 million rows, 8 for 100 million, 80 for 10 billion. Rows of tables go through
+        files instead, so a block has four times as much.
 
         Args:
           log_bytes: of the log as plain text.
@@ -62,10 +63,10 @@ class Sizes:
 
         Example:
           >>> Sizes.of(27 * 10**8, columns=64)
-          Sizes(shard_bytes=8388608, block_rows=65536, block_edges=838860)
+          Sizes(shard_bytes=4194304, block_rows=131072, block_edges=419430)
         """
         piece = max(_LEAST_PIECE, int(_PIECE * math.sqrt(log_bytes / _PIECE_LOG_BYTES)))
-        return Sizes(piece // _MESSAGE_SHARE, max(1, piece // (4 * columns)), piece // _END_BYTES)
+        return Sizes(piece // _MESSAGE_SHARE, max(1, piece // columns), piece // _END_BYTES)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Products of the interaction matrix with tall tables that lie in files, a block of rows at a time.
 
-A product needs no shuffle of edges, nor of the table that is multiplied: a worker takes a block of rows of the result,
-with (a part of) the edges that end there, and reads the blocks of the table that these start in, one after the other.
-What is shuffled is the result. Sums are made in one order, so that they don't depend on the workers.
+A product shuffles nothing but the numbers of its parts: a worker takes a block of rows of the result, with (a part of)
+the edges that end there, reads the blocks of the table that these start in, one after the other, and writes its sums.
+Through a shuffle, an engine would hold a hundred of these in memory at a time. The sums of parts are added up in
+float64, so that the result doesn't depend on the workers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import scipy.sparse
+from apache_beam.io.filesystems import FileSystems
 
 from tf_hqgnn.beam.blocks import Blocks
 from tf_hqgnn.beam.path.work import Work, read_all, read_arrays, write_arrays, write_json
@@ -21,6 +23,8 @@ from tf_hqgnn.types import SMALLEST_WEIGHT, Float32Array, Float64Array, Int64Arr
 
 # Of each block, drawn at a time.
 _DRAWN_ROWS = 1 << 10
+# Stands for the parts of a block that has no edges.
+_NO_PART = -1
 
 
 @dataclass(frozen=True)
@@ -145,56 +149,47 @@ def multiply(
             pipeline
             | beam.Create([file for file in files if blocks.is_users(file[0]) == to_users])
             | beam.Reshuffle()
-            | "Multiply" >> beam.ParDo(_Multiply(graph, table))
+            | "Multiply" >> beam.Map(_multiply, graph, table, folder)
         )
-        every = pipeline | "EveryBlock" >> beam.Create([(block, (-1, b"")) for block in mine])
+        every = pipeline | "EveryBlock" >> beam.Create([(block, _NO_PART) for block in mine])
         _ = (
             (parts, every)
             | beam.Flatten()
             | "ByBlock" >> beam.GroupByKey()
-            | "Write" >> beam.ParDo(_WriteRows(graph, table.rotation.shape[1], folder))
+            | "Write" >> beam.Map(_write_rows, graph, table.rotation.shape[1], folder)
         )
 
     def gather(folder: str) -> list[list[float]]:
         gram: list[list[float]] = np.sum(read_all(folder, "gram-"), axis=0).tolist()
+        FileSystems.delete([_part_path(folder, *file) for file in files if blocks.is_users(file[0]) == to_users])
         return gram
 
     return np.array(work.run(name, build, gather))
 
 
-class _Multiply(beam.DoFn):
-    """A file of edges to `(block, (part, float32 [rows, columns]))`."""
-
-    def __init__(self, graph: Graph, table: Table) -> None:
-        self._graph = graph
-        self._table = table
-
-    def process(self, file: tuple[int, int]) -> Iterator[tuple[int, tuple[int, bytes]]]:
-        block, part = file
-        graph = self._graph
-        sums = np.zeros((graph.blocks.rows(block), self._table.rotation.shape[1]), np.float32)
-        for source, matrix in graph.edges(block, part):
-            sums += matrix @ (self._table.block(graph.blocks, source) * graph.factor(source))
-        yield block, (part, sums.tobytes())
+def _multiply(file: tuple[int, int], graph: Graph, table: Table, folder: str) -> tuple[int, int]:
+    """Writes the sums of a file of edges, float32 [rows of its block, columns]; returns the block and the part."""
+    block, part = file
+    sums = np.zeros((graph.blocks.rows(block), table.rotation.shape[1]), np.float32)
+    for source, matrix in graph.edges(block, part):
+        sums += matrix @ (table.block(graph.blocks, source) * graph.factor(source))
+    write_arrays(_part_path(folder, block, part), sums=sums)
+    return block, part
 
 
-class _WriteRows(beam.DoFn):
-    """Sums of the parts of a block to its rows of the product, and their Gram matrix."""
+def _write_rows(element: tuple[int, Iterable[int]], graph: Graph, num_columns: int, folder: str) -> None:
+    """Adds up the parts of a block to its rows of the product, and makes their Gram matrix."""
+    block, parts = element
+    # Sums in float64 give the same float32 in whatever order the parts come.
+    sums = np.zeros((graph.blocks.rows(block), num_columns))
+    for part in parts:
+        if part != _NO_PART:
+            sums += read_arrays(_part_path(folder, block, part))["sums"]
+    rows = sums.astype(np.float32) * graph.factor(block)
+    write_arrays(f"{folder}/rows-{block:05d}.npz", rows=rows)
+    exact: Any = rows.astype(np.float64)
+    write_json(f"{folder}/gram-{block:05d}.json", (exact.T @ exact).tolist())
 
-    def __init__(self, graph: Graph, num_columns: int, folder: str) -> None:
-        self._graph = graph
-        self._num_columns = num_columns
-        self._folder = folder
 
-    def process(self, element: tuple[int, Iterable[tuple[int, bytes]]]) -> None:
-        block, parts = element
-        shape = self._graph.blocks.rows(block), self._num_columns
-        # Sums in float64 give the same float32 in whatever order the parts come.
-        sums = np.zeros(shape)
-        for _, values in parts:
-            if values:
-                sums += np.frombuffer(values, np.float32).reshape(shape)
-        rows = sums.astype(np.float32) * self._graph.factor(block)
-        write_arrays(f"{self._folder}/rows-{block:05d}.npz", rows=rows)
-        exact: Any = rows.astype(np.float64)
-        write_json(f"{self._folder}/gram-{block:05d}.json", (exact.T @ exact).tolist())
+def _part_path(folder: str, block: int, part: int) -> str:
+    return f"{folder}/part-{block:05d}-{part:05d}.npz"
