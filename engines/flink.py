@@ -11,7 +11,7 @@ from engines.processes import JAVA, listens
 TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
 # MiB of each task manager. Python's workers come on top of them. Direct memory is that of the network, of shuffles that
 # are read (64 MiB), and of what is on its way to Python: a hundred pieces at a time.
-_HEAP, _DIRECT, _NETWORK, _MANAGED = 512, 512, 128, 256
+_HEAP, _DIRECT, _NETWORK, _MANAGED = 384, 448, 128, 256
 # Python workers wait shortly less for the next step: a job would fail that started again with one that had died.
 _RESTART_SECONDS = 10
 
