@@ -193,7 +193,7 @@ docs: .venv-docs/.installed
 
 # The same, what the site must not do, the notebooks, and every line of its pages.
 test-docs: .venv-docs/.installed
-	$(BIN)/python -m pytest -m docs tests/docs --durations=3
+	$(BIN)/python -m pytest -m docs tests/docs -n 2 --dist loadfile --no-loadscope-reorder --durations=3
 
 # The images by buildah, on a Debian of its own making in place of the official bases, and the steps of the pipeline
 # in them: root, half an hour and 12 GB in .images the first time. Without root, buildah, debootstrap or crun the tests are skipped by name.

@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent import futures
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import apache_beam as beam
@@ -203,16 +204,22 @@ def test_what_a_worker_finds_wrong_is_noted_where_the_driver_looks(tmp_path):
 
 
 class JobManager(BaseHTTPRequestHandler):
-    """Flink's REST interface, as far as a job is cancelled by it."""
+    """Flink's REST interface, as far as a job is cancelled by it, and its faults are told."""
 
     def do_GET(self):
+        if self.path.startswith("/jobs/") and self.path.endswith("/exceptions"):
+            faults = self.server.faults if self.path == "/jobs/4/exceptions" else ["of another"]
+            # The newest comes first.
+            entries = [{"stacktrace": text} for text in reversed(faults)]
+            self._answer(200, {"exceptionHistory": {"entries": entries}})
+            return
         jobs = [
-            ("1", "mine", "RUNNING"),
-            ("2", "mine", "FINISHED"),
-            ("3", "other", "RUNNING"),
-            ("4", "mine", "RESTARTING"),
+            ("1", "mine", "RUNNING", 1),
+            ("4", "mine", "RESTARTING", 9),
+            ("2", "mine", "FINISHED", 2),
+            ("3", "other", "RUNNING", 10),
         ]
-        names = ("jid", "name", "state")
+        names = ("jid", "name", "state", "start-time")
         self._answer(200, {"jobs": [dict(zip(names, job)) for job in jobs]})
 
     def do_PATCH(self):
@@ -235,18 +242,26 @@ class Lost:
         raise grpc.RpcError
 
 
-def test_a_job_is_cancelled_on_flink_by_its_name():
+@contextmanager
+def job_manager(faults=()):
+    """A job manager whose job has had these faults, and where it listens."""
     with ThreadingHTTPServer(("127.0.0.1", 0), JobManager) as server:
-        server.cancelled = []
+        server.cancelled, server.faults = [], faults
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        master = f"127.0.0.1:{server.server_port}"
+        try:
+            yield server, f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_job_is_cancelled_on_flink_by_its_name():
+    with job_manager() as (server, master):
         options = parse_flags(["--runner=FlinkRunner", f"--flink_master={master}", "--job_name=mine"])
         assert master_and_name(options) == (master, "mine")
         cancel(Lost(), *master_and_name(options))
         assert not is_lost(master)
-        server.shutdown()
-        thread.join()
     assert server.cancelled == ["/jobs/1?mode=cancel", "/jobs/4?mode=cancel"]
     # Nothing listens there any more.
     cancel(Lost(), master, "mine")
@@ -254,21 +269,53 @@ def test_a_job_is_cancelled_on_flink_by_its_name():
     assert not is_lost(None)
 
 
-def test_a_lost_job_manager_is_named():
-    """The job server itself says how often it has asked."""
+def fail(master, said):
+    """Runs a pipeline named mine on a runner that fails with these words."""
 
     class Fails(PipelineRunner):
         def run_pipeline(self, pipeline, options):
-            raise RuntimeError("a page of retries")
+            raise RuntimeError(said)
 
-    pipeline = beam.Pipeline(
-        runner=Fails(), options=parse_flags(["--runner=FlinkRunner", "--flink_master=127.0.0.1:1"])
-    )
+    flags = ["--runner=FlinkRunner", f"--flink_master={master}", "--job_name=mine"]
+    pipeline = beam.Pipeline(runner=Fails(), options=parse_flags(flags))
     _ = pipeline | beam.Create([1])
+    run_to_end(pipeline)
+
+
+def test_a_lost_job_manager_is_named():
+    """The job server itself says how often it has asked."""
     with pytest.raises(
         PipelineFailed, match=r"^Flink's job manager at 127\.0\.0\.1:1 doesn't answer, and a job that it ran"
     ):
-        run_to_end(pipeline)
+        fail("127.0.0.1:1", "a page of retries")
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (
+            "java.lang.OutOfMemoryError: Direct buffer memory. This can mean two things\n\tat java.nio",
+            "a task manager of Flink's has too little direct memory for what it sends to Python: give it more "
+            "(taskmanager.memory.task.off-heap.size) (Direct buffer memory)",
+        ),
+        (
+            "java.io.IOException: No space left on device\n\tat java.io",
+            "a disk of the engine's is full: make room where its machines write shuffles and jars (Flink's "
+            "io.tmp.dirs, Spark's spark.local.dir), or for the output (No space left on device)",
+        ),
+        (
+            "java.lang.LinkageError: loader",
+            "java.lang.IllegalStateException: call is closed; the first fault was java.lang.LinkageError: loader",
+        ),
+        ("java.lang.IllegalStateException: call is closed", "java.lang.IllegalStateException: call is closed"),
+    ],
+)
+def test_what_went_wrong_first_is_told(first, told):
+    """Beam's job server tells the fault of the last attempt, which is often the consequence of another."""
+    last = "java.lang.IllegalStateException: call is closed"
+    with job_manager([first, last]) as (_, master), pytest.raises(PipelineFailed) as failed:
+        fail(master, f"Pipeline failed in state FAILED:\n{last}")
+    assert str(failed.value) == told
 
 
 def test_jobs_have_names_of_their_own():

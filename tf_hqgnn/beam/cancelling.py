@@ -1,4 +1,7 @@
-"""Cancels a job wherever it runs: Beam's job server only stops watching a job of Flink's, which goes on."""
+"""What Beam's job server leaves to Flink's job manager: to cancel a job, and to say how its faults began.
+
+The job server only stops watching a job, which then goes on, and tells the fault of the last attempt alone.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,27 @@ def is_lost(master: str | None) -> bool:
     except (OSError, ValueError):
         return True
     return False
+
+
+def first_fault(master: str | None, name: str | None) -> str | None:
+    """Java's text of the first fault of a job; what comes after it is often no more than its consequence.
+
+    Args:
+      master: HOST:PORT of Flink's job manager; None if it isn't known.
+      name: of the job.
+
+    Returns:
+      None where there was no fault, or the job manager doesn't answer.
+    """
+    if not master or not name:
+        return None
+    with suppress(OSError, ValueError, LookupError):
+        jobs = [job for job in _ask(f"{_address(master)}/jobs/overview")["jobs"] if job["name"] == name]
+        newest = max(jobs, key=lambda job: job["start-time"], default=None)
+        if newest is not None:
+            faults = _ask(f"{_address(master)}/jobs/{newest['jid']}/exceptions")["exceptionHistory"]["entries"]
+            return str(faults[-1]["stacktrace"])
+    return None
 
 
 def _address(master: str) -> str:

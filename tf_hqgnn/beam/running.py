@@ -10,7 +10,7 @@ import grpc
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineState
 
-from tf_hqgnn.beam.cancelling import cancel, is_lost, master_and_name
+from tf_hqgnn.beam.cancelling import cancel, first_fault, is_lost, master_and_name
 from tf_hqgnn.beam.flags import is_direct
 from tf_hqgnn.beam.job_server import describe, kept_log
 from tf_hqgnn.beam.mistakes import Notes
@@ -18,7 +18,13 @@ from tf_hqgnn.types import InputError
 
 # Flink's answer about a job that it doesn't have.
 _FORGOTTEN = "FlinkJobNotFoundException"
-_NO_SPACE = "No space left on device"
+# What an engine says, and how to mend it.
+_MENDED_BY = {
+    "No space left on device": "a disk of the engine's is full: make room where its machines write shuffles and jars "
+    "(Flink's io.tmp.dirs, Spark's spark.local.dir), or for the output",
+    "Direct buffer memory": "a task manager of Flink's has too little direct memory for what it sends to Python: give "
+    "it more (taskmanager.memory.task.off-heap.size)",
+}
 
 
 class PipelineFailed(RuntimeError):
@@ -63,17 +69,16 @@ def run_to_end(pipeline: beam.Pipeline, folder: str | None = None) -> None:
             if mistake:
                 raise InputError(mistake[1]) from error
             _raise_lost(where[0], error)
-            if has_server and _NO_SPACE in text:
-                raise PipelineFailed(
-                    "a disk of the engine's is full: make room where its machines write shuffles and jars (Flink's "
-                    f"io.tmp.dirs, Spark's spark.local.dir), or for the output ({_NO_SPACE})"
-                ) from error
+            first = first_fault(*where) or ""
+            for said, mended in _MENDED_BY.items() if has_server else ():
+                if said in text or said in first:
+                    raise PipelineFailed(f"{mended} ({said})") from error
             if isinstance(error, (grpc.RpcError, grpc.FutureTimeoutError)) and has_server:
                 if result is not None:
                     # The next run would share its output with this one.
                     cancel(result, *where)
                 raise PipelineFailed(describe(error, endpoint, log, result is not None)) from error
-            raise PipelineFailed(_summary(error)) from error
+            raise PipelineFailed(_summary(text, first)) from error
     _raise_note(notes, None)
     if state != PipelineState.DONE:
         _raise_lost(where[0], None)
@@ -102,8 +107,14 @@ def _raise_note(notes: Notes | None, cause: Exception | None) -> None:
         raise InputError(note) from cause
 
 
-def _summary(error: Exception) -> str:
-    """The last exception that a text of tracebacks speaks of, in one line."""
-    text = f"{type(error).__name__}: {error}"
+def _summary(text: str, first: str = "") -> str:
+    """The last exception that a text of tracebacks speaks of, in one line; and that of the first fault, if another.
+
+    Example:
+      >>> _summary("IllegalStateException: call is closed", "OutOfMemoryError: Metaspace")
+      'IllegalStateException: call is closed; the first fault was OutOfMemoryError: Metaspace'
+    """
     starts = [match.start() for match in re.finditer(r"^[\w.]+(Error|Exception)\b", text, re.MULTILINE)]
-    return " ".join(text[starts[-1] if starts else 0 :].split())[:500]
+    line = " ".join(text[starts[-1] if starts else 0 :].split())[:500]
+    cause = _summary(first) if first else ""
+    return line if not cause or cause in line else f"{line}; the first fault was {cause}"

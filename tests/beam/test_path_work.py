@@ -1,0 +1,54 @@
+"""What goes between the workers of a path: messages, and what a worker must not load for them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tf_hqgnn.beam.path.prepare import Sizes
+from tf_hqgnn.beam.path.work import of_message, to_message
+
+
+def rows(size):
+    number = np.arange(size)
+    return pa.table(
+        {
+            "user_id": pa.array([f"user-{one % 97}" for one in number]),
+            "timestamp": pa.array(1.6e9 + number % 1000),
+            "rating": pa.nulls(size, pa.float64()),
+        }
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, 50, 50_000])
+def test_a_message_is_the_rows_it_was_made_of(size):
+    table = rows(size)
+    assert of_message(to_message(table)).equals(table)
+
+
+def test_many_rows_take_less_than_half_of_their_bytes():
+    many = rows(50_000)
+    assert len(to_message(many)) < many.nbytes / 2
+
+
+def test_pieces_grow_with_the_root_of_the_log_and_never_vanish():
+    small, large, hundredfold = (Sizes.of(size, columns=74) for size in (0, 27 * 10**9, 27 * 10**11))
+    assert small == Sizes.of(10**6, columns=74)
+    assert hundredfold.shard_bytes == pytest.approx(10 * large.shard_bytes, rel=1e-6)
+    # Four bytes for each of the 74 columns of a block's rows are four pieces, and a piece is two shards of text.
+    assert large.block_rows * 74 * 4 == pytest.approx(4 * 2 * large.shard_bytes, rel=1e-3)
+    assert Sizes.of(10**6, columns=10**9).block_rows == 1
+
+
+def test_a_worker_loads_no_tensorflow():
+    steps = ("settle", "core", "numbering", "times", "parts", "products", "rows", "evaluate", "recommend")
+    imports = "\n".join(f"import tf_hqgnn.beam.path.{step}" for step in steps)
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"import sys\n{imports}\nprint('tensorflow' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == ["False"]
