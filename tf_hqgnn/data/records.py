@@ -54,7 +54,8 @@ def record_ends(block: bytes, delimiter: bytes) -> Int64Array | None:
         ends = np.sort(np.concatenate([ends, lone])) if len(lone) else ends
     if b'"' in block and delimiter not in QUOTELESS:
         quotes = np.flatnonzero(text == _QUOTE)
-        around = np.concatenate([[_LF], text, [_LF]]).astype(np.uint8)
+        outside = np.array([_LF], np.uint8)
+        around = np.concatenate([outside, text, outside])
         edges = np.frombuffer(delimiter + b'\n\r"', np.uint8)
         opens_well = np.isin(around[quotes[0::2]], edges)
         closes_well = np.isin(around[quotes[1::2] + 2], edges)
