@@ -28,7 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import apache_beam as beam
 import numpy as np
 
-from benchmarks.cells import ROOT, Cells, commit, machine
+from benchmarks.cells import ROOT, Cells, commit, commits, machine, machines
 from engines.cluster import Cluster
 from engines.flink import Flink
 from engines.install import is_installed
@@ -242,37 +242,46 @@ def _shuffled(cluster: Cluster | None) -> float:
 
 
 def report(results: Path) -> str:
-    """The results as a table in Markdown, with how much more each part takes where the log is larger."""
+    """The results as a table in Markdown, with how much more a path takes where the log is larger."""
     rows = Cells(results, _KEY, _COLUMNS).rows
     runs: dict[tuple[str, int], list[dict[str, str]]] = {}
     for row in rows:
         runs.setdefault((row["engine"], int(row["interactions"])), []).append(row)
-    lines = [
-        "| engine | interactions | part | seconds | processor seconds | MB shuffled | GB of a worker, at most |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    heads = [
+        "engine",
+        "interactions",
+        *PARTS[1:],
+        "all, s",
+        "CPU s",
+        "MB shuffled",
+        "GB of a worker",
+        "GB of the driver",
     ]
-    after: list[str] = []
+    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
+    after = []
     for (engine, interactions), parts in sorted(runs.items()):
-        for row in parts:
-            figures = (_number(float(row[name])) for name in ("seconds", "cpu_seconds"))
-            moved = _number(float(row["shuffled_bytes"]) / 1e6)
-            held = f"{float(row['worker_bytes']) / 1e9:.2f}" if float(row["worker_bytes"]) else ""
-            lines.append(f"| {engine} | {interactions:,} | {row['part']} | {' | '.join(figures)} | {moved} | {held} |")
-        first, total = parts[0], _sum(parts, "cpu_seconds")
-        sizes = {kind: max(float(row[f"{kind}_bytes"]) for row in parts) for kind in _KINDS}
-        peaks = ", ".join(f"{kind} {size / 1e9:.2f} GB" for kind, size in sizes.items() if size)
-        text = f"{engine}, {interactions:,}: {_number(total)} processor seconds; peaks of memory: {peaks}"
-        least = interactions * int(first["columns"]) * 4 * int(first["products"])
-        moved_by_products = sum(float(row["shuffled_bytes"]) for row in parts if row["part"] == "factorise")
-        if least and not math.isnan(moved_by_products):
-            text += f"; products shuffle {moved_by_products / least:.2%} of pairs x columns x 4 bytes"
-        after.append(f"{text} ({first['machine']}).")
+        # The path begins with the log.
+        of_part = {row["part"]: row for row in parts if row["part"] != PARTS[0]}
+        path = list(of_part.values())
+        total = _sum(path, "cpu_seconds")
+        seconds = [_number(float(of_part[part]["seconds"])) if part in of_part else "" for part in PARTS[1:]]
+        peaks = [max(float(row[f"{kind}_bytes"]) for row in path) / 1e9 for kind in ("worker", "driver")]
+        figures = [_number(_sum(path, "seconds")), _number(total), _number(_sum(path, "shuffled_bytes") / 1e6)]
+        held = [f"{peak:.2f}" if peak else "" for peak in peaks]
+        lines.append(f"| {' | '.join([engine, f'{interactions:,}', *seconds, *figures, *held])} |")
+        least = interactions * int(path[0]["columns"]) * 4 * int(path[0]["products"])
+        moved = _sum([of_part["factorise"]], "shuffled_bytes") if "factorise" in of_part else math.nan
+        if not math.isnan(moved):
+            after.append(
+                f"{engine}, {interactions:,}: products shuffle {moved / 1e6:,.2f} MB, of {least / 1e6:,.0f} MB that are "
+                "pairs x columns x 4 bytes."
+            )
         smaller = [size for name, size in runs if name == engine and size < interactions]
         if smaller:
-            before = runs[engine, max(smaller)]
+            before = [row for row in runs[engine, max(smaller)] if row["part"] != PARTS[0]]
             slope = math.log(total / _sum(before, "cpu_seconds")) / math.log(interactions / max(smaller))
             after.append(f"{engine}: processor seconds grow as interactions^{slope:.2f} from {max(smaller):,} on.")
-    return "\n".join([*lines, "", *after])
+    return "\n".join([*lines, "", *after, machines(rows, "a run"), commits(rows)])
 
 
 def _sum(rows: list[dict[str, str]], name: str) -> float:
