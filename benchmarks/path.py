@@ -254,7 +254,7 @@ def report(results: Path) -> str:
         "all, s",
         "CPU s",
         "MB shuffled",
-        "GB of a worker",
+        "GB a worker",
         "GB of the driver",
     ]
     lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
@@ -273,8 +273,8 @@ def report(results: Path) -> str:
         moved = _sum([of_part["factorise"]], "shuffled_bytes") if "factorise" in of_part else math.nan
         if not math.isnan(moved):
             after.append(
-                f"{engine}, {interactions:,}: products shuffle {moved / 1e6:,.2f} MB, of {least / 1e6:,.0f} MB that are "
-                "pairs x columns x 4 bytes."
+                f"{engine}, {interactions:,}: products shuffle {moved / 1e6:,.2f} MB; pairs x columns x 4 bytes are "
+                f"{least / 1e6:,.0f} MB."
             )
         smaller = [size for name, size in runs if name == engine and size < interactions]
         if smaller:

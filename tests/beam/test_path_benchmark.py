@@ -24,8 +24,8 @@ def test_the_report_adds_up(tmp_path):
         "| none | 1,000 |  |  |  |  |  | 3.0 | 4.0 |  |  | 0.50 |",
     ]
     assert lines[6:] == [
-        "flink, 1,000: products shuffle 0.02 MB, of 0 MB that are pairs x columns x 4 bytes.",
-        "flink, 10,000: products shuffle 0.02 MB, of 1 MB that are pairs x columns x 4 bytes.",
+        "flink, 1,000: products shuffle 0.02 MB; pairs x columns x 4 bytes are 0 MB.",
+        "flink, 10,000: products shuffle 0.02 MB; pairs x columns x 4 bytes are 1 MB.",
         "flink: processor seconds grow as interactions^2.00 from 1,000 on.",
         "Machine: 2 cores, x86_64; load when a run began 1.5 to 1.5.",
         "Commits: abc.",
