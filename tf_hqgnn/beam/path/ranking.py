@@ -15,6 +15,8 @@ from tf_hqgnn.types import Array, BoolArray, FloatArray, Int32Array, Int64Array
 
 # Scores that are in memory at a time.
 _SCORES = 1 << 23
+# So many times k items of a block are sorted as they are.
+_FEW = 4
 
 # The rows of a block of users, or of items, from which scores are made.
 Rows = Callable[[int], FloatArray]
@@ -122,17 +124,21 @@ def rank_block(
 def _merged(
     best: Int64Array, scores: FloatArray, index: Int64Array, of_items: FloatArray
 ) -> tuple[Int64Array, FloatArray]:
-    """The best of those so far and of the scores of one more block; `index` ascends."""
+    """The best of those so far and of the scores of one more block; `index` ascends.
+
+    Few items reach the k-th best so far, once there are k; only where many do, the k-th of the block is looked for.
+    """
     k = best.shape[1]
-    columns = np.broadcast_to(np.arange(len(index)), of_items.shape)
-    if len(index) > k:
-        columns = np.argpartition(-of_items, k - 1, axis=1)[:, :k]
-        cut = np.take_along_axis(of_items, columns, axis=1).min(axis=1, keepdims=True)
-        # Of equal ones at the cut any were taken; those with the lowest rows are wanted.
-        tied = np.flatnonzero((of_items >= cut).sum(axis=1) > k)
-        columns[tied] = np.argsort(-of_items[tied], axis=1, kind="stable")[:, :k]
-    found = np.take_along_axis(of_items, columns, axis=1)
-    all_scores = np.concatenate([scores, found], axis=1)
-    all_items = np.where(np.isfinite(all_scores), np.concatenate([best, index[columns]], axis=1), -1)
+    wanted = (of_items >= scores[:, -1:]) & (of_items > -np.inf)
+    many = np.flatnonzero(wanted.sum(axis=1) > _FEW * k)
+    if len(many):
+        wanted[many] &= of_items[many] >= np.partition(of_items[many], -k, axis=1)[:, [-k]]
+    row, column = np.nonzero(wanted)
+    count = np.bincount(row, minlength=len(best))
+    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    found = np.full((len(best), count.max(initial=0)), -np.inf, scores.dtype)
+    items = np.full(found.shape, -1, np.int64)
+    found[row, place], items[row, place] = of_items[row, column], index[column]
+    all_scores, all_items = np.concatenate([scores, found], axis=1), np.concatenate([best, items], axis=1)
     order = np.lexsort((all_items, -all_scores), axis=1)[:, :k]
     return np.take_along_axis(all_items, order, axis=1), np.take_along_axis(all_scores, order, axis=1)
