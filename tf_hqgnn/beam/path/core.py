@@ -14,6 +14,7 @@ from tf_hqgnn.beam.blocks import split
 from tf_hqgnn.beam.path.settle import encode
 from tf_hqgnn.beam.path.sketch import sketch
 from tf_hqgnn.beam.path.work import Work, of_message, read_all, read_table, to_message, write_json, write_table
+from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.types import Int32Array, Int64Array, ObjectArray
 
 SIDES = ("user_id", "item_id")
@@ -53,7 +54,7 @@ def shard_path(folder: str, shard: int) -> str:
     return f"{folder}/pairs-{shard:05d}.parquet"
 
 
-class _Ask(beam.DoFn):
+class _Ask(SmallMessages):
     """A shard's ids to the blocks of ids, with their counts: a user of many pairs is one row of each shard."""
 
     def __init__(self, before: str, num_blocks: int) -> None:
@@ -70,7 +71,7 @@ class _Ask(beam.DoFn):
                 yield (side, block), (shard, to_message(pa.table(columns, schema=COUNTS)))
 
 
-class _Judge(beam.DoFn):
+class _Judge(SmallMessages):
     """The counts of a block's ids in all shards, to whether each of those that a shard asked about stays."""
 
     def __init__(self, k: int) -> None:

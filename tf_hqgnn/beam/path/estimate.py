@@ -10,15 +10,22 @@ from tf_hqgnn.beam.path.prepare import Sizes
 from tf_hqgnn.config import Config
 from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 
-# Seconds of one processor, measured on the direct runner (AMD EPYC, its encoding and copying included): to prepare a
-# row of the log, for each pair and column of a product, for each value of a row that is read or written, and for each
-# score of a ranking and column.
-PREPARE_SECONDS = 5e-6
+# Seconds of one processor, measured on Flink (`python -m benchmarks.path`): of a job, whatever it does; to prepare a row
+# of the log; for each pair and column of a product; for each value of a row that is read or written; and for each score
+# of a ranking.
+JOB_SECONDS = 10.0
+PREPARE_SECONDS = 15e-6
 PRODUCT_SECONDS = 4e-9
 VALUE_SECONDS = 4e-9
-SCORE_SECONDS = 3e-10
-# Bytes: of a row of the log on its way to its pair, of a pair in a file, and of an end of a pair in a block.
-_ROW_BYTES, _PAIR_BYTES, _END_BYTES = 60, 30, 16
+SCORE_SECONDS = 40e-9
+# Jobs besides products: read, number, blocks; start; norms, tables, stats, served; evaluate.
+_JOBS = 9
+# Bytes that shuffles move for a row of the log, and of a pair, and of an end of a pair, in files.
+_ROW_BYTES, _PAIR_BYTES, _END_BYTES = 310, 30, 16
+# Bytes of a worker's Python before it has done anything, and how many blocks of rows and pieces it holds at a time.
+_WORKER_BYTES, _HELD_BLOCKS, _HELD_PIECES = 0.3e9, 3, 4
+# Pieces that Beam's Java sends before it looks whether Python has read them, and how much smaller they are compressed.
+_ON_THE_WAY, _COMPRESSED = 100, 3
 # Bytes of a row of a log as text, about.
 ROW_BYTES = 30
 # Of what machines have, and in which time all should be done.
@@ -40,7 +47,8 @@ class Estimate:
       read: bytes of tables that products read from files, and which no shuffle moves.
       least: bytes that products would shuffle if each sent every pair's row once: pairs x columns x 4.
       disk: bytes of files at most, at a time.
-      worker_memory: bytes of one worker at most.
+      worker_memory: bytes of one worker's Python at most.
+      engine_memory: bytes of an engine's direct memory at most, for what is on its way to a worker's Python.
       machines: of 16 cores that are done in 12 hours.
       hours: that these take.
     """
@@ -54,6 +62,7 @@ class Estimate:
     least: float
     disk: float
     worker_memory: float
+    engine_memory: float
     machines: int
     hours: float
 
@@ -64,7 +73,8 @@ class Estimate:
             f"{self.processor_hours:,.1f} processor hours, such as {machines} of {CORES} cores for "
             f"{self.hours:.1f} hours; {_size(self.shuffled)} shuffled, {_size(self.read)} read by products (to shuffle "
             f"every pair's row would move {_size(self.least)}); {_size(self.disk)} of disk; "
-            f"{_size(self.worker_memory)} of memory a worker"
+            f"{_size(self.worker_memory)} of memory for a worker's Python, {_size(self.engine_memory)} for what is on "
+            "its way there"
         )
 
 
@@ -91,13 +101,12 @@ def estimate(config: Config, num_interactions: int, num_users: int = 0, num_item
     read_values = columns * (blocks.user_blocks * num_items + blocks.item_blocks * num_users)
     written = columns * (num_users + num_items)
     judged = min(config.evaluation.validation_users, num_users)
-    seconds = PREPARE_SECONDS * num_interactions
+    seconds = JOB_SECONDS * (_JOBS + 2 * pairs) + PREPARE_SECONDS * num_interactions
     seconds += pairs * (2 * PRODUCT_SECONDS * num_interactions * columns + VALUE_SECONDS * (read_values + written))
-    seconds += 4 * VALUE_SECONDS * written + 2 * SCORE_SECONDS * judged * num_items * columns
+    seconds += 4 * VALUE_SECONDS * written + SCORE_SECONDS * judged * num_items
     table, ends = 4.0 * written, 2.0 * _END_BYTES * num_interactions
-    shuffled = num_interactions * (_ROW_BYTES + 2 * _PAIR_BYTES) + ends + pairs * table
-    rows = min(sizes.block_rows, max(num_users, num_items))
-    memory = 24.0 * rows * columns + min(sizes.block_edges, num_interactions) * (_END_BYTES + 12)
+    rows = min(blocks.block_rows, max(num_users, num_items))
+    memory = _WORKER_BYTES + 4.0 * _HELD_BLOCKS * rows * columns + _HELD_PIECES * sizes.piece_bytes
     hours = seconds / 3600
     machines = max(1, -int(-hours // (CORES * HOURS)))
     return Estimate(
@@ -105,11 +114,12 @@ def estimate(config: Config, num_interactions: int, num_users: int = 0, num_item
         num_users,
         num_items,
         hours,
-        shuffled,
+        _ROW_BYTES * num_interactions,
         4.0 * pairs * read_values,
         8.0 * pairs * num_interactions * columns,
         num_interactions * (4.0 * _PAIR_BYTES) + ends + 4 * table,
         memory,
+        _ON_THE_WAY * sizes.piece_bytes / _COMPRESSED,
         machines,
         hours / (CORES * machines),
     )

@@ -23,6 +23,7 @@ from tf_hqgnn.beam.path.work import (
     write_json,
     write_table,
 )
+from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.data.splits import TEST, TRAIN, VALID, last_parts, random_parts
 from tf_hqgnn.types import Int32Array, IntArray
 
@@ -122,7 +123,7 @@ def make_blocks(work: Work, numbered: str, num_shards: int, blocks: Blocks, rule
     return found
 
 
-class _Ask(beam.DoFn):
+class _Ask(SmallMessages):
     """The pairs that are to be divided to the blocks of their users."""
 
     def __init__(self, numbered: str, blocks: Blocks, rule: Rule) -> None:
@@ -149,7 +150,7 @@ def _asked_blocks(table: pa.Table, blocks: Blocks, rule: Rule) -> IntArray:
     return block
 
 
-class _Divide(beam.DoFn):
+class _Divide(SmallMessages):
     """All pairs of a block's users to their parts. A user has as many pairs here as there are items at most."""
 
     def __init__(self, rule: Rule) -> None:
@@ -173,7 +174,7 @@ class _Divide(beam.DoFn):
             start += len(part)
 
 
-class _Part(beam.DoFn):
+class _Part(SmallMessages):
     """A shard's pairs with their parts to the file of the shard, and to the blocks."""
 
     def __init__(self, numbered: str, blocks: Blocks, rule: Rule, folder: str) -> None:

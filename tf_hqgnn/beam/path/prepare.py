@@ -68,6 +68,11 @@ class Sizes:
         piece = max(_LEAST_PIECE, int(_PIECE * math.sqrt(log_bytes / _PIECE_LOG_BYTES)))
         return Sizes(piece // _MESSAGE_SHARE, max(1, piece // columns), piece // _END_BYTES)
 
+    @property
+    def piece_bytes(self) -> int:
+        """Bytes of what a runner sends as one piece, about, before it is compressed."""
+        return self.shard_bytes * _MESSAGE_SHARE
+
 
 @dataclass(frozen=True)
 class Prepared:
