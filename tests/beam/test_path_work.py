@@ -52,3 +52,27 @@ def test_a_worker_loads_no_tensorflow():
         check=True,
     )
     assert found.stdout.split() == ["False"]
+
+
+def test_a_worker_sends_what_it_has_before_it_is_much():
+    """In a process of its own, since Beam is changed in it."""
+    program = """
+from apache_beam.runners.worker.data_plane import ClosableOutputStream
+from tf_hqgnn.beam.small_messages import SmallMessages
+def sent():
+    found = []
+    stream = ClosableOutputStream.create(None, found.append, 0)
+    for _ in range(64):
+        stream.write(bytes(100_000))
+        stream.maybe_flush()
+    return max(map(len, found), default=0)
+before = sent()
+SmallMessages().setup()
+SmallMessages().setup()
+print(before, sent())
+"""
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    before, after = map(int, found.stdout.split())
+    # 6.4 MB are less than Beam waits for by itself.
+    assert before == 0
+    assert 1 << 20 < after < 1.2 * (1 << 20)

@@ -23,5 +23,5 @@ class SmallMessages(beam.DoFn):
         if getattr(data_plane, "_DEFAULT_SIZE_FLUSH_THRESHOLD", None) == _USUAL_BYTES:
             # Of what is sent at once, and of what is collected until then.
             data_plane._DEFAULT_SIZE_FLUSH_THRESHOLD = _BYTES
-            of_stream = stream.__init__.__defaults__
+            of_stream = stream.__init__.__defaults__ or ()
             stream.__init__.__defaults__ = tuple(_BYTES if value == _USUAL_BYTES else value for value in of_stream)

@@ -10,9 +10,9 @@ from tf_hqgnn.beam.path.prepare import Sizes
 from tf_hqgnn.config import Config
 from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 
-# Seconds of one processor, measured on Flink (`python -m benchmarks.path`): of a job, whatever it does; to prepare a row
-# of the log; for each pair and column of a product; for each value of a row that is read or written; and for each score
-# of a ranking.
+# Seconds of one processor, measured on Flink (`python -m benchmarks.path`): of a job, whatever it does; to prepare a
+# row of the log; for each pair and column of a product; for each value of a row that is read or written; and for each
+# score of a ranking.
 JOB_SECONDS = 10.0
 PREPARE_SECONDS = 15e-6
 PRODUCT_SECONDS = 4e-9
