@@ -21,7 +21,7 @@ from tf_hqgnn.beam.sinks import read_json, write_bytes
 from tf_hqgnn.types import Array
 
 # Messages of at least so many bytes are compressed.
-_COMPRESSED_BYTES = 1 << 16
+_COMPRESSED_BYTES = 1 << 13
 Build = Callable[[beam.Pipeline, str], None]
 
 
