@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.cells import ROOT, Cells, commit, commits, machine, machines
 from engines.cluster import Cluster
-from engines.flink import Flink
+from engines.flink import Flink, TaskManagerMemory
 from engines.install import is_installed
 from engines.spark import Spark
 from tf_hqgnn.beam.flags import make_runner, parse_flags
@@ -43,7 +43,14 @@ from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 from tf_hqgnn.logs import quieten_libraries
 
 RESULTS = ROOT / "benchmarks" / "results" / "path.csv"
-ENGINES: dict[str, type[Flink] | type[Spark] | None] = {"none": None, "direct": None, "flink": Flink, "spark": Spark}
+# So that a task manager and its Python have 2 GB together.
+_MEMORY = TaskManagerMemory(heap=256, direct=640, managed=192)
+ENGINES: dict[str, Callable[[Path], Cluster] | None] = {
+    "none": None,
+    "direct": None,
+    "flink": lambda folder: Flink(folder, _MEMORY),
+    "spark": Spark,
+}
 COLUMNS = 64
 # Files of the log, at least, and rows of a file, at most.
 _FILES, _FILE_ROWS = 8, 1_250_000

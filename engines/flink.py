@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engines.cluster import Cluster
@@ -9,21 +11,44 @@ from engines.install import class_path
 from engines.processes import JAVA, listens
 
 TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
-# MiB of each task manager. Python's workers come on top of them. Direct memory is that of the network, of shuffles that
-# are read (64 MiB), and of what is on its way to Python: a hundred pieces at a time.
-_HEAP, _DIRECT, _NETWORK, _MANAGED = 384, 448, 128, 256
 # Python workers wait shortly less for the next step: a job would fail that started again with one that had died.
 _RESTART_SECONDS = 10
 
 
+@dataclass(frozen=True)
+class TaskManagerMemory:
+    """MiB of each task manager; Python's workers come on top of them.
+
+    Args:
+      heap: of Java's objects, the 128 of Flink itself not counted.
+      direct: for the network, for shuffles that are read (64), and for what is on its way to Python: a hundred pieces.
+      network: of `direct`.
+      managed: for sorting.
+    """
+
+    heap: int = 512
+    direct: int = 256
+    network: int = 128
+    managed: int = 256
+
+
 class Flink(Cluster):
-    """A cluster of Flink; see `Cluster`."""
+    """A cluster of Flink; see `Cluster`.
+
+    Args:
+      folder: as of `Cluster`.
+      memory: of each task manager.
+    """
 
     name = "flink"
     # A killed task manager leaves its part of shuffles, and jars.
     written = ("tmp", "artifacts")
     machines = TASK_MANAGERS
     cache_millis = (_RESTART_SECONDS - 2) * 1000
+
+    def __init__(self, folder: Path, memory: TaskManagerMemory | None = None) -> None:
+        super().__init__(folder)
+        self._memory = memory or TaskManagerMemory()
 
     def start(self) -> None:
         """Starts everything, and returns once the job server listens and both task managers are there."""
@@ -85,25 +110,26 @@ class Flink(Cluster):
 
     def start_task_manager(self, name: str) -> None:
         """Starts a task manager; what one of this name has left that was killed is deleted."""
+        memory = self._memory
         sizes: dict[str, object] = {
             "taskmanager.resource-id": name,
             "io.tmp.dirs": self._empty_scratch(name),
             "taskmanager.cpu.cores": "1.0",
             "taskmanager.memory.framework.heap.size": "128mb",
             "taskmanager.memory.framework.off-heap.size": "64mb",
-            "taskmanager.memory.task.heap.size": f"{_HEAP}mb",
-            "taskmanager.memory.task.off-heap.size": f"{_DIRECT - _NETWORK - 64}mb",
-            "taskmanager.memory.network.min": f"{_NETWORK}mb",
-            "taskmanager.memory.network.max": f"{_NETWORK}mb",
-            "taskmanager.memory.managed.size": f"{_MANAGED}mb",
+            "taskmanager.memory.task.heap.size": f"{memory.heap}mb",
+            "taskmanager.memory.task.off-heap.size": f"{memory.direct - memory.network - 64}mb",
+            "taskmanager.memory.network.min": f"{memory.network}mb",
+            "taskmanager.memory.network.max": f"{memory.network}mb",
+            "taskmanager.memory.managed.size": f"{memory.managed}mb",
             "taskmanager.memory.jvm-metaspace.size": "256mb",
             "taskmanager.memory.jvm-overhead.min": "192mb",
             "taskmanager.memory.jvm-overhead.max": "192mb",
         }
-        memory = (f"-Xmx{_HEAP + 128}m", f"-XX:MaxDirectMemorySize={_DIRECT}m")
+        limits = (f"-Xmx{memory.heap + 128}m", f"-XX:MaxDirectMemorySize={memory.direct}m")
         entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         given = [part for key, value in sizes.items() for part in ("-D", f"{key}={value}")]
-        self._java(name, *memory, entry, "--configDir", str(self.folder), *given)
+        self._java(name, *limits, entry, "--configDir", str(self.folder), *given)
 
     def start_job_server(self) -> None:
         """Starts Beam's job server."""
