@@ -22,10 +22,11 @@ SCORE_SECONDS = 40e-9
 _JOBS = 9
 # Bytes that shuffles move for a row of the log, and of a pair, and of an end of a pair, in files.
 _ROW_BYTES, _PAIR_BYTES, _END_BYTES = 310, 30, 16
-# Bytes of a worker's Python before it has done anything, and how many blocks of rows and pieces it holds at a time.
-_WORKER_BYTES, _HELD_BLOCKS, _HELD_PIECES = 0.3e9, 3, 4
-# Pieces that Beam's Java sends before it looks whether Python has read them, and how much smaller they are compressed.
-_ON_THE_WAY, _COMPRESSED = 100, 3
+# Bytes of a worker's Python with a block of text, and how many blocks of rows and pieces it holds at a time.
+_WORKER_BYTES, _HELD_BLOCKS, _HELD_PIECES = 0.6e9, 3, 4
+# Pieces that Beam's Java sends before it looks whether Python has read them. Those of many small messages are hardly
+# compressed.
+_ON_THE_WAY = 100
 # Bytes of a row of a log as text, about.
 ROW_BYTES = 30
 # Of what machines have, and in which time all should be done.
@@ -119,7 +120,7 @@ def estimate(config: Config, num_interactions: int, num_users: int = 0, num_item
         8.0 * pairs * num_interactions * columns,
         num_interactions * (4.0 * _PAIR_BYTES) + ends + 4 * table,
         memory,
-        _ON_THE_WAY * sizes.piece_bytes / _COMPRESSED,
+        float(_ON_THE_WAY * sizes.piece_bytes),
         machines,
         hours / (CORES * machines),
     )
