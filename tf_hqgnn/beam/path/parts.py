@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,18 +77,21 @@ def make_blocks(work: Work, numbered: str, num_shards: int, blocks: Blocks, rule
       The sizes of the parts, sums over the weights of training, and the numbers of the files with edges.
     """
 
+    # A block of users may have more pairs than an engine should send as one piece.
+    groups = max(1, math.ceil(blocks.num_edges / blocks.block_edges))
+
     def build(pipeline: beam.Pipeline, folder: str) -> None:
         shards = pipeline | beam.Create(range(num_shards)) | beam.Reshuffle()
         every = pipeline | "EveryShard" >> beam.Create([(shard, (-1, b"")) for shard in range(num_shards)])
         answers: tuple[Any, ...] = (every,)
         if rule.asks:
-            asked = shards | "Ask" >> beam.ParDo(_Ask(numbered, blocks, rule))
+            asked = shards | "Ask" >> beam.ParDo(_Ask(numbered, groups, rule))
             answers = (every, asked | "ByUser" >> beam.GroupByKey() | "Divide" >> beam.ParDo(_Divide(rule)))
         divided = (
             answers
             | beam.Flatten()
             | "ByShard" >> beam.GroupByKey()
-            | "Part" >> beam.ParDo(_Part(numbered, blocks, rule, folder)).with_outputs("held", main="edges")
+            | "Part" >> beam.ParDo(_Part(numbered, blocks, groups, rule, folder)).with_outputs("held", main="edges")
         )
         degrees = (
             divided.edges | "ByBlocks" >> beam.GroupByKey() | "WriteEdges" >> beam.ParDo(_WriteEdges(blocks, folder))
@@ -124,40 +128,40 @@ def make_blocks(work: Work, numbered: str, num_shards: int, blocks: Blocks, rule
 
 
 class _Ask(SmallMessages):
-    """The pairs that are to be divided to the blocks of their users."""
+    """The pairs that are to be divided to the groups of their users."""
 
-    def __init__(self, numbered: str, blocks: Blocks, rule: Rule) -> None:
+    def __init__(self, numbered: str, groups: int, rule: Rule) -> None:
         self._numbered = numbered
-        self._blocks = blocks
+        self._groups = groups
         self._rule = rule
 
     def process(self, shard: int) -> Iterator[tuple[int, tuple[int, bytes]]]:
         table = read_table(shard_path(self._numbered, shard))
-        for block, places in split(_asked_blocks(table, self._blocks, self._rule)):
-            if block == self._blocks.user_blocks:
+        for group, places in split(_asked_groups(table, self._groups, self._rule)):
+            if group == self._groups:
                 continue
             some = table.take(pa.array(places))
-            row = some["user"].to_numpy() // self._blocks.user_blocks
+            row = some["user"].to_numpy() // self._groups
             columns = [pa.array(row), *(some[name].combine_chunks() for name in _ASKED.names[1:])]
-            yield block, (shard, to_message(pa.table(columns, schema=_ASKED)))
+            yield group, (shard, to_message(pa.table(columns, schema=_ASKED)))
 
 
-def _asked_blocks(table: pa.Table, blocks: Blocks, rule: Rule) -> IntArray:
-    """The block of users that divides each pair, int [n]; behind the last one for those that are divided already."""
-    block: IntArray = table["user"].to_numpy() % blocks.user_blocks
+def _asked_groups(table: pa.Table, groups: int, rule: Rule) -> IntArray:
+    """The group of users that divides each pair, int [n]; behind the last one for those that are divided already."""
+    group: IntArray = table["user"].to_numpy() % groups
     if rule.method == "given":
-        block = np.where(table["part"].to_numpy() == TRAIN, block, blocks.user_blocks)
-    return block
+        group = np.where(table["part"].to_numpy() == TRAIN, group, groups)
+    return group
 
 
 class _Divide(SmallMessages):
-    """All pairs of a block's users to their parts. A user has as many pairs here as there are items at most."""
+    """All pairs of a group of users to their parts. A user has as many pairs here as there are items at most."""
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
 
     def process(self, element: tuple[int, Iterable[tuple[int, bytes]]]) -> Iterator[tuple[int, tuple[int, bytes]]]:
-        block, questions = element
+        group, questions = element
         asked = [(shard, of_message(message)) for shard, message in questions]
         table = pa.concat_tables([part for _, part in asked])
         rows, rank, time = (table[name].to_numpy() for name in _ASKED.names)
@@ -170,16 +174,17 @@ class _Divide(SmallMessages):
             parts[order] = random_parts(rows[order], count, rank[order], self._rule.valid, self._rule.test)
         start = 0
         for shard, part in asked:
-            yield shard, (block, parts[start : start + len(part)].tobytes())
+            yield shard, (group, parts[start : start + len(part)].tobytes())
             start += len(part)
 
 
 class _Part(SmallMessages):
     """A shard's pairs with their parts to the file of the shard, and to the blocks."""
 
-    def __init__(self, numbered: str, blocks: Blocks, rule: Rule, folder: str) -> None:
+    def __init__(self, numbered: str, blocks: Blocks, groups: int, rule: Rule, folder: str) -> None:
         self._numbered = numbered
         self._blocks = blocks
+        self._groups = groups
         self._rule = rule
         self._folder = folder
 
@@ -217,9 +222,9 @@ class _Part(SmallMessages):
         elif rule.method == "given":
             parts = table["part"].to_numpy().copy()
         if rule.asks:
-            for block, places in split(_asked_blocks(table, self._blocks, rule)):
-                if block < self._blocks.user_blocks:
-                    parts[places] = np.frombuffer(told[block], np.int8)
+            for group, places in split(_asked_groups(table, self._groups, rule)):
+                if group < self._groups:
+                    parts[places] = np.frombuffer(told[group], np.int8)
         return parts
 
     def _edges(self, user: Int32Array, item: Int32Array, weight: IntArray) -> Iterator[Any]:

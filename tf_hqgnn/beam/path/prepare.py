@@ -29,7 +29,7 @@ from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 from tf_hqgnn.types import InputError
 
 # Bytes of what is sent as one piece for a log of so many bytes, and at least.
-_PIECE, _PIECE_LOG_BYTES, _LEAST_PIECE = 6 << 20, 27 * 10**8, 4 << 20
+_PIECE, _PIECE_LOG_BYTES, _LEAST_PIECE = 4 << 20, 27 * 10**8, 2 << 20
 # A row takes as a message, not compressed, so many times the bytes of its text; and the end of a pair so many bytes.
 _MESSAGE_SHARE, _END_BYTES = 2, 20
 
@@ -54,7 +54,7 @@ class Sizes:
 
         An engine holds pieces as a whole, and a hundred at a time on their way to Python, so they should be small; but
         with pieces of one size their number grows with the log, and that of messages between them with its square.
-        Hence the root: 4 MiB up to 44 million rows, 6 for 100 million, 60 for 10 billion. Rows of tables go through
+        Hence the root: 2 MiB up to 25 million rows, 4 for 100 million, 40 for 10 billion. Rows of tables go through
         files instead, so a block has four times as much.
 
         Args:
@@ -63,7 +63,7 @@ class Sizes:
 
         Example:
           >>> Sizes.of(27 * 10**8, columns=64)
-          Sizes(shard_bytes=3145728, block_rows=98304, block_edges=314572)
+          Sizes(shard_bytes=2097152, block_rows=65536, block_edges=209715)
         """
         piece = max(_LEAST_PIECE, int(_PIECE * math.sqrt(log_bytes / _PIECE_LOG_BYTES)))
         return Sizes(piece // _MESSAGE_SHARE, max(1, piece // columns), piece // _END_BYTES)
