@@ -76,7 +76,6 @@ def make_blocks(work: Work, numbered: str, num_shards: int, blocks: Blocks, rule
     Returns:
       The sizes of the parts, sums over the weights of training, and the numbers of the files with edges.
     """
-
     # A block of users may have more pairs than an engine should send as one piece.
     groups = max(1, math.ceil(blocks.num_edges / blocks.block_edges))
 
