@@ -44,7 +44,7 @@ from tf_hqgnn.logs import quieten_libraries
 
 RESULTS = ROOT / "benchmarks" / "results" / "path.csv"
 # So that a task manager and its Python have 2 GB together.
-_MEMORY = TaskManagerMemory(heap=192, direct=384, network=64, managed=128)
+_MEMORY = TaskManagerMemory(heap=192, direct=576, network=64, managed=128)
 ENGINES: dict[str, Callable[[Path], Cluster] | None] = {
     "none": None,
     "direct": None,
