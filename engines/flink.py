@@ -170,8 +170,6 @@ class Flink(Cluster):
             "taskmanager.network.sort-shuffle.min-buffers": 64,
             # Each job's jars, 250 MB a task manager, are deleted so many seconds after its end; by default an hour.
             "blob.service.cleanup.interval": 10,
-            # A thread that dies for want of memory takes its process with it; otherwise the job waits for ever.
-            "cluster.uncaught-exception-handling": "FAIL",
             # Beam is on the cluster's class path; by default Flink would load it anew for each job, which then keeps no
             # worker from one step to the next.
             "classloader.resolve-order": "parent-first",
