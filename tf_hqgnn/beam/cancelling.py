@@ -1,4 +1,4 @@
-"""What Beam's job server leaves to Flink's job manager: to cancel a job, and to say how its faults began.
+"""Cancels jobs, and finds how their faults began, by asking Flink's job manager besides Beam's job server.
 
 The job server only stops watching a job, which then goes on, and tells the fault of the last attempt alone.
 """
@@ -42,8 +42,8 @@ def cancel_on_flink(master: str | None, name: str | None) -> None:
         return
     address = _address(master)
     with suppress(OSError, ValueError):
-        for job in _ask(f"{address}/jobs/overview")["jobs"]:
-            if job["name"] == name and job["state"] not in _ENDED:
+        for job in _jobs(address, name):
+            if job["state"] not in _ENDED:
                 _ask(f"{address}/jobs/{job['jid']}?mode=cancel", "PATCH")
 
 
@@ -70,13 +70,17 @@ def first_fault(master: str | None, name: str | None) -> str | None:
     """
     if not master or not name:
         return None
+    address = _address(master)
+    # ValueError where there is no such job, IndexError where it has had no fault.
     with suppress(OSError, ValueError, LookupError):
-        jobs = [job for job in _ask(f"{_address(master)}/jobs/overview")["jobs"] if job["name"] == name]
-        newest = max(jobs, key=lambda job: job["start-time"], default=None)
-        if newest is not None:
-            faults = _ask(f"{_address(master)}/jobs/{newest['jid']}/exceptions")["exceptionHistory"]["entries"]
-            return str(faults[-1]["stacktrace"])
+        newest = max(_jobs(address, name), key=lambda job: job["start-time"])
+        return str(_ask(f"{address}/jobs/{newest['jid']}/exceptions")["exceptionHistory"]["entries"][-1]["stacktrace"])
     return None
+
+
+def _jobs(address: str, name: str) -> list[Any]:
+    """Flink's jobs of a name."""
+    return [job for job in _ask(f"{address}/jobs/overview")["jobs"] if job["name"] == name]
 
 
 def _address(master: str) -> str:

@@ -93,10 +93,10 @@ def estimate(config: Config, num_interactions: int, num_users: int = 0, num_item
       >>> found.num_users, found.num_items, found.machines >= 1
       (10000000, 1000000, True)
     """
-    sizes = Sizes.of(num_interactions * ROW_BYTES, config.model.embedding_dim + OVERSAMPLING)
+    columns = config.model.embedding_dim + OVERSAMPLING
+    sizes = Sizes.of(num_interactions * ROW_BYTES, columns)
     num_users, num_items = num_users or num_interactions // _PER_USER, num_items or num_interactions // _PER_ITEM
     blocks = Blocks.choose(num_users, num_items, num_interactions, sizes.block_rows, sizes.block_edges)
-    columns = config.model.embedding_dim + OVERSAMPLING
     pairs = config.model.spectral_iterations + 1
     # Of a product with the matrix, and of one with its transpose: every block of the result reads the other table.
     read_values = columns * (blocks.user_blocks * num_items + blocks.item_blocks * num_users)
