@@ -188,9 +188,11 @@ def run(engine: str, interactions: int, work: Path, results: Path, iterations: i
             for name, one, other in zip(_FIGURES, now, before):
                 found[part][name] += one - other
             before = now
-            for name, peak in watch.take_peaks().items():
+            peaks = watch.take_peaks()
+            for name, peak in peaks.items():
                 found[part][f"{name}_bytes"] = max(found[part][f"{name}_bytes"], peak)
-            print(f"{found[part]['seconds']:8.1f} s {part}", flush=True)
+            held = ", ".join(f"{peaks[name] / 1e9:.2f} of {name}" for name in _KINDS)
+            print(f"{found[part]['seconds']:8.1f} s {part}; GB: {held}", flush=True)
 
         def say(line: str) -> None:
             print(line, flush=True)

@@ -13,6 +13,8 @@ from engines.processes import JAVA, listens
 TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
 # Python workers wait shortly less for the next step: a job would fail that started again with one that had died.
 _RESTART_SECONDS = 10
+# Without it a task manager whose heap is full loses the thread that hears from Python, and its job waits for ever.
+_FULL_HEAP = "-XX:+ExitOnOutOfMemoryError"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Flink(Cluster):
             "taskmanager.memory.jvm-overhead.min": "192mb",
             "taskmanager.memory.jvm-overhead.max": "192mb",
         }
-        limits = (f"-Xmx{memory.heap + 128}m", f"-XX:MaxDirectMemorySize={memory.direct}m")
+        limits = (f"-Xmx{memory.heap + 128}m", f"-XX:MaxDirectMemorySize={memory.direct}m", _FULL_HEAP)
         entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         given = [part for key, value in sizes.items() for part in ("-D", f"{key}={value}")]
         self._java(name, *limits, entry, "--configDir", str(self.folder), *given)
@@ -141,7 +143,8 @@ class Flink(Cluster):
 
     def _java(self, name: str, *arguments: str) -> None:
         command = [*JAVA, "-cp", class_path("flink/jars", "flink/beam"), *arguments]
-        self.processes.start(name, command, {"FLINK_CONF_DIR": str(self.folder)})
+        # Each thread of Java would else keep a pool of what it has freed.
+        self.processes.start(name, command, {"FLINK_CONF_DIR": str(self.folder), "MALLOC_ARENA_MAX": "2"})
 
     def _config(self) -> dict[str, object]:
         return {
@@ -161,6 +164,8 @@ class Flink(Cluster):
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 5,
             "restart-strategy.fixed-delay.delay": f"{_RESTART_SECONDS} s",
+            # An attempt of a job whose task managers have all died ends after 30 seconds, not after 5 minutes.
+            "slot.request.timeout": 30000,
             "heartbeat.interval": 2000,
             "heartbeat.timeout": 15000,
             # The job server asks a job manager that doesn't answer any more for 15 seconds, not for a minute.

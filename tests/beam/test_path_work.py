@@ -76,3 +76,45 @@ print(before, sent())
     # 6.4 MB are less than Beam waits for by itself.
     assert before == 0
     assert 1 << 20 < after < 1.2 * (1 << 20)
+
+
+def test_a_worker_makes_no_more_while_nobody_takes_what_it_has_made():
+    """In a process of its own, since Beam is changed in it."""
+    program = """
+import threading, time
+from apache_beam.runners.worker.data_plane import _GrpcDataChannel
+from tf_hqgnn.beam.small_messages import SmallMessages
+SmallMessages().setup()
+channel = _GrpcDataChannel()
+def write():
+    stream = channel.output_stream("instruction", "transform")
+    for _ in range(200):
+        stream.write(bytes(1_000_000))
+        stream.maybe_flush()
+    stream.close()
+def begun():
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    return thread
+writer = begun()
+while channel._to_send.qsize() < 10:
+    time.sleep(0.01)
+writer.join(0.5)
+print(writer.is_alive(), channel._to_send.qsize())
+elements = channel._write_outputs()
+taken = 0
+while taken < 200_000_000:
+    taken += sum(len(data.data) for data in next(elements).data)
+writer.join(10)
+print(writer.is_alive(), taken)
+# What is sent to nobody any more is no reason to wait.
+channel._closed = True
+last = begun()
+last.join(10)
+print(last.is_alive())
+"""
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    waits, waiting, ends, taken, still = found.stdout.split()
+    assert (waits, ends, still) == ("True", "False", "False")
+    assert int(waiting) < 20
+    assert int(taken) == 200_000_000

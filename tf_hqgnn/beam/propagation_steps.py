@@ -13,6 +13,7 @@ from tf_hqgnn.beam.blocks import Blocks, EdgeBlock, edge_block, product, split
 from tf_hqgnn.beam.graph_files import EDGE_COLUMNS, RowGroup, read_edges, read_rows, write_rows
 from tf_hqgnn.beam.mistakes import noted
 from tf_hqgnn.beam.sinks import write_bytes
+from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.graph.degrees import degree_factor
 from tf_hqgnn.types import Float32Array, Float64Array, InputError
 
@@ -21,7 +22,7 @@ DEGREE, ROWS, SUM, STATE = range(4)
 Tagged = tuple[int, bytes, bytes]
 
 
-class ReadEdges(beam.DoFn):
+class ReadEdges(SmallMessages):
     """Row groups to `(pair of blocks, (users, items, weights))`: int32 rows of the blocks, and float32, maybe none."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -44,7 +45,7 @@ class ReadEdges(beam.DoFn):
                 yield pair, (user_bytes, item_bytes, b"" if weight is None else weight[places].tobytes())
 
 
-class DistinctEdges(beam.DoFn):
+class DistinctEdges(SmallMessages):
     """The edges of a pair of blocks, each once: for both directions, to the part of the block where they start."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -80,7 +81,7 @@ class DistinctEdges(beam.DoFn):
             yield (start, to % self._blocks.parts(start)), block
 
 
-class ReadRows(beam.DoFn):
+class ReadRows(SmallMessages):
     """Row groups to `(block, (rows of the block, values))`."""
 
     def __init__(self, blocks: Blocks, dim: int) -> None:
@@ -104,7 +105,7 @@ class ReadRows(beam.DoFn):
                 yield key + (0 if is_users else blocks.user_blocks), tagged
 
 
-class Start(beam.DoFn):
+class Start(SmallMessages):
     """What stays of a block: `(S e, S)`, float32 [rows, d] and [rows]."""
 
     def __init__(self, blocks: Blocks, dim: int, normalize: bool) -> None:
@@ -136,7 +137,7 @@ class Start(beam.DoFn):
         yield block, ((e * s[:, None]).tobytes(), s.tobytes())
 
 
-class Product(beam.DoFn):
+class Product(SmallMessages):
     """A block's values with a part of the edges that start in it: the sums where they end."""
 
     def __init__(self, dim: int) -> None:
@@ -153,7 +154,7 @@ class Product(beam.DoFn):
             yield block, (SUM, rows, sums)
 
 
-class Update(beam.DoFn):
+class Update(SmallMessages):
     """g <- S^2 sum + c S e, for a block; sums are added as they come, never held together."""
 
     def __init__(self, blocks: Blocks, dim: int, coefficient: float) -> None:

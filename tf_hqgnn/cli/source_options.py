@@ -1,4 +1,4 @@
-"""The options by which a command says what model it asks: a server or a SavedModel."""
+"""The options by which a command says what it is about: a run, a server or a SavedModel."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tf_hqgnn.serving.client import Client, LocalModel
     from tf_hqgnn.serving.sharded import ShardedClient
 
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run of `tf-hqgnn train`.")]
 ServerOption = Annotated[
     str | None,
     typer.Option(
