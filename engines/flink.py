@@ -110,9 +110,14 @@ class Flink(Cluster):
         self._java("jobmanager", "-Xmx512m", entry, "--configDir", str(self.folder), "--executionMode", "cluster")
         self.processes.wait("jobmanager", lambda: listens(self.port("rest")))
 
-    def start_task_manager(self, name: str) -> None:
-        """Starts a task manager; what one of this name has left that was killed is deleted."""
-        memory = self._memory
+    def start_task_manager(self, name: str, memory: TaskManagerMemory | None = None) -> None:
+        """Starts a task manager; what one of this name has left that was killed is deleted.
+
+        Args:
+          name: of the task manager.
+          memory: None for that of all.
+        """
+        memory = memory or self._memory
         sizes: dict[str, object] = {
             "taskmanager.resource-id": name,
             "io.tmp.dirs": self._empty_scratch(name),

@@ -304,6 +304,11 @@ def test_a_lost_job_manager_is_named():
             "io.tmp.dirs, Spark's spark.local.dir), or for the output (No space left on device)",
         ),
         (
+            "org.apache.flink.runtime.jobmaster.JobMasterException: TaskManager with id one is no longer reachable.",
+            "a task manager of Flink's is gone, and its log says why: its machine was lost, or its memory was full "
+            "(taskmanager.memory.task.heap.size) (is no longer reachable)",
+        ),
+        (
             "java.lang.LinkageError: loader",
             "java.lang.IllegalStateException: call is closed; the first fault was java.lang.LinkageError: loader",
         ),

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections import deque
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.portability.api import beam_fn_api_pb2
 
+from tf_hqgnn.beam.much_output import MessageQueue
 from tf_hqgnn.beam.path.prepare import Sizes
 from tf_hqgnn.beam.path.work import of_message, to_message
 
@@ -58,7 +61,7 @@ def test_a_worker_sends_what_it_has_before_it_is_much():
     """In a process of its own, since Beam is changed in it."""
     program = """
 from apache_beam.runners.worker.data_plane import ClosableOutputStream
-from tf_hqgnn.beam.small_messages import SmallMessages
+from tf_hqgnn.beam.much_output import MuchOutput
 def sent():
     found = []
     stream = ClosableOutputStream.create(None, found.append, 0)
@@ -67,8 +70,8 @@ def sent():
         stream.maybe_flush()
     return max(map(len, found), default=0)
 before = sent()
-SmallMessages().setup()
-SmallMessages().setup()
+MuchOutput().setup()
+MuchOutput().setup()
 print(before, sent())
 """
     found = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
@@ -78,43 +81,64 @@ print(before, sent())
     assert 1 << 20 < after < 1.2 * (1 << 20)
 
 
-def test_a_worker_makes_no_more_while_nobody_takes_what_it_has_made():
-    """In a process of its own, since Beam is changed in it."""
+def test_what_nobody_takes_waits_on_disk_and_comes_in_order():
+    """In a process of its own, since Beam is changed in it, and its memory is looked at."""
     program = """
-import threading, time
+import resource, threading, time
 from apache_beam.runners.worker.data_plane import _GrpcDataChannel
-from tf_hqgnn.beam.small_messages import SmallMessages
-SmallMessages().setup()
+from tf_hqgnn.beam.much_output import MuchOutput
+MuchOutput().setup()
 channel = _GrpcDataChannel()
-def write():
-    stream = channel.output_stream("instruction", "transform")
-    for _ in range(200):
-        stream.write(bytes(1_000_000))
-        stream.maybe_flush()
-    stream.close()
-def begun():
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    return thread
-writer = begun()
-while channel._to_send.qsize() < 10:
-    time.sleep(0.01)
-writer.join(0.5)
-print(writer.is_alive(), channel._to_send.qsize())
-elements = channel._write_outputs()
-taken = 0
-while taken < 200_000_000:
-    taken += sum(len(data.data) for data in next(elements).data)
-writer.join(10)
-print(writer.is_alive(), taken)
-# What is sent to nobody any more is no reason to wait.
-channel._closed = True
-last = begun()
-last.join(10)
-print(last.is_alive())
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+stream = channel.output_stream("instruction", "transform")
+for number in range(600):
+    stream.write(bytes([number % 251]) * 1_100_000)
+    stream.maybe_flush()
+stream.close()
+channel.close()
+found, ends = [], 0
+for elements in channel._write_outputs():
+    for data in elements.data:
+        assert (data.instruction_id, data.transform_id) == ("instruction", "transform")
+        ends += data.is_last
+        if data.data:
+            assert len(data.data) == 1_100_000 and data.data.count(data.data[:1]) == len(data.data)
+            found.append(data.data[0])
+print(found == [number % 251 for number in range(600)], ends, peak() - before, len(channel._to_send.queue))
 """
     found = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
-    waits, waiting, ends, taken, still = found.stdout.split()
-    assert (waits, ends, still) == ("True", "False", "False")
-    assert int(waiting) < 20
-    assert int(taken) == 200_000_000
+    is_equal, ends, more, left = found.stdout.split()
+    assert (is_equal, ends, left) == ("True", "1", "0")
+    # Of 660 MB.
+    assert int(more) < 100_000_000
+
+
+def test_messages_are_put_and_taken_in_any_order_of_calls():
+    """Beside a plain queue, with messages small and large, and others than data."""
+    rng = np.random.default_rng(5)
+    expected, found = deque(), MessageQueue()
+    for number in range(3000):
+        # First it grows, then it shrinks, and both again.
+        if expected and rng.random() < (0.35 if number // 750 % 2 == 0 else 0.65):
+            assert found.popleft() == expected.popleft()
+        else:
+            kinds = (
+                beam_fn_api_pb2.Elements.Data(instruction_id=str(number), data=rng.bytes(int(rng.integers(20_000)))),
+                beam_fn_api_pb2.Elements.Data(instruction_id=str(number), is_last=True),
+                beam_fn_api_pb2.Elements.Timers(instruction_id=str(number), timers=rng.bytes(5)),
+            )
+            message = kinds[int(rng.choice(3, p=[0.8, 0.1, 0.1]))]
+            expected.append(message)
+            found.append(message)
+        assert len(found) == len(expected)
+    assert [found.popleft() for _ in range(len(found))] == [*expected]
+
+
+def test_what_marks_the_end_of_all_stays_the_same_object():
+    """Beam looks for it by `is`."""
+    end = beam_fn_api_pb2.Elements.Data()
+    messages = MessageQueue([beam_fn_api_pb2.Elements.Data(data=bytes(10_000))] * 40)
+    messages.append(end)
+    assert [messages.popleft() for _ in range(41)][-1] is end

@@ -12,8 +12,8 @@ import numpy as np
 from tf_hqgnn.beam.blocks import Blocks, EdgeBlock, edge_block, product, split
 from tf_hqgnn.beam.graph_files import EDGE_COLUMNS, RowGroup, read_edges, read_rows, write_rows
 from tf_hqgnn.beam.mistakes import noted
+from tf_hqgnn.beam.much_output import MuchOutput
 from tf_hqgnn.beam.sinks import write_bytes
-from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.graph.degrees import degree_factor
 from tf_hqgnn.types import Float32Array, Float64Array, InputError
 
@@ -22,7 +22,7 @@ DEGREE, ROWS, SUM, STATE = range(4)
 Tagged = tuple[int, bytes, bytes]
 
 
-class ReadEdges(SmallMessages):
+class ReadEdges(MuchOutput):
     """Row groups to `(pair of blocks, (users, items, weights))`: int32 rows of the blocks, and float32, maybe none."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -45,7 +45,7 @@ class ReadEdges(SmallMessages):
                 yield pair, (user_bytes, item_bytes, b"" if weight is None else weight[places].tobytes())
 
 
-class DistinctEdges(SmallMessages):
+class DistinctEdges(MuchOutput):
     """The edges of a pair of blocks, each once: for both directions, to the part of the block where they start."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -81,7 +81,7 @@ class DistinctEdges(SmallMessages):
             yield (start, to % self._blocks.parts(start)), block
 
 
-class ReadRows(SmallMessages):
+class ReadRows(MuchOutput):
     """Row groups to `(block, (rows of the block, values))`."""
 
     def __init__(self, blocks: Blocks, dim: int) -> None:
@@ -105,7 +105,7 @@ class ReadRows(SmallMessages):
                 yield key + (0 if is_users else blocks.user_blocks), tagged
 
 
-class Start(SmallMessages):
+class Start(MuchOutput):
     """What stays of a block: `(S e, S)`, float32 [rows, d] and [rows]."""
 
     def __init__(self, blocks: Blocks, dim: int, normalize: bool) -> None:
@@ -137,7 +137,7 @@ class Start(SmallMessages):
         yield block, ((e * s[:, None]).tobytes(), s.tobytes())
 
 
-class Product(SmallMessages):
+class Product(MuchOutput):
     """A block's values with a part of the edges that start in it: the sums where they end."""
 
     def __init__(self, dim: int) -> None:
@@ -154,7 +154,7 @@ class Product(SmallMessages):
             yield block, (SUM, rows, sums)
 
 
-class Update(SmallMessages):
+class Update(MuchOutput):
     """g <- S^2 sum + c S e, for a block; sums are added as they come, never held together."""
 
     def __init__(self, blocks: Blocks, dim: int, coefficient: float) -> None:

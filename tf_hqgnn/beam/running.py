@@ -24,6 +24,8 @@ _MENDED_BY = {
     "(Flink's io.tmp.dirs, Spark's spark.local.dir), or for the output",
     "Direct buffer memory": "a task manager of Flink's has too little direct memory for what it sends to Python: give "
     "it more (taskmanager.memory.task.off-heap.size)",
+    "is no longer reachable": "a task manager of Flink's is gone, and its log says why: its machine was lost, or its "
+    "memory was full (taskmanager.memory.task.heap.size)",
 }
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from tf_hqgnn.beam.blocks import split
+from tf_hqgnn.beam.much_output import MuchOutput
 from tf_hqgnn.beam.path.settle import encode
 from tf_hqgnn.beam.path.sketch import sketch
 from tf_hqgnn.beam.path.work import Work, of_message, read_all, read_table, to_message, write_json, write_table
-from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.types import Int32Array, Int64Array, ObjectArray
 
 SIDES = ("user_id", "item_id")
@@ -54,7 +54,7 @@ def shard_path(folder: str, shard: int) -> str:
     return f"{folder}/pairs-{shard:05d}.parquet"
 
 
-class _Ask(SmallMessages):
+class _Ask(MuchOutput):
     """A shard's ids to the blocks of ids, with their counts: a user of many pairs is one row of each shard."""
 
     def __init__(self, before: str, num_blocks: int) -> None:
@@ -71,7 +71,7 @@ class _Ask(SmallMessages):
                 yield (side, block), (shard, to_message(pa.table(columns, schema=COUNTS)))
 
 
-class _Judge(SmallMessages):
+class _Judge(MuchOutput):
     """The counts of a block's ids in all shards, to whether each of those that a shard asked about stays."""
 
     def __init__(self, k: int) -> None:

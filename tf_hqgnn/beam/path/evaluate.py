@@ -9,12 +9,12 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
+from tf_hqgnn.beam.much_output import MuchOutput
 from tf_hqgnn.beam.path.prepare import Prepared
 from tf_hqgnn.beam.path.products import Graph
 from tf_hqgnn.beam.path.ranking import Known, rank_block
 from tf_hqgnn.beam.path.rows import Served
 from tf_hqgnn.beam.path.work import Work, read_all, write_json
-from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.data.splits import VALID, mix
 from tf_hqgnn.evaluation.metrics import RankingMetrics, user_sums
 from tf_hqgnn.types import Array, BoolArray, Float64Array, Int64Array
@@ -86,7 +86,7 @@ def _total(found: dict[str, Any], ranking: str, setting: _Setting, num_users: in
     return RankingMetrics(values, judged, num_users - judged)
 
 
-class _Rank(SmallMessages):
+class _Rank(MuchOutput):
     """A block of users to sums of their metrics, and `((ranking, block of items), (rows, best ranks))`."""
 
     def __init__(self, setting: _Setting, folder: str) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.transforms.combiners import ToList
 
+from tf_hqgnn.beam.much_output import MuchOutput
 from tf_hqgnn.beam.path.core import COUNTS, SIDES, Block, Question, distinct, shard_path
 from tf_hqgnn.beam.path.work import Work, of_message, read_table, to_message, write_json, write_table
 from tf_hqgnn.beam.sinks import read_json
-from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.types import IntArray, ObjectArray
 
 NUMBERED = pa.schema(
@@ -97,7 +97,7 @@ def _ranges(ids: ObjectArray, cuts: Sequence[str]) -> Iterator[tuple[int, slice]
             yield place, slice(start, end)
 
 
-class _Ask(SmallMessages):
+class _Ask(MuchOutput):
     """A shard's ids to the ranges of ids."""
 
     def __init__(self, pairs: str, sets: str, cuts: Sequence[Sequence[str]], with_dislikes: bool) -> None:
@@ -115,7 +115,7 @@ class _Ask(SmallMessages):
                 yield (side, place), (shard, to_message(pa.table(columns, schema=COUNTS)))
 
 
-class _Number(SmallMessages):
+class _Number(MuchOutput):
     """All that shards ask about a range to its ids' places in the range, int32, -1 for an id that gets no row."""
 
     def __init__(self, folder: str) -> None:

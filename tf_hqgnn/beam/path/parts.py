@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tf_hqgnn.beam.blocks import Blocks, split
+from tf_hqgnn.beam.much_output import MuchOutput
 from tf_hqgnn.beam.path.core import shard_path
 from tf_hqgnn.beam.path.work import (
     Work,
@@ -24,7 +25,6 @@ from tf_hqgnn.beam.path.work import (
     write_json,
     write_table,
 )
-from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.data.splits import TEST, TRAIN, VALID, last_parts, random_parts
 from tf_hqgnn.types import Int32Array, IntArray
 
@@ -126,7 +126,7 @@ def make_blocks(work: Work, numbered: str, num_shards: int, blocks: Blocks, rule
     return found
 
 
-class _Ask(SmallMessages):
+class _Ask(MuchOutput):
     """The pairs that are to be divided to the groups of their users."""
 
     def __init__(self, numbered: str, groups: int, rule: Rule) -> None:
@@ -153,7 +153,7 @@ def _asked_groups(table: pa.Table, groups: int, rule: Rule) -> IntArray:
     return group
 
 
-class _Divide(SmallMessages):
+class _Divide(MuchOutput):
     """All pairs of a group of users to their parts. A user has as many pairs here as there are items at most."""
 
     def __init__(self, rule: Rule) -> None:
@@ -177,7 +177,7 @@ class _Divide(SmallMessages):
             start += len(part)
 
 
-class _Part(SmallMessages):
+class _Part(MuchOutput):
     """A shard's pairs with their parts to the file of the shard, and to the blocks."""
 
     def __init__(self, numbered: str, blocks: Blocks, groups: int, rule: Rule, folder: str) -> None:

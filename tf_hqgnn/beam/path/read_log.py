@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from tf_hqgnn.beam.blocks import split
 from tf_hqgnn.beam.mistakes import noted
+from tf_hqgnn.beam.much_output import MuchOutput
 from tf_hqgnn.beam.path.log_files import LogFile, local_copy
 from tf_hqgnn.beam.path.work import to_message, write_json
-from tf_hqgnn.beam.small_messages import SmallMessages
 from tf_hqgnn.data.anomalies import FileProfile, id_types
 from tf_hqgnn.data.chunks import ID_COLUMNS, NUMBER_COLUMNS, Chunk
 from tf_hqgnn.data.column_names import ColumnNames
@@ -39,7 +39,7 @@ ROWS = pa.schema(
 )
 
 
-class ReadLog(SmallMessages):
+class ReadLog(MuchOutput):
     """Files to `(shard, rows of the schema ROWS)`, and tagged `files`, what each file looks like.
 
     All rows of a (user, item) pair go to one shard, and a user or an item of many rows to all of them.
