@@ -343,6 +343,7 @@ BESIDE_AUTO = tf_hqgnn popularity implicit-als implicit-bpr recbole-ItemKNN recb
 bench-auto: .venv/.installed .venv-recbole/.installed .venv-implicit/.installed .venv-sansa/.installed
 	$(PEERS) --data ml-100k lastfm citeulike beauty toys sports --models $(BESIDE_AUTO) --config configs/auto.yaml
 	$(PEERS) --refit --data gowalla --models $(BESIDE_AUTO) --config configs/auto.yaml
+	$(OURS) --data lastfm citeulike sports --config configs/wide_8bit.yaml configs/movielens.yaml
 	$(PEERS) --data lastfm citeulike sports --models recbole-BPR recbole-LightGCN recbole-SimpleX --max-seconds 150
 	$(BIN)/python -m benchmarks.peers report --work $(WORK)
 

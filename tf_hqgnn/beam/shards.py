@@ -10,6 +10,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from tf_hqgnn.beam.much_output import MuchOutput
 from tf_hqgnn.beam.users import COLUMN, ROWS
 from tf_hqgnn.data.ids import MISSING, id_faults
 from tf_hqgnn.types import BoolArray, Int64Array
@@ -38,7 +39,7 @@ class ShardOfUsers:
     rejected: pa.Table
 
 
-class ToShards(beam.DoFn):
+class ToShards(MuchOutput):
     """Batches of the schema `ROWS` to `(shard, serialized batch)`; tagged "count", how many rows each batch had.
 
     Args:
