@@ -59,6 +59,9 @@ class Processes:
         """
         if self.pid(name) is not None:
             raise RuntimeError(f"{name} runs already, with the id {self.pid(name)}")
+        if name in self._started:
+            # It may have ended by itself.
+            self._started[name].wait()
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*command],

@@ -115,6 +115,29 @@ print(found == [number % 251 for number in range(600)], ends, peak() - before, l
     assert int(more) < 100_000_000
 
 
+@pytest.mark.parametrize(("fails", "code"), [(True, 1), (False, 0)])
+def test_a_worker_ends_with_a_channel_that_fails(fails, code):
+    program = f"""
+import time
+from apache_beam.runners.worker.data_plane import _GrpcDataChannel
+from tf_hqgnn.beam.much_output import MuchOutput
+MuchOutput().setup()
+channel = _GrpcDataChannel()
+channel.output_stream("instruction", "transform")
+def elements():
+    if {fails}:
+        raise ConnectionError
+    yield from ()
+try:
+    channel._read_inputs(elements())
+except ConnectionError:
+    pass
+time.sleep(2)
+"""
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
+    assert found.returncode == code, found.stderr
+
+
 def test_messages_are_put_and_taken_in_any_order_of_calls():
     """Beside a plain queue, with messages small and large, and others than data."""
     rng = np.random.default_rng(5)

@@ -10,7 +10,9 @@ until then waits in the worker. Beam keeps it in memory: half of a log, where th
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -111,8 +113,21 @@ def _spilling(output_stream: Callable[..., Any]) -> Callable[..., Any]:
     def spilling(channel: Any, *arguments: Any) -> Any:
         to_send = channel._to_send
         with to_send.mutex:
-            if not isinstance(to_send.queue, MessageQueue):
+            is_new = not isinstance(to_send.queue, MessageQueue)
+            if is_new:
                 to_send.queue = MessageQueue(to_send.queue)
+        if is_new:
+            threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
         return output_stream(channel, *arguments)
 
     return spilling
+
+
+def _end_with(channel: Any) -> None:
+    """Ends the worker when its channel has failed, since the rest of its output will never arrive.
+
+    The engine then tries again, if it hasn't heard yet that the worker's part is done; else it waits for ever.
+    """
+    channel.wait()
+    if channel._exception is not None:
+        os._exit(1)
