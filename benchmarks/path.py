@@ -49,7 +49,7 @@ ENGINES: dict[str, Callable[[Path], Cluster] | None] = {
     "none": None,
     "direct": None,
     "flink": lambda folder: Flink(folder, _MEMORY),
-    "spark": Spark,
+    "spark": lambda folder: Spark(folder, tasks=16, cores=1),
 }
 COLUMNS = 64
 # Files of the log, at least, and rows of a file, at most.

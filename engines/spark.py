@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from engines.cluster import Cluster
@@ -13,7 +14,13 @@ _EXECUTOR_MEMORY = "768m"
 
 
 class Spark(Cluster):
-    """A standalone cluster of Spark; see `Cluster`."""
+    """A standalone cluster of Spark; see `Cluster`.
+
+    Args:
+      folder: as of `Cluster`.
+      tasks: into which a step is cut. Spark keeps all that a task makes on the executor's heap.
+      cores: tasks of each executor at a time.
+    """
 
     name = "spark"
     # A killed worker leaves shuffles, and the executor's logs.
@@ -21,6 +28,11 @@ class Spark(Cluster):
     machines = WORKERS
     # An executor keeps its Python worker so long, also one that has died.
     cache_millis = 60_000
+
+    def __init__(self, folder: Path, tasks: int = 2, cores: int = 2) -> None:
+        super().__init__(folder)
+        self._tasks = tasks
+        self._cores = cores
 
     def start(self) -> None:
         """Starts everything, and returns once the job server listens and both workers are there."""
@@ -83,7 +95,7 @@ class Spark(Cluster):
         self.processes.wait("master", lambda: listens(self.port("web")))
 
     def _start_worker(self, name: str) -> None:
-        sizes = ["--cores", "2", "--memory", "1g", "--work-dir", str(self.folder / "work" / name)]
+        sizes = ["--cores", str(self._cores), "--memory", "1g", "--work-dir", str(self.folder / "work" / name)]
         entry = ["-Xmx256m", "-Dspark.worker.timeout=15", "org.apache.spark.deploy.worker.Worker"]
         address = ["--host", "127.0.0.1", "--webui-port", str(free_ports(1)[0])]
         master = f"spark://127.0.0.1:{self.port('master')}"
@@ -98,9 +110,9 @@ class Spark(Cluster):
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
             "spark.executor.memory": _EXECUTOR_MEMORY,
-            "spark.executor.cores": 2,
-            "spark.cores.max": 4,
-            "spark.default.parallelism": 2,
+            "spark.executor.cores": self._cores,
+            "spark.cores.max": self._cores * len(WORKERS),
+            "spark.default.parallelism": self._tasks,
             # Tasks are spread over both machines, and repeated on the other one if one dies.
             "spark.locality.wait": "0s",
             # Otherwise a task would be tried again, without a pause, on the executor that has lost its Python worker.

@@ -14,14 +14,14 @@ from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 # row of the log; for each pair and column of a product; for each value of a row that is read or written; and for each
 # score of a ranking.
 JOB_SECONDS = 10.0
-PREPARE_SECONDS = 15e-6
+PREPARE_SECONDS = 18e-6
 PRODUCT_SECONDS = 4e-9
 VALUE_SECONDS = 4e-9
 SCORE_SECONDS = 40e-9
 # Jobs besides products: read, number, blocks; start; norms, tables, stats, served; evaluate.
 _JOBS = 9
 # Bytes that shuffles move for a row of the log, and of a pair, and of an end of a pair, in files.
-_ROW_BYTES, _PAIR_BYTES, _END_BYTES = 340, 30, 16
+_ROW_BYTES, _PAIR_BYTES, _END_BYTES = 450, 30, 16
 # Bytes of a worker's Python with a block of text, and how many blocks of rows and pieces it holds at a time.
 _WORKER_BYTES, _HELD_BLOCKS, _HELD_PIECES = 0.6e9, 3, 4
 # Pieces that Beam's Java sends before it looks whether Python has read them. Those of many small messages are hardly
