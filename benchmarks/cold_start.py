@@ -16,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import scipy.sparse
 
 from benchmarks.peers.comparison import DATA
 from benchmarks.timing import describe_run
@@ -65,12 +66,16 @@ def compare(name: str, config: Config, work: Path) -> None:
     dataset = load_dataset(DATA[name], config.seed)
     rng = np.random.default_rng(config.seed)
     everything = trained(dataset, config, work / f"{name}-all")
-    all_users, all_items = as_float32(everything.users), as_float32(everything.items)
+    all_users, all_items = _users_in_order(everything, dataset), _in_order(everything, dataset)
 
     new = np.isin(np.arange(dataset.num_users), rng.permutation(dataset.num_users)[: int(_SHARE * dataset.num_users)])
     bundle = trained(without(dataset, new, "user_index"), config, work / f"{name}-users")
-    items = as_float32(bundle.items)
-    users = hop(everything.seen_matrix(), items) @ bundle.user_hop_map
+    items = _in_order(bundle, dataset)
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    indptr, indices = graph.seen()
+    shape = dataset.num_users, dataset.num_items
+    taken = scipy.sparse.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape)
+    users = hop(taken, items) @ bundle.user_hop_map
     targets = dataset.valid.take(new[dataset.valid.user_index])
     _tell(name, "users", quality(dataset, users, items, targets), quality(dataset, all_users, all_items, targets))
 
@@ -80,13 +85,13 @@ def compare(name: str, config: Config, work: Path) -> None:
     in_training = quality(dataset, all_users, all_items, targets)
     pairs = dataset.train.take(new[dataset.train.item_index])
     extended = _with_items(bundle, dataset, pairs, new)
-    users, items = as_float32(extended.users), _in_order(extended, dataset)
+    users, items = _users_in_order(extended, dataset), _in_order(extended, dataset)
     _tell(name, "items", quality(dataset, users, items, targets), in_training)
 
 
 def _with_items(bundle: ServingBundle, dataset: SplitDataset, pairs: Interactions, new: np.ndarray) -> ServingBundle:
     """`bundle`, which must not know the new items, with them."""
-    old = np.flatnonzero(~new)
+    old = np.flatnonzero(~np.isin(bundle.item_ids, dataset.item_ids[new]))
     known = bundle.seen_matrix()[:, old].tocsr()
     trimmed = replace(
         bundle,
@@ -108,6 +113,13 @@ def _in_order(bundle: ServingBundle, dataset: SplitDataset) -> np.ndarray:
     """The items' rows in the order of `dataset`; zeros for what the bundle doesn't know."""
     rows = np.zeros((dataset.num_items, as_float32(bundle.items).shape[1]), np.float32)
     rows[rows_of(dataset.item_ids, bundle.item_ids)] = as_float32(bundle.items)
+    return rows
+
+
+def _users_in_order(bundle: ServingBundle, dataset: SplitDataset) -> np.ndarray:
+    """The users' rows in the order of `dataset`; zeros for what the bundle doesn't know."""
+    rows = np.zeros((dataset.num_users, as_float32(bundle.users).shape[1]), np.float32)
+    rows[rows_of(dataset.user_ids, bundle.user_ids)] = as_float32(bundle.users)
     return rows
 
 

@@ -186,6 +186,29 @@ def test_few_bits_are_learnt_and_not_only_rounded(dataset, wish, bits, method):
     assert (found.bits, found.method) == (bits, method)
 
 
+@pytest.mark.parametrize(
+    ("wish", "most_items", "columns"),
+    [
+        ({}, 5000, 32),
+        ({"ease.columns": 5}, 5000, 5),
+        ({"ease.columns": 0}, 5000, 0),
+        ({}, 10, 0),
+        ({"quantization.bits": 8}, 5000, 32),
+        # These would take more bytes than an item may.
+        ({"quantization.bits": None}, 5000, 0),
+        ({"quantization.bits": 1}, 5000, 0),
+    ],
+)
+def test_ease_gets_the_bytes_that_trained_columns_leave(dataset, monkeypatch, wish, most_items, columns):
+    monkeypatch.setattr(race_module, "_EASE_ITEMS", most_items)
+    graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
+    config = AUTO.with_values({"auto.bytes_per_item": 98})
+    config = config.with_values({**wish, "auto.keep": sorted(wish)})
+    race = race_module.Race(dataset, config, graph, None, 0.0)
+    race._dim = 64
+    assert race.with_settings(race.trained_settings({})).ease.columns == columns
+
+
 def test_what_needs_no_training_is_served_as_it_was_judged(dataset):
     wishes = {"training.max_epochs": 3, "propagation.solver": "exact", "propagation.t1": 2.0}
     wishes |= {"model.embedding_dim": 8, "quantization.bits": 1, "model.spectral_power": 1.0}

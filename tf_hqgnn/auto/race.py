@@ -51,7 +51,9 @@ _QUICK_FACTORISATION = 50_000_000
 # Steps by which the speed of this machine is measured, after as many that compile.
 _MEASURED_STEPS = 48
 # Of a training and its refit besides the steps: the compilation, in seconds; rankings of validation users.
-_COMPILATION, _RANKINGS = 1.5, 20
+_COMPILATION, _RANKINGS = 1.5, 28
+# EASE gets the columns that are left: with more items than these it takes longer than seconds.
+_EASE_ITEMS = 5000
 # Columns that lose more than this rank worse are left out.
 _NOISE = 0.97
 # Trainings that come so near to the best are about as good.
@@ -112,7 +114,9 @@ class Race:
         settings |= {"training.evaluate_every": max(1, epochs // 4), "model.embedding_dim": self._dim}
         if self._batch_size == _LARGE_BATCH:
             settings["loss.mask_positives"] = False
-        return settings | self._codes(self._dim)
+        codes = self._codes(self._dim)
+        left = self._most_columns - self._dim if codes["quantization.bits"] == 8 else 0
+        return settings | codes | {"ease.columns": left if self._graph.num_items <= _EASE_ITEMS else 0}
 
     def _codes(self, dim: int) -> Settings:
         wished = "quantization.bits" in self._wished

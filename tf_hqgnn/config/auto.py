@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from tf_hqgnn.config.section import Section
 
 # What a race chooses is in these sections.
-RACED_SECTIONS = ("model", "loss", "training", "propagation", "quantization")
+RACED_SECTIONS = ("model", "loss", "training", "propagation", "ease", "quantization")
 
 
 class AutoConfig(Section):

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tf_hqgnn.config.auto import RACED_SECTIONS, AutoConfig, keep_given
 from tf_hqgnn.config.data import DataConfig
+from tf_hqgnn.config.ease import EaseConfig
 from tf_hqgnn.config.model import LossConfig, ModelConfig
 from tf_hqgnn.config.quantization import QuantizationConfig
 from tf_hqgnn.config.section import Section
@@ -36,6 +37,7 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     propagation: PropagationConfig = PropagationConfig()
+    ease: EaseConfig = EaseConfig()
     quantization: QuantizationConfig = QuantizationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
@@ -58,6 +60,11 @@ class Config(Section):
             raise ValueError(
                 "quantization.method fine_tuning codes the rows as the loss sees them: set propagation.solver: none "
                 "and propagation.normalize: false, or quantization.method: distillation"
+            )
+        if self.ease.columns:
+            raise ValueError(
+                "quantization.method fine_tuning codes the rows as the loss sees them: set ease.columns: 0, or "
+                "quantization.method: distillation"
             )
         needs_trace = quantization.make_estimator().follows_hessian and quantization.trace == "exact"
         if needs_trace and not self.loss.make().exact_trace:

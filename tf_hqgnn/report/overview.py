@@ -90,6 +90,7 @@ def _plots(kinds: dict[str, dict[str, float]], ks: list[int]) -> list[str]:
 def settings(config: Config) -> str:
     """The settings that matter in a table, and all of them to unfold."""
     model, training, propagation, quantization = config.model, config.training, config.propagation, config.quantization
+    ease = config.ease
     solved = propagation.make_solver().describe(propagation.t1, propagation.num_steps)
     coded = "none, float32 is served"
     if quantization.bits is not None:
@@ -100,6 +101,7 @@ def settings(config: Config) -> str:
         ["loss", f"{config.loss.name}, {config.loss.make().describe()}, weight decay {config.loss.weight_decay:g}"],
         ["training", f"batches of {training.batch_size:,}, learning rate {training.learning_rate:g}"],
         ["propagation", f"{solved}, rows {'scaled to unit length' if propagation.normalize else 'as trained'}"],
+        *([["EASE", f"{ease.columns} columns, weight {ease.weight:g}"]] if ease.columns else []),
         ["codes", coded],
         ["split", _split(config)],
         ["weights", _weights(config)],

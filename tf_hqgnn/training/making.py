@@ -26,6 +26,7 @@ from tf_hqgnn.runs.untrained import Untrained
 from tf_hqgnn.training.callbacks import TrainingState
 from tf_hqgnn.training.coding import make_codes
 from tf_hqgnn.training.distribution import is_chief
+from tf_hqgnn.training.ease_columns import add_ease
 from tf_hqgnn.training.features import LearntFeatures, learn_features
 from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
@@ -121,6 +122,11 @@ def make(
         found = _search(config, judge, propagate, folder / "propagation.csv")
         config = config.model_copy(update={"propagation": found})
     users, items = propagate(config.propagation)
+    if config.ease.columns:
+        value = judge.monitor_only().sample(_SEARCH_USERS, config.seed).value if len(judge.targets) else None
+        (users, items), ease = add_ease((users, items), graph, config.ease, config.seed, value)
+        users, items = untrained.replace(users, items)
+        config = config.model_copy(update={"ease": ease})
     features = LearntFeatures(users, items)
     # Fine-tuning codes the rows as its own loss sees them, whatever features say.
     if dataset is not None and (config.quantization.bits is None or config.quantization.method != "fine_tuning"):

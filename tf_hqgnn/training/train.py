@@ -33,6 +33,7 @@ from tf_hqgnn.training.distribution import (
     make_strategy,
     watch_workers,
 )
+from tf_hqgnn.training.ease_columns import check_ease
 from tf_hqgnn.training.fitting import fit
 from tf_hqgnn.training.judge import Judge
 from tf_hqgnn.training.making import MadeModel, make, save_model, start_model
@@ -92,7 +93,8 @@ def train(
     0. With `auto.race`, chooses settings on the validation split (tf_hqgnn.auto), or takes those of the model that
        training starts from; and if what is trained then ends below what needs no training, serves the latter.
     1. Trains, and keeps the best epoch by validation NDCG@20 with the propagation of the settings applied.
-    2. Searches for a better propagation of it (`propagation.search`), on which no training depends.
+    2. Searches for a better propagation of it (`propagation.search`), on which no training depends, and adds columns of
+       EASE (`ease.columns`), whose weight is chosen likewise.
     3. Makes codes, if the settings ask for them.
     4. With `training.refit`: all is measured now, so the validation interactions become training interactions, and 1
        and 3 are done anew with the epochs and the propagation that were chosen. That is what is served. With
@@ -187,6 +189,7 @@ def _train(
 ) -> TrainResult:
     """All of a training but its last step: the run directory gets its name from the caller."""
     config = choice.config
+    check_ease(config.ease, dataset.num_items)
     graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items, dataset.disliked)
     judge = Judge.of(dataset, graph, config.evaluation).sample(config.evaluation.validation_users, config.seed)
     start, refit_start = starts

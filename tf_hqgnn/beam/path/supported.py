@@ -55,6 +55,10 @@ def check_supported(config: Config) -> None:
             "propagation.search tries propagations on one machine; set propagation.search=false",
         ),
         (
+            config.ease.columns > 0,
+            f"ease.columns={config.ease.columns} needs a matrix of all pairs of items; set ease.columns=0",
+        ),
+        (
             is_coded and quantization.method != "post_training",
             f"quantization.method={quantization.method} trains codes on one machine; set "
             "quantization.method=post_training",
