@@ -303,17 +303,22 @@ def test_a_training_that_ends_below_its_start_is_not_served(dataset, tmp_path, m
 
 def test_a_warm_start_takes_the_settings_of_the_model_before(dataset, tmp_path):
     before = SHORT.with_values({"auto.race": False, "loss.temperature": 0.17, "model.embedding_dim": 24})
+    before = before.with_values({"ease.columns": 8, "ease.weight": 0.3, "ease.search": False})
     train(dataset, before.with_values({"training.max_epochs": 1}), tmp_path / "run")
     TrainedState.load(tmp_path / "run").save(tmp_path / "state")
-    config, state = settings_of(TrainedState.load(tmp_path / "state"), AUTO, judged=True)
+    config, state = settings_of(TrainedState.load(tmp_path / "state"), AUTO, judged=True, num_items=100)
     assert state is not None
+    assert (config.ease.columns, config.ease.weight) == (8, 0.3)
+    # The catalogue has grown beyond what EASE can do: it is left out, and nothing fails.
+    grown, _ = settings_of(TrainedState.load(tmp_path / "state"), AUTO, judged=True, num_items=20_001)
+    assert grown.ease.columns == 0
     assert (config.loss.temperature, config.model.embedding_dim, config.auto.race) == (0.17, 24, False)
     untrained = before.with_values({"training.max_epochs": 0})
     train(dataset, untrained, tmp_path / "untrained")
     untrained_state = TrainedState.load(tmp_path / "untrained")
-    assert settings_of(untrained_state, AUTO, judged=True) == (AUTO, None)
+    assert settings_of(untrained_state, AUTO, judged=True, num_items=100) == (AUTO, None)
     # Nothing can be raced, as in `Recommender.partial_fit`: what won before is made anew.
-    config, state = settings_of(untrained_state, AUTO, judged=False)
+    config, state = settings_of(untrained_state, AUTO, judged=False, num_items=100)
     assert (config.training.max_epochs, config.auto.race, state) == (0, False, None)
 
 

@@ -12,6 +12,7 @@ from tf_hqgnn.auto.race import PROGRESS, Race
 from tf_hqgnn.auto.starts import Settings
 from tf_hqgnn.config import Config
 from tf_hqgnn.data.split_dataset import SplitDataset
+from tf_hqgnn.graph.ease import MOST_ITEMS
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.runs.trained_state import TrainedState
 from tf_hqgnn.training.judge import Judge
@@ -55,13 +56,16 @@ def choose_settings(dataset: SplitDataset, config: Config, folder: Path | None =
     return choice
 
 
-def settings_of(state: TrainedState, config: Config, judged: bool) -> tuple[Config, TrainedState | None]:
+def settings_of(
+    state: TrainedState, config: Config, judged: bool, num_items: int
+) -> tuple[Config, TrainedState | None]:
     """The settings of a training that starts from a model: those by which that one was made, without another race.
 
     Args:
       state: the model.
       config: the settings that weren't raced.
       judged: whether validation interactions are held out, so that there can be a race.
+      num_items: of the log; with too many, EASE is left out, which the model before may have had.
 
     Returns:
       The settings, and the state; None in its place where that model needed no training. Then all is open again if
@@ -76,9 +80,11 @@ def settings_of(state: TrainedState, config: Config, judged: bool) -> tuple[Conf
     if before is not None:
         settings = {
             f"{section}.{name}": value
-            for section in ("model", "loss", "propagation", "quantization")
+            for section in ("model", "loss", "propagation", "ease", "quantization")
             for name, value in before.model_dump(mode="json")[section].items()
         }
         settings |= {f"training.{name}": getattr(before.training, name) for name in ("batch_size", "max_epochs")}
+    if num_items > MOST_ITEMS:
+        settings["ease.columns"] = 0
     log.info("auto: the settings are those of the model that training starts from")
     return config.with_values(settings | {"auto.race": False}, "auto"), None if untrained else state

@@ -10,6 +10,8 @@ from tf_hqgnn.graph.csr import CSR
 from tf_hqgnn.graph.truncated_svd import OVERSAMPLING
 from tf_hqgnn.types import Float32Array
 
+# With more, a matrix of all pairs of items has more than 3.2 GB in float64, and there are two.
+MOST_ITEMS = 20_000
 # Of the subspace of the first singular vectors.
 _ITERATIONS = 4
 

@@ -74,7 +74,7 @@ def last_state(dataset: SplitDataset, config: Config, model_store: str) -> Train
         state = TrainedState.load(Path(pointer["state"]))
         if config.auto.race:
             # As the training will do: the settings of that model, or another race, for which its ids alone count.
-            config, raced_anew = settings_of(state, config, bool(len(dataset.valid)))
+            config, raced_anew = settings_of(state, config, bool(len(dataset.valid)), dataset.num_items)
             if raced_anew is None:
                 return state
         start = starts_of(dataset, state, config)[0]

@@ -8,24 +8,22 @@ from collections.abc import Callable
 import numpy as np
 
 from tf_hqgnn.config.ease import EaseConfig
-from tf_hqgnn.graph.ease import ease_rows
+from tf_hqgnn.graph.ease import MOST_ITEMS, ease_rows
 from tf_hqgnn.graph.interaction_graph import InteractionGraph
 from tf_hqgnn.types import Float32Array, InputError
 
 # Of EASE's scores, where the trained ones count 1.
 _WEIGHTS = (0.0, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6, 1.0)
-# A matrix of all pairs of items has 3.2 GB in float64 with these.
-_MOST_ITEMS = 20_000
 Rows = tuple[Float32Array, Float32Array]
 log = logging.getLogger(__name__)
 
 
 def check_ease(config: EaseConfig, num_items: int) -> None:
     """Refuses columns of EASE for more items than a matrix of all their pairs can have."""
-    if config.columns and num_items > _MOST_ITEMS:
+    if config.columns and num_items > MOST_ITEMS:
         raise InputError(
             f"ease.columns={config.columns}: EASE needs a matrix of all pairs of items, and there are {num_items:,} "
-            f"items; expected at most {_MOST_ITEMS:,}; set ease.columns=0"
+            f"items; expected at most {MOST_ITEMS:,}; set ease.columns=0"
         )
 
 

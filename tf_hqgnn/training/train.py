@@ -133,7 +133,7 @@ def train(
     starts: tuple[WarmStart | None, WarmStart | None] = None, None
     given = config
     if config.auto.race and state is not None:
-        config, kept = settings_of(state, config, bool(len(dataset.valid)))
+        config, kept = settings_of(state, config, bool(len(dataset.valid)), dataset.num_items)
         if kept is None:
             # Nothing of its rows is gone on with, but its ids stay known, and what was taken stays taken.
             columns = {"model.embedding_dim": state.users.shape[1]}
