@@ -124,11 +124,16 @@ class Watch:
             except (OSError, KeyError):
                 continue
             self._seconds[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            kind = "driver" if pid == os.getpid() else "engine" if command.startswith(b"java") else "python"
+            kind = "driver" if pid == os.getpid() else "engine" if _is_java(command) else "python"
             self._peaks[kind] = max(self._peaks[kind], held)
             now[groups.get(group, "")] = now.get(groups.get(group, ""), 0) + held
         if self._cluster is not None:
             self._peaks["worker"] = max(self._peaks["worker"], *(now.get(name, 0) for name in self._cluster.machines))
+
+
+def _is_java(command: bytes) -> bool:
+    """Whether a command line, as /proc has it, is Java's; Spark starts its executors by the whole path."""
+    return command.partition(b"\0")[0].rpartition(b"/")[2] == b"java"
 
 
 def write_part(part: int, folder: str, size: int, users: int, items: int, seed: int) -> None:

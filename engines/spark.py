@@ -138,5 +138,7 @@ class Spark(Cluster):
             "SPARK_HOME": str(FOLDER / "spark"),
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_SCALA_VERSION": "2.12",
+            # As on Flink, for executors as well.
+            "MALLOC_ARENA_MAX": "2",
         }
         self.processes.start(name, [*JAVA, "-cp", jars, *arguments], environment)
