@@ -66,11 +66,11 @@ def compare(name: str, config: Config, work: Path) -> None:
     dataset = load_dataset(DATA[name], config.seed)
     rng = np.random.default_rng(config.seed)
     everything = trained(dataset, config, work / f"{name}-all")
-    all_users, all_items = _users_in_order(everything, dataset), _in_order(everything, dataset)
+    all_users, all_items = _rows_in_order(everything, dataset)
 
     new = np.isin(np.arange(dataset.num_users), rng.permutation(dataset.num_users)[: int(_SHARE * dataset.num_users)])
     bundle = trained(without(dataset, new, "user_index"), config, work / f"{name}-users")
-    items = _in_order(bundle, dataset)
+    _, items = _rows_in_order(bundle, dataset)
     graph = InteractionGraph.from_interactions(dataset.train, dataset.num_users, dataset.num_items)
     indptr, indices = graph.seen()
     shape = dataset.num_users, dataset.num_items
@@ -85,7 +85,7 @@ def compare(name: str, config: Config, work: Path) -> None:
     in_training = quality(dataset, all_users, all_items, targets)
     pairs = dataset.train.take(new[dataset.train.item_index])
     extended = _with_items(bundle, dataset, pairs, new)
-    users, items = _users_in_order(extended, dataset), _in_order(extended, dataset)
+    users, items = _rows_in_order(extended, dataset)
     _tell(name, "items", quality(dataset, users, items, targets), in_training)
 
 
@@ -109,18 +109,16 @@ def _with_items(bundle: ServingBundle, dataset: SplitDataset, pairs: Interaction
     return extend(trimmed, table)[0]
 
 
-def _in_order(bundle: ServingBundle, dataset: SplitDataset) -> np.ndarray:
-    """The items' rows in the order of `dataset`; zeros for what the bundle doesn't know."""
-    rows = np.zeros((dataset.num_items, as_float32(bundle.items).shape[1]), np.float32)
-    rows[rows_of(dataset.item_ids, bundle.item_ids)] = as_float32(bundle.items)
-    return rows
-
-
-def _users_in_order(bundle: ServingBundle, dataset: SplitDataset) -> np.ndarray:
-    """The users' rows in the order of `dataset`; zeros for what the bundle doesn't know."""
-    rows = np.zeros((dataset.num_users, as_float32(bundle.users).shape[1]), np.float32)
-    rows[rows_of(dataset.user_ids, bundle.user_ids)] = as_float32(bundle.users)
-    return rows
+def _rows_in_order(bundle: ServingBundle, dataset: SplitDataset) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of users and of items in the order of `dataset`; zeros for what the bundle doesn't know."""
+    found = []
+    sides = (dataset.user_ids, bundle.user_ids, bundle.users), (dataset.item_ids, bundle.item_ids, bundle.items)
+    for ids, known, table in sides:
+        values = as_float32(table)
+        rows = np.zeros((len(ids), values.shape[1]), np.float32)
+        rows[rows_of(ids, known)] = values
+        found.append(rows)
+    return found[0], found[1]
 
 
 def _tell(name: str, what: str, found: float, reference: float) -> None:
